@@ -1,0 +1,70 @@
+"""From the banked FRM of all modalities to the weight of each (Eq. 5 and 6)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def share(frm: Tensor, *, sigma: float = 1e-6) -> Tensor:
+    """Relate the FRM of every modality to the mean over modalities: T = F / (mean(F) + σ) (Eq. 6).
+
+    Args:
+        frm: Banked FRM, shape (M,), float, at least 0.
+        sigma: σ of Eq. 6.
+
+    Returns:
+        T, shape (M,), in [0, M]; above 1 for a preferred modality.
+    """
+    return frm / (frm.mean() + sigma)
+
+
+def weight(share: Tensor, *, alpha: float = 1.5, beta: float = 1.0, lam: float = 6.0, gamma: float = 0.7) -> Tensor:
+    """Turn shares into weights: K = α − β / (1 + exp(−λ(T − γ))) (Eq. 5).
+
+    Args:
+        share: T, any shape.
+        alpha: α, the largest weight.
+        beta: β, so that α − β is the smallest weight.
+        lam: λ, steepness.
+        gamma: γ, the share at which the weight is halfway.
+
+    Returns:
+        K in (α − β, α), the shape of `share`; falling in T. With M = 2, equal FRMs and the defaults K ≈ 0.642 for both.
+    """
+    return alpha - beta * torch.sigmoid(lam * (share - gamma))
+
+
+def allocate_weights(
+    frm: Tensor,
+    *,
+    alpha: float = 1.5,
+    beta: float = 1.0,
+    lam: float = 6.0,
+    gamma: float = 0.7,
+    sigma: float = 1e-6,
+    normalize: str | None = None,
+) -> Tensor:
+    """Allocate the weight of each modality, inversely to its share of the FRM (Eq. 5 of Eq. 6).
+
+    Args:
+        frm: Banked FRM of all modalities, shape (M,), float, at least 0.
+        alpha: α of Eq. 5.
+        beta: β of Eq. 5.
+        lam: λ of Eq. 5.
+        gamma: γ of Eq. 5.
+        sigma: σ of Eq. 6.
+        normalize: None for the paper's weights, "mean" to divide them by their mean (not in the paper).
+
+    Returns:
+        K, shape (M,), dtype and device of `frm`.
+
+    Raises:
+        ValueError: If `frm` is not one-dimensional or is empty, or `normalize` is unknown.
+    """
+    if frm.ndim != 1 or not len(frm):
+        raise ValueError(f"frm must have shape (M,) with M ≥ 1, got {tuple(frm.shape)}")
+    if normalize not in (None, "mean"):
+        raise ValueError(f"normalize={normalize!r} must be None or 'mean'")
+    weights = weight(share(frm, sigma=sigma), alpha=alpha, beta=beta, lam=lam, gamma=gamma)
+    return weights / weights.mean() if normalize == "mean" else weights

@@ -1,0 +1,192 @@
+"""The Multimodal Weight Allocation Module: a mini-batch in, a weight for every modality out."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mwam_det.core.allocation import allocate_weights, share
+from mwam_det.core.bank import FRMBank
+from mwam_det.core.config import MWAMConfig
+from mwam_det.core.distributed import mean_over_ranks
+from mwam_det.core.frequency import frequency_ratio_metric, joint_flat_patches
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one mini-batch said, by modality, for logs.
+
+    Attributes:
+        frm: FRM of the mini-batch, averaged over ranks (Eq. 4); 0 for a modality that was absent from it.
+        bank: Banked FRM after it (Eq. 2).
+        share: T, from the bank (Eq. 6); NaN for a modality without evidence.
+        weight: K, from the share (Eq. 5); 1 for a modality without evidence.
+    """
+
+    frm: dict[str, float]
+    bank: dict[str, float]
+    share: dict[str, float]
+    weight: dict[str, float]
+
+
+class MWAM:
+    """Allocate a weight to every modality, inversely to its preference in the frequency domain.
+
+    Call `observe` on each mini-batch of a training, before its backward pass, on what the sensors gave: before any
+    modality dropout. All ranks of a distributed training must call it together; the FRM is averaged over them, so
+    that state and weights are equal on all.
+
+    Args:
+        modalities: Names of the modalities, two or more (with one, its weight is constant).
+        config: Parameters; `MWAMConfig()`, the paper's, if left out.
+
+    Raises:
+        ValueError: If names are missing or repeated.
+
+    Attributes:
+        weights: Weight of every modality for the mini-batch observed last, 0-d float32; 1 before the first.
+        last: `Observation` of that mini-batch, or None.
+        skipped: How many mini-batches gave no evidence, by reason. Their weights were 1.
+    """
+
+    def __init__(self, modalities: Sequence[str], config: MWAMConfig | None = None):
+        self.modalities = tuple(modalities)
+        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
+            raise ValueError(f"modalities={list(modalities)} must be distinct names, at least one")
+        self.config = config or MWAMConfig()
+        self.bank = FRMBank(self.config.omega)
+        self._sizes_differ_said = False
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the bank and all counts, as before the first mini-batch."""
+        self.bank.reset()
+        self.skipped: Counter[str] = Counter()
+        self.last: Observation | None = None
+        self.weights = {name: torch.ones(()) for name in self.modalities}
+
+    @torch.no_grad()
+    def observe(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Measure a mini-batch, update the bank and allocate the weights (Algorithm 1, lines 3 to 5).
+
+        A modality that is 0 in the whole mini-batch is absent: it carries no evidence, keeps its bank, is left out of
+        the mean of Eq. 6 and gets weight 1. If nothing can be measured (NaN or Inf in a pixel, an image smaller than a
+        patch, every patch left out), all weights are 1 for this step and `skipped` counts it; each reason is warned
+        of once.
+
+        Args:
+            inputs: Every modality of the mini-batch by name, shape (B, C_m, H_m, W_m), uint8 or float in [0, 1].
+
+        Returns:
+            Weight of every modality by name, 0-d float32 on the device of its input, without gradient.
+
+        Raises:
+            ValueError: If the names are not those of the modalities, or a tensor is not 4-D.
+            TypeError: If a tensor is neither uint8 nor floating point.
+        """
+        if set(inputs) != set(self.modalities):
+            raise ValueError(f"inputs name {sorted(inputs)}, but the modalities are {sorted(self.modalities)}")
+        frm, reason = self._measure([inputs[name] for name in self.modalities])
+        present = {name: value for name, value in zip(self.modalities, frm, strict=True) if value > 0}
+        if reason is None and not present:
+            reason = "every modality is 0, or every patch is flat in all of them"
+        if reason is not None:
+            present = {}
+            self._skip(reason)
+        self.last = self._allocate(dict(zip(self.modalities, frm, strict=True)), present)
+        self.weights = {
+            name: torch.tensor(self.last.weight[name], dtype=torch.float32, device=inputs[name].device)
+            for name in self.modalities
+        }
+        return self.weights
+
+    def _measure(self, tensors: list[Tensor]) -> tuple[list[float], str | None]:
+        """Return the FRM of each modality, averaged over ranks, and why it is useless if it is."""
+        config = self.config
+        counts = [float(images.shape[0]) for images in tensors]
+        # Too small an image must not keep this rank from the reduction that all ranks take part in.
+        too_small = any(images.ndim == 4 and min(images.shape[-2:]) < config.patch for images in tensors)
+        if too_small:
+            values = torch.full((len(tensors),), math.nan, dtype=torch.float64, device=tensors[0].device)
+        else:
+            ignore = joint_flat_patches(tensors, patch=config.patch) if config.ignore == "joint_flat" else None
+            if config.ignore == "joint_flat" and ignore is None:
+                self._say_sizes_differ(tensors)
+            values = torch.stack(
+                [
+                    frequency_ratio_metric(
+                        images, patch=config.patch, band=config.band, sigma=config.sigma, ignore=ignore
+                    ).to(tensors[0].device)
+                    for images in tensors
+                ]
+            )
+        values = values.double() if values.device.type != "mps" else values.cpu().double()
+        counts = torch.tensor(counts, dtype=values.dtype, device=values.device) * (values != 0)
+        frm = mean_over_ranks(values, counts).tolist()
+        if all(math.isfinite(value) for value in frm):
+            return frm, None
+        if too_small:
+            return frm, f"an image is smaller than a patch of {config.patch} pixels"
+        return frm, "NaN or Inf in a pixel"
+
+    def _allocate(self, frm: dict[str, float], present: dict[str, float]) -> Observation:
+        config = self.config
+        bank = self.bank.update(present)
+        shares = dict.fromkeys(self.modalities, math.nan)
+        weights = dict.fromkeys(self.modalities, 1.0)
+        if present:
+            banked = torch.tensor([bank[name] for name in present], dtype=torch.float64)
+            allocated = allocate_weights(
+                banked,
+                alpha=config.alpha,
+                beta=config.beta,
+                lam=config.lam,
+                gamma=config.gamma,
+                sigma=config.sigma,
+                normalize=config.normalize,
+            )
+            shares.update(zip(present, share(banked, sigma=config.sigma).tolist(), strict=True))
+            weights.update(zip(present, allocated.tolist(), strict=True))
+        return Observation(frm, {name: bank.get(name, math.nan) for name in self.modalities}, shares, weights)
+
+    def _skip(self, reason: str) -> None:
+        self.skipped[reason] += 1
+        if self.skipped[reason] == 1:
+            warnings.warn(f"MWAM measured nothing in a mini-batch ({reason}): its weights are 1", stacklevel=4)
+
+    def _say_sizes_differ(self, tensors: list[Tensor]) -> None:
+        if not self._sizes_differ_said:
+            self._sizes_differ_said = True
+            sizes = ", ".join(
+                f"{name} {tuple(images.shape)}" for name, images in zip(self.modalities, tensors, strict=True)
+            )
+            warnings.warn(
+                f"the modalities share no patch grid ({sizes}): patches that are flat in all of them cannot be told, "
+                "so padding counts; resize or crop the modalities alike",
+                stacklevel=5,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return bank and counts as plain Python numbers, fit for any checkpoint."""
+        return {"bank": self.bank.state_dict(), "skipped": dict(self.skipped)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned; the weights stay until the next `observe`.
+
+        Raises:
+            ValueError: If the state is of other modalities.
+        """
+        if unknown := set(state["bank"]) - set(self.modalities):
+            raise ValueError(
+                f"the state is of modalities {sorted(state['bank'])}, not of {sorted(self.modalities)} "
+                f"(unknown: {', '.join(sorted(unknown))})"
+            )
+        self.bank.load_state_dict(state["bank"])
+        self.skipped = Counter(state.get("skipped", {}))

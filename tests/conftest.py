@@ -1,0 +1,37 @@
+"""What all tests share: no network, no traces outside temporary folders, small paired datasets."""
+
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+# Read by Ultralytics when it is imported: no look for updates, no installing, settings of its own.
+os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_CONFIG_DIR=tempfile.mkdtemp(prefix="mwam_det_"))
+
+import pytest
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Fail a test that looks up a host: nothing here may download."""
+
+    def refuse(host, *args, **kwargs):
+        if host in (None, "localhost", "127.0.0.1", socket.gethostname()):
+            return lookup(host, *args, **kwargs)
+        attempts.append(host)
+        raise socket.gaierror(f"a test looked for the host {host}")
+
+    attempts, lookup = [], socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    yield
+    assert not attempts, f"the code under test tried to reach {attempts}"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real pairs, which are not part of the repository."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("real pairs are not beside this checkout (research use only, never copied into the repository)")
+    return SHARED_DATA

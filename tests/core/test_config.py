@@ -1,0 +1,53 @@
+import dataclasses
+
+import pytest
+
+from mwam_det import MWAMConfig
+
+
+def test_the_defaults_are_the_papers():
+    config = MWAMConfig()
+    assert (config.patch, config.band, config.omega) == (8, 2, 0.5)
+    assert (config.alpha, config.beta, config.lam, config.gamma) == (1.5, 1.0, 6.0, 0.7)
+    assert config.ignore == "joint_flat" and config.normalize is None
+
+
+def test_a_dictionary_takes_a_configuration_there_and_back():
+    config = MWAMConfig(gamma=1.0, lam=4.0, ignore=None)
+    assert MWAMConfig.from_dict(config.to_dict()) == config
+
+
+def test_it_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        MWAMConfig().gamma = 1.0
+
+
+def test_an_unknown_key_is_refused_and_the_nearest_named():
+    with pytest.raises(ValueError, match="'gama': did you mean 'gamma'"):
+        MWAMConfig.from_dict({"gama": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("patch", 1),
+        ("patch", 8.0),
+        ("patch", "8"),
+        ("band", 5),
+        ("band", 0),
+        ("band", True),
+        ("sigma", 0.0),
+        ("omega", 1.0),
+        ("omega", -0.1),
+        ("beta", 2.0),
+        ("beta", -1.0),
+        ("lam", "6"),
+        ("gamma", None),
+        ("gamma", True),
+        ("ignore", "flat"),
+        ("normalize", "sum"),
+    ],
+)
+def test_a_value_outside_its_range_is_refused_with_key_and_value(key, value):
+    with pytest.raises(ValueError, match=f"{key}={value!r}"):
+        MWAMConfig(**{key: value})

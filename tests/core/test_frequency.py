@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+import reference
+import torch
+from pictures import letterboxed, load_pairs, pictures
+
+from mwam_det import frequency_ratio_metric
+from mwam_det.core.dct import block_dct_corners, corner_basis
+from mwam_det.core.frequency import joint_flat_patches
+
+
+def test_the_basis_is_orthonormal_and_pairs_each_low_with_the_opposite_high_coefficient():
+    basis = corner_basis(8, 2).flatten(1)
+    assert torch.allclose(basis @ basis.T, torch.eye(8, dtype=torch.float64), atol=1e-12)
+    image = torch.zeros(1, 1, 8, 8, dtype=torch.float64)
+    spectrum = np.zeros((8, 8))
+    spectrum[7, 6] = 1  # the partner of the low coefficient (0, 1)
+    image[0, 0] = torch.from_numpy(reference.dctn(spectrum, type=3, norm="ortho"))
+    _, high = block_dct_corners(image, 8, 2)
+    assert torch.allclose(high.flatten(), torch.tensor([0.0, 1, 0, 0]), atol=1e-6)
+
+
+@pytest.mark.parametrize(("patch", "band"), [(8, 2), (8, 4), (8, 1), (4, 2), (16, 3)])
+def test_it_equals_the_float64_restatement_for_any_patch_and_band(patch, band):
+    images = pictures(0)
+    measured = frequency_ratio_metric(torch.from_numpy(images), patch=patch, band=band)
+    assert measured.item() == pytest.approx(reference.frm(images, patch, band), rel=1e-5)
+
+
+@pytest.mark.parametrize("height,width", [(40, 56), (47, 63), (8, 8)])
+def test_rows_and_columns_that_fill_no_patch_are_left_out(height, width):
+    images = pictures(1, height=height, width=width)
+    measured = frequency_ratio_metric(torch.from_numpy(images))
+    cropped = images[:, :, : height // 8 * 8, : width // 8 * 8]
+    assert measured.item() == pytest.approx(reference.frm(cropped), rel=1e-5)
+
+
+def test_patches_that_vary_in_one_direction_only_are_exact_though_their_high_coefficients_are_zero():
+    stripes = np.tile(np.arange(64, dtype=np.uint8) * 3, (1, 3, 64, 1))
+    assert frequency_ratio_metric(torch.from_numpy(stripes)).item() == pytest.approx(reference.frm(stripes), rel=1e-5)
+
+
+def test_channels_and_images_are_averaged_so_that_one_channel_compares_with_three():
+    grey = torch.from_numpy(pictures(2, channels=1))
+    value = frequency_ratio_metric(grey).item()
+    assert frequency_ratio_metric(grey.repeat(1, 3, 1, 1)).item() == pytest.approx(value, rel=1e-6)
+    assert frequency_ratio_metric(grey.repeat(5, 1, 1, 1)).item() == pytest.approx(value, rel=1e-6)
+
+
+def test_a_slice_of_a_stacked_image_and_other_memory_formats_give_the_same_value():
+    stack = torch.from_numpy(pictures(3, channels=6))
+    expected = frequency_ratio_metric(stack[:, 3:].clone()).item()
+    assert frequency_ratio_metric(stack[:, 3:]).item() == expected
+    nhwc = stack.contiguous(memory_format=torch.channels_last)[:, 3:]
+    assert frequency_ratio_metric(nhwc).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_float_input_is_read_as_it_is():
+    images = pictures(4).astype(np.float32) / 255
+    measured = frequency_ratio_metric(torch.from_numpy(images))
+    assert measured.item() == pytest.approx(reference.frm(images), rel=1e-5)
+    assert measured.dtype == torch.float32
+
+
+def test_autocast_does_not_change_the_value():
+    images = torch.from_numpy(pictures(5))
+    expected = frequency_ratio_metric(images).item()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert frequency_ratio_metric(images).item() == expected
+
+
+def test_no_gradient_is_recorded():
+    assert not frequency_ratio_metric(torch.rand(1, 3, 16, 16, requires_grad=True)).requires_grad
+
+
+def test_an_all_zero_modality_measures_zero():
+    assert frequency_ratio_metric(torch.zeros(2, 3, 16, 16)).item() == 0
+
+
+@pytest.mark.parametrize("convert", [lambda x: x, lambda x: x.float() / 255, lambda x: (x.float() / 255).bfloat16()])
+def test_only_patches_that_are_flat_in_every_channel_of_every_modality_are_marked(convert):
+    rgb, ir = (torch.full((1, 3, 16, 24), 114, dtype=torch.uint8) for _ in range(2))
+    rgb[0, 1, 3, 3] = 120  # patch (0, 0): one channel of one modality is not flat
+    ir[0, :, 9, 9] = 120  # patch (1, 1): flat in rgb alone
+    marked = joint_flat_patches([convert(rgb), convert(ir)])
+    assert marked.tolist() == [[[False, True, True], [True, False, True]]]
+
+
+def test_no_patch_is_joint_when_sizes_differ():
+    assert joint_flat_patches([torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 16, 24)]) is None
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "words"),
+    [
+        (torch.zeros(3, 16, 16), ValueError, r"\(B, C, H, W\)"),
+        (torch.zeros(0, 3, 16, 16), ValueError, "non-empty"),
+        (torch.zeros(1, 3, 7, 16), ValueError, "no 8×8 patch fits into an image of 7×16"),
+        (torch.zeros(1, 3, 16, 16, dtype=torch.int64), TypeError, "int64"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_with_its_shape_or_type(images, error, words):
+    with pytest.raises(error, match=words):
+        frequency_ratio_metric(images)
+
+
+def test_corners_that_would_overlap_are_refused():
+    with pytest.raises(ValueError, match=r"band=5 must lie in 1..4"):
+        frequency_ratio_metric(torch.zeros(1, 3, 16, 16), band=5)
+
+
+def test_real_pairs_agree_with_the_restatement_with_and_without_letterbox(shared_data):
+    rgb, ir = load_pairs(shared_data / "dronevehicle6")
+    content = []
+    for pair in ((rgb, ir), (letterboxed(rgb, 64, 64), letterboxed(ir, 64, 64))):
+        leave_out = reference.flat_in_all(pair, 8)
+        marked = joint_flat_patches([torch.from_numpy(images) for images in pair])
+        assert (marked.numpy() == leave_out).all()
+        for images in pair:
+            measured = frequency_ratio_metric(torch.from_numpy(images), ignore=marked).item()
+            assert measured == pytest.approx(reference.frm(images, leave_out=leave_out), rel=1e-5)
+            content.append(measured)
+    assert content[:2] == pytest.approx(content[2:], rel=1e-5), "padding that is flat in all modalities must not count"

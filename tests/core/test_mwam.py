@@ -1,0 +1,171 @@
+import math
+import warnings
+
+import pytest
+import reference
+import torch
+from pictures import letterboxed, load_pairs, pictures
+
+from mwam_det import MWAM, MWAMConfig
+
+
+def batch(seed, **kwargs):
+    return {"rgb": torch.from_numpy(pictures(seed, **kwargs)), "ir": torch.from_numpy(pictures(seed + 100, **kwargs))}
+
+
+def test_a_series_of_mini_batches_follows_equations_2_4_5_and_6():
+    mwam = MWAM(["rgb", "ir"])
+    series = {"rgb": [], "ir": []}
+    for seed in range(4):
+        inputs = batch(seed)
+        weights = mwam.observe(inputs)
+        for name, images in inputs.items():
+            series[name].append(reference.frm(images.numpy()))
+        banked = [reference.banks(series[name])[-1] for name in ("rgb", "ir")]
+        share = reference.shares(banked)
+        assert list(mwam.last.bank.values()) == pytest.approx(banked, rel=1e-5)
+        assert list(mwam.last.share.values()) == pytest.approx(share, rel=1e-5)
+        assert [w.item() for w in weights.values()] == pytest.approx(reference.weights(share), rel=1e-5)
+
+
+def test_weights_are_scalars_without_gradient():
+    for weight in MWAM(["rgb", "ir"]).observe(batch(0)).values():
+        assert weight.shape == () and weight.dtype == torch.float32 and not weight.requires_grad
+
+
+def test_weights_are_one_before_the_first_mini_batch():
+    assert [w.item() for w in MWAM(["rgb", "ir"]).weights.values()] == [1, 1]
+
+
+def test_three_modalities_with_other_channel_counts_are_weighed():
+    inputs = {**batch(0), "depth": torch.from_numpy(pictures(7, channels=1))}
+    weights = MWAM(["rgb", "ir", "depth"]).observe(inputs)
+    share = reference.shares([reference.frm(images.numpy()) for images in inputs.values()])
+    assert [w.item() for w in weights.values()] == pytest.approx(reference.weights(share), rel=1e-5)
+
+
+def test_an_absent_modality_keeps_its_bank_is_left_out_of_the_mean_and_is_not_scaled():
+    mwam = MWAM(["rgb", "ir", "depth"])
+    first = {**batch(0), "depth": torch.from_numpy(pictures(7))}
+    mwam.observe(first)
+    before = dict(mwam.last.bank)
+    second = {**first, "ir": torch.zeros_like(first["ir"])}
+    weights = mwam.observe(second)
+    assert mwam.last.bank["ir"] == before["ir"]
+    assert weights["ir"].item() == 1 and math.isnan(mwam.last.share["ir"])
+    share = reference.shares([mwam.last.bank["rgb"], mwam.last.bank["depth"]])
+    assert [weights["rgb"].item(), weights["depth"].item()] == pytest.approx(reference.weights(share), rel=1e-5)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_bad_pixel_gives_weights_of_one_for_that_step_and_is_said_once_and_counted(bad):
+    mwam = MWAM(["rgb", "ir"])
+    good = {name: images.float() / 255 for name, images in batch(0).items()}
+    mwam.observe(good)
+    before = dict(mwam.bank.values)
+    broken = {**good, "ir": good["ir"].clone()}
+    broken["ir"][0, 0, 3, 3] = bad
+    with pytest.warns(UserWarning, match="NaN or Inf"):
+        weights = mwam.observe(broken)
+    assert [w.item() for w in weights.values()] == [1, 1]
+    assert mwam.bank.values == before
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mwam.observe(broken)
+    assert sum(mwam.skipped.values()) == 2
+
+
+def test_an_image_smaller_than_a_patch_gives_weights_of_one():
+    mwam = MWAM(["rgb", "ir"])
+    with pytest.warns(UserWarning, match="smaller than a patch"):
+        weights = mwam.observe({"rgb": torch.rand(1, 3, 7, 30), "ir": torch.rand(1, 3, 7, 30)})
+    assert [w.item() for w in weights.values()] == [1, 1]
+
+
+def test_a_batch_that_is_all_padding_gives_weights_of_one():
+    mwam = MWAM(["rgb", "ir"])
+    grey = torch.full((1, 3, 16, 16), 114, dtype=torch.uint8)
+    with pytest.warns(UserWarning, match="flat in all"):
+        weights = mwam.observe({"rgb": grey, "ir": grey})
+    assert [w.item() for w in weights.values()] == [1, 1]
+
+
+def test_padding_does_not_change_the_weights_unless_it_is_asked_to_count():
+    plain = batch(3)
+    padded = {name: torch.from_numpy(letterboxed(images.numpy(), 16, 24)) for name, images in plain.items()}
+    values = {}
+    for key, config, inputs in (
+        ("plain", None, plain),
+        ("padded", None, padded),
+        ("literal", MWAMConfig(ignore=None), padded),
+    ):
+        mwam = MWAM(["rgb", "ir"], config)
+        mwam.observe(inputs)
+        values[key] = mwam.last.share["rgb"]
+    assert values["padded"] == pytest.approx(values["plain"], rel=1e-5)
+    assert abs(values["literal"] - 1) < abs(values["plain"] - 1) / 10
+
+
+def test_modalities_of_different_size_are_measured_and_the_lost_rule_is_said_once():
+    mwam = MWAM(["rgb", "ir"])
+    inputs = {"rgb": batch(0)["rgb"], "ir": torch.from_numpy(pictures(1, height=24, width=32))}
+    with pytest.warns(UserWarning, match="share no patch grid"):
+        mwam.observe(inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mwam.observe(inputs)
+    assert mwam.last.frm["ir"] == pytest.approx(reference.frm(inputs["ir"].numpy()), rel=1e-5)
+
+
+def test_a_saved_state_continues_where_it_was():
+    mwam, other = MWAM(["rgb", "ir"]), MWAM(["rgb", "ir"])
+    mwam.observe(batch(0))
+    other.load_state_dict(mwam.state_dict())
+    mwam.observe(batch(1))
+    other.observe(batch(1))
+    assert mwam.last == other.last
+
+
+def test_the_state_is_plain_python_so_that_any_checkpoint_can_hold_it():
+    mwam = MWAM(["rgb", "ir"])
+    mwam.observe(batch(0))
+    state = mwam.state_dict()
+    assert all(type(value) is float for value in state["bank"].values()) and type(state["skipped"]) is dict
+
+
+def test_the_state_of_other_modalities_is_refused():
+    mwam = MWAM(["rgb", "depth"])
+    mwam.observe({"rgb": batch(0)["rgb"], "depth": batch(0)["ir"]})
+    with pytest.raises(ValueError, match="unknown: depth"):
+        MWAM(["rgb", "ir"]).load_state_dict(mwam.state_dict())
+
+
+def test_reset_forgets_bank_counts_and_weights():
+    mwam = MWAM(["rgb", "ir"])
+    mwam.observe(batch(0))
+    mwam.reset()
+    assert mwam.last is None and not mwam.bank.values and [w.item() for w in mwam.weights.values()] == [1, 1]
+
+
+def test_inputs_that_are_not_the_modalities_are_refused():
+    with pytest.raises(ValueError, match=r"\['rgb'\]"):
+        MWAM(["rgb", "ir"]).observe({"rgb": torch.rand(1, 3, 16, 16)})
+
+
+@pytest.mark.parametrize("names", [[], ["rgb", "rgb"]])
+def test_repeated_or_no_names_are_refused(names):
+    with pytest.raises(ValueError, match="distinct names"):
+        MWAM(names)
+
+
+def test_six_real_pairs_give_the_recorded_shares_also_when_letterboxed(shared_data):
+    rgb, ir = load_pairs(shared_data / "dronevehicle6")
+    shares = {}
+    for key, config, pad in (("content", None, 0), ("padded", None, 64), ("literal", MWAMConfig(ignore=None), 64)):
+        mwam = MWAM(["rgb", "ir"], config)
+        pair = {n: torch.from_numpy(letterboxed(x, pad, pad)) for n, x in (("rgb", rgb), ("ir", ir))}
+        mwam.observe(pair)
+        shares[key] = mwam.last.share["rgb"]
+    assert shares["content"] == pytest.approx(0.33, abs=0.005)
+    assert shares["padded"] == pytest.approx(shares["content"], rel=1e-5)
+    assert shares["literal"] == pytest.approx(0.98, abs=0.005)
