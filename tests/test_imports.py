@@ -1,0 +1,49 @@
+"""Imports go one way: core → data | models → engine → recipe → cli."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mwam_det
+
+ROOT = Path(mwam_det.__file__).parent
+MAY_IMPORT = {
+    "core": {"core"},
+    "data": {"core", "data"},
+    "models": {"core", "models"},
+    "engine": {"core", "data", "models", "engine"},
+    "recipe": {"core", "data", "models", "engine"},
+    "cli": {"core", "data", "models", "engine", "recipe"},
+    "__init__": {"core", "data", "models", "engine"},
+}
+
+
+def imported(file):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module if not node.level else "relative import"
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.rglob("*.py")), ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_file_imports_only_from_below(file):
+    part = file.relative_to(ROOT).parts[0].removesuffix(".py")
+    names = list(imported(file))
+    own = {name.split(".")[1] for name in names if name.startswith("mwam_det.")}
+    assert own <= MAY_IMPORT[part], f"{part} must not import from {own - MAY_IMPORT[part]}"
+    assert "relative import" not in names
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "core").rglob("*.py")), ids=lambda file: file.name)
+def test_the_core_needs_torch_and_the_standard_library_alone(file):
+    others = {name.split(".")[0] for name in imported(file)} - set(sys.stdlib_module_names)
+    assert others <= {"torch", "mwam_det"}
+
+
+def test_the_core_loads_without_ultralytics():
+    code = "import sys; sys.modules['ultralytics'] = None; from mwam_det import MWAM, GradientModulator; MWAM(['a'])"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
