@@ -29,9 +29,30 @@ def no_network(monkeypatch):
     assert not attempts, f"the code under test tried to reach {attempts}"
 
 
+@pytest.fixture(autouse=True)
+def scans_in_a_temporary_folder(monkeypatch, tmp_path_factory):
+    monkeypatch.setattr("mwam_det.data.dataset.SCANS", tmp_path_factory.mktemp("scans"))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real pairs, which are not part of the repository."""
     if not SHARED_DATA.is_dir():
         pytest.skip("real pairs are not beside this checkout (research use only, never copied into the repository)")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def demo_section(tmp_path_factory) -> dict:
+    """The data section of a generated set: 8 pairs for training, 4 for validation."""
+    from mwam_det.data.synthetic import CLASS_NAMES, write_demo
+
+    folder = write_demo(tmp_path_factory.mktemp("demo") / "set", train=8, val=4, size=(96, 128))
+    return {
+        "path": str(folder),
+        "modalities": {"rgb": "visible", "ir": "infrared"},
+        "labels": "labels",
+        "train": "train",
+        "val": "val",
+        "names": dict(CLASS_NAMES),
+    }

@@ -1,0 +1,183 @@
+"""Finding the partners of an image and checking, before training, that every pair can be read."""
+
+from __future__ import annotations
+
+import glob
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from ultralytics.data.utils import IMG_FORMATS, verify_image_label
+from ultralytics.utils.patches import imread
+
+from mwam_det.data.layout import DatasetError
+
+SMALLEST_SIDE = 10
+"""Images with a shorter side, in pixels, are refused, as Ultralytics does."""
+
+DARK_16_BIT = 32 * 256
+"""A 16-bit image whose largest value is below this would use less than an eighth of the 8-bit range."""
+
+
+def stem_of(file: str | Path, folder: str | Path) -> str:
+    """Return what partners share: the path below their folder, without the suffix of the file."""
+    return Path(file).relative_to(folder).with_suffix("").as_posix()
+
+
+def index_images(folder: str | Path) -> dict[str, list[str]]:
+    """List the images below a folder by stem. More than one file a stem means that a partner is ambiguous."""
+    index = defaultdict(list)
+    pattern = str(Path(glob.escape(str(folder))) / "**" / "*.*")  # finds what Ultralytics finds: links, no hidden files
+    for file in sorted(glob.glob(pattern, recursive=True)):
+        if Path(file).suffix[1:].lower() in IMG_FORMATS:
+            index[stem_of(file, folder)].append(file)
+    return dict(index)
+
+
+def find_partners(
+    files: Iterable[str], folders: Mapping[str, str | Path]
+) -> tuple[dict[str, dict[str, list[str]]], dict[str, int]]:
+    """Find the files of the other modalities that belong to each file of the first one, by stem.
+
+    Args:
+        files: Image files of the first modality.
+        folders: The folder of every modality by name, the first modality first.
+
+    Returns:
+        For each file of the first modality, by path, the candidates of every modality: none if the partner is missing,
+        several if it is ambiguous. And by modality, how many of its files belong to no file of the first.
+
+    Raises:
+        DatasetError: If a modality has a partner for no file at all.
+    """
+    (first, first_folder), *others = folders.items()
+    stems = {file: stem_of(file, first_folder) for file in files}
+    same_stem = defaultdict(list)
+    for file, stem in stems.items():
+        same_stem[stem].append(file)
+    partners = {file: {first: same_stem[stem]} for file, stem in stems.items()}
+    left_over = {}
+    for name, folder in others:
+        index = index_images(folder)
+        if not index:
+            raise DatasetError(f"there is no image of {name} in {folder}")
+        if not any(stem in index for stem in same_stem):
+            raise DatasetError(
+                f"no image of {first} in {first_folder} has a partner of {name} in {folder}: partners have the same "
+                f"name but for the suffix, yet these are called '{next(iter(same_stem))}' and '{next(iter(index))}'"
+            )
+        for file, stem in stems.items():
+            partners[file][name] = index.get(stem, [])
+        left_over[name] = len(index.keys() - same_stem.keys())
+    return partners, left_over
+
+
+def image_size(file: str | Path) -> tuple[int, int]:
+    """Check that training will be able to read an image, without changing it, and return its (height, width).
+
+    The image is decoded by the reader that training uses. Pillow looks first at the formats that OpenCV fills up with
+    grey where bytes are missing. Its plugins are called by name, because `Image.open`, as Ultralytics patches it, tries
+    to install a codec when it meets bytes that it does not know.
+
+    Raises:
+        ValueError: If the file is no image, is truncated, has a side below 10 pixels or more pixels than Pillow allows.
+    """
+    file = Path(file)
+    try:
+        with open(file, "rb") as stream:
+            head = stream.read(8)
+        plugin = next((plugin for signature, plugin in _PLUGINS.items() if head.startswith(signature)), None)
+        if plugin is not None:
+            _check_completeness(file, plugin)
+        pixels = imread(file, flags=cv2.IMREAD_COLOR)
+    except (OSError, SyntaxError, ValueError, cv2.error) as error:
+        raise ValueError(f"{file} cannot be read ({error})") from None
+    if pixels is None:
+        raise ValueError(f"{file} is not a readable image")
+    height, width = pixels.shape[:2]
+    if min(height, width) < SMALLEST_SIDE:
+        raise ValueError(f"{file} is {width}×{height} pixels, smaller than {SMALLEST_SIDE}")
+    return height, width
+
+
+def verify_pair(args: tuple) -> tuple | list:
+    """Check one pair and its labels; the counterpart of Ultralytics' `verify_image_label`, which it calls for labels.
+
+    Ultralytics re-saves JPEG files that it finds damaged. Files of the user are not ours to change, so images are
+    checked here and the label check is given a stand-in.
+
+    Args:
+        args: Image of the first modality, candidates of every modality by name, label file, prefix of messages, number
+            of classes, whether all classes count as one.
+
+    Returns:
+        What `verify_image_label` returns: image, labels (N, 5), (height, width), segments, keypoints, and the numbers
+        missing, found, empty, corrupt, and a message. The first five are None for a pair that is left out.
+    """
+    image, candidates, label_file, prefix, num_classes, single_class = args
+    try:
+        for name, files in candidates.items():
+            if not files:
+                raise ValueError(f"it has no partner of {name}")
+            if len(files) > 1:
+                raise ValueError(f"several files of {name} share its name: {', '.join(files)}")
+        shape = image_size(image)
+        for (partner,) in list(candidates.values())[1:]:
+            image_size(partner)
+    except ValueError as error:
+        return [None] * 5 + [0, 0, 0, 1, f"{prefix}{image}: pair left out, {error}"]
+    stand_in = _StandIn(image)
+    result = verify_image_label((stand_in, label_file, prefix, False, num_classes, 0, 0, single_class))
+    if result[0] is None:
+        return [*result[:-1], f"{prefix}{label_file}: pair left out, {str(result[-1]).rpartition('label: ')[2]}"]
+    return (image, result[1], shape, *result[3:])
+
+
+def dark_16_bit_maximum(file: str | Path) -> int | None:
+    """Return the largest value of a 16-bit image if reading it as 8 bit (its high byte) would leave it nearly black."""
+    pixels = cv2.imread(str(file), cv2.IMREAD_ANYDEPTH)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.max() >= DARK_16_BIT:
+        return None
+    return int(pixels.max())
+
+
+_PLUGINS = {b"\xff\xd8": JpegImageFile, b"\x89PNG": PngImageFile, b"BM": BmpImageFile}
+
+
+def _check_completeness(file: Path, plugin: type[ImageFile]) -> None:
+    """Raise OSError, SyntaxError or ValueError if a file of Pillow's `plugin` is damaged, cut off or oversized."""
+    with plugin(file) as image:
+        if image.width * image.height > 2 * Image.MAX_IMAGE_PIXELS:
+            raise ValueError(f"{image.width}×{image.height} pixels are more than {2 * Image.MAX_IMAGE_PIXELS}")
+        if plugin is PngImageFile:
+            image.verify()
+        elif plugin is BmpImageFile or not _ends_with(file, b"\xff\xd9"):
+            image.load()  # bytes after the end of a JPEG are harmless, missing ones are not
+
+
+def _ends_with(file: Path, tail: bytes) -> bool:
+    with open(file, "rb") as stream:
+        stream.seek(-len(tail), io.SEEK_END)
+        return stream.read() == tail
+
+
+class _StandIn(io.BytesIO):
+    """A small valid image in memory that prints as the file whose labels are being checked."""
+
+    _PNG: Any = cv2.imencode(".png", np.zeros((16, 16), np.uint8))[1].tobytes()
+
+    def __init__(self, file: str):
+        super().__init__(self._PNG)
+        self._file = file
+
+    def __str__(self) -> str:
+        return self._file

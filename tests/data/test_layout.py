@@ -1,0 +1,303 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from ultralytics.data.utils import check_det_dataset
+
+from mwam_det.data.layout import DatasetError, Modality, modalities_of, resolve_dataset, save_dataset_yaml
+from mwam_det.engine.compat import use_bundled_font
+
+
+def make_folders(root: Path, *templates: str, splits: tuple[str, ...] = ("train", "val")) -> Path:
+    for template in templates or ("visible/{split}", "infrared/{split}", "labels/{split}"):
+        for split in splits:
+            (root / template.format(split=split)).mkdir(parents=True)
+    return root
+
+
+def section(root: Path, **changes) -> dict:
+    content = {
+        "path": str(root),
+        "modalities": {"rgb": "visible", "ir": "infrared"},
+        "labels": "labels",
+        "train": "train",
+        "val": "val",
+        "names": {0: "person", 1: "car"},
+    }
+    return {key: value for key, value in {**content, **changes}.items() if value != "left out"}
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return make_folders(tmp_path / "set")
+
+
+def refusal(root: Path, **changes) -> str:
+    with pytest.raises(DatasetError) as caught:
+        resolve_dataset(section(root, **changes))
+    return str(caught.value)
+
+
+def test_a_section_becomes_the_dictionary_that_ultralytics_passes_around(root):
+    assert resolve_dataset(section(root)) == {
+        "path": str(root),
+        "train": str(root / "visible/train"),
+        "val": str(root / "visible/val"),
+        "names": {0: "person", 1: "car"},
+        "nc": 2,
+        "channels": 6,
+        "modalities": {"rgb": 3, "ir": 3},
+        "visible": "rgb",
+        "splits": {
+            split: {
+                "rgb": str(root / "visible" / split),
+                "ir": str(root / "infrared" / split),
+                "labels": str(root / "labels" / split),
+            }
+            for split in ("train", "val")
+        },
+    }
+
+
+def test_the_split_stands_wherever_the_template_says(tmp_path):
+    root = make_folders(tmp_path / "set", "{split}/rgb", "ir_{split}/images", "{split}/labels")
+    changes = {"modalities": {"rgb": "{split}/rgb", "ir": "ir_{split}/images"}, "labels": "{split}/labels"}
+    splits = resolve_dataset(section(root, **changes))["splits"]
+    assert splits["val"] == {
+        "rgb": str(root / "val/rgb"),
+        "ir": str(root / "ir_val/images"),
+        "labels": str(root / "val/labels"),
+    }
+
+
+def test_a_split_may_be_called_otherwise_in_the_folders(tmp_path):
+    root = make_folders(tmp_path / "set", splits=("training", "validation", "held_out"))
+    data = resolve_dataset(section(root, train="training", val="validation", test="held_out"))
+    assert data["train"] == str(root / "visible/training")
+    assert data["test"] == str(root / "visible/held_out")
+    assert list(data["splits"]) == ["train", "val", "test"]
+
+
+def test_without_a_test_split_there_is_no_such_key(root):
+    data = resolve_dataset(section(root))
+    assert "test" not in data
+    assert "test" not in data["splits"]
+
+
+def test_a_relative_path_is_relative_to_the_working_directory(root, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    assert resolve_dataset(section(root, path="set")) == resolve_dataset(section(root))
+
+
+def test_a_tilde_is_the_home_folder(root, monkeypatch):
+    monkeypatch.setenv("HOME", str(root.parent))
+    assert resolve_dataset(section(root, path="~/set"))["path"] == str(root)
+
+
+def test_names_may_be_a_list(root):
+    data = resolve_dataset(section(root, names=["person", "car", "bus"]))
+    assert data["names"] == {0: "person", 1: "car", 2: "bus"}
+    assert data["nc"] == 3
+
+
+def test_names_are_ordered_by_number_and_are_text(root):
+    names = resolve_dataset(section(root, names={1: "car", 0: 42}))["names"]
+    assert list(names.items()) == [(0, "42"), (1, "car")]
+
+
+def test_more_than_ten_numbered_names_are_accepted(root):
+    names = {number: f"class {number}" for number in range(12)}
+    assert resolve_dataset(section(root, names=names))["names"] == names
+
+
+@pytest.mark.parametrize("kind", ["a recipe", "the section alone"])
+def test_a_file_that_holds_the_section_gives_the_same_as_the_section(root, kind):
+    content = section(root)
+    file = root.parent / "experiment.yaml"
+    content_of_file = {"task": "detect", "data": content} if kind == "a recipe" else content
+    file.write_text(yaml.safe_dump(content_of_file, sort_keys=False))
+    assert resolve_dataset(file) == resolve_dataset(str(file)) == resolve_dataset(content)
+
+
+def test_the_section_is_not_changed(root):
+    content = section(root)
+    resolve_dataset(content)
+    assert content == section(root)
+
+
+def test_what_is_saved_is_read_back_the_same(root, tmp_path):
+    data = resolve_dataset(section(root, names=["Fußgänger", "车"]))
+    file = save_dataset_yaml(data, tmp_path / "run" / "new")
+    assert file == str(tmp_path / "run" / "new" / "data.yaml")
+    assert resolve_dataset(file) == data
+    assert list(resolve_dataset(file)["splits"]["train"]) == ["rgb", "ir", "labels"]
+
+
+def test_resolving_twice_changes_nothing(root):
+    data = resolve_dataset(section(root))
+    assert resolve_dataset(data) == data
+
+
+@pytest.mark.parametrize("names", [("rgb", "ir"), ("thermal", "colour", "depth"), ("z", "a", "m")])
+def test_the_order_of_modalities_survives_ultralytics_check_of_the_saved_file(tmp_path, names):
+    root = make_folders(tmp_path / "set", *names, "labels", splits=("",))
+    for folder in (*names, "labels"):
+        for split in ("train", "val"):
+            (root / folder / split).mkdir()
+    data = resolve_dataset(section(root, modalities={name: name for name in names}))
+    use_bundled_font()  # the check looks for a font
+    checked = check_det_dataset(save_dataset_yaml(data, tmp_path / "run"), autodownload=False)
+    assert list(checked["modalities"]) == list(names)
+    assert {key: str(checked[key]) for key in ("path", "train", "val")} == {
+        key: data[key] for key in ("path", "train", "val")
+    }
+    assert {key: checked[key] for key in ("names", "nc", "channels", "modalities", "visible", "splits")} == {
+        key: data[key] for key in ("names", "nc", "channels", "modalities", "visible", "splits")
+    }
+    assert [modality.name for modality in modalities_of(checked)] == list(names)
+
+
+def test_a_saved_dataset_whose_folder_has_gone_is_refused_with_the_folder(root, tmp_path):
+    file = save_dataset_yaml(resolve_dataset(section(root)), tmp_path / "run")
+    (root / "infrared/val").rmdir()
+    with pytest.raises(DatasetError, match=re.escape(str(root / "infrared/val"))) as caught:
+        resolve_dataset(file)
+    assert str(caught.value).startswith(f"{file}: ")
+
+
+def test_modalities_are_slices_of_the_stack_in_its_order():
+    data = {"modalities": {"rgb": 3, "depth": 1, "ir": 3}, "visible": "rgb"}
+    modalities = modalities_of(data)
+    assert modalities == (Modality("rgb", 3, 0, True), Modality("depth", 1, 3, False), Modality("ir", 3, 4, False))
+    assert [modality.slice for modality in modalities] == [slice(0, 3), slice(3, 4), slice(4, 7)]
+
+
+@pytest.mark.parametrize("name", ["rgb", "RGB", "visible", "Vis", "color", "colour"])
+def test_the_visible_modality_is_known_by_its_name(root, name):
+    data = resolve_dataset(section(root, modalities={"ir": "infrared", name: "visible"}))
+    assert data["visible"] == name
+    assert [modality.visible for modality in modalities_of(data)] == [False, True]
+
+
+def test_the_visible_modality_may_be_named_by_a_key(root):
+    data = resolve_dataset(section(root, modalities={"day": "visible", "night": "infrared"}, visible="night"))
+    assert data["visible"] == "night"
+    assert [modality.visible for modality in modalities_of(data)] == [False, True]
+
+
+def test_the_key_overrules_the_name_of_the_visible_modality(root):
+    assert resolve_dataset(section(root, visible="ir"))["visible"] == "ir"
+
+
+@pytest.mark.parametrize("changes", [{"visible": None}, {"modalities": {"a": "visible", "b": "infrared"}}])
+def test_there_may_be_no_visible_modality(root, changes):
+    data = resolve_dataset(section(root, **changes))
+    assert data["visible"] is None
+    assert not any(modality.visible for modality in modalities_of(data))
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_one(root):
+    assert "unknown key 'modalitys': did you mean 'modalities'?" in refusal(root, modalitys={})
+
+
+def test_an_unknown_key_that_is_like_none_is_refused_with_all_of_them(root):
+    message = refusal(root, zzz=1)
+    assert "unknown key 'zzz'" in message
+    assert all(key in message for key in ("path", "modalities", "labels", "train", "val", "test", "names", "visible"))
+
+
+@pytest.mark.parametrize("key", ["path", "modalities", "labels", "train", "val", "names"])
+@pytest.mark.parametrize("value", ["left out", None, ""])
+def test_a_missing_or_empty_key_is_named(root, key, value):
+    assert f"the key '{key}' is missing or empty" in refusal(root, **{key: value})
+
+
+def test_a_missing_root_is_named_as_given_and_as_looked_for(root, monkeypatch):
+    monkeypatch.chdir(root)
+    message = refusal(root, path="datasets/none")
+    assert "path=datasets/none" in message
+    assert str(root / "datasets/none") in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "folder", "there"),
+    [
+        ({"val": "valid"}, "rgb (val)", "visible/valid", "train, val"),
+        ({"test": "test"}, "rgb (test)", "visible/test", "train, val"),
+        ({"modalities": {"rgb": "visible", "ir": "thermal"}}, "ir (train)", "thermal/train", "infrared, labels"),
+        ({"labels": "label"}, "labels (train)", "label/train", "infrared, labels, visible"),
+    ],
+)
+def test_a_missing_folder_of_a_split_tells_what_folders_there_are(root, changes, what, folder, there):
+    message = refusal(root, **changes)
+    assert f"the folder of {what} is missing: {root / folder}" in message
+    assert there in message
+
+
+def test_a_missing_folder_beside_no_folders_says_so(root):
+    (root / "visible/train").rmdir()
+    (root / "visible/val").rmdir()
+    assert "no folders" in refusal(root)
+
+
+@pytest.mark.parametrize("names", [{1: "a", 2: "b"}, {0: "a", 2: "b"}, {"0": "a", "1": "b"}])
+def test_names_numbered_with_gaps_or_from_one_are_refused_with_the_numbers(root, names):
+    message = refusal(root, names=names)
+    assert str(list(names)) in message
+    assert "from 0 to 1" in message
+
+
+def test_names_that_are_a_text_are_refused(root):
+    assert "names='person'" in refusal(root, names="person")
+
+
+def test_a_modality_may_not_be_called_labels(root):
+    assert "'labels'" in refusal(root, modalities={"rgb": "visible", "labels": "infrared"})
+
+
+def test_a_visible_modality_that_does_not_exist_is_refused_with_the_choices(root):
+    message = refusal(root, visible="depth")
+    assert "visible=depth" in message
+    assert "rgb, ir" in message
+
+
+@pytest.mark.parametrize(
+    "modalities",
+    [["visible", "infrared"], "visible", {"rgb": None}, {"rgb": ["a", "b"]}, {0: "visible", 1: "infrared"}],
+)
+def test_modalities_that_do_not_map_names_to_folders_are_refused(root, modalities):
+    assert f"modalities={modalities!r}" in refusal(root, modalities=modalities)
+
+
+@pytest.mark.parametrize("data", [None, 3, ["path"]])
+def test_data_that_is_no_mapping_is_refused_with_the_keys_it_needs(data):
+    with pytest.raises(DatasetError, match="must be a mapping with the keys path, modalities"):
+        resolve_dataset(data)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=re.escape(f"{tmp_path / 'none.yaml'} is not a file")):
+        resolve_dataset(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("content", ["data: [", "data: {\n"])
+def test_a_file_that_is_no_yaml_is_named(tmp_path, content):
+    file = tmp_path / "broken.yaml"
+    file.write_text(content)
+    with pytest.raises(DatasetError, match=re.escape(f"{file} is not valid YAML")):
+        resolve_dataset(file)
+
+
+def test_an_empty_file_is_named(tmp_path):
+    file = tmp_path / "empty.yaml"
+    file.write_text("")
+    with pytest.raises(DatasetError, match=re.escape(str(file))):
+        resolve_dataset(file)
+
+
+def test_a_mistake_in_a_file_is_reported_with_the_file(root, tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump({"data": section(root, visible="depth")}))
+    with pytest.raises(DatasetError, match=re.escape(f"{file}: visible=depth")):
+        resolve_dataset(file)

@@ -1,0 +1,422 @@
+import hashlib
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from ultralytics.utils.patches import imread
+
+from mwam_det.data.layout import DatasetError
+from mwam_det.data.pairing import dark_16_bit_maximum, find_partners, image_size, stem_of, verify_pair
+
+SIZE = (24, 40)
+COLOUR = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+GREY = COLOUR[..., 0]
+DEEP = np.random.default_rng(1).integers(0, 65536, SIZE, np.uint16)
+EXIF_ORIENTATION, TURNED_RIGHT = 274, 6
+
+
+def encoded(suffix: str, image: np.ndarray = COLOUR) -> bytes:
+    return cv2.imencode(suffix, image)[1].tobytes()
+
+
+def write(file: Path, content: bytes | np.ndarray) -> str:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content if isinstance(content, bytes) else encoded(file.suffix, content))
+    return str(file)
+
+
+def digest(file: str | Path) -> tuple[str, int]:
+    file = Path(file)
+    return hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_mtime_ns
+
+
+def huge_png() -> bytes:
+    """A few bytes that claim to be an image of 900 megapixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_installed(monkeypatch):
+    """Pillow, as Ultralytics patches it, installs a codec when it meets unknown bytes."""
+
+    def refuse(requirements, *args, **kwargs):
+        pytest.fail(f"there was an attempt to install {requirements}")
+
+    monkeypatch.setattr("ultralytics.utils.checks.check_requirements", refuse)
+
+
+# Partners ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folders(tmp_path) -> dict[str, Path]:
+    return {"rgb": tmp_path / "rgb", "ir": tmp_path / "ir"}
+
+
+def partners_of(folders: dict[str, Path], rgb: list[str], **others: list[str]):
+    """Write files with these names and find the partners of those of `rgb`, told by name again."""
+    for name, files in {"rgb": rgb, **others}.items():
+        for file in files:
+            write(folders[name] / file, b"not looked into")
+    found, left_over = find_partners([str(folders["rgb"] / file) for file in rgb], folders)
+
+    def short(modality: str, file: str) -> str:
+        return Path(file).relative_to(folders[modality]).as_posix()
+
+    by_name = {
+        short("rgb", file): {name: [short(name, f) for f in candidates] for name, candidates in modalities.items()}
+        for file, modalities in found.items()
+    }
+    return by_name, left_over
+
+
+def test_a_stem_is_the_path_below_the_folder_without_the_suffix(tmp_path):
+    assert stem_of(tmp_path / "night" / "0001.a.jpg", tmp_path) == "night/0001.a"
+
+
+def test_partners_are_found_whatever_their_suffix(folders):
+    found, left_over = partners_of(folders, ["a.jpg", "b.png", "c.v2.JPG"], ir=["a.PNG", "b.tiff", "c.v2.bmp"])
+    assert found == {
+        "a.jpg": {"rgb": ["a.jpg"], "ir": ["a.PNG"]},
+        "b.png": {"rgb": ["b.png"], "ir": ["b.tiff"]},
+        "c.v2.JPG": {"rgb": ["c.v2.JPG"], "ir": ["c.v2.bmp"]},
+    }
+    assert left_over == {"ir": 0}
+
+
+def test_files_of_one_name_in_different_subfolders_are_not_confused(folders):
+    found, _ = partners_of(folders, ["day/1.jpg", "night/1.jpg", "1.jpg"], ir=["1.png", "night/1.png", "day/1.png"])
+    assert {file: candidates["ir"] for file, candidates in found.items()} == {
+        "day/1.jpg": ["day/1.png"],
+        "night/1.jpg": ["night/1.png"],
+        "1.jpg": ["1.png"],
+    }
+
+
+def test_a_missing_partner_is_an_empty_list(folders):
+    found, left_over = partners_of(folders, ["a.jpg", "b.jpg"], ir=["a.jpg"])
+    assert found["b.jpg"] == {"rgb": ["b.jpg"], "ir": []}
+    assert left_over == {"ir": 0}
+
+
+def test_an_ambiguous_partner_is_a_list_of_all(folders):
+    found, _ = partners_of(folders, ["a.jpg"], ir=["a.jpg", "a.png"])
+    assert found["a.jpg"]["ir"] == ["a.jpg", "a.png"]
+
+
+def test_an_ambiguous_image_of_the_first_modality_is_a_list_of_all(folders):
+    found, _ = partners_of(folders, ["a.jpg", "a.png"], ir=["a.jpg"])
+    assert found["a.jpg"]["rgb"] == found["a.png"]["rgb"] == ["a.jpg", "a.png"]
+
+
+def test_images_without_a_partner_in_the_first_modality_are_counted(folders):
+    _, left_over = partners_of(folders, ["a.jpg"], ir=["a.jpg", "b.jpg", "c.jpg", "c.png"])
+    assert left_over == {"ir": 2}
+
+
+def test_other_files_beside_the_images_are_no_partners(folders):
+    found, left_over = partners_of(folders, ["a.jpg"], ir=["a.jpg", "a.txt", "a.npy", "b.json"])
+    assert found["a.jpg"]["ir"] == ["a.jpg"]
+    assert left_over == {"ir": 0}
+
+
+def test_partners_in_a_linked_subfolder_are_found_as_ultralytics_finds_images_there(tmp_path, folders):
+    for name, folder in folders.items():
+        write(tmp_path / "store" / name / "1.png", b"not looked into")
+        folder.mkdir()
+        (folder / "night").symlink_to(tmp_path / "store" / name, target_is_directory=True)
+    image, partner = (str(folders[name] / "night/1.png") for name in ("rgb", "ir"))
+    found, _ = find_partners([image], folders)
+    assert found == {image: {"rgb": [image], "ir": [partner]}}
+
+
+def test_hidden_files_are_no_partners_as_they_are_no_images_for_ultralytics(folders):
+    _, left_over = partners_of(folders, ["a.jpg"], ir=["a.jpg", "._a.jpg", ".trash/b.jpg"])
+    assert left_over == {"ir": 0}
+
+
+def test_three_modalities_are_paired(tmp_path):
+    folders = {name: tmp_path / name for name in ("rgb", "ir", "depth")}
+    found, left_over = partners_of(folders, ["a.jpg", "b.jpg"], ir=["a.jpg"], depth=["b.png", "x.png"])
+    assert found == {
+        "a.jpg": {"rgb": ["a.jpg"], "ir": ["a.jpg"], "depth": []},
+        "b.jpg": {"rgb": ["b.jpg"], "ir": [], "depth": ["b.png"]},
+    }
+    assert left_over == {"ir": 0, "depth": 1}
+
+
+def test_no_partner_at_all_is_refused_with_an_example_of_both_names(folders):
+    with pytest.raises(DatasetError) as caught:
+        partners_of(folders, ["sub/FLIR_0001_RGB.jpg"], ir=["sub/FLIR_0001_IR.jpg"])
+    message = str(caught.value)
+    assert "'sub/FLIR_0001_RGB'" in message
+    assert "'sub/FLIR_0001_IR'" in message
+    assert str(folders["rgb"]) in message
+    assert str(folders["ir"]) in message
+
+
+def test_a_folder_without_images_is_refused_by_name(folders):
+    with pytest.raises(DatasetError, match="there is no image of ir in") as caught:
+        partners_of(folders, ["a.jpg"], ir=["a.txt"])
+    assert str(folders["ir"]) in str(caught.value)
+
+
+# Images --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("colour.jpg", COLOUR),
+        ("grey.jpg", GREY),
+        ("colour.png", COLOUR),
+        ("grey.png", GREY),
+        ("deep.png", DEEP),
+        ("colour.tif", COLOUR),
+        ("grey.tiff", GREY),
+        ("deep.tif", DEEP),
+        ("colour.bmp", COLOUR),
+        ("colour.webp", COLOUR),
+        ("UPPER.JPG", COLOUR),
+    ],
+)
+def test_the_size_of_a_whole_image_is_height_and_width(tmp_path, name, image):
+    file = write(tmp_path / name, cv2.imencode(Path(name).suffix.lower(), image)[1].tobytes())
+    before = digest(file)
+    assert image_size(file) == SIZE
+    assert digest(file) == before
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_the_size_of_a_turned_image_is_that_of_the_pixels_as_they_are_read(tmp_path, suffix):
+    file = tmp_path / f"turned{suffix}"
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = TURNED_RIGHT
+    Image.fromarray(COLOUR).save(file, exif=exif)
+    assert image_size(file) == imread(file).shape[:2] == SIZE[::-1]
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp"])
+def test_a_truncated_image_is_refused_by_name(tmp_path, suffix, share):
+    content = encoded(suffix)
+    file = write(tmp_path / f"cut{suffix}", content[: int(len(content) * share)])
+    before = digest(file)
+    with pytest.raises(ValueError, match="cut"):
+        image_size(file)
+    assert digest(file) == before
+
+
+def test_a_jpeg_with_bytes_after_its_end_is_accepted_and_left_as_it_is(tmp_path):
+    file = write(tmp_path / "padded.jpg", encoded(".jpg") + b"\0" * 17 + b"camera's notes")
+    before = digest(file)
+    assert image_size(file) == SIZE
+    assert digest(file) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["padded.jpg"]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff", b"this is no image " * 20, b"GIF89a" + bytes(40)],
+    ids=["empty", "one byte", "text", "broken gif"],
+)
+def test_bytes_that_are_no_image_are_refused_and_nothing_is_installed_to_read_them(tmp_path, suffix, content):
+    file = write(tmp_path / f"fake{suffix}", content)
+    with pytest.raises(ValueError, match="fake"):
+        image_size(file)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp"])
+def test_garbage_behind_a_true_signature_is_refused_and_nothing_is_installed_to_read_it(tmp_path, suffix):
+    noise = np.random.default_rng(2).integers(0, 256, 300, np.uint8).tobytes()
+    file = write(tmp_path / f"fake{suffix}", encoded(suffix)[:8] + noise)
+    with pytest.raises(ValueError, match="fake"):
+        image_size(file)
+
+
+def test_an_image_that_is_too_large_to_be_decoded_is_refused_by_name(tmp_path):
+    file = write(tmp_path / "huge.png", huge_png())
+    with pytest.raises(ValueError, match="huge"):
+        image_size(file)
+
+
+@pytest.mark.parametrize("size", [(9, 40), (40, 9), (1, 1)])
+def test_a_tiny_image_is_refused_with_its_size(tmp_path, size):
+    file = write(tmp_path / "tiny.png", np.zeros(size, np.uint8))
+    with pytest.raises(ValueError, match=f"{size[1]}×{size[0]} pixels, smaller than 10"):
+        image_size(file)
+
+
+def test_the_smallest_image_has_sides_of_ten_pixels(tmp_path):
+    assert image_size(write(tmp_path / "small.png", np.zeros((10, 10), np.uint8))) == (10, 10)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "image"),
+    [
+        (".png", np.dstack([COLOUR, GREY])),  # with transparency
+        (".png", np.dstack([DEEP] * 3)),
+        (".tif", np.dstack([DEEP] * 3)),
+        (".tif", DEEP.astype(np.float32)),  # temperatures, as some thermal cameras write them
+        (".tif", DEEP.astype(np.int16)),
+    ],
+)
+def test_an_unusual_image_either_fails_the_check_or_can_be_read_for_training(tmp_path, suffix, image):
+    file = write(tmp_path / f"unusual{suffix}", image)
+    try:
+        size = image_size(file)
+    except ValueError as error:
+        assert "unusual" in str(error)
+        return
+    pixels = imread(file, flags=cv2.IMREAD_COLOR)
+    assert pixels is not None, "the image passed the check, but training could not read it"
+    assert (pixels.shape, pixels.dtype) == ((*size, 3), np.uint8)
+
+
+def test_a_16_bit_image_that_would_be_nearly_black_is_told_by_its_maximum(tmp_path):
+    image = np.zeros(SIZE, np.uint16)
+    image[3, 4] = 4095  # of a 12-bit camera
+    assert dark_16_bit_maximum(write(tmp_path / "dark.png", image)) == 4095
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("bright.png", np.full(SIZE, 32 * 256, np.uint16)),
+        ("black.png", np.zeros(SIZE, np.uint8)),
+        ("black.jpg", np.zeros((*SIZE, 3), np.uint8)),
+    ],
+)
+def test_bright_16_bit_and_all_8_bit_images_are_not_called_dark(tmp_path, name, image):
+    assert dark_16_bit_maximum(write(tmp_path / name, image)) is None
+
+
+def test_a_16_bit_image_just_below_an_eighth_of_the_8_bit_range_is_dark(tmp_path):
+    assert dark_16_bit_maximum(write(tmp_path / "dark.tif", np.full(SIZE, 32 * 256 - 1, np.uint16))) == 8191
+
+
+def test_a_file_that_cannot_be_read_is_not_called_dark(tmp_path):
+    assert dark_16_bit_maximum(write(tmp_path / "none.png", b"no image")) is None
+
+
+# Pairs ---------------------------------------------------------------------------------------------------------------
+
+
+def pair(folder: Path, labels: str | None, rgb=COLOUR, ir=GREY, classes: int = 2, single: bool = False) -> tuple:
+    """Write a pair and return the arguments of `verify_pair`."""
+    image, partner = write(folder / "rgb" / "7.jpg", rgb), write(folder / "ir" / "7.jpg", ir)
+    label_file = folder / "labels" / "7.txt"
+    if labels is not None:
+        write(label_file, labels.encode())
+    return image, {"rgb": [image], "ir": [partner]}, str(label_file), "train: ", classes, single
+
+
+def left_out(result: list) -> str:
+    """Check that a pair is left out as one corrupt pair, and return the message."""
+    assert list(result[:5]) == [None] * 5
+    assert result[8] == 1
+    return result[9]
+
+
+def test_a_good_pair_gives_what_ultralytics_own_check_gives(tmp_path):
+    arguments = pair(tmp_path, "0 0.5 0.5 0.2 0.4\n1 0.25 0.75 0.1 0.1\n")
+    image, labels, shape, segments, keypoints, missing, found, empty, corrupt, message = verify_pair(arguments)
+    assert (image, shape, segments, keypoints) == (arguments[0], SIZE, [], None)
+    assert np.array_equal(labels, np.float32([[0, 0.5, 0.5, 0.2, 0.4], [1, 0.25, 0.75, 0.1, 0.1]]))
+    assert (missing, found, empty, corrupt, message) == (0, 1, 0, 0, "")
+
+
+def test_a_missing_label_file_means_background(tmp_path):
+    arguments = pair(tmp_path, None)
+    image, labels, shape, _, _, missing, found, empty, corrupt, message = verify_pair(arguments)
+    assert (image, labels.shape, shape) == (arguments[0], (0, 5), SIZE)
+    assert (missing, found, empty, corrupt, message) == (1, 0, 0, 0, "")
+
+
+def test_an_empty_label_file_means_background(tmp_path):
+    _, labels, _, _, _, missing, found, empty, corrupt, _ = verify_pair(pair(tmp_path, "\n"))
+    assert labels.shape == (0, 5)
+    assert (missing, found, empty, corrupt) == (0, 1, 1, 0)
+
+
+def test_duplicate_rows_are_removed_and_told(tmp_path):
+    arguments = pair(tmp_path, "0 0.5 0.5 0.2 0.4\n0 0.5 0.5 0.2 0.4\n1 0.5 0.5 0.2 0.4\n")
+    result = verify_pair(arguments)
+    assert len(result[1]) == 2
+    assert result[9] == f"train: {arguments[0]}: 1 duplicate labels removed"
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ("0 0.5 0.5 0.2 0.4\n2 0.5 0.5 0.2 0.4\n", "Label class 2 exceeds dataset class count 2"),
+        ("0 0.5 1.5 0.2 0.4\n", "1.5"),
+        ("0 -0.5 0.5 0.2 0.4\n", "negative label values"),
+        ("0 0.5 0.5 -0.2 0.4\n", "negative label values"),
+        ("0.5 0.5 0.5 0.2 0.4\n", "non-integer class"),
+        ("0 0.5 0.5 0.2\n", "4 columns"),
+        ("person 0.5 0.5 0.2 0.4\n", "person"),
+        ("0 0.5 0.5 0.2 0.4\n1 0.5\n", ""),
+    ],
+)
+def test_a_wrong_label_leaves_the_pair_out_and_names_file_and_reason(tmp_path, labels, reason):
+    arguments = pair(tmp_path, labels)
+    message = left_out(verify_pair(arguments))
+    assert message.startswith(f"train: {arguments[2]}: pair left out, ")
+    assert reason in message
+    assert len(message) > len(f"train: {arguments[2]}: pair left out, ")
+
+
+def test_a_class_out_of_range_is_no_mistake_where_all_classes_count_as_one(tmp_path):
+    result = verify_pair(pair(tmp_path, "7 0.5 0.5 0.2 0.4\n", classes=1, single=True))
+    assert len(result[1]) == 1
+    assert result[8] == 0
+
+
+def test_a_damaged_image_leaves_the_pair_out_and_is_named(tmp_path):
+    arguments = pair(tmp_path, "0 0.5 0.5 0.2 0.4\n", rgb=encoded(".jpg")[:200])
+    message = left_out(verify_pair(arguments))
+    assert message.startswith(f"train: {arguments[0]}: pair left out, ")
+
+
+def test_a_damaged_partner_leaves_the_pair_out_and_both_are_named(tmp_path):
+    arguments = pair(tmp_path, "0 0.5 0.5 0.2 0.4\n", ir=encoded(".jpg", GREY)[:200])
+    message = left_out(verify_pair(arguments))
+    assert message.startswith(f"train: {arguments[0]}: pair left out, ")
+    assert arguments[1]["ir"][0] in message
+
+
+def test_a_missing_partner_leaves_the_pair_out_and_its_modality_is_named(tmp_path):
+    image, candidates, *rest = pair(tmp_path, "0 0.5 0.5 0.2 0.4\n")
+    message = left_out(verify_pair((image, {**candidates, "ir": []}, *rest)))
+    assert message == f"train: {image}: pair left out, it has no partner of ir"
+
+
+def test_an_ambiguous_partner_leaves_the_pair_out_and_all_candidates_are_named(tmp_path):
+    image, candidates, *rest = pair(tmp_path, "0 0.5 0.5 0.2 0.4\n")
+    both = [*candidates["ir"], write(tmp_path / "ir" / "7.png", GREY)]
+    message = left_out(verify_pair((image, {**candidates, "ir": both}, *rest)))
+    assert all(file in message for file in (image, *both))
+
+
+def test_partners_of_another_size_are_accepted_and_the_first_size_counts(tmp_path):
+    result = verify_pair(pair(tmp_path, "0 0.5 0.5 0.2 0.4\n", ir=np.zeros((50, 60), np.uint8)))
+    assert result[2] == SIZE
+    assert result[8] == 0
+
+
+def test_checking_a_pair_changes_no_file(tmp_path):
+    arguments = pair(tmp_path, "0 0.5 0.5 0.2 0.4\n", rgb=encoded(".jpg") + b"tail", ir=encoded(".jpg", GREY)[:-2])
+    before = {file: digest(file) for file in tmp_path.rglob("*.*")}
+    verify_pair(arguments)
+    assert {file: digest(file) for file in tmp_path.rglob("*.*")} == before

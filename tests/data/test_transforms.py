@@ -1,0 +1,204 @@
+import pickle
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from ultralytics.cfg import get_cfg
+from ultralytics.data.augment import Albumentations, Compose, Format, LetterBox, RandomFlip, RandomHSV, v8_transforms
+from ultralytics.utils.instance import Instances
+
+from mwam_det.data.layout import DatasetError, Modality
+from mwam_det.data.transforms import OnModality, StackedFormat, colour_on_visible
+
+RGB = Modality("rgb", 3, 0, visible=True)
+IR = Modality("ir", 3, 3)
+SIZE = (12, 16)
+GAINS = {"hgain": 0.5, "sgain": 0.7, "vgain": 0.4}
+
+
+def image(channels: int) -> np.ndarray:
+    return np.random.default_rng(channels).integers(0, 256, (*SIZE, channels), np.uint8)
+
+
+def labels_of(img: np.ndarray) -> dict:
+    boxes = np.float32([[0.5, 0.5, 0.2, 0.4]])
+    instances = Instances(boxes, np.zeros((0, 1000, 2), np.float32), None, bbox_format="xywh", normalized=True)
+    return {"img": img.copy(), "cls": np.float32([[1]]), "instances": instances}
+
+
+def formatted(img: np.ndarray, *modalities: Modality, **arguments) -> np.ndarray:
+    """Format an image and return the result as (H, W, C)."""
+    tensor = StackedFormat(modalities, **arguments)(labels_of(img))["img"]
+    assert tensor.dtype == torch.uint8
+    assert tensor.is_contiguous()
+    return tensor.numpy().transpose(1, 2, 0)
+
+
+def albumentations(spatial: bool) -> Albumentations:
+    """What Ultralytics builds where the package albumentations is installed."""
+    transform = Albumentations.__new__(Albumentations)
+    transform.p, transform.contains_spatial = 1.0, spatial
+    transform.transform = lambda image: {"image": 255 - image}
+    return transform
+
+
+# Format --------------------------------------------------------------------------------------------------------------
+
+
+def test_every_colour_modality_is_turned_from_bgr_to_rgb():
+    img = image(6)
+    assert np.array_equal(formatted(img, RGB, IR), img[..., [2, 1, 0, 5, 4, 3]])
+
+
+def test_a_modality_of_one_channel_is_left_alone():
+    img = image(7)
+    modalities = RGB, Modality("depth", 1, 3), Modality("ir", 3, 4)
+    assert np.array_equal(formatted(img, *modalities), img[..., [2, 1, 0, 3, 6, 5, 4]])
+
+
+def test_three_modalities_of_one_channel_are_no_colour_image():
+    img = image(3)
+    modalities = [Modality(name, 1, start) for start, name in enumerate("abc")]
+    assert np.array_equal(formatted(img, *modalities), img)
+
+
+def test_a_single_colour_modality_is_turned_as_ultralytics_does():
+    img = image(3)
+    stock = Format()(labels_of(img))["img"]
+    assert np.array_equal(formatted(img, RGB), img[..., ::-1])
+    assert np.array_equal(formatted(img, RGB), stock.numpy().transpose(1, 2, 0))
+
+
+def test_bgr_keeps_the_visible_modality_alone_in_bgr():
+    img = image(6)
+    assert np.array_equal(formatted(img, RGB, IR, bgr=1), img[..., [0, 1, 2, 5, 4, 3]])
+
+
+def test_bgr_has_no_effect_where_no_modality_is_visible():
+    img = image(6)
+    assert np.array_equal(formatted(img, Modality("a", 3, 0), IR, bgr=1), img[..., [2, 1, 0, 5, 4, 3]])
+
+
+def test_bgr_of_a_half_turns_about_every_other_image_as_ultralytics_would():
+    img = image(3)
+    ours, stock = StackedFormat([RGB], bgr=0.5), Format(bgr=0.5)
+    turned = []
+    for seed in range(20):
+        random.seed(seed)
+        tensor = ours(labels_of(img))["img"]
+        random.seed(seed)
+        assert torch.equal(tensor, stock(labels_of(img))["img"])
+        turned.append(np.array_equal(tensor.numpy()[0], img[..., 2]))
+    assert 0 < sum(turned) < 20
+
+
+def test_boxes_and_classes_are_formatted_as_ultralytics_does():
+    arguments = {"bbox_format": "xywh", "normalize": True, "batch_idx": True}
+    ours = StackedFormat([RGB, IR], **arguments)(labels_of(image(6)))
+    stock = Format(**arguments)(labels_of(image(6)))
+    assert ours.keys() == stock.keys()
+    for key in ("cls", "bboxes", "batch_idx"):
+        assert torch.equal(ours[key], stock[key])
+
+
+# Colour --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_hsv_changes_the_visible_channels_alone_and_as_ultralytics_does_bit_for_bit(place):
+    visible = Modality("rgb", 3, 3 * place, visible=True)
+    for seed in range(5):
+        img = image(6)
+        np.random.seed(seed)
+        ours = OnModality(RandomHSV(**GAINS), visible)(labels_of(img))["img"]
+        np.random.seed(seed)
+        stock = RandomHSV(**GAINS)({"img": img[..., visible.slice].copy()})["img"]
+        others = np.delete(np.arange(6), visible.slice)
+        assert np.array_equal(ours[..., visible.slice], stock)
+        assert not np.array_equal(stock, img[..., visible.slice])
+        assert np.array_equal(ours[..., others], img[..., others])
+
+
+def test_a_transform_sees_its_modality_as_an_image_of_its_own_with_the_labels():
+    seen = {}
+
+    def look(labels):
+        seen.update(labels)
+        return labels
+
+    labels = labels_of(image(6))
+    returned = OnModality(look, IR)(labels)
+    assert np.array_equal(seen["img"], image(6)[..., 3:])
+    assert seen["img"].flags["C_CONTIGUOUS"]
+    assert seen["instances"] is labels["instances"]
+    assert returned is labels
+    assert labels["img"].shape == (*SIZE, 6)
+
+
+def test_a_transform_that_returns_a_new_image_is_taken_over():
+    labels = OnModality(albumentations(spatial=False), RGB)(labels_of(image(6)))
+    assert np.array_equal(labels["img"][..., :3], 255 - image(6)[..., :3])
+    assert np.array_equal(labels["img"][..., 3:], image(6)[..., 3:])
+
+
+def test_colour_transforms_are_put_on_the_visible_modality_and_others_stay_as_they_are():
+    flip, box = RandomFlip(p=0.5), LetterBox()
+    hsv, photometric = RandomHSV(**GAINS), albumentations(spatial=False)
+    transforms = colour_on_visible(Compose([flip, photometric, hsv, box]), [IR, RGB]).tolist()
+    assert transforms[0] is flip
+    assert transforms[3] is box
+    for wrapped, own in zip(transforms[1:3], (photometric, hsv), strict=True):
+        assert isinstance(wrapped, OnModality)
+        assert wrapped.transform is own
+        assert wrapped.modality is RGB
+
+
+def test_without_a_visible_modality_colour_transforms_are_taken_out():
+    flip = RandomFlip(p=0.5)
+    transforms = [albumentations(spatial=False), RandomHSV(**GAINS), flip]
+    assert colour_on_visible(Compose(transforms), [Modality("a", 3, 0), IR]).tolist() == [flip]
+
+
+def test_the_transforms_that_were_given_are_not_changed():
+    given = Compose([RandomHSV(**GAINS), RandomFlip(p=0.5)])
+    before = given.tolist().copy()
+    colour_on_visible(given, [RGB, IR])
+    assert given.tolist() == before
+
+
+@pytest.mark.parametrize("modalities", [(RGB, IR), (Modality("a", 3, 0), IR)])
+def test_an_albumentations_transform_that_moves_pixels_is_refused_with_what_to_use_instead(modalities):
+    with pytest.raises(DatasetError) as caught:
+        colour_on_visible(Compose([albumentations(spatial=True)]), modalities)
+    message = str(caught.value)
+    assert "augmentations" in message
+    assert "moves pixels" in message
+    assert all(name in message for name in ("degrees", "translate", "scale", "fliplr"))
+
+
+def test_albumentations_without_its_package_is_no_mistake():
+    bare = Albumentations.__new__(Albumentations)
+    bare.p, bare.transform = 1.0, None
+    (transform,) = colour_on_visible(Compose([bare]), [RGB, IR]).tolist()
+    assert np.array_equal(transform(labels_of(image(6)))["img"], image(6))
+
+
+def test_no_colour_transform_hides_deeper_in_ultralytics_list():
+    dataset = SimpleNamespace(data={}, cache=None, use_obb=False)
+    transforms = v8_transforms(dataset, 64, get_cfg(overrides={"hsv_h": 0.5, "mixup": 1.0, "cutmix": 1.0}))
+
+    def all_of(transform) -> list:
+        nested = [getattr(transform, "pre_transform", None), *getattr(transform, "transforms", [])]
+        return [transform, *(leaf for child in nested if child is not None for leaf in all_of(child))]
+
+    colour = [t for t in all_of(transforms) if isinstance(t, RandomHSV | Albumentations)]
+    assert len(colour) == 2
+    assert all(any(t is top for top in transforms.tolist()) for t in colour)
+
+
+def test_transforms_can_be_sent_to_workers():
+    transform = pickle.loads(pickle.dumps(OnModality(RandomHSV(**GAINS), RGB)))
+    assert transform.modality == RGB
+    assert pickle.loads(pickle.dumps(StackedFormat([RGB, IR], bgr=0.5))).modalities == (RGB, IR)
