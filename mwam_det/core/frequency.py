@@ -60,9 +60,9 @@ def frequency_ratio_metric(
 def joint_flat_patches(modalities: Iterable[Tensor], *, patch: int = 8) -> Tensor | None:
     """Find the patches that are flat (max = min in each channel) in every modality at once.
 
-    Letterbox, mosaic and affine borders are such patches. A flat patch has high = 0 and counts low / σ, a thousand
-    times the content, alike in all modalities, so that counting them makes every weight equal. A patch that is flat in
-    one modality only is a trait of that modality and is not marked.
+    Letterbox, mosaic and affine borders are such patches. A flat patch has high = 0 and counts low / σ, hundreds of
+    times a patch of content, alike in all modalities, so that counting them makes every weight equal. One that is flat
+    in one modality only is a trait of that modality and is not marked.
 
     Args:
         modalities: Tensors of shape (B, C_m, H, W), uint8 or float in [0, 1]; channel counts may differ.

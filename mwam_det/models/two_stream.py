@@ -20,6 +20,7 @@ SPLIT_LAYER = 0
 """Index of the layer that splits the stacked image. It is the identity and must stay frozen."""
 
 FUSIONS = ("concat",)
+HEADS = ("Detect", "v10Detect")
 
 
 def two_stream_cfg(
@@ -43,7 +44,8 @@ def two_stream_cfg(
         [first, end) of layer indices that belongs to each modality.
 
     Raises:
-        ValueError: If `cfg` is no single-stream description, a channel count is not positive, or `fusion` is unknown.
+        ValueError: If `cfg` is no single-stream description of a detector, a channel count is not positive, or `fusion`
+            is unknown.
     """
     modalities = dict(modalities or {"rgb": 3, "ir": 3})
     stock = yaml_model_load(cfg) if isinstance(cfg, str | Path) else deepcopy(dict(cfg))
@@ -52,6 +54,8 @@ def two_stream_cfg(
         raise ValueError(f"{source} needs a 'backbone' and a 'head' to be split into streams")
     if "streams" in stock:
         raise ValueError(f"{source} already has streams: {', '.join(stock['streams'])}")
+    if (head := stock["head"][-1][2]) not in HEADS:
+        raise ValueError(f"{source} ends in {head}: only detection models do ({', '.join(HEADS)})")
     if fusion not in FUSIONS:
         raise ValueError(f"fusion='{fusion}' is unknown: choose from {', '.join(FUSIONS)}")
     if not modalities or any(not isinstance(c, int) or c < 1 for c in modalities.values()):
