@@ -121,3 +121,15 @@ def test_real_pairs_agree_with_the_restatement_with_and_without_letterbox(shared
             assert measured == pytest.approx(reference.frm(images, leave_out=leave_out), rel=1e-5)
             content.append(measured)
     assert content[:2] == pytest.approx(content[2:], rel=1e-5), "padding that is flat in all modalities must not count"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_gpu_with_tf32_switched_on_gives_the_value_of_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    images = torch.from_numpy(pictures(6))
+    with torch.autocast("cuda", dtype=torch.float16):
+        measured = frequency_ratio_metric(images.cuda())
+    assert measured.device.type == "cuda"
+    assert measured.item() == pytest.approx(reference.frm(images.numpy()), rel=1e-5)

@@ -1,0 +1,92 @@
+"""The command line: `mwam-det train RECIPE`, `mwam-det robustness WEIGHTS RECIPE`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mwam_det.data.layout import DatasetError
+from mwam_det.recipe import Recipe, RecipeError, load_recipe
+
+RUNS = Path("runs")
+"""Results go to a folder below this one, in the working directory, named after the recipe."""
+
+OVERRIDES_HELP = "section.key=value, like train.epochs=60, data.path=datasets/LLVIP or mwam=false"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0 done, 2 a mistake in what was asked for, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="mwam-det", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train", help="train a recipe, then tell what a missing modality costs")
+    train.add_argument("recipe", help="YAML file of the experiment")
+    train.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
+    robustness = commands.add_parser("robustness", help="evaluate weights with every combination of modalities")
+    robustness.add_argument("weights", help="checkpoint of a two-stream model, like runs/demo/weights/best.pt")
+    robustness.add_argument("recipe", help="YAML file whose data section is evaluated")
+    robustness.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help=f"split=test, imgsz=320, batch=8, or {OVERRIDES_HELP}"
+    )
+    options = parser.parse_args(argv)
+    try:
+        if options.command == "train":
+            _train(load_recipe(options.recipe, options.overrides))
+        else:
+            overrides = [o if "." in o.partition("=")[0] else f"robustness.{o}" for o in options.overrides]
+            _robustness(options.weights, load_recipe(options.recipe, overrides))
+    except (RecipeError, DatasetError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _train(recipe: Recipe) -> None:
+    arguments = {"name": recipe.name, **recipe.train}
+    arguments["project"] = str(Path(arguments.get("project") or RUNS).resolve())
+    if arguments.get("resume"):
+        arguments["resume"] = str(_checkpoint_to_resume(arguments))
+    model = _load(recipe.model, fusion=recipe.fusion)
+    try:
+        model.train(data=recipe.data, mwam=recipe.mwam, robustness=recipe.robustness, **arguments)
+    except KeyboardInterrupt:
+        last = getattr(model.trainer, "last", None)
+        if last is not None and last.is_file():
+            print(f"\nStopped. Continue with the same command and train.resume={last}", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _robustness(weights: str, recipe: Recipe) -> None:
+    if not Path(weights).is_file():
+        raise RecipeError(f"there are no weights {weights}")
+    # Not imgsz: the weights know the size that they were trained at, and it may not be the recipe's.
+    shared = {key: recipe.train[key] for key in ("batch", "device", "workers") if key in recipe.train}
+    options = recipe.robustness if isinstance(recipe.robustness, dict) else {}
+    arguments = {"project": str(RUNS.resolve()), "name": f"{recipe.name}-robustness", **shared, **options}
+    _load(weights).robustness(recipe.data, **arguments).show()
+
+
+def _load(model: str, **options):
+    from mwam_det.engine.facade import MultimodalYOLO  # slow to import: not before the recipe is checked
+
+    try:
+        return MultimodalYOLO(model, **options)
+    except TypeError as error:  # Ultralytics' word for a file that holds no weights
+        raise RecipeError(" ".join(str(error).splitlines()[0].split())) from None
+
+
+def _checkpoint_to_resume(arguments: dict) -> Path:
+    """Return the checkpoint that `train.resume` names, or the newest one of the recipe's runs if it is true."""
+    if arguments["resume"] is not True:
+        file = Path(str(arguments["resume"]))
+        if not file.is_file():
+            raise RecipeError(f"train.resume={file} is not a file: give a last.pt, or true for the newest run")
+        return file
+    project, name = Path(arguments["project"]), arguments["name"]
+    runs = re.compile(rf"{re.escape(name)}(-?\d+)?")  # Ultralytics numbers the runs of one name
+    found = [file for file in project.glob("*/weights/last.pt") if runs.fullmatch(file.parts[-3])]
+    if not found:
+        raise RecipeError(f"train.resume=true, but there is no {project}/{name}*/weights/last.pt")
+    return max(found, key=lambda file: file.stat().st_mtime)

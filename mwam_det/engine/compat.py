@@ -1,0 +1,58 @@
+"""What stock Ultralytics does that a plugin has to live with, each with its reason."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import nn
+from ultralytics.utils.torch_utils import autocast
+
+
+@lru_cache(maxsize=1)
+def use_bundled_font() -> None:
+    """Let Ultralytics find "Arial.ttf" on this machine, so that it does not download it to draw a label.
+
+    It looks through matplotlib's list of fonts before it downloads. matplotlib ships DejaVu Sans; a copy under that
+    name is appended to the list of this process, behind any real Arial. Class names beyond ASCII ask for another file
+    and are left to Ultralytics, since DejaVu cannot draw most of them.
+    """
+    from matplotlib import font_manager, get_data_path
+
+    shipped = Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    folder = tempfile.mkdtemp(prefix="mwam_det_font_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    font_manager.fontManager.addfont(shutil.copy(shipped, Path(folder) / "Arial.ttf"))
+
+
+@torch.no_grad()
+def half_precision_works(model: nn.Module, channels: int, dtype: torch.dtype = torch.float16) -> bool:
+    """Tell whether mixed precision gives this model about the outputs of float32 on its device.
+
+    Ultralytics asks this of a single-stream model that it downloads, and falls back to float32 on the GPUs that give
+    NaN. The model at hand answers it without a download.
+
+    Args:
+        model: The detector, on the device in question. Its mode and statistics are left as they were.
+        channels: Channels of the stacked image.
+        dtype: The lower precision.
+
+    Returns:
+        False if an output is NaN, Inf or far off.
+    """
+    device = next(model.parameters()).device
+    images = torch.rand(2, channels, 256, 256, generator=torch.Generator().manual_seed(0)).to(device)
+    training = model.training
+    model.eval()
+    try:
+        exact = model(images)[0]
+        with autocast(dtype, device=device.type):
+            rough = model(images)[0]
+    finally:
+        model.train(training)
+    error = (exact - rough.float()).abs().max() / exact.abs().max()
+    return bool(rough.isfinite().all() and error < 0.1)

@@ -1,0 +1,65 @@
+"""MWAM's record of a run: mwam.csv, one row a mini-batch."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from mwam_det.core.mwam import Observation
+
+QUANTITIES = ("frm", "bank", "share", "weight")
+
+
+class MWAMHistory:
+    """Collect what MWAM observed and write it to a CSV file, epoch by epoch.
+
+    Columns: epoch (from 1), iteration (from 1, over the whole run), then FRM, banked FRM, share and weight of every
+    modality, as `frm_rgb` … `weight_ir`. Rows are written at the end of an epoch, as Ultralytics writes results.csv,
+    so that file and checkpoint tell of the same epochs.
+
+    Args:
+        file: Where the rows go. An existing file is begun anew unless `keep_epochs` is called first.
+        modalities: Names of the modalities.
+    """
+
+    def __init__(self, file: Path, modalities: Sequence[str]):
+        self.file = file
+        self.header = ["epoch", "iteration", *(f"{quantity}_{name}" for quantity in QUANTITIES for name in modalities)]
+        self._modalities = tuple(modalities)
+        self._pending: list[list[float]] = []
+        self._written = 0
+        self._begun = False
+
+    def append(self, epoch: int, observation: Observation) -> None:
+        """Note one mini-batch of an epoch (from 1)."""
+        values = [getattr(observation, quantity)[name] for quantity in QUANTITIES for name in self._modalities]
+        self._pending.append([epoch, self._written + len(self._pending) + 1, *(f"{value:.9g}" for value in values)])
+
+    def flush(self) -> None:
+        """Write what is pending."""
+        with self.file.open("a" if self._begun else "w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            if not self._begun:
+                writer.writerow(self.header)
+            writer.writerows(self._pending)
+        self._begun = True
+        self._written += len(self._pending)
+        self._pending.clear()
+
+    def discard_pending(self) -> None:
+        """Forget the rows of an epoch that will be run again."""
+        self._pending.clear()
+
+    def keep_epochs(self, last: int) -> None:
+        """Continue the file of an interrupted run after epoch `last`; rows of an epoch cut short are dropped."""
+        rows = []
+        if self.file.is_file():
+            with self.file.open(newline="", encoding="utf-8") as stream:
+                header, *rows = list(csv.reader(stream)) or [[]]
+            rows = [row for row in rows if len(row) == len(self.header) and int(row[0]) <= last]
+            if header != self.header:
+                rows = []
+        self._begun, self._pending = False, rows
+        self._written = 0
+        self.flush()

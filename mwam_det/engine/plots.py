@@ -1,0 +1,73 @@
+"""Pictures for people: MWAM over a run, and samples with their modalities side by side."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics.utils import plt_settings
+
+from mwam_det.data.layout import Modality
+
+
+def side_by_side(batch: dict[str, Any], modalities: Sequence[Modality]) -> dict[str, Any]:
+    """Turn a batch of stacked images into one in which the modalities of an image follow each other as images.
+
+    Ultralytics' plots show the first three channels alone; given this batch they show every modality with its labels.
+
+    Args:
+        batch: "img" of shape (B, ΣC_m, H, W); "batch_idx", "cls", "bboxes" of N labels; "im_file", B paths.
+        modalities: The M modalities of the stack.
+
+    Returns:
+        "img" of shape (B·M, 3, H, W), a copy; the labels M times; "im_file" followed by the modality's name.
+    """
+    count = len(modalities)
+    views = [batch["img"][:, m.slice].expand(-1, 3, -1, -1) for m in modalities]
+    labels = {key: batch[key].repeat(count, *[1] * (batch[key].ndim - 1)) for key in ("cls", "bboxes")}
+    places = torch.cat([batch["batch_idx"] * count + place for place in range(count)])
+    return {
+        **labels,
+        "img": torch.stack(views, 1).flatten(0, 1).clone(),
+        "batch_idx": places,
+        "im_file": [f"{Path(file).name} {m.name}" for file in batch["im_file"] for m in modalities],
+    }
+
+
+def repeat_predictions(predictions: list[dict[str, torch.Tensor]], times: int) -> list[dict[str, torch.Tensor]]:
+    """Repeat the predictions of each image, as `side_by_side` repeats the images."""
+    return [dict(prediction) for prediction in predictions for _ in range(times)]
+
+
+@plt_settings()
+def plot_mwam(history: Path, file: Path) -> None:
+    """Draw banked FRM, share and weight of every modality over the iterations of a run.
+
+    Args:
+        history: mwam.csv of the run (see `MWAMHistory`).
+        file: The picture to write.
+    """
+    import matplotlib.pyplot as plt
+
+    with history.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows:
+        return
+    iterations = [int(row["iteration"]) for row in rows]
+    names = [key.removeprefix("bank_") for key in rows[0] if key.startswith("bank_")]
+    panels = {"bank": "banked FRM (Eq. 2)", "share": "share T (Eq. 6)", "weight": "weight K (Eq. 5)"}
+    figure, axes = plt.subplots(1, len(panels), figsize=(13, 3.6), tight_layout=True)
+    for axis, (quantity, title) in zip(axes, panels.items(), strict=True):
+        for name in names:
+            values = [float(row[f"{quantity}_{name}"]) for row in rows]
+            axis.plot(iterations, values, label=name, linewidth=1)
+        axis.set_title(title)
+        axis.set_xlabel("iteration")
+        axis.grid(alpha=0.3)
+    axes[0].set_yscale("log")
+    axes[-1].legend()
+    figure.savefig(file, dpi=150)
+    plt.close(figure)

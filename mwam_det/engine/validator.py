@@ -1,0 +1,91 @@
+"""Ultralytics' detection validator, for stacked modalities of which some may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.models.yolo.detect import DetectionValidator
+
+from mwam_det.core.missing import check_missing, drop_modalities
+from mwam_det.data.dataset import PairedDataset, build_paired_dataset
+from mwam_det.data.layout import DatasetError, Modality, modalities_of, resolve_dataset, save_dataset_yaml
+from mwam_det.engine.arguments import without_own_arguments
+from mwam_det.engine.compat import use_bundled_font
+from mwam_det.engine.plots import repeat_predictions, side_by_side
+
+
+class MultimodalValidator(DetectionValidator):
+    """Validate a two-stream detector, optionally with modalities missing (0 after normalisation).
+
+    Args:
+        dataloader: As in `DetectionValidator`.
+        save_dir: As in `DetectionValidator`.
+        args: Ultralytics' arguments and `missing`, the names of the modalities to leave out; `data` may be a recipe's
+            data section.
+        _callbacks: As in `DetectionValidator`.
+    """
+
+    def __init__(self, dataloader=None, save_dir=None, args=None, _callbacks: dict | None = None):
+        args = without_own_arguments(args or {})
+        self.missing = tuple(args.pop("missing", ()))
+        super().__init__(dataloader, save_dir, args, _callbacks)
+        use_bundled_font()
+
+    def __call__(self, trainer=None, model=None, **kwargs: Any) -> dict[str, Any] | None:
+        """Validate; see `ultralytics.engine.validator.BaseValidator.__call__`.
+
+        Raises:
+            DatasetError: If the dataset cannot be used or its modalities are not those of the model.
+            ValueError: If a missing modality is unknown or all are missing.
+        """
+        data = trainer.data if trainer else resolve_dataset(self.args.data)
+        check_missing(self.missing, data["modalities"])
+        if trainer is None:
+            check_modalities(model, data)
+            self.args.data = save_dataset_yaml(data, self.save_dir)
+        return super().__call__(trainer, model, **kwargs)
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities of the dataset that is being validated."""
+        return modalities_of(self.data)
+
+    def build_dataset(self, img_path: str, mode: str = "val", batch: int | None = None) -> PairedDataset:
+        """Build the dataset of pairs; arguments as in `DetectionValidator.build_dataset`."""
+        return build_paired_dataset(self.args, img_path, batch, self.data, mode, self.args.rect, self.stride)
+
+    def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Normalise a batch and remove the missing modalities from it."""
+        batch = super().preprocess(batch)
+        slices = {modality.name: modality.slice for modality in self.modalities}
+        batch["img"] = drop_modalities(batch["img"], slices, self.missing)
+        return batch
+
+    def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:
+        """Draw the labels of a batch, every modality beside the others."""
+        super().plot_val_samples(side_by_side(batch, self.modalities), ni)
+
+    def plot_predictions(
+        self, batch: dict[str, Any], preds: list[dict[str, torch.Tensor]], ni: int, max_det: int | None = None
+    ) -> None:
+        """Draw the predictions of a batch, every modality beside the others."""
+        repeated = repeat_predictions(preds, len(self.modalities))
+        super().plot_predictions(side_by_side(batch, self.modalities), repeated, ni, max_det)
+
+
+def check_modalities(model: Any, data: Mapping[str, Any]) -> None:
+    """Check that a model is made for the modalities of a dataset, in name, order and channels.
+
+    Raises:
+        DatasetError: If it is made for others, or has no streams. Files of weights are not opened.
+    """
+    if not isinstance(model, nn.Module):
+        return
+    own = getattr(model, "yaml", {}).get("modalities")
+    if own is None:
+        raise DatasetError("the model has a single stream: train one with mwam_det on the modalities of this dataset")
+    if list(own.items()) != list(data["modalities"].items()):
+        raise DatasetError(f"the model takes the modalities {own}, the dataset gives {data['modalities']}")

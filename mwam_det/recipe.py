@@ -1,0 +1,157 @@
+"""A recipe: one YAML file an experiment, with overrides from the command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mwam_det.core.config import refuse_unknown_keys
+from mwam_det.data.layout import SECTION_KEYS, SPLITS
+from mwam_det.engine.arguments import check_train_arguments, mwam_config
+from mwam_det.models.two_stream import FUSIONS, two_stream_cfg
+
+KEYS = ("task", "model", "fusion", "data", "mwam", "train", "robustness")
+TASKS = ("detect",)
+ROBUSTNESS_KEYS = ("split", "imgsz", "batch", "device", "workers")
+
+
+class RecipeError(ValueError):
+    """A recipe or an override cannot be used; the message names the key, the value and the choices."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An experiment, checked.
+
+    Attributes:
+        name: The file's name without suffix; names the run folder.
+        data: Data section (see `mwam_det.data.layout.resolve_dataset`); folders are not looked at yet.
+        model: A stock description such as "yolov8n.yaml", or a checkpoint of a two-stream model.
+        task: What the model does: "detect".
+        fusion: How streams are fused.
+        mwam: True, False, or values of `MWAMConfig`.
+        train: Ultralytics' arguments.
+        robustness: False, or arguments of `MultimodalYOLO.robustness`, of the keys in `ROBUSTNESS_KEYS`.
+    """
+
+    name: str
+    data: dict[str, Any]
+    model: str = "yolov8n.yaml"
+    task: str = "detect"
+    fusion: str = "concat"
+    mwam: bool | dict[str, Any] = True
+    train: dict[str, Any] = field(default_factory=dict)
+    robustness: bool | dict[str, Any] = True
+
+
+def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides.
+
+    Args:
+        file: The YAML file.
+        overrides: Like "train.epochs=60", "data.path=datasets/LLVIP" or "mwam=false". Values are read as YAML.
+
+    Raises:
+        RecipeError: If the file, a key or a value is wrong.
+    """
+    file = Path(file)
+    if not file.is_file():
+        there = ", ".join(sorted(str(p) for p in Path("cfg").glob("**/*.yaml")))
+        raise RecipeError(f"there is no recipe {file}" + (f"; there are {there}" if there else ""))
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{file} is not valid YAML: {error}") from None
+    if not isinstance(content, Mapping):
+        raise RecipeError(f"{file} must map keys to values: {', '.join(KEYS)}")
+    content = _with_numbers(content)
+    for override in overrides:
+        _apply(content, override)
+    try:
+        _check(content)
+    except ValueError as error:
+        raise RecipeError(f"{file}: {error}") from None
+    return Recipe(file.stem, **content)
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    """Set one "section.key=value" in the content of a recipe."""
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"'{override}' is no override: write section.key=value, like train.epochs=60")
+    try:
+        value = _with_numbers(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"the value of '{override}' is not valid YAML: {error}") from None
+    *parents, key = path.split(".")
+    place = content
+    for parent in parents:
+        # "mwam: true" and "mwam.gamma=1" mean the same section, one with its defaults
+        if not isinstance(place.get(parent), dict):
+            place[parent] = {}
+        place = place[parent]
+    place[key] = value
+
+
+def _with_numbers(value: Any) -> Any:
+    """Read "1e-3", a string by YAML 1.1, as the number that everybody means."""
+    if isinstance(value, Mapping):
+        return {key: _with_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_numbers(item) for item in value]
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value
+
+
+def _check(content: Mapping[str, Any]) -> None:
+    refuse_unknown_keys(content, KEYS)
+    _choice("task", content.get("task", "detect"), TASKS)
+    _choice("fusion", content.get("fusion", "concat"), FUSIONS)
+    _check_section(content, "data", lambda section: refuse_unknown_keys(section, SECTION_KEYS))
+    _check_section(content, "train", check_train_arguments)
+    _check_section(content, "mwam", mwam_config)
+    _check_section(content, "robustness", lambda section: refuse_unknown_keys(section, ROBUSTNESS_KEYS))
+    if "data" not in content:
+        raise ValueError("the section 'data' is missing")
+    if isinstance(content.get("robustness"), Mapping):
+        _choice("robustness.split", content["robustness"].get("split", "val"), SPLITS)
+    _check_model(content.get("model", "yolov8n.yaml"))
+
+
+def _check_section(content: Mapping[str, Any], name: str, check: Any) -> None:
+    section = content.get(name, {})
+    if isinstance(section, bool) and name in ("mwam", "robustness"):
+        return
+    if not isinstance(section, Mapping):
+        raise ValueError(f"{name}={section!r} must be a mapping of keys to values")
+    try:
+        check(section)
+    except ValueError as error:
+        raise ValueError(f"in section '{name}': {error}") from None
+
+
+def _choice(key: str, value: Any, choices: Iterable[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{key}={value!r} is unknown: choose from {', '.join(choices)}")
+
+
+def _check_model(model: Any) -> None:
+    text = str(model)
+    if text.endswith(".pt"):
+        if not Path(text).is_file():
+            raise ValueError(f"model={text} is not a file")
+    elif not text.endswith((".yaml", ".yml")):
+        raise ValueError(f"model={text} must be a stock description like yolov8n.yaml or a checkpoint like best.pt")
+    else:
+        try:
+            two_stream_cfg(text)
+        except FileNotFoundError:
+            raise ValueError(
+                f"model={text}: Ultralytics has no such description, nor is it a file; try yolov8n.yaml (n, s, m, l, x)"
+            ) from None

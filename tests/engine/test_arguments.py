@@ -1,0 +1,60 @@
+import pytest
+from ultralytics.cfg import get_cfg
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT
+
+from mwam_det import MWAMConfig
+from mwam_det.engine.arguments import (
+    OWN_ARGUMENTS,
+    check_train_arguments,
+    freeze_with,
+    mwam_config,
+    with_own_arguments,
+    without_own_arguments,
+)
+
+
+def test_ultralytics_accepts_our_arguments_once_they_are_in_its_base():
+    args = get_cfg(with_own_arguments(DEFAULT_CFG), {"mwam": {"gamma": 1.0}, "epochs": 3})
+    assert args.mwam == {"gamma": 1.0} and args.epochs == 3 and args.fusion == "concat"
+
+
+def test_none_of_our_names_is_one_of_ultralytics():
+    assert not set(OWN_ARGUMENTS) & set(DEFAULT_CFG_DICT)
+
+
+def test_what_goes_to_ultralytics_own_classes_is_theirs_alone():
+    args = get_cfg(with_own_arguments(DEFAULT_CFG), {"mwam": False})
+    assert get_cfg(overrides=without_own_arguments(args)).epochs == DEFAULT_CFG.epochs
+
+
+@pytest.mark.parametrize(
+    ("value", "config"), [(True, MWAMConfig()), ({}, MWAMConfig()), (False, None), ({"lam": 4}, MWAMConfig(lam=4))]
+)
+def test_mwam_is_true_false_or_a_mapping(value, config):
+    assert mwam_config(value) == config
+
+
+@pytest.mark.parametrize(("value", "words"), [("yes", "'yes' must be true, false"), ({"lamda": 4}, "mean 'lam'")])
+def test_any_other_mwam_is_refused(value, words):
+    with pytest.raises(ValueError, match=words):
+        mwam_config(value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"epochs": "many"}, "epochs=many"),
+        ({"data": "coco8.yaml"}, "'data' has no place"),
+    ],
+)
+def test_wrong_train_arguments_are_refused_with_key_and_value(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        check_train_arguments(arguments)
+
+
+@pytest.mark.parametrize(
+    ("freeze", "expected"), [(None, [0]), (3, [0, 1, 2]), ([5, "23.cv2"], [0, 5, "23.cv2"]), ([0, 4], [0, 4])]
+)
+def test_the_split_is_added_to_whatever_is_frozen(freeze, expected):
+    assert freeze_with(0, freeze) == expected

@@ -1,0 +1,138 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import cv2
+import pytest
+import torch
+from training import SHORT
+from ultralytics import YOLO
+
+from mwam_det import MultimodalYOLO
+from mwam_det.data.layout import DatasetError
+
+
+@pytest.fixture(scope="module")
+def trained(demo_section, tmp_path_factory):
+    """A short training with everything that a user gets from it."""
+    model = MultimodalYOLO("yolov8n.yaml")
+    arguments = {key: value for key, value in SHORT.items() if key not in ("model", "plots")}
+    folder = tmp_path_factory.mktemp("facade")
+    model.train(data=demo_section, project=str(folder), name="run", plots=True, **arguments)
+    return model
+
+
+def in_another_process(code, **environment):
+    """Run code in a process where this package cannot be imported."""
+    code = "import sys; sys.modules['mwam_det'] = None\n" + textwrap.dedent(code)
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **environment})
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def test_a_run_leaves_the_report_for_machines_and_pictures_for_people(trained):
+    folder = trained.trainer.save_dir
+    content = json.loads((folder / "robustness.json").read_text())
+    assert [c["available"] for c in content["combinations"]] == [["rgb"], ["ir"], ["rgb", "ir"]]
+    assert len(list(csv.DictReader((folder / "robustness.csv").open(newline="")))) == 4
+    for picture in ("mwam.png", "results.png", "train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg"):
+        assert cv2.imread(str(folder / picture)).std() > 5, picture
+
+
+def test_a_missing_modality_is_zero_and_nothing_else(trained, demo_section, monkeypatch, tmp_path):
+    from mwam_det.engine.validator import MultimodalValidator
+
+    seen = []
+
+    class Watching(MultimodalValidator):
+        def preprocess(self, batch):
+            batch = super().preprocess(batch)
+            seen.append(batch["img"].clone())
+            return batch
+
+    shared = {"data": demo_section, "imgsz": 64, "plots": False, "project": str(tmp_path)}
+    trained.val(Watching, **shared)
+    trained.val(Watching, missing=["ir"], **shared)
+    full, without = seen
+    assert torch.equal(full[:, :3], without[:, :3])
+    assert without[:, 3:].eq(0).all() and full[:, 3:].max() > 0
+
+
+def test_the_report_holds_what_separate_validations_give(trained, demo_section, tmp_path):
+    shared = {"data": demo_section, "imgsz": 64, "batch": 4, "project": str(tmp_path)}
+    report = trained.robustness(name="report", **shared)
+    for result in report.results:
+        missing = [name for name in ("rgb", "ir") if name not in result.available]
+        metrics = trained.val(missing=missing, plots=False, verbose=False, **shared)
+        assert result.metrics["mAP50"] == pytest.approx(metrics.box.map50, abs=1e-6)
+        assert result.metrics["mAP50-95"] == pytest.approx(metrics.box.map, abs=1e-6)
+    assert (tmp_path / "report" / "robustness.json").is_file()
+
+
+def test_the_dataset_of_the_training_is_remembered(trained, tmp_path):
+    assert trained.val(imgsz=64, plots=False, project=str(tmp_path)).box.map50 >= 0
+
+
+@pytest.mark.parametrize("restricted", ["0", "1"], ids=["default loading", "restricted loading"])
+def test_plain_yolo_opens_the_checkpoint_without_this_package_and_predicts_the_same(trained, tmp_path, restricted):
+    weights = trained.trainer.best
+    images = torch.rand(2, 6, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.save(images, tmp_path / "images.pt")
+    in_another_process(
+        f"""
+        import torch
+        from ultralytics import YOLO
+        model = YOLO({str(weights)!r})
+        images = torch.load({str(tmp_path / "images.pt")!r})
+        results = model.predict(images, conf=0.0, verbose=False, save=False, imgsz=64)
+        boxes = [result.boxes.data for result in results]
+        torch.save((model.model(images)[0].detach(), boxes), {str(tmp_path / "out.pt")!r})
+        """,
+        ULTRALYTICS_SAFE_LOAD=restricted,
+    )
+    raw, boxes = torch.load(tmp_path / "out.pt")
+    ours = MultimodalYOLO(weights)
+    assert torch.equal(raw, ours.model(images)[0])
+    expected = YOLO(weights).predict(images, conf=0.0, verbose=False, save=False, imgsz=64)
+    for mine, theirs in zip(expected, boxes, strict=True):
+        assert len(theirs) and torch.equal(mine.boxes.data, theirs)
+
+
+def test_a_model_from_a_description_has_streams_before_training():
+    model = MultimodalYOLO("yolov8n.yaml", modalities={"rgb": 3, "depth": 1})
+    assert model.model.yaml["modalities"] == {"rgb": 3, "depth": 1}
+
+
+def test_a_list_of_datasets_and_tuning_are_refused_with_the_reason():
+    model = MultimodalYOLO("yolov8n.yaml")
+    with pytest.raises(NotImplementedError, match="call train once a dataset"):
+        model.train(data=["a.yaml", "b.yaml"])
+    with pytest.raises(NotImplementedError, match="tune trains without"):
+        model.tune()
+
+
+def test_predicting_from_files_is_refused_rather_than_reading_one_modality():
+    with pytest.raises(NotImplementedError, match="predict"):
+        MultimodalYOLO("yolov8n.yaml").predict("image.jpg")
+
+
+def test_validating_on_other_modalities_is_refused(trained, demo_section, tmp_path):
+    section = {**demo_section, "modalities": {"visible": "visible", "thermal": "infrared"}}
+    with pytest.raises(DatasetError, match="'thermal': 3"):
+        trained.val(data=section, imgsz=64, project=str(tmp_path))
+
+
+def test_a_single_stream_checkpoint_has_no_report(demo_section, tmp_path):
+    YOLO("yolov8n.yaml").save(tmp_path / "single.pt")
+    with pytest.raises(DatasetError, match="single stream"):
+        MultimodalYOLO(tmp_path / "single.pt").robustness(demo_section, project=str(tmp_path))
+
+
+@pytest.mark.parametrize(("missing", "words"), [(["lidar"], "choose from rgb, ir"), (["rgb", "ir"], "nothing is left")])
+def test_an_impossible_combination_is_refused(trained, demo_section, tmp_path, missing, words):
+    with pytest.raises(ValueError, match=words):
+        trained.val(data=demo_section, missing=missing, imgsz=64, project=str(tmp_path))

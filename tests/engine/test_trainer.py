@@ -1,0 +1,230 @@
+import copy
+import csv
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from training import SHORT, StockTrainer, run
+from ultralytics.utils.torch_utils import unwrap_model
+
+from mwam_det import MWAMTrainer
+from mwam_det.cli import main
+from mwam_det.data.layout import DatasetError
+from mwam_det.models.two_stream import SPLIT_LAYER, streams_of, two_stream_cfg
+
+
+@pytest.fixture(scope="module")
+def stock(demo_section, tmp_path_factory):
+    return run(StockTrainer, demo_section, tmp_path_factory.mktemp("stock"), freeze=[0])
+
+
+@pytest.fixture(scope="module")
+def trained(demo_section, tmp_path_factory):
+    return run(MWAMTrainer, demo_section, tmp_path_factory.mktemp("mwam"))
+
+
+def rows_of(trainer):
+    with (trainer.save_dir / "mwam.csv").open(newline="") as stream:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+
+
+@pytest.mark.parametrize("mwam", [False, {"alpha": 1.0, "beta": 0.0}], ids=["off", "all weights one"])
+def test_without_mwam_or_with_weights_of_one_losses_are_the_stock_trainers_bit_for_bit(
+    stock, demo_section, tmp_path, mwam
+):
+    ours = run(MWAMTrainer, demo_section, tmp_path, mwam=mwam)
+    assert len(ours.losses) == 4 and ours.losses == stock.losses
+    for name, tensor in stock.model.state_dict().items():
+        assert torch.equal(tensor, ours.model.state_dict()[name]), name
+
+
+def test_with_mwam_the_first_loss_is_the_same_and_later_ones_are_not(stock, trained):
+    assert trained.losses[0] == stock.losses[0]
+    assert trained.losses[2:] != stock.losses[2:]
+
+
+def test_every_mini_batch_is_recorded_with_weights_that_follow_from_its_bank(trained):
+    rows = rows_of(trained)
+    assert [(row["epoch"], row["iteration"]) for row in rows] == [(1, 1), (1, 2), (2, 3), (2, 4)]
+    for before, row in zip(rows, rows[1:], strict=False):
+        for name in ("rgb", "ir"):
+            expected = 0.5 * before[f"bank_{name}"] + 0.5 * row[f"frm_{name}"]
+            assert row[f"bank_{name}"] == pytest.approx(expected, rel=1e-6)
+    for row in rows:
+        assert row["share_rgb"] + row["share_ir"] == pytest.approx(2, rel=1e-6)
+        assert (row["weight_rgb"] > row["weight_ir"]) == (row["bank_rgb"] < row["bank_ir"])
+
+
+def test_the_split_stays_the_identity_through_training_and_checkpoint(trained):
+    for model in (unwrap_model(trained.model), torch.load(trained.best, weights_only=False)["model"]):
+        split = model.model[SPLIT_LAYER].conv
+        assert torch.equal(split.weight.float()[..., 0, 0], torch.eye(6)) and split.bias.eq(0).all()
+
+
+def test_a_finished_checkpoint_has_nothing_of_mwam_beyond_its_arguments(trained, stock):
+    ours, theirs = (torch.load(t.best, weights_only=False) for t in (trained, stock))
+    assert ours.keys() == theirs.keys() and ours["train_args"].keys() == theirs["train_args"].keys()
+    assert {k: v.shape for k, v in ours["model"].state_dict().items()} == {
+        k: v.shape for k, v in theirs["model"].state_dict().items()
+    }
+
+
+def test_accumulated_gradients_equal_the_sum_of_separately_scaled_micro_batches(demo_section, tmp_path_factory):
+    from mwam_det.data.synthetic import write_demo
+
+    folder = write_demo(tmp_path_factory.mktemp("large") / "set", train=64, val=2, size=(64, 64))
+    seen = {"batches": [], "weights": []}
+
+    class Recorder(MWAMTrainer):
+        def preprocess_batch(self, batch):
+            if not seen["batches"]:
+                seen["model"] = copy.deepcopy(unwrap_model(self.model))
+            batch = super().preprocess_batch(batch)
+            seen["batches"].append(copy.deepcopy(batch))
+            seen["weights"].append({name: weight.clone() for name, weight in self.mwam.weights.items()})
+            return batch
+
+        def optimizer_step(self):
+            seen.setdefault(
+                "gradients", {k: p.grad.clone() for k, p in self.model.named_parameters() if p.requires_grad}
+            )
+            super().optimizer_step()
+
+    run(
+        Recorder, {**demo_section, "path": str(folder)}, tmp_path_factory.mktemp("accumulation"),
+        batch=16, nbs=64, epochs=1, warmup_epochs=0,
+    )  # fmt: skip
+    assert len(seen["batches"]) == 4 and any(w["rgb"] != w["ir"] for w in seen["weights"])
+
+    model, expected = seen["model"].train(), {}
+    model.criterion = None
+    owner = {id(p): name for name, stream in streams_of(model).items() for p in stream.parameters()}
+    for batch, weights in zip(seen["batches"], seen["weights"], strict=True):
+        model.zero_grad()
+        model(batch)[0].sum().backward()
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                scaled = parameter.grad * weights.get(owner.get(id(parameter)), torch.tensor(1.0))
+                expected[name] = expected.get(name, 0) + scaled
+    for name, gradient in seen["gradients"].items():
+        assert torch.allclose(gradient, expected[name], rtol=1e-4, atol=1e-5 * expected[name].abs().max()), name
+
+
+def test_a_run_killed_in_its_third_epoch_resumes_with_its_bank_and_its_curves_join(
+    demo_section, tmp_path, monkeypatch, capsys
+):
+    import yaml
+
+    monkeypatch.chdir(tmp_path)
+    train = {key: value for key, value in SHORT.items() if key not in ("model", "epochs")}
+    recipe = {"model": "yolov8n.yaml", "data": demo_section, "train": {**train, "epochs": 5}, "robustness": False}
+    (tmp_path / "short.yaml").write_text(yaml.safe_dump(recipe))
+    code = """
+        import os, signal, sys
+        from mwam_det.engine.trainer import MWAMTrainer
+        from mwam_det.cli import main
+        prepare = MWAMTrainer.preprocess_batch
+        def killed_in_the_third_epoch(self, batch):
+            if self.epoch == 2 and self.history._pending:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return prepare(self, batch)
+        MWAMTrainer.preprocess_batch = killed_in_the_third_epoch
+        main(["train", "short.yaml"])
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, timeout=300)
+    assert killed.returncode == -9, killed.stderr.decode()[-2000:]
+    run_folder = tmp_path / "runs" / "short"
+    before = list(csv.DictReader((run_folder / "mwam.csv").open(newline="")))
+    assert [row["epoch"] for row in before] == ["1", "1", "2", "2"]
+
+    assert main(["train", "short.yaml", "train.resume=true"]) == 0
+    rows = list(csv.DictReader((run_folder / "mwam.csv").open(newline="")))
+    assert rows[:4] == before
+    assert [int(row["iteration"]) for row in rows] == list(range(1, 11))
+    assert [row["epoch"] for row in rows[::2]] == ["1", "2", "3", "4", "5"]
+    for name in ("rgb", "ir"):
+        expected = 0.5 * float(rows[3][f"bank_{name}"]) + 0.5 * float(rows[4][f"frm_{name}"])
+        assert float(rows[4][f"bank_{name}"]) == pytest.approx(expected, rel=1e-6)
+    results = list(csv.DictReader((run_folder / "results.csv").open(newline="")))
+    assert [row["epoch"] for row in results] == ["1", "2", "3", "4", "5"]
+    assert not (tmp_path / "runs" / "short2").exists()
+    assert main(["train", "short.yaml", "train.resume=nowhere.pt"]) == 2
+    assert "train.resume=nowhere.pt is not a file" in capsys.readouterr().err
+
+
+def test_an_epoch_repeated_after_a_nan_loss_continues_from_the_checkpoints_bank(demo_section, tmp_path):
+    class Struck(MWAMTrainer):
+        struck = False
+
+        def optimizer_step(self):
+            if self.epoch == 1 and not self.struck:
+                Struck.struck = True
+                self.loss = self.loss * float("nan")
+            super().optimizer_step()
+
+    trainer = run(Struck, demo_section, tmp_path, batch=8, nbs=8, epochs=3, warmup_epochs=0)
+    rows = rows_of(trainer)
+    assert Struck.struck and [row["epoch"] for row in rows] == [1, 2, 3]
+    assert rows[1]["bank_ir"] == pytest.approx(0.5 * rows[0]["bank_ir"] + 0.5 * rows[1]["frm_ir"], rel=1e-6)
+
+
+def test_the_weights_of_a_checkpoint_are_taken_over(trained, demo_section, tmp_path):
+    trainer = MWAMTrainer(
+        overrides={**SHORT, "model": str(trained.best), "data": demo_section, "project": str(tmp_path)}
+    )
+    trainer.setup_model()
+    expected = torch.load(trained.best, weights_only=False)["model"].float().state_dict()
+    for name, tensor in trainer.model.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_a_single_stream_checkpoint_is_refused_as_start(demo_section, tmp_path):
+    from ultralytics import YOLO
+
+    YOLO("yolov8n.yaml").save(tmp_path / "single.pt")
+    trainer = MWAMTrainer(
+        overrides={**SHORT, "data": demo_section, "project": str(tmp_path), "pretrained": str(tmp_path / "single.pt")}
+    )
+    with pytest.raises(DatasetError, match="single stream"):
+        trainer.setup_model()
+
+
+def test_a_model_for_other_modalities_is_refused(demo_section, tmp_path):
+    trainer = MWAMTrainer(overrides={**SHORT, "data": demo_section, "project": str(tmp_path)})
+    with pytest.raises(DatasetError, match="'thermal': 3"):
+        trainer.get_model(two_stream_cfg("yolov8n.yaml", {"rgb": 3, "thermal": 3}))
+
+
+def test_a_mistake_in_mwam_costs_no_run_folder(demo_section, tmp_path):
+    with pytest.raises(ValueError, match="did you mean 'gamma'"):
+        MWAMTrainer(overrides={**SHORT, "data": demo_section, "project": str(tmp_path), "mwam": {"gama": 1}})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dataset_for_single_images_is_refused_with_a_sentence(tmp_path):
+    (tmp_path / "coco.yaml").write_text("path: .\ntrain: images\nval: images\nnames: {0: person}\n")
+    with pytest.raises(DatasetError, match=r"coco\.yaml: the key 'modalities' is missing"):
+        MWAMTrainer(overrides={**SHORT, "data": str(tmp_path / "coco.yaml"), "project": str(tmp_path)})
+
+
+@pytest.mark.parametrize(("optimizer", "warns"), [("AdamW", True), ("MuSGD", True), ("SGD", False)])
+def test_an_optimizer_that_undoes_the_scaling_is_named_with_the_remedy(
+    demo_section, tmp_path, optimizer, warns, caplog
+):
+    trainer = MWAMTrainer(
+        overrides={**SHORT, "data": demo_section, "project": str(tmp_path), "optimizer": optimizer, "epochs": 1}
+    )
+    with caplog.at_level("WARNING", logger="ultralytics"):
+        trainer._setup_train()
+    assert ("use optimizer=SGD" in caplog.text) == warns
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_half_precision_on_a_gpu_trains_without_a_download(demo_section, tmp_path):
+    trainer = run(MWAMTrainer, demo_section, tmp_path, device="0", amp=True)
+    assert trainer.amp and trainer.scaler.is_enabled() and trainer.args.amp is True
+    assert all(torch.isfinite(torch.tensor(trainer.losses)))
+    assert len(rows_of(trainer)) == 4

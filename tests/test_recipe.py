@@ -1,0 +1,292 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mwam_det.engine.arguments import NOT_FOR_RECIPES
+from mwam_det.recipe import Recipe, RecipeError, load_recipe
+
+RECIPES = sorted((Path(__file__).parents[1] / "cfg").rglob("*.yaml"))
+DATA = {
+    "path": "datasets/none",
+    "modalities": {"rgb": "visible", "ir": "infrared"},
+    "labels": "labels",
+    "train": "train",
+    "val": "val",
+    "names": {0: "person"},
+}
+
+
+def recipe_file(folder: Path, text: str | None = None, **content) -> Path:
+    """Write a recipe: this text, or the least there can be with these changes."""
+    file = folder / "night.yaml"
+    file.write_text(text if text is not None else yaml.safe_dump({"data": DATA, **content}, sort_keys=False))
+    return file
+
+
+def refusal(folder: Path, *overrides: str, text: str | None = None, **content) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(recipe_file(folder, text, **content), overrides)
+    return str(caught.value)
+
+
+# Recipes of the project ----------------------------------------------------------------------------------------------
+
+
+def test_there_are_recipes():
+    assert RECIPES
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_every_recipe_of_the_project_loads(file):
+    recipe = load_recipe(file)
+    assert recipe.name == file.stem
+    assert recipe.data["modalities"]
+    assert recipe.train
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_every_recipe_of_the_project_says_what_it_is_in_its_first_line(file):
+    assert file.read_text(encoding="utf-8").startswith("# ")
+
+
+# Values --------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_recipe_leaves_out_keeps_its_default(tmp_path):
+    assert load_recipe(recipe_file(tmp_path)) == Recipe("night", DATA)
+    assert Recipe("night", DATA) == Recipe("night", DATA, "yolov8n.yaml", "detect", "concat", True, {}, True)
+
+
+def test_a_recipe_keeps_the_order_of_modalities(tmp_path):
+    modalities = {"z": "visible", "a": "infrared"}
+    recipe = load_recipe(recipe_file(tmp_path, data={**DATA, "modalities": modalities}))
+    assert list(recipe.data["modalities"]) == ["z", "a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("1e-3", 1e-3), ("1E-3", 1e-3), ("5e-4", 5e-4), ("1.5e-2", 0.015), ("0.001", 1e-3)]
+)
+def test_numbers_with_an_exponent_are_numbers_in_file_and_override(tmp_path, text, number):
+    by_override = load_recipe(recipe_file(tmp_path), [f"train.lr0={text}"])
+    by_file = load_recipe(recipe_file(tmp_path, f"data: {DATA}\ntrain: {{lr0: {text}}}\n"))
+    assert by_override.train["lr0"] == by_file.train["lr0"] == number
+    assert isinstance(by_file.train["lr0"], float)
+
+
+def test_numbers_inside_lists_and_sections_are_numbers_too(tmp_path):
+    recipe = load_recipe(recipe_file(tmp_path), ["mwam={sigma: 1e-5}", "train.classes=[0, 2]"])
+    assert recipe.mwam == {"sigma": 1e-5}
+    assert recipe.train["classes"] == [0, 2]
+
+
+@pytest.mark.parametrize("text", ["e3", "1e", "0x1e3g", "v1e3", "1e3.yaml"])
+def test_a_name_that_only_looks_like_a_number_stays_a_name(tmp_path, text):
+    assert load_recipe(recipe_file(tmp_path), [f"train.name={text}"]).train["name"] == text
+
+
+def test_overrides_change_values_of_a_section_and_leave_the_others(tmp_path):
+    file = recipe_file(tmp_path, train={"epochs": 9, "imgsz": 320})
+    recipe = load_recipe(file, ["train.epochs=60", "data.path=datasets/LLVIP", "data.modalities.ir=thermal"])
+    assert recipe.train == {"epochs": 60, "imgsz": 320}
+    assert recipe.data == {**DATA, "path": "datasets/LLVIP", "modalities": {"rgb": "visible", "ir": "thermal"}}
+
+
+def test_an_override_makes_a_section_that_the_recipe_lacks(tmp_path):
+    assert load_recipe(recipe_file(tmp_path), ["train.epochs=3", "robustness.split=test"]) == Recipe(
+        "night", DATA, train={"epochs": 3}, robustness={"split": "test"}
+    )
+
+
+def test_the_last_override_of_a_key_counts(tmp_path):
+    assert load_recipe(recipe_file(tmp_path), ["train.epochs=3", "train.epochs=5"]).train == {"epochs": 5}
+
+
+def test_the_value_of_an_override_may_hold_an_equals_sign(tmp_path):
+    assert load_recipe(recipe_file(tmp_path), ["train.name=a=b"]).train == {"name": "a=b"}
+
+
+@pytest.mark.parametrize(("text", "value"), [("false", False), ("true", True), ("{gamma: 0.5}", {"gamma": 0.5})])
+def test_mwam_is_switched_as_a_whole(tmp_path, text, value):
+    assert load_recipe(recipe_file(tmp_path, mwam={"lam": 4}), [f"mwam={text}"]).mwam == value
+
+
+@pytest.mark.parametrize("before", [True, {"lam": 4}, None], ids=["true", "a section", "left out"])
+def test_a_value_of_mwam_is_set_on_top_of_what_the_recipe_says(tmp_path, before):
+    content = {} if before is None else {"mwam": before}
+    expected = {**(before if isinstance(before, dict) else {}), "gamma": 1}
+    assert load_recipe(recipe_file(tmp_path, **content), ["mwam.gamma=1"]).mwam == expected
+
+
+def test_robustness_may_be_switched_off(tmp_path):
+    assert load_recipe(recipe_file(tmp_path), ["robustness=false"]).robustness is False
+
+
+def test_a_model_may_be_a_file_of_the_user(tmp_path):
+    weights = tmp_path / "best.pt"
+    weights.write_bytes(b"not opened yet")
+    assert load_recipe(recipe_file(tmp_path), [f"model={weights}"]).model == str(weights)
+
+
+@pytest.mark.parametrize("model", ["yolov8s.yaml", "yolo11n.yaml", "yolov5n.yaml"])
+def test_a_model_may_be_another_stock_description(tmp_path, model):
+    assert load_recipe(recipe_file(tmp_path, model=model)).model == model
+
+
+def test_the_file_is_not_changed_by_overrides(tmp_path):
+    file = recipe_file(tmp_path, train={"epochs": 9})
+    before = file.read_bytes()
+    load_recipe(file, ["train.epochs=60"])
+    assert file.read_bytes() == before
+
+
+# Mistakes ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_recipe_is_refused_with_those_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cfg" / "more").mkdir(parents=True)
+    (tmp_path / "cfg" / "one.yaml").touch()
+    (tmp_path / "cfg" / "more" / "two.yaml").touch()
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("cfg/on.yaml")
+    message = str(caught.value)
+    assert "there is no recipe cfg/on.yaml" in message
+    assert "cfg/one.yaml" in message
+    assert "cfg/more/two.yaml" in message
+
+
+def test_a_missing_recipe_where_there_are_none_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match="there is no recipe none.yaml$"):
+        load_recipe("none.yaml")
+
+
+def test_a_folder_is_no_recipe(tmp_path):
+    with pytest.raises(RecipeError, match="there is no recipe"):
+        load_recipe(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["data: [", "data: {path: a\n", "data: 'a"])
+def test_invalid_yaml_is_refused_with_the_file_and_the_line(tmp_path, text):
+    message = refusal(tmp_path, text=text)
+    assert message.startswith(f"{tmp_path / 'night.yaml'} is not valid YAML: ")
+    assert "line " in message
+
+
+def test_bytes_that_are_no_text_are_refused_with_the_file(tmp_path):
+    file = tmp_path / "night.yaml"
+    file.write_bytes(b"\xff\xfe\xba\xad")
+    with pytest.raises(RecipeError, match="night.yaml is not valid YAML"):
+        load_recipe(file)
+
+
+@pytest.mark.parametrize("text", ["", "- data", "detect", "42"])
+def test_a_file_that_maps_no_keys_is_refused_with_the_keys(tmp_path, text):
+    message = refusal(tmp_path, text=text)
+    assert all(key in message for key in ("task", "model", "fusion", "data", "mwam", "train", "robustness"))
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("modell=yolov8n.yaml", ["unknown key 'modell'", "did you mean 'model'?"]),
+        ("names=1", ["unknown key 'names'", "choose from task, model, fusion, data, mwam, train, robustness"]),
+        ("train.epoch=3", ["in section 'train'", "unknown key 'epoch'", "did you mean 'epochs'?"]),
+        ("train.learning_rate=3", ["in section 'train'", "unknown key 'learning_rate'"]),
+        ("mwam.gama=1", ["in section 'mwam'", "unknown key 'gama'", "did you mean 'gamma'?"]),
+        ("data.lables=x", ["in section 'data'", "unknown key 'lables'", "did you mean 'labels'?"]),
+        ("robustness.splits=val", ["in section 'robustness'", "unknown key 'splits'", "did you mean 'split'?"]),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path, override, parts):
+    message = refusal(tmp_path, override)
+    assert message.startswith(str(tmp_path / "night.yaml"))
+    assert all(part in message for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("train.epochs=abc", ["in section 'train'", "epochs=abc", "int"]),
+        ("train.epochs=2.5", ["in section 'train'", "epochs=2.5", "int"]),
+        ("train.lr0=2", ["in section 'train'", "lr0=2", "0.0 and 1.0"]),
+        ("train.mosaic=-1", ["in section 'train'", "mosaic=-1"]),
+        ("train.amp=maybe", ["in section 'train'", "amp=maybe"]),
+        ("train=5", ["train=5"]),
+        ("mwam=5", ["mwam=5"]),
+        ("mwam=off_please", ["mwam='off_please'"]),
+        ("mwam.gamma=high", ["in section 'mwam'", "gamma='high'", "number"]),
+        ("mwam.patch=2.5", ["in section 'mwam'", "patch=2.5", "whole number"]),
+        ("mwam.omega=1", ["in section 'mwam'", "omega=1", "[0, 1)"]),
+        ("mwam.gamma=", ["in section 'mwam'", "gamma=None"]),
+        ("robustness=5", ["robustness=5"]),
+        ("data=datasets/none", ["data='datasets/none'"]),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_with_key_and_value(tmp_path, override, parts):
+    message = refusal(tmp_path, override)
+    assert all(part in message for part in parts)
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("fusion=sum", ["fusion='sum'", "concat"]),
+        ("task=segment", ["task='segment'", "detect"]),
+        ("robustness.split=vla", ["robustness.split='vla'", "train, val, test"]),
+    ],
+)
+def test_an_unknown_choice_is_refused_with_the_choices(tmp_path, override, parts):
+    assert all(part in refusal(tmp_path, override) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("model", "parts"),
+    [
+        ("yolov99n.yaml", ["yolov99n.yaml", "yolov8n.yaml"]),
+        ("yolov8n", ["yolov8n", "yolov8n.yaml", ".pt"]),
+        ("runs/none/best.pt", ["runs/none/best.pt is not a file"]),
+        ("resnet50.onnx", ["resnet50.onnx"]),
+    ],
+)
+def test_an_unknown_model_is_refused_with_what_it_could_be(tmp_path, model, parts):
+    message = refusal(tmp_path, model=model)
+    assert f"model={model}" in message
+    assert all(part in message for part in parts)
+
+
+@pytest.mark.parametrize("model", ["yolov8n-seg.yaml", "yolov8n-pose.yaml", "yolov8n-cls.yaml", "rtdetr-l.yaml"])
+def test_a_model_for_another_task_or_trainer_is_refused_by_name(tmp_path, model):
+    assert model in refusal(tmp_path, model=model)
+
+
+def test_a_model_without_backbone_is_refused(tmp_path):
+    file = tmp_path / "model.yaml"
+    file.write_text("nc: 1\nhead: []\n")
+    assert "backbone" in refusal(tmp_path, model=str(file))
+
+
+def test_a_recipe_without_data_is_refused(tmp_path):
+    assert "'data' is missing" in refusal(tmp_path, text="train: {epochs: 3}\n")
+
+
+@pytest.mark.parametrize("key", sorted(NOT_FOR_RECIPES))
+def test_an_argument_that_the_recipe_says_elsewhere_is_refused_in_train(tmp_path, key):
+    assert f"'{key}' has no place in the train section" in refusal(tmp_path, train={key: "x"})
+
+
+@pytest.mark.parametrize("override", ["train.epochs", "=3", "", "train.epochs 3"])
+def test_what_is_no_override_is_refused_with_an_example(tmp_path, override):
+    message = refusal(tmp_path, override)
+    assert f"'{override}' is no override" in message
+    assert "train.epochs=60" in message
+
+
+def test_an_override_whose_value_is_no_yaml_is_refused_by_name(tmp_path):
+    assert "'train.classes=[0'" in refusal(tmp_path, "train.classes=[0")
+
+
+def test_a_recipe_is_checked_without_a_look_at_the_folders_of_its_data(tmp_path):
+    assert load_recipe(recipe_file(tmp_path), ["data.path=nowhere"]).data["path"] == "nowhere"
