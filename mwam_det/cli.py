@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mwam_det.data.layout import DatasetError
-from mwam_det.recipe import Recipe, RecipeError, load_recipe
+from mwam_det.recipe import ROBUSTNESS_KEYS, Recipe, RecipeError, load_recipe
 
 RUNS = Path("runs")
 """Results go to a folder below this one, in the working directory, named after the recipe."""
@@ -23,21 +23,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train a recipe, then tell what a missing modality costs")
     train.add_argument("recipe", help="YAML file of the experiment")
-    train.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
+    train.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=OVERRIDES_HELP)
     robustness = commands.add_parser("robustness", help="evaluate weights with every combination of modalities")
     robustness.add_argument("weights", help="checkpoint of a two-stream model, like runs/demo/weights/best.pt")
     robustness.add_argument("recipe", help="YAML file whose data section is evaluated")
     robustness.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help=f"split=test, imgsz=320, batch=8, or {OVERRIDES_HELP}"
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"split=test, imgsz=320, batch=8, or {OVERRIDES_HELP}",
     )
     options = parser.parse_args(argv)
     try:
         if options.command == "train":
             _train(load_recipe(options.recipe, options.overrides))
         else:
-            overrides = [o if "." in o.partition("=")[0] else f"robustness.{o}" for o in options.overrides]
+            overrides = [f"robustness.{o}" if o.partition("=")[0] in ROBUSTNESS_KEYS else o for o in options.overrides]
             _robustness(options.weights, load_recipe(options.recipe, overrides))
-    except (RecipeError, DatasetError) as error:
+    except (RecipeError, DatasetError, NotImplementedError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -48,6 +52,9 @@ def _train(recipe: Recipe) -> None:
     arguments["project"] = str(Path(arguments.get("project") or RUNS).resolve())
     if arguments.get("resume"):
         arguments["resume"] = str(_checkpoint_to_resume(arguments))
+        if _load(arguments["resume"]).ckpt.get("epoch", -1) < 0:
+            raise RecipeError(f"train.resume={arguments['resume']}: that run is finished, there is nothing to resume")
+    _check_device(arguments.get("device"))
     model = _load(recipe.model, fusion=recipe.fusion)
     try:
         model.train(data=recipe.data, mwam=recipe.mwam, robustness=recipe.robustness, **arguments)
@@ -68,13 +75,22 @@ def _robustness(weights: str, recipe: Recipe) -> None:
     _load(weights).robustness(recipe.data, **arguments).show()
 
 
+def _check_device(device) -> None:
+    from ultralytics.utils.torch_utils import select_device
+
+    try:
+        select_device(device, verbose=False)
+    except ValueError as error:
+        raise RecipeError(f"train.device={device} is not there: {' '.join(str(error).split())}") from None
+
+
 def _load(model: str, **options):
     from mwam_det.engine.facade import MultimodalYOLO  # slow to import: not before the recipe is checked
 
     try:
         return MultimodalYOLO(model, **options)
     except TypeError as error:  # Ultralytics' word for a file that holds no weights
-        raise RecipeError(" ".join(str(error).splitlines()[0].split())) from None
+        raise RecipeError(str(error).splitlines()[0].removeprefix("ERROR ❌️ ")) from None
 
 
 def _checkpoint_to_resume(arguments: dict) -> Path:

@@ -69,7 +69,7 @@ def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         raise RecipeError(f"{file} is not valid YAML: {error}") from None
     if not isinstance(content, Mapping):
         raise RecipeError(f"{file} must map keys to values: {', '.join(KEYS)}")
-    content = _with_numbers(content)
+    content = {key: value for key, value in _with_numbers(content).items() if value is not None}  # "train:" alone
     for override in overrides:
         _apply(content, override)
     try:

@@ -1,12 +1,18 @@
 """What all tests share: no network, no traces outside temporary folders, small paired datasets."""
 
+import atexit
 import os
+import shutil
 import socket
 import tempfile
 from pathlib import Path
 
 # Read by Ultralytics when it is imported: no look for updates, no installing, settings of its own.
-os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_CONFIG_DIR=tempfile.mkdtemp(prefix="mwam_det_"))
+# Scans of datasets go to the cache folder, which is read when the package is imported, here and in subprocesses.
+os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false")
+for variable in ("YOLO_CONFIG_DIR", "XDG_CACHE_HOME"):
+    os.environ[variable] = folder = tempfile.mkdtemp(prefix="mwam_det_tests_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 import pytest
 
@@ -27,11 +33,6 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     yield
     assert not attempts, f"the code under test tried to reach {attempts}"
-
-
-@pytest.fixture(autouse=True)
-def scans_in_a_temporary_folder(monkeypatch, tmp_path_factory):
-    monkeypatch.setattr("mwam_det.data.dataset.SCANS", tmp_path_factory.mktemp("scans"))
 
 
 @pytest.fixture(scope="session")

@@ -89,6 +89,12 @@ def test_missing_weights_are_an_error_of_one_line(capsys):
     assert "there are no weights runs/none.pt" in mistake(capsys, "robustness", "runs/none.pt", "night.yaml")
 
 
+@pytest.mark.parametrize("override", ["split=test", "robustness.split=test", "data.path=elsewhere", "mwam=false"])
+def test_every_override_that_the_help_names_is_understood(capsys, override):
+    # the recipe is read before the weights are looked for
+    assert "there are no weights" in mistake(capsys, "robustness", "runs/none.pt", "night.yaml", override)
+
+
 def test_an_unknown_split_is_an_error_of_one_line(capsys):
     line = mistake(capsys, "robustness", "best.pt", "night.yaml", "split=vla")
     assert "robustness.split='vla'" in line
@@ -113,6 +119,14 @@ def test_nothing_to_resume_is_an_error_of_one_line(capsys, folder):
 
 def test_a_missing_checkpoint_to_resume_is_an_error_of_one_line(capsys):
     assert "train.resume=runs/none/last.pt" in mistake(capsys, "train", "night.yaml", "train.resume=runs/none/last.pt")
+
+
+def test_a_file_that_holds_no_checkpoint_to_resume_is_an_error_of_one_line(capsys, folder):
+    for name in ("visible", "infrared", "labels"):
+        for split in ("train", "val"):
+            (folder / "set" / name / split).mkdir(parents=True)
+    (folder / "last.pt").write_bytes(b"no checkpoint")
+    assert "last.pt" in mistake(capsys, "train", "night.yaml", "data.path=set", "train.resume=last.pt")
 
 
 @pytest.mark.parametrize("name", ["day", "nightly"])

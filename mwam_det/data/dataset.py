@@ -65,7 +65,7 @@ class PairedDataset(YOLODataset):
         try:
             files = super().get_img_files(img_path)
         except FileNotFoundError as error:
-            raise DatasetError(f"{self.prefix}there is no image of {first} in {img_path}") from error
+            raise DatasetError(f"there is no image of {first} in {img_path}") from error
         self.folders = {name: Path(folder) for name, folder in folders.items()}
         image_folders = {modality.name: self.folders[modality.name] for modality in self.modalities}
         self.partners, left_over = find_partners(files, image_folders)
@@ -105,7 +105,7 @@ class PairedDataset(YOLODataset):
             if reason is None:
                 raise
             raise DatasetError(
-                f"{self.prefix}{reason} among {len(self.im_files)} images of {self.img_path}, labels in "
+                f"{reason} among {len(self.im_files)} images of {self.img_path}, labels in "
                 f"{self.folders['labels']}: see the messages above, mend the files or the data section"
             ) from error
 

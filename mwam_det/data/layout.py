@@ -12,6 +12,7 @@ import yaml
 from mwam_det.core.config import refuse_unknown_keys
 
 SECTION_KEYS = ("path", "modalities", "labels", "train", "val", "test", "names", "visible", "synthetic")
+RESOLVED_KEYS = {"path", "names", "nc", "channels", "modalities", "visible", "splits"}
 SPLITS = ("train", "val", "test")
 VISIBLE_NAMES = ("rgb", "visible", "vis", "color", "colour")
 """Names by which the modality that takes colour augmentation is recognised."""
@@ -75,7 +76,7 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise DatasetError(f"{source} must be a mapping with the keys {', '.join(SECTION_KEYS)}, got {data!r}")
     try:
-        resolved = dict(data) if "splits" in data else _resolve_section(data)
+        resolved = dict(data) if data.keys() >= RESOLVED_KEYS else _resolve_section(data)
         for split, folders in resolved["splits"].items():
             for name, folder in folders.items():
                 _check_folder(Path(folder), f"{name} ({split})")

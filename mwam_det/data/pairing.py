@@ -101,8 +101,8 @@ def image_size(file: str | Path) -> tuple[int, int]:
         pixels = imread(file, flags=cv2.IMREAD_COLOR)
     except (OSError, SyntaxError, ValueError, cv2.error) as error:
         raise ValueError(f"{file} cannot be read ({error})") from None
-    if pixels is None:
-        raise ValueError(f"{file} is not a readable image")
+    if pixels is None or pixels.dtype != np.uint8:
+        raise ValueError(f"{file} is not an image that can be read as 8 bit")
     height, width = pixels.shape[:2]
     if min(height, width) < SMALLEST_SIDE:
         raise ValueError(f"{file} is {width}×{height} pixels, smaller than {SMALLEST_SIDE}")

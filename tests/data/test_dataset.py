@@ -251,7 +251,9 @@ def test_with_one_modality_samples_equal_those_of_ultralytics_bit_for_bit(tmp_pa
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("how", [{}, {"rect_mode": False}, {"resize_short": True}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{}, {"rect_mode": False}, {"resize_short": True}], ids=["long side", "stretched", "short side"]
+)
 def test_images_are_brought_to_the_size_that_ultralytics_brings_them_to(tmp_path, size, how):
     for imgsz in (IMGSZ, (48, 80)):
         ours, stock = one_modality(tmp_path, size, "val")

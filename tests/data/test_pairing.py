@@ -269,6 +269,8 @@ def test_the_smallest_image_has_sides_of_ten_pixels(tmp_path):
         (".tif", np.dstack([DEEP] * 3)),
         (".tif", DEEP.astype(np.float32)),  # temperatures, as some thermal cameras write them
         (".tif", DEEP.astype(np.int16)),
+        (".tif", COLOUR.astype(np.float32)),
+        (".tif", COLOUR.astype(np.int16)),
     ],
 )
 def test_an_unusual_image_either_fails_the_check_or_can_be_read_for_training(tmp_path, suffix, image):

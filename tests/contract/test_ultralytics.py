@@ -1,0 +1,419 @@
+"""What this package assumes of stock Ultralytics. A failure here tells which file of ours to look at, and why."""
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from ultralytics.cfg import get_cfg
+from ultralytics.data.augment import Albumentations, Format, RandomHSV
+from ultralytics.data.base import BaseDataset
+from ultralytics.data.dataset import YOLODataset
+from ultralytics.data.utils import check_image, verify_image_label
+from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
+from ultralytics.nn import modules
+from ultralytics.utils import DEFAULT_CFG_DICT, checks
+from ultralytics.utils.patches import image_open, imread
+from ultralytics.utils.torch_utils import strip_optimizer
+
+import mwam_det
+from mwam_det.engine.arguments import NOT_FOR_RECIPES, OWN_ARGUMENTS
+
+PACKAGE = Path(mwam_det.__file__).parent
+
+# Our class, method, the stock class whose method it overrides, and the parameters of that.
+OVERRIDES = [
+    ("PairedDataset", "__init__", "YOLODataset", "self, *args, data, task, **kwargs"),
+    ("PairedDataset", "get_img_files", "BaseDataset", "self, img_path"),
+    ("PairedDataset", "get_label_files", "YOLODataset", "self"),
+    ("PairedDataset", "verify_args", "YOLODataset", "self"),
+    ("PairedDataset", "get_cache_hash", "YOLODataset", "self"),
+    ("PairedDataset", "get_labels", "YOLODataset", "self"),
+    ("PairedDataset", "_load_or_scan_cache", "YOLODataset", "self, cache_path, cache_hash"),
+    ("PairedDataset", "load_image", "BaseDataset", "self, i, rect_mode, resize_short"),
+    ("PairedDataset", "build_transforms", "YOLODataset", "self, hyp"),
+    (
+        "StackedFormat",
+        "__init__",
+        "Format",
+        "self, bbox_format, normalize, return_mask, return_keypoint, return_obb, mask_ratio, mask_overlap, batch_idx, "
+        "bgr",
+    ),
+    ("StackedFormat", "apply_image", "Format", "self, labels, params"),
+    ("MWAMTrainer", "__init__", "DetectionTrainer", "self, cfg, overrides, _callbacks"),
+    ("MWAMTrainer", "get_dataset", "BaseTrainer", "self"),
+    ("MWAMTrainer", "build_dataset", "DetectionTrainer", "self, img_path, mode, batch"),
+    ("MWAMTrainer", "get_model", "DetectionTrainer", "self, cfg, weights, verbose"),
+    ("MWAMTrainer", "get_validator", "DetectionTrainer", "self"),
+    ("MWAMTrainer", "_setup_train", "BaseTrainer", "self"),
+    ("MWAMTrainer", "preprocess_batch", "DetectionTrainer", "self, batch"),
+    ("MWAMTrainer", "save_metrics", "BaseTrainer", "self, metrics"),
+    ("MWAMTrainer", "save_model", "BaseTrainer", "self"),
+    ("MWAMTrainer", "_load_checkpoint_state", "BaseTrainer", "self, ckpt"),
+    ("MWAMTrainer", "plot_training_samples", "DetectionTrainer", "self, batch, ni"),
+    ("MWAMTrainer", "plot_metrics", "BaseTrainer", "self"),
+    ("MultimodalValidator", "__init__", "DetectionValidator", "self, dataloader, save_dir, args, _callbacks"),
+    ("MultimodalValidator", "__call__", "BaseValidator", "self, trainer, model, **kwargs"),
+    ("MultimodalValidator", "build_dataset", "DetectionValidator", "self, img_path, mode, batch"),
+    ("MultimodalValidator", "preprocess", "DetectionValidator", "self, batch"),
+    ("MultimodalValidator", "plot_val_samples", "DetectionValidator", "self, batch, ni"),
+    ("MultimodalValidator", "plot_predictions", "DetectionValidator", "self, batch, preds, ni, max_det"),
+    ("MultimodalYOLO", "__init__", "YOLO", "self, model, task, verbose"),
+    ("MultimodalYOLO", "task_map", "YOLO", "self"),
+    ("MultimodalYOLO", "_new", "Model", "self, cfg, task, verbose"),
+    ("MultimodalYOLO", "train", "Model", "self, trainer, **kwargs"),
+    ("MultimodalYOLO", "val", "Model", "self, validator, **kwargs"),
+    ("MultimodalYOLO", "tune", "Model", "self, use_ray, iterations, *args, **kwargs"),
+]
+
+# Attributes that our classes add to instances of stock ones.
+OWN_ATTRIBUTES = {
+    "PairedDataset": ["modalities", "folders", "partners"],
+    "StackedFormat": ["modalities"],
+    "MWAMTrainer": ["modalities", "mwam", "modulator", "history"],
+    "MultimodalValidator": ["modalities", "missing"],
+    "MultimodalYOLO": ["_wanted"],
+}
+
+
+def our_classes() -> dict[str, type]:
+    """Every class of ours that derives from one of Ultralytics, by name."""
+    found = {}
+    for file in [*PACKAGE.glob("data/*.py"), *PACKAGE.glob("engine/*.py")]:
+        name = ".".join(["mwam_det", *file.relative_to(PACKAGE).with_suffix("").parts])
+        module = importlib.import_module(name)
+        for cls in vars(module).values():
+            if inspect.isclass(cls) and cls.__module__ == name and stock_classes(cls):
+                found[cls.__name__] = cls
+    return found
+
+
+def stock_classes(cls: type) -> list[type]:
+    return [base for base in cls.__mro__ if base.__module__.startswith("ultralytics.")]
+
+
+def overrides_of(cls: type) -> dict[str, type]:
+    """The stock class whose method is overridden, by name of the method."""
+    kinds = property, staticmethod, classmethod
+    own = [name for name, value in vars(cls).items() if inspect.isfunction(value) or isinstance(value, kinds)]
+    found = {name: next((stock for stock in stock_classes(cls) if name in vars(stock)), None) for name in own}
+    return {name: stock for name, stock in found.items() if stock is not None}
+
+
+def parameters(method) -> str:
+    """Name the parameters of a method in order, with the stars of those that take any number."""
+    function = method.fget if isinstance(method, property) else getattr(method, "__func__", method)
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    return ", ".join(stars.get(p.kind, "") + name for name, p in inspect.signature(function).parameters.items())
+
+
+def file_of(cls: type) -> str:
+    return Path(inspect.getfile(cls)).relative_to(PACKAGE.parent).as_posix()
+
+
+def source_of(thing) -> str:
+    """Source with all white space as single blanks."""
+    return " ".join(inspect.getsource(thing).split())
+
+
+# Overrides -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ours", "method", "stock", "recorded"), OVERRIDES, ids=lambda value: value.split(",")[0])
+def test_the_method_that_we_override_has_the_parameters_that_we_know(ours, method, stock, recorded):
+    cls = our_classes().get(ours)
+    assert cls is not None, f"{ours} is gone from mwam_det: delete its rows of OVERRIDES"
+    look = f"look at {ours}.{method} in {file_of(cls)}, then mend this row of OVERRIDES"
+    holder = overrides_of(cls).get(method)
+    assert holder is not None, f"{ours}.{method} no longer overrides anything of Ultralytics ({stock} had it): {look}"
+    assert holder.__name__ == stock, f"{ours}.{method} overrode {stock}.{method}, now it is {holder.__name__}'s: {look}"
+    now = parameters(vars(holder)[method])
+    assert now == recorded, f"the parameters of {stock}.{method} were ({recorded}), now they are ({now}): {look}"
+
+
+def test_every_override_is_recorded():
+    recorded = {(ours, method) for ours, method, *_ in OVERRIDES}
+    for name, cls in our_classes().items():
+        for method, stock in overrides_of(cls).items():
+            row = (name, method, stock.__name__, parameters(vars(stock)[method]))
+            assert (name, method) in recorded, (
+                f"{name}.{method} in {file_of(cls)} overrides a method of Ultralytics (perhaps a new one of its last "
+                f"release): if that is meant, add {row} to OVERRIDES"
+            )
+
+
+@pytest.mark.parametrize("ours", sorted(OWN_ATTRIBUTES))
+def test_names_of_our_attributes_are_free_in_ultralytics(ours):
+    cls = our_classes()[ours]
+    for name in OWN_ATTRIBUTES[ours]:
+        for stock in stock_classes(cls):
+            assert not re.search(rf"\bself\.{name}\b", inspect.getsource(stock)), (
+                f"{stock.__name__} of Ultralytics now has an attribute '{name}' of its own: rename that of {ours} in "
+                f"{file_of(cls)}"
+            )
+
+
+# Images of more than three channels ----------------------------------------------------------------------------------
+
+
+def stacked(channels: int = 6) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (16, 16, channels), np.uint8)
+
+
+def test_hsv_leaves_stacked_images_as_they_are():
+    np.random.seed(0)
+    labels = RandomHSV(0.5, 0.9, 0.9)({"img": stacked()})
+    assert np.array_equal(labels["img"], stacked()), (
+        "RandomHSV now changes images of 6 channels: it would colour infrared, and OnModality in "
+        "mwam_det/data/transforms.py would be needless or wrong"
+    )
+
+
+def test_albumentations_leaves_stacked_images_as_they_are():
+    transform = Albumentations.__new__(Albumentations)
+    transform.p, transform.contains_spatial = 1.0, False
+    transform.transform = lambda image: {"image": 255 - image}
+    assert np.array_equal(transform({"img": stacked(3)})["img"], 255 - stacked(3)), "this test's stand-in is not used"
+    assert np.array_equal(transform({"img": stacked()})["img"], stacked()), (
+        "Albumentations now changes images of 6 channels: see OnModality in mwam_det/data/transforms.py"
+    )
+
+
+def test_albumentations_says_by_contains_spatial_whether_it_moves_pixels():
+    assert "self.contains_spatial =" in source_of(Albumentations.__init__), (
+        "Albumentations lost its attribute contains_spatial, by which colour_on_visible in mwam_det/data/transforms.py "
+        "refuses transforms that would shift one modality against the others"
+    )
+
+
+def test_format_does_not_turn_stacked_images_to_rgb():
+    image = Format(bgr=0.0)._format_img(stacked()).numpy().transpose(1, 2, 0)
+    assert np.array_equal(image, stacked()), (
+        "Format now reorders images of 6 channels: StackedFormat in mwam_det/data/transforms.py does that itself"
+    )
+
+
+def test_format_asks_apply_image_for_the_image():
+    assert "self._format_img(img)" in source_of(Format.apply_image), (
+        "Format.apply_image does something new: StackedFormat in mwam_det/data/transforms.py replaces it"
+    )
+
+
+def test_imread_gives_three_8_bit_channels_with_the_high_byte(tmp_path):
+    cv2.imwrite(str(tmp_path / "deep.png"), np.full((12, 12), 0xA1B2, np.uint16))
+    image = imread(str(tmp_path / "deep.png"), flags=cv2.IMREAD_COLOR)
+    assert (image.shape, image.dtype, image.max()) == ((12, 12, 3), np.uint8, 0xA1), (
+        "Ultralytics' imread reads 16-bit images differently: PairedDataset.load_image and the warning about dark "
+        "images in mwam_det/data/dataset.py count on 3 channels of the high byte"
+    )
+
+
+# Datasets ------------------------------------------------------------------------------------------------------------
+
+
+def test_rectangular_batches_reorder_the_list_of_images():
+    shapes = [(30, 60), (60, 30), (40, 40)]
+    dataset = SimpleNamespace(
+        ni=3,
+        batch_size=2,
+        labels=[{"shape": shape} for shape in shapes],
+        im_files=["wide", "tall", "square"],
+        imgsz=64,
+        stride=32,
+        pad=0.5,
+    )
+    BaseDataset.set_rectangle(dataset)
+    assert dataset.im_files == ["wide", "square", "tall"], (
+        "set_rectangle no longer sorts im_files by aspect ratio: partners in mwam_det/data/dataset.py are found by "
+        "path because of it"
+    )
+
+
+def test_bad_images_leave_the_list_of_images():
+    assert 'self.im_files = [lb["im_file"] for lb in labels]' in source_of(YOLODataset.get_labels), (
+        "get_labels no longer shortens im_files to the usable images: PairedDataset in mwam_det/data/dataset.py leaves "
+        "bad pairs out through it"
+    )
+
+
+def test_the_check_of_an_image_rewrites_a_jpeg_that_does_not_end_as_it_should(tmp_path):
+    file = tmp_path / "padded.jpg"
+    content = cv2.imencode(".jpg", stacked(3))[1].tobytes() + b"notes of the camera"
+    file.write_bytes(content)
+    message, shape = check_image(str(file))
+    assert shape == (16, 16)
+    assert file.read_bytes() != content, (
+        "check_image no longer rewrites files of the user: image_size in mwam_det/data/pairing.py replaces it for that "
+        f"reason alone and could go (it said '{message}')"
+    )
+
+
+def test_the_check_of_labels_takes_and_returns_what_we_know(tmp_path):
+    unpacked = "im_file, lb_file, prefix, keypoint, num_cls, nkpt, ndim, single_cls = args"
+    assert unpacked in source_of(verify_image_label), (
+        "verify_image_label takes other arguments: see verify_pair in mwam_det/data/pairing.py"
+    )
+    image, labels = tmp_path / "1.png", tmp_path / "1.txt"
+    cv2.imwrite(str(image), stacked(3))
+    labels.write_text("0 0.5 0.5 0.2 0.2\n")
+    result = verify_image_label((str(image), str(labels), "", False, 1, 0, 0, False))
+    labels.write_text("5 0.5 0.5 0.2 0.2\n")
+    refused = verify_image_label((str(image), str(labels), "", False, 1, 0, 0, False))
+    assert len(result) == len(refused) == 10, "verify_image_label returns something new: see mwam_det/data/pairing.py"
+    assert refused[0] is None
+    assert "image/label: " in refused[-1], (
+        "verify_image_label words its refusal differently: verify_pair in mwam_det/data/pairing.py cuts the reason out"
+    )
+
+
+def test_pillow_installs_a_codec_for_bytes_that_it_does_not_know():
+    assert "check_requirements" in source_of(image_open), (
+        "Ultralytics' Image.open no longer installs packages: image_size in mwam_det/data/pairing.py need not guard "
+        "against it"
+    )
+
+
+@pytest.mark.parametrize("words", ["No labels found", "No valid images found"])
+def test_a_dataset_without_labels_or_images_is_refused_in_the_words_that_we_look_for(words):
+    assert words in source_of(YOLODataset), (
+        f"YOLODataset no longer says '{words}': PairedDataset.get_labels in mwam_det/data/dataset.py tells its errors "
+        "apart by that"
+    )
+
+
+# Arguments -----------------------------------------------------------------------------------------------------------
+
+
+def test_arguments_of_ours_are_unknown_to_ultralytics():
+    taken = {*OWN_ARGUMENTS, "missing"} & DEFAULT_CFG_DICT.keys()
+    assert not taken, f"Ultralytics has arguments {taken} now: rename ours in mwam_det/engine/arguments.py"
+
+
+def test_arguments_that_recipes_may_not_set_are_known_to_ultralytics():
+    gone = NOT_FOR_RECIPES - DEFAULT_CFG_DICT.keys()
+    assert not gone, f"Ultralytics lost its arguments {gone}: see NOT_FOR_RECIPES in mwam_det/engine/arguments.py"
+
+
+def test_an_argument_is_accepted_if_and_only_if_the_base_configuration_has_it():
+    why = "with_own_arguments in mwam_det/engine/arguments.py puts ours into the base for that reason"
+    base = {**DEFAULT_CFG_DICT, "mwam": True}
+    assert get_cfg(base, {"mwam": False}).mwam is False, f"get_cfg drops or changes keys of the base: {why}"
+    with pytest.raises(SyntaxError):
+        get_cfg(DEFAULT_CFG_DICT, {"mwam": False})
+        pytest.fail(f"get_cfg accepts any key now: {why}")
+
+
+def test_a_validator_refuses_arguments_of_ours(tmp_path):
+    with pytest.raises(SyntaxError):
+        DetectionValidator(save_dir=tmp_path, args={"mwam": True})
+        pytest.fail(
+            "validators accept unknown arguments now: without_own_arguments in mwam_det/engine/arguments.py could go"
+        )
+
+
+def test_finished_checkpoints_hold_no_arguments_of_ours(tmp_path):
+    file = tmp_path / "last.pt"
+    arguments = {**DEFAULT_CFG_DICT, "epochs": 7, "mwam": True, "mwam_state": {"step": 3}}
+    torch.save({"model": nn.Linear(2, 2), "ema": None, "train_args": arguments}, file)
+    strip_optimizer(file)
+    kept = torch.load(file, weights_only=False)["train_args"]
+    assert kept["epochs"] == 7
+    assert not kept.keys() & OWN_ARGUMENTS.keys(), (
+        "strip_optimizer keeps arguments that stock Ultralytics does not know: a plain YOLO() would refuse a finished "
+        "checkpoint of ours (see save_model in mwam_det/engine/trainer.py)"
+    )
+
+
+# Training ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_trainer_makes_a_frozen_layer_trainable_unless_freeze_names_it():
+    source = source_of(BaseTrainer._setup_train)
+    why = "freeze_with in mwam_det/engine/arguments.py names the split, which must stay the identity"
+    assert "setting 'requires_grad=True' for frozen layer" in source, f"the trainer respects frozen layers now: {why}"
+    assert 'f"model.{x}." for x in freeze_list' in source, f"the trainer reads 'freeze' in another way: {why}"
+
+
+def test_the_check_of_mixed_precision_still_downloads_a_model():
+    source = source_of(checks.check_amp)
+    assert "yolo26n.pt" in source or "WEIGHTS_DIR" in source, (
+        "check_amp no longer loads a model of its own: _setup_train_in_half_precision in mwam_det/engine/trainer.py "
+        "and half_precision_works in mwam_det/engine/compat.py replace it for that reason and could go"
+    )
+
+
+def test_the_check_of_mixed_precision_is_left_out_without_mixed_precision():
+    assert 'self.amp = self.args.amp not in {False, "fp32"}' in source_of(BaseTrainer._setup_train), (
+        "the trainer decides on mixed precision in another way: _setup_train_in_half_precision in "
+        "mwam_det/engine/trainer.py passes amp=False to get round the check"
+    )
+
+
+def test_the_scaler_is_made_before_a_checkpoint_is_resumed():
+    source = source_of(BaseTrainer._setup_train)
+    assert 0 < source.find("self.scaler = ") < source.find("self.resume_training(ckpt)"), (
+        "the trainer sets up scaler and checkpoint in another order: _setup_train_in_half_precision in "
+        "mwam_det/engine/trainer.py restores the scaler's state afterwards"
+    )
+
+
+@pytest.mark.parametrize("method", ["resume_training", "_handle_nan_recovery"])
+def test_resume_and_recovery_from_nan_load_the_checkpoints_state_in_one_place(method):
+    assert "self._load_checkpoint_state(" in source_of(getattr(BaseTrainer, method)), (
+        f"{method} no longer calls _load_checkpoint_state, in which mwam_det/engine/trainer.py restores MWAM's state"
+    )
+
+
+def test_checkpoints_hold_the_arguments_of_the_training():
+    assert '"train_args": vars(self.args)' in source_of(BaseTrainer.save_model), (
+        "save_model no longer stores vars(args): MWAM's state travels there (save_model in mwam_det/engine/trainer.py)"
+    )
+
+
+def test_batches_come_as_bytes_and_are_normalised_by_the_trainer():
+    assert "/ 255" in source_of(DetectionTrainer.preprocess_batch), (
+        "preprocess_batch no longer divides by 255: MWAM observes the bytes before it (mwam_det/engine/trainer.py)"
+    )
+    assert "/ 255" in source_of(DetectionValidator.preprocess), (
+        "preprocess no longer divides by 255: a missing modality is 0 after it (mwam_det/engine/validator.py)"
+    )
+
+
+def test_one_batch_is_preprocessed_for_each_backward():
+    source = source_of(BaseTrainer._do_train)
+    first, second = source.find("self.preprocess_batch(batch)"), source.find(".backward()")
+    assert 0 < first < second, "the training loop has another order: MWAM observes a batch before its backward pass"
+    assert source.count("self.preprocess_batch(batch)") == 1, (
+        "the training loop preprocesses batches twice: MWAM would observe each twice (mwam_det/engine/trainer.py)"
+    )
+
+
+# Layers --------------------------------------------------------------------------------------------------------------
+
+
+def test_cblinear_splits_the_channels_by_a_convolution():
+    why = "two_stream_cfg in mwam_det/models/two_stream.py splits the stacked image with it"
+    assert hasattr(modules, "CBLinear"), f"CBLinear is gone: {why}"
+    split = modules.CBLinear(6, [3, 2, 1])
+    assert split.conv.weight.shape == (6, 6, 1, 1), f"CBLinear's convolution has another shape: {why}"
+    with torch.no_grad():
+        split.conv.weight.copy_(torch.eye(6)[..., None, None])
+        split.conv.bias.zero_()
+    images = torch.rand(2, 6, 8, 8)
+    parts = split(images)
+    assert [part.shape[1] for part in parts] == [3, 2, 1], f"CBLinear splits in another way: {why}"
+    assert torch.equal(torch.cat(list(parts), 1), images), f"CBLinear with identity weights is not the identity: {why}"
+
+
+def test_index_picks_one_of_several_tensors():
+    why = "two_stream_cfg in mwam_det/models/two_stream.py picks a modality with it"
+    assert hasattr(modules, "Index"), f"Index is gone: {why}"
+    parts = torch.rand(2), torch.rand(2)
+    assert modules.Index(1)(parts) is parts[1], f"Index no longer returns the item itself: {why}"
