@@ -1,6 +1,7 @@
 """What all tests share: no network, no traces outside temporary folders, small paired datasets."""
 
 import atexit
+import logging
 import os
 import shutil
 import socket
@@ -57,3 +58,16 @@ def demo_section(tmp_path_factory) -> dict:
         "val": "val",
         "names": dict(CLASS_NAMES),
     }
+
+
+@pytest.fixture
+def log():
+    """What Ultralytics' logger says, as (level, text)."""
+    from ultralytics.utils import LOGGER
+
+    said = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append((record.levelname, record.getMessage()))
+    LOGGER.addHandler(handler)
+    yield said
+    LOGGER.removeHandler(handler)

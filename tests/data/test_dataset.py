@@ -1,5 +1,4 @@
 import hashlib
-import logging
 import pickle
 import random
 import time
@@ -13,7 +12,6 @@ import torch
 from PIL import Image
 from ultralytics.cfg import get_cfg
 from ultralytics.data.dataset import YOLODataset
-from ultralytics.utils import LOGGER
 
 from mwam_det.data.dataset import PairedDataset, build_paired_dataset
 from mwam_det.data.layout import DatasetError, resolve_dataset
@@ -110,17 +108,6 @@ def scans(monkeypatch, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("scans")
     monkeypatch.setattr("mwam_det.data.dataset.SCANS", folder)
     return folder
-
-
-@pytest.fixture
-def log():
-    """What Ultralytics' logger says, as (level, text)."""
-    said = []
-    handler = logging.Handler()
-    handler.emit = lambda record: said.append((record.levelname, record.getMessage()))
-    LOGGER.addHandler(handler)
-    yield said
-    LOGGER.removeHandler(handler)
 
 
 @pytest.fixture

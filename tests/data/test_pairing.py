@@ -363,8 +363,8 @@ def test_duplicate_rows_are_removed_and_told(tmp_path):
     [
         ("0 0.5 0.5 0.2 0.4\n2 0.5 0.5 0.2 0.4\n", "Label class 2 exceeds dataset class count 2"),
         ("0 0.5 1.5 0.2 0.4\n", "1.5"),
-        ("0 -0.5 0.5 0.2 0.4\n", "negative label values"),
-        ("0 0.5 0.5 -0.2 0.4\n", "negative label values"),
+        ("0 -0.5 0.5 0.2 0.4\n", "negative"),
+        ("0 0.5 0.5 -0.2 0.4\n", "negative"),
         ("0.5 0.5 0.5 0.2 0.4\n", "non-integer class"),
         ("0 0.5 0.5 0.2\n", "4 columns"),
         ("person 0.5 0.5 0.2 0.4\n", "person"),

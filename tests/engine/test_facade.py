@@ -102,6 +102,14 @@ def test_plain_yolo_opens_the_checkpoint_without_this_package_and_predicts_the_s
         assert len(theirs) and torch.equal(mine.boxes.data, theirs)
 
 
+def test_a_torchscript_export_takes_the_stacked_image_and_gives_the_same_outputs(trained, tmp_path):
+    weights = tmp_path / "best.pt"
+    weights.write_bytes(trained.trainer.best.read_bytes())
+    exported = MultimodalYOLO(weights).export(format="torchscript", imgsz=64)
+    images = torch.rand(1, 6, 64, 64)
+    assert torch.allclose(torch.jit.load(exported)(images), MultimodalYOLO(weights).model(images)[0], atol=1e-3)
+
+
 def test_a_model_from_a_description_has_streams_before_training():
     model = MultimodalYOLO("yolov8n.yaml", modalities={"rgb": 3, "depth": 1})
     assert model.model.yaml["modalities"] == {"rgb": 3, "depth": 1}
