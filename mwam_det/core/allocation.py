@@ -6,17 +6,18 @@ import torch
 from torch import Tensor
 
 
-def share(frm: Tensor, *, sigma: float = 1e-6) -> Tensor:
+def share(frm: Tensor, *, sigma: float = 1e-6, mean_of: Tensor | None = None) -> Tensor:
     """Relate the FRM of every modality to the mean over modalities: T = F / (mean(F) + σ) (Eq. 6).
 
     Args:
         frm: Banked FRM, shape (M,), float, at least 0.
         sigma: σ of Eq. 6.
+        mean_of: What the mean is taken of, shape (M,); `frm` if left out.
 
     Returns:
-        T, shape (M,), in [0, M]; above 1 for a preferred modality.
+        T, shape (M,), above 1 for a preferred modality; in [0, M] if `mean_of` is left out.
     """
-    return frm / (frm.mean() + sigma)
+    return frm / ((frm if mean_of is None else mean_of).mean() + sigma)
 
 
 def weight(share: Tensor, *, alpha: float = 1.5, beta: float = 1.0, lam: float = 6.0, gamma: float = 0.7) -> Tensor:
@@ -44,6 +45,7 @@ def allocate_weights(
     gamma: float = 0.7,
     sigma: float = 1e-6,
     normalize: str | None = None,
+    mean_of: Tensor | None = None,
 ) -> Tensor:
     """Allocate the weight of each modality, inversely to its share of the FRM (Eq. 5 of Eq. 6).
 
@@ -55,6 +57,7 @@ def allocate_weights(
         gamma: γ of Eq. 5.
         sigma: σ of Eq. 6.
         normalize: None for the paper's weights, "mean" to divide them by their mean (not in the paper).
+        mean_of: What the mean of Eq. 6 is taken of, shape (M,); `frm` if left out.
 
     Returns:
         K, shape (M,), dtype and device of `frm`.
@@ -66,5 +69,5 @@ def allocate_weights(
         raise ValueError(f"frm must have shape (M,) with M ≥ 1, got {tuple(frm.shape)}")
     if normalize not in (None, "mean"):
         raise ValueError(f"normalize={normalize!r} must be None or 'mean'")
-    weights = weight(share(frm, sigma=sigma), alpha=alpha, beta=beta, lam=lam, gamma=gamma)
+    weights = weight(share(frm, sigma=sigma, mean_of=mean_of), alpha=alpha, beta=beta, lam=lam, gamma=gamma)
     return weights / weights.mean() if normalize == "mean" else weights

@@ -14,12 +14,16 @@ class FRMBank:
 
     Args:
         omega: ω, the weight of the past, in [0, 1).
+        start: "first" for F̂⁰ = F⁰ (Eq. 2), "zero" for F̂⁰ = (1 − ω)·F⁰ (the published code).
 
     Raises:
-        ValueError: If `omega` lies outside [0, 1).
+        ValueError: If `omega` lies outside [0, 1) or `start` is unknown.
     """
 
-    def __init__(self, omega: float = 0.5):
+    def __init__(self, omega: float = 0.5, start: str = "first"):
+        if start not in ("first", "zero"):
+            raise ValueError(f"start={start!r} must be 'first' or 'zero'")
+        self.start = start
         if not 0 <= omega < 1:
             raise ValueError(f"omega={omega} must lie in [0, 1)")
         self.omega = omega
@@ -35,7 +39,7 @@ class FRMBank:
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"the FRM of '{name}' must be finite and at least 0, got {value}")
         for name, value in frm.items():
-            past = self.values.get(name, value)
+            past = self.values.get(name, value if self.start == "first" else 0.0)
             self.values[name] = self.omega * past + (1 - self.omega) * value
         return dict(self.values)
 

@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from numbers import Real
 from typing import Any
 
+from mwam_det.core.frequency import check_rule
+
 
 def refuse_unknown_keys(given: Iterable[str], known: Iterable[str]) -> None:
     """Check that every given key is a known one.
@@ -40,6 +42,12 @@ class MWAMConfig:
         ignore: "joint_flat" leaves out patches that are flat in every modality (padding); None counts every patch, the
             literal paper.
         normalize: None for the paper's weights, "mean" to divide the weights of a step by their mean.
+        rule: What measures preference, see `mwam_det.core.frequency.modality_preference`. "frequency_ratio" is FRM.
+        align: "patch" or "map", how FRM pairs low with high coefficients, see `frequency_ratio_metric`.
+        bank_start: "first" lets the bank start at the first FRM (Eq. 2), "zero" at 0, so that it holds (1 − ω)·F⁰ after
+            the first mini-batch.
+        share_of: "bank" relates the banked FRM of a modality to the mean of the banks (Algorithm 1), "batch" the FRM of
+            the mini-batch.
 
     Raises:
         ValueError: If a value is outside its range; the message names key, value and choices.
@@ -55,6 +63,10 @@ class MWAMConfig:
     gamma: float = 0.7
     ignore: str | None = "joint_flat"
     normalize: str | None = None
+    rule: str = "frequency_ratio"
+    align: str = "patch"
+    bank_start: str = "first"
+    share_of: str = "bank"
 
     def __post_init__(self):
         for key in ("patch", "band"):
@@ -73,10 +85,31 @@ class MWAMConfig:
             raise ValueError(f"omega={self.omega} must lie in [0, 1)")
         if not 0 <= self.beta <= self.alpha:
             raise ValueError(f"beta={self.beta} must lie in 0..alpha={self.alpha}: a weight may not fall below 0")
-        if self.ignore not in (None, "joint_flat"):
-            raise ValueError(f"ignore={self.ignore!r} must be 'joint_flat' or null")
-        if self.normalize not in (None, "mean"):
-            raise ValueError(f"normalize={self.normalize!r} must be 'mean' or null")
+        check_rule(self.rule, self.align, self.band)
+        choices = {
+            "ignore": ("joint_flat", None),
+            "normalize": ("mean", None),
+            "bank_start": ("first", "zero"),
+            "share_of": ("bank", "batch"),
+        }
+        for key, values in choices.items():
+            if (value := getattr(self, key)) not in values:
+                names = " or ".join("null" if choice is None else f"'{choice}'" for choice in values)
+                raise ValueError(f"{key}={value!r} must be {names}")
+
+    @classmethod
+    def published_code(cls) -> MWAMConfig:
+        """Return the arithmetic of the authors' published code, where it differs from the paper.
+
+        γ = 1 and λ = 10 instead of 0.7 and 6; the bank starts at (1 − ω)·F⁰ instead of F⁰; T is the FRM of the
+        mini-batch over the mean of the banks instead of banked over banked; and every patch counts, padding included.
+        """
+        return cls(gamma=1.0, lam=10.0, bank_start="zero", share_of="batch", ignore=None)
+
+    @classmethod
+    def small_batch(cls) -> MWAMConfig:
+        """Return the paper's setting for small mini-batches and online learning: γ = 1 and λ = 4 (Table 10)."""
+        return cls(gamma=1.0, lam=4.0)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> MWAMConfig:

@@ -16,7 +16,7 @@ from mwam_det.core.allocation import allocate_weights, share
 from mwam_det.core.bank import FRMBank
 from mwam_det.core.config import MWAMConfig
 from mwam_det.core.distributed import mean_over_ranks
-from mwam_det.core.frequency import frequency_ratio_metric, joint_flat_patches
+from mwam_det.core.frequency import joint_flat_patches, modality_preference
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Observation:
     """What one mini-batch said, by modality, for logs.
 
     Attributes:
-        frm: FRM of the mini-batch, averaged over ranks (Eq. 4); 0 for a modality that was absent from it.
+        frm: FRM of the mini-batch (Eq. 4), or what the configured rule measures, averaged over ranks; 0 for a modality
+            that was absent from it.
         bank: Banked FRM after it (Eq. 2).
         share: T, from the bank (Eq. 6); NaN for a modality without evidence.
         weight: K, from the share (Eq. 5); 1 for a modality without evidence.
@@ -61,7 +62,7 @@ class MWAM:
         if not self.modalities or len(set(self.modalities)) != len(self.modalities):
             raise ValueError(f"modalities={list(modalities)} must be distinct names, at least one")
         self.config = config or MWAMConfig()
-        self.bank = FRMBank(self.config.omega)
+        self.bank = FRMBank(self.config.omega, self.config.bank_start)
         self._sizes_differ_said = False
         self.reset()
 
@@ -121,8 +122,14 @@ class MWAM:
                 self._say_sizes_differ(tensors)
             values = torch.stack(
                 [
-                    frequency_ratio_metric(
-                        images, patch=config.patch, band=config.band, sigma=config.sigma, ignore=ignore
+                    modality_preference(
+                        images,
+                        rule=config.rule,
+                        align=config.align,
+                        patch=config.patch,
+                        band=config.band,
+                        sigma=config.sigma,
+                        ignore=ignore,
                     ).to(tensors[0].device)
                     for images in tensors
                 ]
@@ -143,8 +150,11 @@ class MWAM:
         weights = dict.fromkeys(self.modalities, 1.0)
         if present:
             banked = torch.tensor([bank[name] for name in present], dtype=torch.float64)
+            measured = torch.tensor(list(present.values()), dtype=torch.float64)
+            related = banked if config.share_of == "bank" else measured
             allocated = allocate_weights(
-                banked,
+                related,
+                mean_of=banked,
                 alpha=config.alpha,
                 beta=config.beta,
                 lam=config.lam,
@@ -152,7 +162,7 @@ class MWAM:
                 sigma=config.sigma,
                 normalize=config.normalize,
             )
-            shares.update(zip(present, share(banked, sigma=config.sigma).tolist(), strict=True))
+            shares.update(zip(present, share(related, sigma=config.sigma, mean_of=banked).tolist(), strict=True))
             weights.update(zip(present, allocated.tolist(), strict=True))
         return Observation(frm, {name: bank.get(name, math.nan) for name in self.modalities}, shares, weights)
 

@@ -46,8 +46,25 @@ def test_an_unknown_key_is_refused_and_the_nearest_named():
         ("gamma", True),
         ("ignore", "flat"),
         ("normalize", "sum"),
+        ("rule", "median"),
+        ("align", "image"),
+        ("bank_start", "last"),
+        ("share_of", "mean"),
     ],
 )
 def test_a_value_outside_its_range_is_refused_with_key_and_value(key, value):
     with pytest.raises(ValueError, match=f"{key}={value!r}"):
         MWAMConfig(**{key: value})
+
+
+def test_a_rule_that_pairs_no_coefficients_has_no_alignment():
+    with pytest.raises(ValueError, match="pairs no coefficients"):
+        MWAMConfig(rule="ac_ratio", align="map")
+
+
+def test_the_presets_differ_from_the_paper_in_what_they_say_and_nothing_else():
+    paper = MWAMConfig().to_dict()
+    small = {"gamma": 1.0, "lam": 4.0}
+    assert MWAMConfig.small_batch().to_dict() == {**paper, **small}
+    published = {"gamma": 1.0, "lam": 10.0, "bank_start": "zero", "share_of": "batch", "ignore": None}
+    assert MWAMConfig.published_code().to_dict() == {**paper, **published}

@@ -6,7 +6,7 @@ from pictures import letterboxed, load_pairs, pictures
 
 from mwam_det import frequency_ratio_metric
 from mwam_det.core.dct import block_dct_corners, corner_basis
-from mwam_det.core.frequency import joint_flat_patches
+from mwam_det.core.frequency import RULES, joint_flat_patches, modality_preference
 
 
 def test_the_basis_is_orthonormal_and_pairs_each_low_with_the_opposite_high_coefficient():
@@ -107,6 +107,75 @@ def test_what_cannot_be_measured_is_refused_with_its_shape_or_type(images, error
 def test_corners_that_would_overlap_are_refused():
     with pytest.raises(ValueError, match=r"band=5 must lie in 1..4"):
         frequency_ratio_metric(torch.zeros(1, 3, 16, 16), band=5)
+
+
+OTHER_RULES = [rule for rule in RULES if rule != "frequency_ratio"]
+
+
+@pytest.mark.parametrize("rule", OTHER_RULES)
+@pytest.mark.parametrize(("patch", "band"), [(8, 2), (4, 2), (16, 3)])
+def test_every_other_rule_equals_its_restatement(rule, patch, band):
+    images = pictures(7)
+    measured = modality_preference(torch.from_numpy(images), rule=rule, patch=patch, band=band)
+    assert measured.item() == pytest.approx(reference.by_rule(images, rule, patch, band), rel=1e-5)
+
+
+def test_the_rule_of_the_paper_is_the_default():
+    images = torch.from_numpy(pictures(8))
+    assert modality_preference(images).item() == frequency_ratio_metric(images).item()
+
+
+@pytest.mark.parametrize(("patch", "band"), [(8, 2), (4, 2)])
+def test_aligned_on_the_map_each_patch_is_divided_by_the_opposite_one(patch, band):
+    images = pictures(9, height=40, width=48)
+    measured = frequency_ratio_metric(torch.from_numpy(images), patch=patch, band=band, align="map")
+    assert measured.item() == pytest.approx(reference.frm_of_the_map(images, patch, band), rel=1e-5)
+    assert measured.item() != pytest.approx(reference.frm(images, patch, band), rel=1e-2)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_patches_that_are_left_out_do_not_count_in_any_rule(rule):
+    content = pictures(10, height=40, width=48)
+    padded = torch.from_numpy(letterboxed(content, 16, 16))
+    marked = joint_flat_patches([padded, padded])
+    measured = modality_preference(padded, rule=rule, ignore=marked)
+    assert measured.item() == pytest.approx(modality_preference(torch.from_numpy(content), rule=rule).item(), rel=1e-5)
+
+
+def test_aligned_on_the_map_a_pair_is_left_out_if_either_patch_is():
+    content = pictures(11, height=40, width=48)
+    lopsided = torch.from_numpy(letterboxed(content, 0, 16))  # the upper two rows of patches meet padding
+    measured = frequency_ratio_metric(lopsided, ignore=joint_flat_patches([lopsided, lopsided]), align="map")
+    inner = content[:, :, 16:]
+    assert measured.item() == pytest.approx(reference.frm_of_the_map(inner), rel=1e-5)
+
+
+@pytest.mark.parametrize("rule", OTHER_RULES)
+def test_brightness_alone_moves_every_rule_but_the_one_without_dc(rule):
+    images = torch.from_numpy(pictures(12) // 2)
+    brighter = images + 100
+    change = modality_preference(brighter, rule=rule) / modality_preference(images, rule=rule)
+    assert change.item() == pytest.approx(1, rel=1e-3) if rule == "ac_ratio" else change > 1.2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"rule": "median"}, "rule='median' must be one of frequency_ratio, low_l1"),
+        ({"align": "image"}, "align='image' must be one of patch, map"),
+        ({"rule": "low_l1", "align": "map"}, "pairs no coefficients"),
+        ({"rule": "ac_ratio", "band": 1}, "band of at least 2"),
+    ],
+)
+def test_a_rule_that_means_nothing_is_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        modality_preference(torch.zeros(1, 3, 16, 16), **arguments)
+
+
+@pytest.mark.parametrize(("rule", "share"), [("frequency_ratio", 0.33), ("ratio_of_sums", 0.38), ("ac_ratio", 0.54)])
+def test_the_rules_give_the_recorded_shares_on_real_pairs(shared_data, rule, share):
+    rgb, ir = (modality_preference(torch.from_numpy(x), rule=rule) for x in load_pairs(shared_data / "dronevehicle6"))
+    assert (2 * rgb / (rgb + ir)).item() == pytest.approx(share, abs=0.005)
 
 
 def test_real_pairs_agree_with_the_restatement_with_and_without_letterbox(shared_data):

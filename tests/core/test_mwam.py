@@ -28,6 +28,29 @@ def test_a_series_of_mini_batches_follows_equations_2_4_5_and_6():
         assert [w.item() for w in weights.values()] == pytest.approx(reference.weights(share), rel=1e-5)
 
 
+def test_the_published_code_starts_its_bank_at_zero_and_relates_the_mini_batch_to_the_mean_of_the_banks():
+    mwam = MWAM(["rgb", "ir"], MWAMConfig.published_code())
+    banked = [0.0, 0.0]
+    for seed in range(4):
+        inputs = batch(seed)
+        weights = mwam.observe(inputs)
+        frm = [reference.frm(images.numpy()) for images in inputs.values()]
+        banked = [0.5 * past + 0.5 * value for past, value in zip(banked, frm, strict=True)]
+        share = [value / (sum(banked) / 2 + 1e-6) for value in frm]
+        assert list(mwam.last.bank.values()) == pytest.approx(banked, rel=1e-5)
+        assert list(mwam.last.share.values()) == pytest.approx(share, rel=1e-5)
+        expected = reference.weights(share, lam=10.0, gamma=1.0)
+        assert [w.item() for w in weights.values()] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_configured_rule_is_the_one_that_is_measured():
+    mwam = MWAM(["rgb", "ir"], MWAMConfig(rule="ac_ratio"))
+    inputs = batch(0)
+    mwam.observe(inputs)
+    expected = [reference.by_rule(images.numpy(), "ac_ratio") for images in inputs.values()]
+    assert list(mwam.last.frm.values()) == pytest.approx(expected, rel=1e-5)
+
+
 def test_weights_are_scalars_without_gradient():
     for weight in MWAM(["rgb", "ir"]).observe(batch(0)).values():
         assert weight.shape == () and weight.dtype == torch.float32 and not weight.requires_grad

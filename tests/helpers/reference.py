@@ -51,3 +51,40 @@ def banks(series, omega=0.5):
     for value in series[1:]:
         out.append(omega * out[-1] + (1 - omega) * value)
     return out
+
+
+def corners(images, p=8, q=2):
+    """The low and the high corner of every patch as they stand in the spectrum: twice (B, C, h, w, q, q)."""
+    pixels = images.astype(np.float64) / (255 if images.dtype == np.uint8 else 1)
+    spectrum = dctn(patches_of(pixels, p), type=2, norm="ortho", axes=(-2, -1))
+    return spectrum[..., :q, :q], spectrum[..., p - q :, p - q :]
+
+
+def reassembled(blocks):
+    """(B, C, h, w, q, q) → the map (B, C, h·q, w·q) of Fig. 2."""
+    b, c, h, w, q, _ = blocks.shape
+    return blocks.swapaxes(3, 4).reshape(b, c, h * q, w * q)
+
+
+def frm_of_the_map(images, p=8, q=2, sigma=1e-6):
+    """Eq. 4 to the letter: low(a, b) over high(w − 1 − a, h − 1 − b) of the reassembled maps."""
+    low, high = (reassembled(blocks) for blocks in corners(images, p, q))
+    return np.abs(low / (high[:, :, ::-1, ::-1] + sigma)).sum((2, 3)).mean()
+
+
+def by_rule(images, rule, p=8, q=2, sigma=1e-6):
+    """Eq. 3, 27, 28 and the two rules that are not in the paper."""
+    low, high = (np.abs(blocks) for blocks in corners(images, p, q))
+    dc = np.zeros_like(low)
+    dc[..., 0, 0] = low[..., 0, 0]
+
+    def total(x):
+        return x.sum((2, 3, 4, 5))
+
+    return {
+        "low_l1": total(low),
+        "sum_l1": total(low) + total(high),
+        "weighted_l1": 0.9 * total(low) + 0.1 * total(high),
+        "ratio_of_sums": total(low) / (total(high) + sigma),
+        "ac_ratio": total(low - dc) / (total(high) + sigma),
+    }[rule].mean()
