@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mwam_det.core.config import MWAMConfig
     from mwam_det.core.frequency import frequency_ratio_metric
     from mwam_det.core.missing import performance_collapse_rate
-    from mwam_det.core.modulation import GradientModulator
+    from mwam_det.core.modulation import GradientModulator, UpdateModulator
     from mwam_det.core.mwam import MWAM
     from mwam_det.engine.facade import MultimodalYOLO
     from mwam_det.engine.robustness import RobustnessReport
@@ -31,6 +31,7 @@ _HOME = {
     "MWAMTrainer": "engine.trainer",
     "MultimodalYOLO": "engine.facade",
     "RobustnessReport": "engine.robustness",
+    "UpdateModulator": "core.modulation",
     "allocate_weights": "core.allocation",
     "frequency_ratio_metric": "core.frequency",
     "performance_collapse_rate": "core.missing",
@@ -45,6 +46,7 @@ __all__ = [
     "MWAMTrainer",
     "MultimodalYOLO",
     "RobustnessReport",
+    "UpdateModulator",
     "allocate_weights",
     "frequency_ratio_metric",
     "performance_collapse_rate",

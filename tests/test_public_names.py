@@ -8,6 +8,7 @@ PUBLIC = [
     "MWAMTrainer",
     "MultimodalYOLO",
     "RobustnessReport",
+    "UpdateModulator",
     "allocate_weights",
     "frequency_ratio_metric",
     "performance_collapse_rate",

@@ -44,6 +44,8 @@ class MWAMConfig:
         normalize: None for the paper's weights, "mean" to divide the weights of a step by their mean.
         rule: What measures preference, see `mwam_det.core.frequency.modality_preference`. "frequency_ratio" is FRM.
         align: "patch" or "map", how FRM pairs low with high coefficients, see `frequency_ratio_metric`.
+        mode: What the weights multiply: "gradient", every gradient that reaches a stream; "update", the optimizer's
+            step of a stream; "auto", the first where it is exact (SGD) and else the second.
         bank_start: "first" lets the bank start at the first FRM (Eq. 2), "zero" at 0, so that it holds (1 − ω)·F⁰ after
             the first mini-batch.
         share_of: "bank" relates the banked FRM of a modality to the mean of the banks (Algorithm 1), "batch" the FRM of
@@ -65,6 +67,7 @@ class MWAMConfig:
     normalize: str | None = None
     rule: str = "frequency_ratio"
     align: str = "patch"
+    mode: str = "gradient"
     bank_start: str = "first"
     share_of: str = "bank"
 
@@ -89,6 +92,7 @@ class MWAMConfig:
         choices = {
             "ignore": ("joint_flat", None),
             "normalize": ("mean", None),
+            "mode": ("gradient", "update", "auto"),
             "bank_start": ("first", "zero"),
             "share_of": ("bank", "batch"),
         }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor, nn
 
 from mwam_det.core.mwam import MWAM
@@ -15,7 +17,7 @@ class GradientModulator:
     The hooks sit on the leaf parameters, so that each backward pass is scaled by the weights of *its own* mini-batch,
     and gradients accumulated over several mini-batches are the sum of separately scaled ones. Fusion, neck and head
     are not named in `streams` and keep their gradient. Scaling is exact for SGD with or without momentum; optimizers
-    that normalise the gradient (Adam, AdamW, Muon) undo a constant factor in part or in whole.
+    that normalise the gradient (Adam, AdamW, Muon) undo a constant factor in part or in whole: see `UpdateModulator`.
 
     Attach it once the model is final, and call `MWAM.observe` before each backward pass. Hooks live in this process
     alone: copies and checkpoints of the model have none.
@@ -31,20 +33,8 @@ class GradientModulator:
     """
 
     def __init__(self, mwam: MWAM, streams: Mapping[str, nn.Module | Iterable[nn.Parameter]]):
-        if set(streams) != set(mwam.modalities):
-            raise ValueError(f"streams name {sorted(streams)}, but the modalities are {sorted(mwam.modalities)}")
+        owner = parameters_by_stream(mwam, streams)
         self._mwam = mwam
-        parameters = {
-            name: list(stream.parameters() if isinstance(stream, nn.Module) else stream)
-            for name, stream in streams.items()
-        }
-        owner: dict[nn.Parameter, str] = {}
-        for name, stream in parameters.items():
-            if not stream:
-                raise ValueError(f"the stream of '{name}' has no parameters")
-            for parameter in stream:
-                if owner.setdefault(parameter, name) != name:
-                    raise ValueError(f"a parameter belongs to the streams of both '{owner[parameter]}' and '{name}'")
         self._handles = [
             parameter.register_hook(lambda gradient, name=name: self._scale(gradient, name))
             for parameter, name in owner.items()
@@ -59,3 +49,108 @@ class GradientModulator:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+
+class UpdateModulator:
+    """Multiply the optimizer's step of a stream's parameters by the weight of its modality (Algorithm 1, line 8).
+
+    θ ← θ + K·Δθ, where Δθ is what the optimizer would do by itself, momentum and weight decay included. It is exact for
+    every torch optimizer, also for those that rescale gradients and so undo `GradientModulator`. The weights are those
+    of the mini-batch observed last; the step of accumulated gradients is one step. A weight of 1 leaves the step bit
+    for bit. The price is a copy of the streams' parameters while the optimizer steps.
+
+    Args:
+        mwam: Source of the weights.
+        streams: The parameters of each modality's backbone: a module or an iterable of parameters, by modality.
+        optimizer: The optimizer that steps them.
+
+    Raises:
+        ValueError: As `GradientModulator`.
+    """
+
+    def __init__(
+        self, mwam: MWAM, streams: Mapping[str, nn.Module | Iterable[nn.Parameter]], optimizer: torch.optim.Optimizer
+    ):
+        self._mwam = mwam
+        self._owner = parameters_by_stream(mwam, streams)
+        self._before: list[tuple[nn.Parameter, Tensor, str]] = []
+        self._handles = [
+            optimizer.register_step_pre_hook(self._remember),
+            optimizer.register_step_post_hook(self._scale),
+        ]
+
+    @torch.no_grad()
+    def _remember(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+        self._before = [
+            (parameter, parameter.clone(), name)
+            for parameter, name in self._owner.items()
+            if parameter.grad is not None
+        ]
+
+    @torch.no_grad()
+    def _scale(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+        for parameter, before, name in self._before:
+            weight = self._mwam.weights[name].to(parameter.device, parameter.dtype)
+            parameter.copy_(torch.lerp(before, parameter, weight))
+        self._before = []
+
+    def remove(self) -> None:
+        """Take the hooks off the optimizer: its steps are left alone from now on."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+
+def parameters_by_stream(
+    mwam: MWAM, streams: Mapping[str, nn.Module | Iterable[nn.Parameter]]
+) -> dict[nn.Parameter, str]:
+    """Return the modality that each parameter of the streams belongs to.
+
+    Raises:
+        ValueError: If the names are not the modalities of `mwam`, a stream has no parameters, or a parameter belongs
+            to two streams.
+    """
+    if set(streams) != set(mwam.modalities):
+        raise ValueError(f"streams name {sorted(streams)}, but the modalities are {sorted(mwam.modalities)}")
+    owner: dict[nn.Parameter, str] = {}
+    for name, stream in streams.items():
+        parameters = list(stream.parameters() if isinstance(stream, nn.Module) else stream)
+        if not parameters:
+            raise ValueError(f"the stream of '{name}' has no parameters")
+        for parameter in parameters:
+            if owner.setdefault(parameter, name) != name:
+                raise ValueError(f"a parameter belongs to the streams of both '{owner[parameter]}' and '{name}'")
+    return owner
+
+
+def keeps_gradient_scale(optimizer: torch.optim.Optimizer) -> bool:
+    """Tell whether a constant factor on the gradients is a constant factor on the optimizer's steps.
+
+    True for SGD, with or without momentum. Adam and its kin, RMSprop and Muon normalise the gradient.
+    """
+    return isinstance(optimizer, torch.optim.SGD)
+
+
+def modulate(
+    mwam: MWAM,
+    streams: Mapping[str, nn.Module | Iterable[nn.Parameter]],
+    optimizer: torch.optim.Optimizer,
+) -> GradientModulator | UpdateModulator:
+    """Attach the weights to a training by the mode that `mwam.config.mode` names.
+
+    "gradient" attaches a `GradientModulator`, "update" an `UpdateModulator`; "auto" takes the first where it is exact
+    and the second with any other optimizer. "gradient" with an optimizer that undoes it warns.
+
+    Raises:
+        ValueError: As `GradientModulator`.
+    """
+    mode = mwam.config.mode
+    if mode == "update" or (mode == "auto" and not keeps_gradient_scale(optimizer)):
+        return UpdateModulator(mwam, streams, optimizer)
+    if not keeps_gradient_scale(optimizer):
+        warnings.warn(
+            f"{type(optimizer).__name__} rescales gradients, which undoes MWAM's scaling of them in part or in whole: "
+            "use mode='update' or 'auto', or SGD",
+            stacklevel=2,
+        )
+    return GradientModulator(mwam, streams)

@@ -12,7 +12,7 @@ from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
-from mwam_det.core.modulation import GradientModulator
+from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
 from mwam_det.core.mwam import MWAM
 from mwam_det.data.dataset import PairedDataset, build_paired_dataset
 from mwam_det.data.layout import modalities_of, resolve_dataset, save_dataset_yaml
@@ -54,7 +54,7 @@ class MWAMTrainer(DetectionTrainer):
         names = [modality.name for modality in self.modalities]
         config = mwam_config(self.args.mwam)
         self.mwam = MWAM(names, config) if config else None
-        self.modulator: GradientModulator | None = None
+        self.modulator: GradientModulator | UpdateModulator | None = None
         self.history = MWAMHistory(self.save_dir / "mwam.csv", names)
 
     def get_dataset(self) -> dict[str, Any]:
@@ -114,12 +114,7 @@ class MWAMTrainer(DetectionTrainer):
         else:
             super()._setup_train()
         if self.mwam is not None:
-            self.modulator = GradientModulator(self.mwam, streams_of(self.model))
-            if not isinstance(self.optimizer, torch.optim.SGD):
-                LOGGER.warning(
-                    f"{type(self.optimizer).__name__} rescales gradients, which undoes MWAM's scaling of them in part "
-                    "or in whole: use optimizer=SGD"
-                )
+            self.modulator = modulate(self.mwam, streams_of(self.model), self.optimizer)
 
     def _setup_train_in_half_precision(self) -> None:
         """Set up float16 training without the check for which Ultralytics downloads a model."""

@@ -48,6 +48,7 @@ def test_an_unknown_key_is_refused_and_the_nearest_named():
         ("normalize", "sum"),
         ("rule", "median"),
         ("align", "image"),
+        ("mode", "both"),
         ("bank_start", "last"),
         ("share_of", "mean"),
     ],
