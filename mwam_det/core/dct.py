@@ -80,10 +80,11 @@ def block_dct_corners(images: Tensor, patch: int, band: int) -> tuple[Tensor, Te
     """
     batch, channels, height, width = images.shape
     basis = (corner_basis(patch, band) * pixel_scale(images)).to(images.device, torch.float32)
+    basis = basis[:, None].repeat(channels, 1, 1, 1)
+    # On a CPU, image by image: what has to be converted to float32 then fits the cache.
+    parts = images.split(1) if images.device.type == "cpu" else [images]
     with full_precision(images.device):
-        corners = F.conv2d(
-            images.to(torch.float32), basis[:, None].repeat(channels, 1, 1, 1), stride=patch, groups=channels
-        )
+        corners = torch.cat([F.conv2d(part.to(torch.float32), basis, stride=patch, groups=channels) for part in parts])
     corners = corners.reshape(batch, channels, 2 * band**2, height // patch, width // patch)
     return corners.chunk(2, dim=2)
 

@@ -180,8 +180,13 @@ def joint_flat_patches(modalities: Iterable[Tensor], *, patch: int = 8) -> Tenso
         check_images(images, patch)
     if len({(images.shape[0], *images.shape[-2:]) for images in modalities}) != 1:
         return None
-    flat = [_flat_patches(images, patch).to(modalities[0].device) for images in modalities]
-    return torch.stack(flat).all(0)
+    # Two opposite pixels tell most patches apart; the others are read in full.
+    flat = torch.stack([_flat(_opposite_pixels(images, patch), images) for images in modalities]).all(0)
+    if flat.any():
+        candidates = flat.clone()
+        for images in modalities:
+            flat[candidates] &= _flat(split_patches(images, patch).transpose(1, 3).transpose(1, 2)[candidates], images)
+    return flat
 
 
 def check_images(images: Tensor, patch: int) -> None:
@@ -199,12 +204,18 @@ def check_images(images: Tensor, patch: int) -> None:
         raise ValueError(f"no {patch}×{patch} patch fits into an image of {height}×{width} pixels")
 
 
-def _flat_patches(images: Tensor, patch: int) -> Tensor:
+def _flat(pixels: Tensor, images: Tensor) -> Tensor:
+    """Tell where every channel is flat, shape (..., C, h, w) → (...). `images` is where the pixels come from."""
+    spread = pixels.amax((-1, -2)) - pixels.amin((-1, -2))
+    return (spread * pixel_scale(images) <= FLAT_TOLERANCE).all(-1)
+
+
+def _opposite_pixels(images: Tensor, patch: int) -> Tensor:
+    """Return the first and the last pixel of every patch, shape (B, h, w, C, 2, 1)."""
     height, width = (side // patch * patch for side in images.shape[-2:])
-    rows = images[..., :height, :width].unflatten(-1, (-1, patch))
-    highest = rows.amax(-1).unflatten(-2, (-1, patch)).amax(-2)
-    lowest = rows.amin(-1).unflatten(-2, (-1, patch)).amin(-2)
-    return ((highest - lowest) * pixel_scale(images) <= FLAT_TOLERANCE).all(1)
+    first = images[..., :height:patch, :width:patch]
+    last = images[..., patch - 1 : height : patch, patch - 1 : width : patch]
+    return torch.stack([first, last], -1)[..., None].permute(0, 2, 3, 1, 4, 5)
 
 
 def _aligned(values: Tensor, dims: tuple[int, int], align: str) -> Tensor:
