@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mwam_det.data.layout import DatasetError
+from mwam_det.data.layout import DatasetError, resolve_dataset
 from mwam_det.recipe import ROBUSTNESS_KEYS, Recipe, RecipeError, load_recipe
 
 RUNS = Path("runs")
@@ -41,19 +41,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             overrides = [f"robustness.{o}" if o.partition("=")[0] in ROBUSTNESS_KEYS else o for o in options.overrides]
             _robustness(options.weights, load_recipe(options.recipe, overrides))
-    except (RecipeError, DatasetError, NotImplementedError) as error:
+    except (RecipeError, DatasetError, NotImplementedError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
 def _train(recipe: Recipe) -> None:
-    arguments = {"name": recipe.name, **recipe.train}
+    arguments = {**recipe.train, "name": str(recipe.train.get("name") or recipe.name)}
     arguments["project"] = str(Path(arguments.get("project") or RUNS).resolve())
     if arguments.get("resume"):
         arguments["resume"] = str(_checkpoint_to_resume(arguments))
-        if _load(arguments["resume"]).ckpt.get("epoch", -1) < 0:
-            raise RecipeError(f"train.resume={arguments['resume']}: that run is finished, there is nothing to resume")
+        _check_resumable(arguments["resume"], recipe)
     _check_device(arguments.get("device"))
     model = _load(recipe.model, fusion=recipe.fusion)
     try:
@@ -68,10 +67,15 @@ def _train(recipe: Recipe) -> None:
 def _robustness(weights: str, recipe: Recipe) -> None:
     if not Path(weights).is_file():
         raise RecipeError(f"there are no weights {weights}")
+    if not weights.endswith(".pt"):
+        raise RecipeError(f"weights={weights} must be a checkpoint like best.pt")
     # Not imgsz: the weights know the size that they were trained at, and it may not be the recipe's.
     shared = {key: recipe.train[key] for key in ("batch", "device", "workers") if key in recipe.train}
+    if shared.get("batch", 1) < 1:  # Ultralytics finds a batch size for training alone
+        del shared["batch"]
     options = recipe.robustness if isinstance(recipe.robustness, dict) else {}
     arguments = {"project": str(RUNS.resolve()), "name": f"{recipe.name}-robustness", **shared, **options}
+    _check_device(arguments.get("device"))
     _load(weights).robustness(recipe.data, **arguments).show()
 
 
@@ -97,12 +101,30 @@ def _checkpoint_to_resume(arguments: dict) -> Path:
     """Return the checkpoint that `train.resume` names, or the newest one of the recipe's runs if it is true."""
     if arguments["resume"] is not True:
         file = Path(str(arguments["resume"]))
-        if not file.is_file():
-            raise RecipeError(f"train.resume={file} is not a file: give a last.pt, or true for the newest run")
+        if not file.is_file() or file.suffix != ".pt":
+            raise RecipeError(f"train.resume={file} is not a file of weights: give a last.pt, or true for the newest")
         return file
     project, name = Path(arguments["project"]), arguments["name"]
-    runs = re.compile(rf"{re.escape(name)}(-?\d+)?")  # Ultralytics numbers the runs of one name
+    runs = re.compile(rf"{re.escape(name)}(-\d+)?")  # Ultralytics numbers the runs of one name
     found = [file for file in project.glob("*/weights/last.pt") if runs.fullmatch(file.parts[-3])]
     if not found:
         raise RecipeError(f"train.resume=true, but there is no {project}/{name}*/weights/last.pt")
     return max(found, key=lambda file: file.stat().st_mtime)
+
+
+def _check_resumable(checkpoint: str, recipe: Recipe) -> None:
+    """Refuse to go on with a finished run, or with a run on other data than it was begun with."""
+    begun = _load(checkpoint).ckpt
+    if begun.get("epoch", -1) < 0:
+        raise RecipeError(f"train.resume={checkpoint}: that run is finished, there is nothing to resume")
+    try:
+        before = resolve_dataset(begun["train_args"]["data"])
+    except DatasetError:
+        return  # the data has moved since, and the recipe says where to
+    now = resolve_dataset(recipe.data)
+    if before != now:
+        differing = ", ".join(key for key in now if before.get(key) != now[key])
+        raise RecipeError(
+            f"train.resume={checkpoint}: that run was begun with other data ({differing} differ; its folder is "
+            f"{before['path']}): repeat the data section and overrides that it was begun with"
+        )

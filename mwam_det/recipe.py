@@ -116,12 +116,19 @@ def _check(content: Mapping[str, Any]) -> None:
     _check_section(content, "data", lambda section: refuse_unknown_keys(section, SECTION_KEYS))
     _check_section(content, "train", check_train_arguments)
     _check_section(content, "mwam", mwam_config)
-    _check_section(content, "robustness", lambda section: refuse_unknown_keys(section, ROBUSTNESS_KEYS))
     if "data" not in content:
         raise ValueError("the section 'data' is missing")
+    _check_section(content, "robustness", _check_robustness)
     if isinstance(content.get("robustness"), Mapping):
-        _choice("robustness.split", content["robustness"].get("split", "val"), SPLITS)
+        _choice(
+            "robustness.split", content["robustness"].get("split", "val"), [s for s in SPLITS if s in content["data"]]
+        )
     _check_model(content.get("model", "yolov8n.yaml"))
+
+
+def _check_robustness(section: Mapping[str, Any]) -> None:
+    refuse_unknown_keys(section, ROBUSTNESS_KEYS)
+    check_train_arguments({key: value for key, value in section.items() if key != "split"})
 
 
 def _check_section(content: Mapping[str, Any], name: str, check: Any) -> None:
@@ -129,7 +136,8 @@ def _check_section(content: Mapping[str, Any], name: str, check: Any) -> None:
     if isinstance(section, bool) and name in ("mwam", "robustness"):
         return
     if not isinstance(section, Mapping):
-        raise ValueError(f"{name}={section!r} must be a mapping of keys to values")
+        also = ", or true or false" if name in ("mwam", "robustness") else ""
+        raise ValueError(f"{name}={section!r} must be a mapping of keys to values{also}")
     try:
         check(section)
     except ValueError as error:

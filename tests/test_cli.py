@@ -89,7 +89,7 @@ def test_missing_weights_are_an_error_of_one_line(capsys):
     assert "there are no weights runs/none.pt" in mistake(capsys, "robustness", "runs/none.pt", "night.yaml")
 
 
-@pytest.mark.parametrize("override", ["split=test", "robustness.split=test", "data.path=elsewhere", "mwam=false"])
+@pytest.mark.parametrize("override", ["split=train", "robustness.split=train", "data.path=elsewhere", "mwam=false"])
 def test_every_override_that_the_help_names_is_understood(capsys, override):
     # the recipe is read before the weights are looked for
     assert "there are no weights" in mistake(capsys, "robustness", "runs/none.pt", "night.yaml", override)
@@ -98,7 +98,7 @@ def test_every_override_that_the_help_names_is_understood(capsys, override):
 def test_an_unknown_split_is_an_error_of_one_line(capsys):
     line = mistake(capsys, "robustness", "best.pt", "night.yaml", "split=vla")
     assert "robustness.split='vla'" in line
-    assert "train, val, test" in line
+    assert "train, val" in line
 
 
 def test_a_file_that_holds_no_weights_is_an_error_of_one_line(capsys, folder):
@@ -181,3 +181,63 @@ def test_the_installed_command_is_this_one():
     assert commands, "the package is not installed: pip install -e ."
     assert commands[0].value == "mwam_det.cli:main"
     assert commands[0].load() is main
+
+
+def trained(recipe: dict, name: str) -> Path:
+    """A run of one epoch of two that was stopped there, so that it can be resumed."""
+    from training import SHORT
+
+    from mwam_det import MultimodalYOLO
+
+    class Stopped(Exception):
+        pass
+
+    def stop(trainer):
+        raise Stopped
+
+    model = MultimodalYOLO("yolov8n.yaml")
+    model.add_callback("on_model_save", stop)
+    arguments = {**SHORT, "project": "runs", "name": name}
+    arguments["project"] = str(Path("runs").resolve())
+    with pytest.raises(Stopped):
+        model.train(data=recipe["data"], robustness=False, **{k: v for k, v in arguments.items() if k != "model"})
+    return Path("runs") / name / "weights/last.pt"
+
+
+def test_the_run_of_a_recipe_whose_name_goes_on_with_a_digit_is_not_resumed(capsys, folder):
+    other = folder / "runs/night2/weights/last.pt"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"")
+    assert "there is no" in mistake(capsys, "train", "night.yaml", "train.resume=true")
+
+
+def test_a_run_is_not_resumed_on_other_data_than_it_was_begun_with(capsys, folder, demo_section):
+    last = trained({"data": demo_section}, "night")
+    other = {**demo_section, "modalities": {"rgb": "infrared", "ir": "infrared"}}
+    (folder / "night.yaml").write_text(yaml.safe_dump({"data": other}, sort_keys=False))
+    line = mistake(capsys, "train", "night.yaml", f"train.resume={last}")
+    assert "begun with other data (train, val, splits differ" in line
+
+
+def test_a_finished_run_is_not_resumed(capsys, folder, demo_section):
+    import torch
+
+    last = trained({"data": demo_section}, "night")
+    torch.save({**torch.load(last, weights_only=False), "epoch": -1}, last)
+    (folder / "night.yaml").write_text(yaml.safe_dump({"data": demo_section}, sort_keys=False))
+    assert "finished" in mistake(capsys, "train", "night.yaml", "train.resume=true")
+
+
+def test_a_device_that_is_not_there_is_an_error_of_one_line(capsys, folder):
+    (folder / "best.pt").write_bytes(b"")
+    for command in (["train", "night.yaml"], ["robustness", "best.pt", "night.yaml"]):
+        assert "train.device=99 is not there" in mistake(capsys, *command, "train.device=99")
+
+
+@pytest.mark.parametrize("override", ["train.name=2024", "train.name=null"])
+def test_a_name_that_is_a_number_or_nothing_is_understood(capsys, override):
+    assert "there is no" in mistake(capsys, "train", "night.yaml", override, "train.resume=true")
+
+
+def test_weights_that_are_a_recipe_are_an_error_of_one_line(capsys):
+    assert "must be a checkpoint like best.pt" in mistake(capsys, "robustness", "night.yaml", "night.yaml")

@@ -93,8 +93,8 @@ def test_overrides_change_values_of_a_section_and_leave_the_others(tmp_path):
 
 
 def test_an_override_makes_a_section_that_the_recipe_lacks(tmp_path):
-    assert load_recipe(recipe_file(tmp_path), ["train.epochs=3", "robustness.split=test"]) == Recipe(
-        "night", DATA, train={"epochs": 3}, robustness={"split": "test"}
+    assert load_recipe(recipe_file(tmp_path), ["train.epochs=3", "robustness.split=train"]) == Recipe(
+        "night", DATA, train={"epochs": 3}, robustness={"split": "train"}
     )
 
 
@@ -235,7 +235,7 @@ def test_a_value_of_the_wrong_kind_is_refused_with_key_and_value(tmp_path, overr
     [
         ("fusion=sum", ["fusion='sum'", "concat"]),
         ("task=segment", ["task='segment'", "detect"]),
-        ("robustness.split=vla", ["robustness.split='vla'", "train, val, test"]),
+        ("robustness.split=vla", ["robustness.split='vla'", "train, val"]),
     ],
 )
 def test_an_unknown_choice_is_refused_with_the_choices(tmp_path, override, parts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
@@ -76,8 +77,9 @@ class MWAMConfig:
             if isinstance(value := getattr(self, key), bool) or not isinstance(value, int):
                 raise ValueError(f"{key}={value!r} must be a whole number")
         for key in ("sigma", "omega", "alpha", "beta", "lam", "gamma"):
-            if isinstance(value := getattr(self, key), bool) or not isinstance(value, Real):
-                raise ValueError(f"{key}={value!r} must be a number")
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+                raise ValueError(f"{key}={value!r} must be a finite number")
         if self.patch < 2:
             raise ValueError(f"patch={self.patch} must be at least 2")
         if not 1 <= self.band <= self.patch // 2:

@@ -12,8 +12,8 @@ from mwam_det.core.dct import block_dct_corners, corner_basis, pixel_scale, spli
 FLAT_TOLERANCE = 1e-6
 """Largest max − min of a patch, in pixels of [0, 1], that still counts as flat. uint8 input is compared exactly."""
 
-ILL_CONDITIONED = 100
-"""A ratio is recomputed in double precision where |high + σ| is below this many σ."""
+ILL_CONDITIONED = 1e-4
+"""A ratio is recomputed in double precision where |high + σ| is below this, or below 100 σ: float32 is off by 1e-8."""
 
 RULES = ("frequency_ratio", "low_l1", "sum_l1", "weighted_l1", "ratio_of_sums", "ac_ratio")
 ALIGNMENTS = ("patch", "map")
@@ -68,7 +68,7 @@ def frequency_ratio_metric(
     low, high = block_dct_corners(images, patch, band)
     high = _aligned(high, (-2, -1), align)
     ratio = (low / (high + sigma)).abs().sum(2)
-    ill = ((high + sigma).abs() < ILL_CONDITIONED * sigma).any(2)
+    ill = ((high + sigma).abs() < max(ILL_CONDITIONED, 100 * sigma)).any(2)
     if ignore is not None:
         ignore = (ignore | _aligned(ignore, (-2, -1), align))[:, None]
         ratio = ratio.masked_fill(ignore, 0)

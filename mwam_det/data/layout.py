@@ -85,6 +85,21 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     return resolved
 
 
+def as_single_class(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a resolved dataset whose classes count as one, as Ultralytics' `single_cls` means it."""
+    return {**data, "names": {0: "item"}, "nc": 1}
+
+
+def check_split(data: Mapping[str, Any], split: str) -> None:
+    """Check that a resolved dataset has a split.
+
+    Raises:
+        DatasetError: If it has none of that name.
+    """
+    if split not in data["splits"]:
+        raise DatasetError(f"the data section names no split '{split}': choose from {', '.join(data['splits'])}")
+
+
 def save_dataset_yaml(data: Mapping[str, Any], folder: Path) -> str:
     """Write a resolved dataset to `folder`/data.yaml and return the path of the file.
 

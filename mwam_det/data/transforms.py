@@ -78,7 +78,7 @@ def colour_on_visible(transforms: Compose, modalities: Sequence[Modality]) -> Co
     for transform in transforms.tolist():
         if isinstance(transform, Albumentations) and getattr(transform, "contains_spatial", False):
             raise DatasetError(
-                "train.augmentations holds a transform that moves pixels: it would shift the visible modality against "
+                "augmentations holds a transform that moves pixels: it would shift the visible modality against "
                 "the others; use degrees, translate, scale, shear, flipud or fliplr, which act on all alike"
             )
         if isinstance(transform, RandomHSV | Albumentations):

@@ -53,6 +53,18 @@ def mwam_config(value: Any) -> MWAMConfig | None:
     raise ValueError(f"mwam={value!r} must be true, false or a mapping of MWAM's parameters")
 
 
+def refuse_unsupported(arguments: Mapping[str, Any]) -> None:
+    """Refuse what Ultralytics would do with one modality alone, or without the streams.
+
+    Raises:
+        NotImplementedError: With the reason and what to do instead.
+    """
+    if str(arguments.get("cache")).lower() == "disk":
+        raise NotImplementedError("cache=disk would store the first modality alone: use cache=ram or cache=false")
+    if arguments.get("distill_model"):
+        raise NotImplementedError("distill_model wraps the model, and its streams are not found there: leave it out")
+
+
 def check_train_arguments(arguments: Mapping[str, Any]) -> None:
     """Check names, types and ranges of the Ultralytics arguments in a recipe's train section.
 
@@ -64,9 +76,11 @@ def check_train_arguments(arguments: Mapping[str, Any]) -> None:
         if key in NOT_FOR_RECIPES:
             raise ValueError(f"'{key}' has no place in the train section: see the recipe's other keys")
     refuse_unknown_keys(arguments, known)
+    freeze_with(0, arguments.get("freeze"))
     try:
+        refuse_unsupported(arguments)
         get_cfg(overrides=dict(arguments))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(" ".join(str(error).split())) from None
 
 
@@ -76,6 +90,11 @@ def freeze_with(layer: int, freeze: Any) -> list[int | str]:
     Args:
         layer: Index of the layer that must stay frozen. The trainer would make it trainable if it were not named.
         freeze: None, a number n (the first n layers), or a list of indices and names.
+
+    Raises:
+        ValueError: If it is none of these.
     """
+    if isinstance(freeze, bool) or not (freeze is None or isinstance(freeze, int | list | tuple)):
+        raise ValueError(f"freeze={freeze!r} must be a number of layers or a list of layer indices and names")
     layers = list(range(freeze)) if isinstance(freeze, int) else list(freeze or [])
     return layers if layer in layers else [layer, *layers]

@@ -12,11 +12,16 @@ from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 
 from mwam_det.core.missing import modality_combinations
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.layout import check_split, resolve_dataset
 from mwam_det.engine.robustness import CombinationResult, RobustnessReport
 from mwam_det.engine.trainer import MWAMTrainer
 from mwam_det.engine.validator import MultimodalValidator, check_modalities
 from mwam_det.models.two_stream import build_two_stream, two_stream_cfg
+
+VALIDATION_ARGUMENTS = (
+    "imgsz", "batch", "device", "workers", "single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms"
+)  # fmt: skip
+"""What the report at the end of a training takes over from it, so that it measures as the last validation did."""
 
 
 class MultimodalYOLO(YOLO):
@@ -81,21 +86,22 @@ class MultimodalYOLO(YOLO):
         """
         if isinstance(kwargs.get("data"), list | tuple):
             raise NotImplementedError("data=[…] trains without this package's trainer: call train once a dataset")
+        options = dict(robustness) if isinstance(robustness, Mapping) else {}
+        if robustness and kwargs.get("data") is not None:  # known now, needed after hours
+            check_split(resolve_dataset(kwargs["data"]), options.get("split", "val"))
         metrics = super().train(trainer, **kwargs)
         if robustness:
-            options = dict(robustness) if isinstance(robustness, Mapping) else {}
-            args = self.trainer.args
-            shared = {key: getattr(args, key) for key in ("imgsz", "batch", "device", "workers", "single_cls")}
-            report = self.robustness(args.data, save_dir=self.trainer.save_dir, **shared, **options)
-            report.show()
+            shared = {key: getattr(self.trainer.args, key) for key in VALIDATION_ARGUMENTS}
+            options = {"save_dir": self.trainer.save_dir, **shared, **options}
+            self.robustness(self.trainer.args.data, **options).show()
         return metrics
 
-    def val(self, validator=None, missing: Iterable[str] = (), **kwargs: Any):
+    def val(self, validator=None, missing: str | Iterable[str] = (), **kwargs: Any):
         """Validate, optionally with modalities missing.
 
         Args:
             validator: A subclass of `MultimodalValidator`, or None for that.
-            missing: Names of the modalities whose channels are 0.
+            missing: Names of the modalities whose channels are 0, or one name.
             **kwargs: Arguments of Ultralytics; `data` as in `train`, by default the dataset of the training.
 
         Returns:
@@ -105,7 +111,8 @@ class MultimodalYOLO(YOLO):
             DatasetError: If the dataset cannot be used or its modalities are not those of the model.
             ValueError: If a missing modality is unknown or all are missing.
         """
-        return super().val(validator, missing=tuple(missing), **kwargs)
+        missing = (missing,) if isinstance(missing, str) else tuple(missing)
+        return super().val(validator, missing=missing, **kwargs)
 
     def robustness(
         self, data: Any = None, split: str = "val", save_dir: str | Path | None = None, **kwargs: Any
@@ -128,6 +135,7 @@ class MultimodalYOLO(YOLO):
         args = {**self.overrides, **defaults, **kwargs, "split": split, "mode": "val"}
         args["data"] = resolve_dataset(data if data is not None else self._val_data())
         check_modalities(self.model, args["data"])
+        check_split(args["data"], split)
         stock = {key: value for key, value in args.items() if key in DEFAULT_CFG_DICT}
         save_dir = Path(save_dir or get_save_dir(get_cfg(overrides=stock)))
         loader, results, modalities = None, [], tuple(args["data"]["modalities"])
@@ -151,3 +159,11 @@ class MultimodalYOLO(YOLO):
             NotImplementedError: Always.
         """
         raise NotImplementedError("tune trains without this package's trainer: call train with each set of arguments")
+
+    def benchmark(self, *args: Any, **kwargs: Any):
+        """Refuse: Ultralytics' benchmark validates on its own dataset class, which reads one modality.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError("benchmark reads one modality alone: export each format and compare its outputs")

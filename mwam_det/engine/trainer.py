@@ -15,13 +15,21 @@ from ultralytics.utils.torch_utils import unwrap_model
 from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
 from mwam_det.core.mwam import MWAM
 from mwam_det.data.dataset import PairedDataset, build_paired_dataset
-from mwam_det.data.layout import modalities_of, resolve_dataset, save_dataset_yaml
-from mwam_det.engine.arguments import freeze_with, mwam_config, with_own_arguments, without_own_arguments
+from mwam_det.data.layout import as_single_class, modalities_of, resolve_dataset, save_dataset_yaml
+from mwam_det.engine.arguments import (
+    freeze_with,
+    mwam_config,
+    refuse_unsupported,
+    with_own_arguments,
+    without_own_arguments,
+)
 from mwam_det.engine.compat import half_precision_works, use_bundled_font
 from mwam_det.engine.history import MWAMHistory
 from mwam_det.engine.plots import plot_mwam, side_by_side
 from mwam_det.engine.validator import MultimodalValidator, check_modalities
 from mwam_det.models.two_stream import SPLIT_LAYER, build_two_stream, streams_of, two_stream_cfg
+
+OWN_FILES = ("mwam.csv", "mwam.png", "robustness.json", "robustness.csv")
 
 
 class MWAMTrainer(DetectionTrainer):
@@ -45,7 +53,8 @@ class MWAMTrainer(DetectionTrainer):
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         requested = overrides or {}
-        mwam_config(requested.get("mwam", True))  # a mistake in these two should not cost a run folder
+        mwam_config(requested.get("mwam", True))  # a mistake in these should not cost a run folder
+        refuse_unsupported(requested)
         if requested.get("data") is not None:
             resolve_dataset(requested["data"])
         use_bundled_font()
@@ -56,6 +65,9 @@ class MWAMTrainer(DetectionTrainer):
         self.mwam = MWAM(names, config) if config else None
         self.modulator: GradientModulator | UpdateModulator | None = None
         self.history = MWAMHistory(self.save_dir / "mwam.csv", names)
+        if not self.resume and not self.ddp and RANK in {-1, 0}:
+            for name in OWN_FILES:  # of an earlier run under the same name, as Ultralytics does with results.csv
+                (self.save_dir / name).unlink(missing_ok=True)
 
     def get_dataset(self) -> dict[str, Any]:
         """Check the dataset and return it in Ultralytics' form.
@@ -66,9 +78,7 @@ class MWAMTrainer(DetectionTrainer):
         data = resolve_dataset(self.args.data)
         if not self.ddp:  # else Ultralytics deletes the run folder before its workers come here
             self.args.data = save_dataset_yaml(data, self.save_dir)
-        if self.args.single_cls:
-            data = {**data, "names": {0: "item"}, "nc": 1}
-        return data
+        return as_single_class(data) if self.args.single_cls else data
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> PairedDataset:
         """Build the dataset of pairs; arguments as in `DetectionTrainer.build_dataset`."""
@@ -117,7 +127,10 @@ class MWAMTrainer(DetectionTrainer):
             self.modulator = modulate(self.mwam, streams_of(self.model), self.optimizer)
 
     def _setup_train_in_half_precision(self) -> None:
-        """Set up float16 training without the check for which Ultralytics downloads a model."""
+        """Set up float16 training without the check for which Ultralytics downloads a model.
+
+        AutoBatch, if asked for, measures in float32 and so stays below what would fit.
+        """
         requested, self.args.amp = self.args.amp, False
         self._scaler_state: dict[str, Any] | None = None
         super()._setup_train()
@@ -128,6 +141,10 @@ class MWAMTrainer(DetectionTrainer):
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.amp)
         if self._scaler_state:
             self.scaler.load_state_dict(self._scaler_state)
+
+    def _build_train_pipeline(self) -> None:
+        super()._build_train_pipeline()
+        self.history.discard_pending()  # Ultralytics comes back here to begin an epoch again with a smaller batch
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Let MWAM observe the mini-batch, then move, normalise and resize it as Ultralytics does."""

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.nn.tasks import load_checkpoint
 
 from mwam_det.core.missing import check_missing, drop_modalities
 from mwam_det.data.dataset import PairedDataset, build_paired_dataset
-from mwam_det.data.layout import DatasetError, Modality, modalities_of, resolve_dataset, save_dataset_yaml
+from mwam_det.data.layout import (
+    DatasetError,
+    Modality,
+    as_single_class,
+    modalities_of,
+    resolve_dataset,
+    save_dataset_yaml,
+)
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.compat import use_bundled_font
 from mwam_det.engine.plots import repeat_predictions, side_by_side
@@ -38,15 +48,28 @@ class MultimodalValidator(DetectionValidator):
         """Validate; see `ultralytics.engine.validator.BaseValidator.__call__`.
 
         Raises:
-            DatasetError: If the dataset cannot be used or its modalities are not those of the model.
+            DatasetError: If the dataset cannot be used, or its modalities or classes are not those of the model.
             ValueError: If a missing modality is unknown or all are missing.
         """
-        data = trainer.data if trainer else resolve_dataset(self.args.data)
+        if trainer is not None:
+            check_missing(self.missing, trainer.data["modalities"])
+            return super().__call__(trainer, model, **kwargs)
+        requested, data = self.args.data, resolve_dataset(self.args.data)
         check_missing(self.missing, data["modalities"])
-        if trainer is None:
-            check_modalities(model, data)
-            self.args.data = save_dataset_yaml(data, self.save_dir)
-        return super().__call__(trainer, model, **kwargs)
+        model = model or self.args.model
+        if str(model).endswith(".pt") and not isinstance(model, nn.Module):
+            model, _ = load_checkpoint(model)
+        check_modalities(model, data)
+        if self.args.single_cls:
+            data = as_single_class(data)
+        else:
+            check_classes(model, data)
+        with tempfile.TemporaryDirectory() as folder:  # Ultralytics wants a file
+            self.args.data = save_dataset_yaml(data, Path(folder))
+            try:
+                return super().__call__(None, model, **kwargs)
+            finally:
+                self.args.data = requested
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -89,3 +112,17 @@ def check_modalities(model: Any, data: Mapping[str, Any]) -> None:
         raise DatasetError("the model has a single stream: train one with mwam_det on the modalities of this dataset")
     if list(own.items()) != list(data["modalities"].items()):
         raise DatasetError(f"the model takes the modalities {own}, the dataset gives {data['modalities']}")
+
+
+def check_classes(model: Any, data: Mapping[str, Any]) -> None:
+    """Check that a model and a dataset mean the same by the numbers of their classes.
+
+    Raises:
+        DatasetError: If a number has two names. Models that were never given names are not judged.
+    """
+    names = getattr(model, "names", None) or {}
+    if all(str(number) == name for number, name in names.items()):
+        return
+    for number, name in data["names"].items():
+        if number in names and names[number] != name:
+            raise DatasetError(f"class {number} is '{names[number]}' in the model but '{name}' in the dataset")

@@ -43,6 +43,8 @@ def test_an_unknown_key_is_refused_and_the_nearest_named():
         ("beta", -1.0),
         ("lam", "6"),
         ("gamma", None),
+        ("lam", float("nan")),
+        ("alpha", float("inf")),
         ("gamma", True),
         ("ignore", "flat"),
         ("normalize", "sum"),

@@ -46,6 +46,9 @@ def test_any_other_mwam_is_refused(value, words):
         ({"epoch": 3}, "did you mean 'epochs'"),
         ({"epochs": "many"}, "epochs=many"),
         ({"data": "coco8.yaml"}, "'data' has no place"),
+        ({"cache": "disk"}, "store the first modality alone"),
+        ({"distill_model": "teacher.pt"}, "its streams are not found"),
+        ({"freeze": "abc"}, "freeze='abc' must be a number"),
     ],
 )
 def test_wrong_train_arguments_are_refused_with_key_and_value(arguments, words):

@@ -123,6 +123,65 @@ def test_a_list_of_datasets_and_tuning_are_refused_with_the_reason():
         model.tune()
 
 
+def test_benchmarking_is_refused_with_the_reason():
+    with pytest.raises(NotImplementedError, match="one modality alone"):
+        MultimodalYOLO("yolov8n.yaml").benchmark()
+
+
+def test_the_report_measures_as_the_training_validated(demo_section, tmp_path, monkeypatch):
+    from mwam_det.engine.validator import MultimodalValidator
+
+    seen = []
+    preprocess = MultimodalValidator.preprocess
+
+    def watch(self, batch):
+        seen.append((self.args.imgsz, self.args.classes, self.args.iou, self.args.max_det))
+        return preprocess(self, batch)
+
+    monkeypatch.setattr(MultimodalValidator, "preprocess", watch)
+    arguments = {key: value for key, value in SHORT.items() if key not in ("model", "epochs")}
+    MultimodalYOLO("yolov8n.yaml").train(
+        data=demo_section, epochs=1, project=str(tmp_path), classes=[0], iou=0.3, max_det=50, **arguments,
+        robustness={"split": "train", "imgsz": 96},
+    )  # fmt: skip
+    assert seen[0] == (64, [0], 0.3, 50) and seen[-1] == (96, [0], 0.3, 50)
+
+
+def test_a_split_that_the_dataset_lacks_is_refused_before_training(demo_section, tmp_path):
+    model = MultimodalYOLO("yolov8n.yaml")
+    with pytest.raises(DatasetError, match="no split 'test': choose from train, val"):
+        model.train(data=demo_section, project=str(tmp_path), robustness={"split": "test"})
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(DatasetError, match="no split 'test'"):
+        model.robustness(demo_section, split="test", project=str(tmp_path))
+
+
+def test_a_data_yaml_of_the_user_is_left_alone(trained, demo_section, tmp_path):
+    (tmp_path / "data.yaml").write_text("precious: true")
+    trained.robustness(demo_section, save_dir=tmp_path, imgsz=64)
+    assert (tmp_path / "data.yaml").read_text() == "precious: true"
+
+
+def test_classes_that_mean_something_else_are_refused(trained, demo_section, tmp_path):
+    section = {**demo_section, "names": {0: "bus", 1: "car", 2: "truck"}}
+    with pytest.raises(DatasetError, match="class 0 is 'car' in the model but 'bus' in the dataset"):
+        trained.robustness(section, save_dir=tmp_path, imgsz=64)
+
+
+def test_weights_given_as_a_path_are_checked_too(demo_section, tmp_path):
+    from mwam_det.engine.validator import MultimodalValidator
+
+    YOLO("yolov8n.yaml").save(tmp_path / "single.pt")
+    arguments = {"model": str(tmp_path / "single.pt"), "data": demo_section, "project": str(tmp_path), "imgsz": 64}
+    with pytest.raises(DatasetError, match="single stream"):
+        MultimodalValidator(args=arguments)()
+
+
+def test_one_missing_modality_may_be_named_without_a_list(trained, demo_section, tmp_path):
+    shared = {"data": demo_section, "imgsz": 64, "plots": False, "project": str(tmp_path)}
+    assert trained.val(missing="ir", **shared).box.map50 == trained.val(missing=["ir"], **shared).box.map50
+
+
 def test_predicting_from_files_is_refused_rather_than_reading_one_modality():
     with pytest.raises(NotImplementedError, match="predict"):
         MultimodalYOLO("yolov8n.yaml").predict("image.jpg")

@@ -170,6 +170,32 @@ def test_an_epoch_repeated_after_a_nan_loss_continues_from_the_checkpoints_bank(
     assert rows[1]["bank_ir"] == pytest.approx(0.5 * rows[0]["bank_ir"] + 0.5 * rows[1]["frm_ir"], rel=1e-6)
 
 
+def test_an_epoch_begun_again_with_a_smaller_batch_leaves_no_rows_of_its_first_try(demo_section, tmp_path):
+    class Tight(MWAMTrainer):
+        def preprocess_batch(self, batch):
+            batch = super().preprocess_batch(batch)
+            if self.batch_size == 4 and len(self.history._pending) == 2:
+                raise RuntimeError("CUDA out of memory")
+            return batch
+
+    trainer = run(Tight, demo_section, tmp_path, epochs=1)
+    assert trainer.batch_size == 2
+    assert [row["iteration"] for row in rows_of(trainer)] == [1, 2, 3, 4]
+
+
+def test_a_run_under_the_name_of_an_earlier_one_leaves_none_of_its_records(demo_section, tmp_path):
+    first = run(MWAMTrainer, demo_section, tmp_path, epochs=1)
+    (first.save_dir / "robustness.json").write_text("{}")
+    second = run(MWAMTrainer, demo_section, tmp_path, epochs=1, mwam=False, exist_ok=True)
+    assert second.save_dir == first.save_dir
+    assert not (second.save_dir / "mwam.csv").exists() and not (second.save_dir / "robustness.json").exists()
+
+
+def test_a_single_class_run_is_validated_as_one(demo_section, tmp_path, log):
+    run(MWAMTrainer, demo_section, tmp_path, epochs=1, single_cls=True)
+    assert not any("Skipping labels" in text for _, text in log)
+
+
 def test_the_weights_of_a_checkpoint_are_taken_over(trained, demo_section, tmp_path):
     trainer = MWAMTrainer(
         overrides={**SHORT, "model": str(trained.best), "data": demo_section, "project": str(tmp_path)}
