@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+
+SMALLEST_SPREAD = 0.1
+"""Shares closer to their mean than this count as nearly equal: adaptive scaling does not stretch them further."""
 
 
 def share(frm: Tensor, *, sigma: float = 1e-6, mean_of: Tensor | None = None) -> Tensor:
@@ -36,6 +41,23 @@ def weight(share: Tensor, *, alpha: float = 1.5, beta: float = 1.0, lam: float =
     return alpha - beta * torch.sigmoid(lam * (share - gamma))
 
 
+def adaptive_scale(share: Tensor) -> tuple[float, float]:
+    """Choose λ and γ of Eq. 5 from the spread of the shares, so that weights use their range without tuning.
+
+    γ = 1, the mean of T, and λ = ln 19 / max(maxₘ |Tₘ − 1|, 0.1): the modality farthest from the mean is taken 95 % of
+    the way to an end of the range of K, the others in proportion, whatever the rule and the number of modalities. Not
+    in the paper, which leaves it open (A.14).
+
+    Args:
+        share: T of all modalities, shape (M,).
+
+    Returns:
+        λ and γ.
+    """
+    spread = (share - 1).abs().max().item()
+    return math.log(19) / max(spread, SMALLEST_SPREAD), 1.0
+
+
 def allocate_weights(
     frm: Tensor,
     *,
@@ -46,6 +68,7 @@ def allocate_weights(
     sigma: float = 1e-6,
     normalize: str | None = None,
     mean_of: Tensor | None = None,
+    scaling: str = "fixed",
 ) -> Tensor:
     """Allocate the weight of each modality, inversely to its share of the FRM (Eq. 5 of Eq. 6).
 
@@ -58,16 +81,22 @@ def allocate_weights(
         sigma: σ of Eq. 6.
         normalize: None for the paper's weights, "mean" to divide them by their mean (not in the paper).
         mean_of: What the mean of Eq. 6 is taken of, shape (M,); `frm` if left out.
+        scaling: "fixed" for λ and γ as given, "adaptive" to let them follow the shares, see `adaptive_scale`.
 
     Returns:
         K, shape (M,), dtype and device of `frm`.
 
     Raises:
-        ValueError: If `frm` is not one-dimensional or is empty, or `normalize` is unknown.
+        ValueError: If `frm` is not one-dimensional or is empty, or `normalize` or `scaling` is unknown.
     """
     if frm.ndim != 1 or not len(frm):
         raise ValueError(f"frm must have shape (M,) with M ≥ 1, got {tuple(frm.shape)}")
     if normalize not in (None, "mean"):
         raise ValueError(f"normalize={normalize!r} must be None or 'mean'")
-    weights = weight(share(frm, sigma=sigma, mean_of=mean_of), alpha=alpha, beta=beta, lam=lam, gamma=gamma)
+    if scaling not in ("fixed", "adaptive"):
+        raise ValueError(f"scaling={scaling!r} must be 'fixed' or 'adaptive'")
+    shares = share(frm, sigma=sigma, mean_of=mean_of)
+    if scaling == "adaptive":
+        lam, gamma = adaptive_scale(shares)
+    weights = weight(shares, alpha=alpha, beta=beta, lam=lam, gamma=gamma)
     return weights / weights.mean() if normalize == "mean" else weights

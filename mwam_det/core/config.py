@@ -51,6 +51,8 @@ class MWAMConfig:
             the first mini-batch.
         share_of: "bank" relates the banked FRM of a modality to the mean of the banks (Algorithm 1), "batch" the FRM of
             the mini-batch.
+        scaling: "fixed" takes lam and gamma as they are, "adaptive" lets both follow the spread of the shares, see
+            `mwam_det.core.allocation.adaptive_scale`.
 
     Raises:
         ValueError: If a value is outside its range; the message names key, value and choices.
@@ -71,6 +73,7 @@ class MWAMConfig:
     mode: str = "gradient"
     bank_start: str = "first"
     share_of: str = "bank"
+    scaling: str = "fixed"
 
     def __post_init__(self):
         for key in ("patch", "band"):
@@ -97,6 +100,7 @@ class MWAMConfig:
             "mode": ("gradient", "update", "auto"),
             "bank_start": ("first", "zero"),
             "share_of": ("bank", "batch"),
+            "scaling": ("fixed", "adaptive"),
         }
         for key, values in choices.items():
             if (value := getattr(self, key)) not in values:

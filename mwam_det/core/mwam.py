@@ -55,6 +55,7 @@ class MWAM:
         weights: Weight of every modality for the mini-batch observed last, 0-d float32; 1 before the first.
         last: `Observation` of that mini-batch, or None.
         skipped: How many mini-batches gave no evidence, by reason. Their weights were 1.
+        frozen: Whether the weights stay as they are, see `freeze`.
     """
 
     def __init__(self, modalities: Sequence[str], config: MWAMConfig | None = None):
@@ -72,6 +73,14 @@ class MWAM:
         self.skipped: Counter[str] = Counter()
         self.last: Observation | None = None
         self.weights = {name: torch.ones(()) for name in self.modalities}
+        self.frozen = False
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Keep the weights as they are from now on, for a comparison; `freeze(False)` lets them follow the data again.
+
+        A frozen MWAM measures nothing: `observe` returns the weights and leaves bank and counts alone.
+        """
+        self.frozen = frozen
 
     @torch.no_grad()
     def observe(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -94,6 +103,9 @@ class MWAM:
         """
         if set(inputs) != set(self.modalities):
             raise ValueError(f"inputs name {sorted(inputs)}, but the modalities are {sorted(self.modalities)}")
+        if self.frozen:
+            self.weights = {name: self.weights[name].to(inputs[name].device) for name in self.modalities}
+            return self.weights
         frm, reason = self._measure([inputs[name] for name in self.modalities])
         present = {name: value for name, value in zip(self.modalities, frm, strict=True) if value > 0}
         if reason is None and not present:
@@ -161,6 +173,7 @@ class MWAM:
                 gamma=config.gamma,
                 sigma=config.sigma,
                 normalize=config.normalize,
+                scaling=config.scaling,
             )
             shares.update(zip(present, share(related, sigma=config.sigma, mean_of=banked).tolist(), strict=True))
             weights.update(zip(present, allocated.tolist(), strict=True))
@@ -184,19 +197,23 @@ class MWAM:
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return bank and counts as plain Python numbers, fit for any checkpoint."""
-        return {"bank": self.bank.state_dict(), "skipped": dict(self.skipped)}
+        """Return bank, counts and weights as plain Python numbers, fit for any checkpoint."""
+        return {
+            "bank": self.bank.state_dict(),
+            "skipped": dict(self.skipped),
+            "weights": {name: weight.item() for name, weight in self.weights.items()},
+            "frozen": self.frozen,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned; the weights stay until the next `observe`.
+        """Take over what `state_dict` returned.
 
         Raises:
             ValueError: If the state is of other modalities.
         """
-        if unknown := set(state["bank"]) - set(self.modalities):
-            raise ValueError(
-                f"the state is of modalities {sorted(state['bank'])}, not of {sorted(self.modalities)} "
-                f"(unknown: {', '.join(sorted(unknown))})"
-            )
+        if set(state["weights"]) != set(self.modalities):
+            raise ValueError(f"the state is of modalities {sorted(state['weights'])}, not of {sorted(self.modalities)}")
         self.bank.load_state_dict(state["bank"])
-        self.skipped = Counter(state.get("skipped", {}))
+        self.skipped = Counter(state["skipped"])
+        self.weights = {name: torch.tensor(state["weights"][name]) for name in self.modalities}
+        self.frozen = state["frozen"]

@@ -45,3 +45,19 @@ def test_anything_but_a_vector_of_frms_is_refused(frm):
 def test_an_unknown_normalisation_is_refused():
     with pytest.raises(ValueError, match="'sum'"):
         allocate_weights(torch.ones(2), normalize="sum")
+
+
+@pytest.mark.parametrize("frm", [[1.0, 3.0], [1.0, 1.3], [5.0, 1.0, 1.0, 1.0]])
+def test_adaptive_scaling_uses_the_same_range_however_far_apart_the_shares_are(frm):
+    weights = allocate_weights(torch.tensor(frm, dtype=torch.float64), scaling="adaptive")
+    assert min(weights.tolist()) == pytest.approx(0.55, abs=1e-5)
+
+
+def test_adaptive_scaling_does_not_stretch_shares_that_are_nearly_equal():
+    weights = allocate_weights(torch.tensor([1.0, 1.001], dtype=torch.float64), scaling="adaptive")
+    assert weights.tolist() == pytest.approx([1.0, 1.0], abs=0.01)
+
+
+def test_an_unknown_scaling_is_refused():
+    with pytest.raises(ValueError, match="'learned'"):
+        allocate_weights(torch.ones(2), scaling="learned")

@@ -153,14 +153,37 @@ def test_the_state_is_plain_python_so_that_any_checkpoint_can_hold_it():
     mwam = MWAM(["rgb", "ir"])
     mwam.observe(batch(0))
     state = mwam.state_dict()
-    assert all(type(value) is float for value in state["bank"].values()) and type(state["skipped"]) is dict
+    assert all(type(value) is float for key in ("bank", "weights") for value in state[key].values())
+    assert type(state["skipped"]) is dict and type(state["frozen"]) is bool
 
 
 def test_the_state_of_other_modalities_is_refused():
     mwam = MWAM(["rgb", "depth"])
     mwam.observe({"rgb": batch(0)["rgb"], "depth": batch(0)["ir"]})
-    with pytest.raises(ValueError, match="unknown: depth"):
+    with pytest.raises(ValueError, match="not of"):
         MWAM(["rgb", "ir"]).load_state_dict(mwam.state_dict())
+
+
+def test_a_frozen_mwam_measures_nothing_and_keeps_its_weights_through_a_checkpoint():
+    mwam, other = MWAM(["rgb", "ir"]), MWAM(["rgb", "ir"])
+    weights = {name: weight.item() for name, weight in mwam.observe(batch(0)).items()}
+    mwam.freeze()
+    before = mwam.state_dict()
+    other.load_state_dict(before)
+    for frozen in (mwam, other):
+        assert {name: weight.item() for name, weight in frozen.observe(batch(1)).items()} == weights
+        assert frozen.state_dict() == before
+    mwam.freeze(False)
+    assert {name: weight.item() for name, weight in mwam.observe(batch(1)).items()} != weights
+
+
+def test_adaptive_scaling_takes_the_farthest_modality_through_its_range():
+    mwam = MWAM(["rgb", "ir"], MWAMConfig(scaling="adaptive"))
+    noise = torch.randint(0, 256, (2, 3, 40, 56), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    weights = mwam.observe({"rgb": noise, "ir": batch(0)["ir"]})
+    preferred = max(mwam.last.bank, key=mwam.last.bank.get)
+    assert weights[preferred].item() == pytest.approx(1.5 - 0.95, abs=1e-6)
+    assert max(weight.item() for weight in weights.values()) == pytest.approx(1.5 - 0.05, abs=1e-6)
 
 
 def test_reset_forgets_bank_counts_and_weights():
