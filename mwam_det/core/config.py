@@ -46,7 +46,8 @@ class MWAMConfig:
         rule: What measures preference, see `mwam_det.core.frequency.modality_preference`. "frequency_ratio" is FRM.
         align: "patch" or "map", how FRM pairs low with high coefficients, see `frequency_ratio_metric`.
         mode: What the weights multiply: "gradient", every gradient that reaches a stream; "update", the optimizer's
-            step of a stream; "auto", the first where it is exact (SGD) and else the second.
+            step of a stream; "auto", the first where it is exact (SGD) and else the second; "loss", the loss of an
+            auxiliary head on each stream (Eq. 7); "hybrid", "loss" and "auto" together.
         bank_start: "first" lets the bank start at the first FRM (Eq. 2), "zero" at 0, so that it holds (1 − ω)·F⁰ after
             the first mini-batch.
         share_of: "bank" relates the banked FRM of a modality to the mean of the banks (Algorithm 1), "batch" the FRM of
@@ -97,7 +98,7 @@ class MWAMConfig:
         choices = {
             "ignore": ("joint_flat", None),
             "normalize": ("mean", None),
-            "mode": ("gradient", "update", "auto"),
+            "mode": ("gradient", "update", "auto", "loss", "hybrid"),
             "bank_start": ("first", "zero"),
             "share_of": ("bank", "batch"),
             "scaling": ("fixed", "adaptive"),

@@ -131,21 +131,41 @@ def keeps_gradient_scale(optimizer: torch.optim.Optimizer) -> bool:
     return isinstance(optimizer, torch.optim.SGD)
 
 
+def weighted_loss(fused: Tensor, by_modality: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+    """Add the losses of auxiliary heads, weighted by modality: L(y, y_o) + Σ K_m·L(y, y_m) (Eq. 7).
+
+    Args:
+        fused: Loss of the model's own output, L(y, y_o), 0-d.
+        by_modality: Loss of each modality's auxiliary head, L(y, y_m), 0-d, by name.
+        weights: Weight of each modality, what `MWAM.observe` returned.
+
+    Returns:
+        The total, 0-d.
+
+    Raises:
+        KeyError: If a modality has no weight.
+    """
+    return fused + sum(weights[name].to(loss.device) * loss for name, loss in by_modality.items())
+
+
 def modulate(
     mwam: MWAM,
     streams: Mapping[str, nn.Module | Iterable[nn.Parameter]],
     optimizer: torch.optim.Optimizer,
-) -> GradientModulator | UpdateModulator:
-    """Attach the weights to a training by the mode that `mwam.config.mode` names.
+) -> GradientModulator | UpdateModulator | None:
+    """Attach the weights to the streams of a training by the mode that `mwam.config.mode` names.
 
-    "gradient" attaches a `GradientModulator`, "update" an `UpdateModulator`; "auto" takes the first where it is exact
-    and the second with any other optimizer. "gradient" with an optimizer that undoes it warns.
+    "gradient" attaches a `GradientModulator`, "update" an `UpdateModulator`; "auto" and "hybrid" take the first where
+    it is exact and the second with any other optimizer; "loss" leaves the streams alone. "gradient" with an optimizer
+    that undoes it warns. The losses of "loss" and "hybrid" are the host's to add, see `weighted_loss`.
 
     Raises:
         ValueError: As `GradientModulator`.
     """
     mode = mwam.config.mode
-    if mode == "update" or (mode == "auto" and not keeps_gradient_scale(optimizer)):
+    if mode == "loss":
+        return None
+    if mode == "update" or (mode in ("auto", "hybrid") and not keeps_gradient_scale(optimizer)):
         return UpdateModulator(mwam, streams, optimizer)
     if not keeps_gradient_scale(optimizer):
         warnings.warn(

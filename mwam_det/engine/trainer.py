@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from mwam_det.engine.compat import half_precision_works, use_bundled_font
 from mwam_det.engine.history import MWAMHistory
 from mwam_det.engine.plots import plot_mwam, side_by_side
 from mwam_det.engine.validator import MultimodalValidator, check_modalities
+from mwam_det.models.auxiliary import AuxiliaryHeads, AuxiliaryLoss
 from mwam_det.models.two_stream import SPLIT_LAYER, build_two_stream, streams_of, two_stream_cfg
 
 OWN_FILES = ("mwam.csv", "mwam.png", "robustness.json", "robustness.csv")
@@ -64,6 +66,9 @@ class MWAMTrainer(DetectionTrainer):
         config = mwam_config(self.args.mwam)
         self.mwam = MWAM(names, config) if config else None
         self.modulator: GradientModulator | UpdateModulator | None = None
+        self.heads: AuxiliaryHeads | None = None
+        self._auxiliary_loss: AuxiliaryLoss | None = None
+        self._ready = False
         self.history = MWAMHistory(self.save_dir / "mwam.csv", names)
         if not self.resume and not self.ddp and RANK in {-1, 0}:
             for name in OWN_FILES:  # of an earlier run under the same name, as Ultralytics does with results.csv
@@ -125,6 +130,17 @@ class MWAMTrainer(DetectionTrainer):
             super()._setup_train()
         if self.mwam is not None:
             self.modulator = modulate(self.mwam, streams_of(self.model), self.optimizer)
+            self._attach_auxiliary_loss()
+            self._ready = True
+
+    def _attach_auxiliary_loss(self) -> None:
+        if self.heads is not None:
+            self._auxiliary_loss = AuxiliaryLoss(unwrap_model(self.model), self.heads, self.mwam)
+
+    def _detach_auxiliary_loss(self) -> None:
+        if self._auxiliary_loss is not None:
+            self._auxiliary_loss.remove()
+            self._auxiliary_loss = None
 
     def _setup_train_in_half_precision(self) -> None:
         """Set up float16 training without the check for which Ultralytics downloads a model.
@@ -143,12 +159,32 @@ class MWAMTrainer(DetectionTrainer):
             self.scaler.load_state_dict(self._scaler_state)
 
     def _build_train_pipeline(self) -> None:
+        if self.mwam is not None and self.mwam.config.mode in ("loss", "hybrid") and self.heads is None:
+            if self.world_size > 1 or self.args.compile:
+                raise NotImplementedError("mwam.mode=loss and hybrid train on one device and without compile")
+            self.heads = AuxiliaryHeads(unwrap_model(self.model))
         super()._build_train_pipeline()
         self.history.discard_pending()  # Ultralytics comes back here to begin an epoch again with a smaller batch
 
+    def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """Build Ultralytics' optimizer, with the parameters of auxiliary heads among those of their kind."""
+        optimizer = super().build_optimizer(model, *args, **kwargs)
+        if self.heads is not None:
+            groups = {group["param_group"]: group["params"] for group in optimizer.param_groups}
+            for module in self.heads.modules():
+                for name, parameter in module.named_parameters(recurse=False):
+                    kind = "bias" if name == "bias" else "bn" if isinstance(module, nn.BatchNorm2d) else "weight"
+                    groups[kind].append(parameter)
+        return optimizer
+
+    def check_resume(self, overrides: dict[str, Any]) -> None:
+        """Find the checkpoint to resume from; MWAM's state is read from it later, not from its arguments."""
+        super().check_resume(overrides)
+        self.args.mwam_state = None
+
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Let MWAM observe the mini-batch, then move, normalise and resize it as Ultralytics does."""
-        if self.modulator is not None:
+        if self._ready:
             images = batch["img"] = batch["img"].to(self.device, non_blocking=self.device.type == "cuda")
             self.mwam.observe({modality.name: images[:, modality.slice] for modality in self.modalities})
             if RANK in {-1, 0}:
@@ -164,17 +200,32 @@ class MWAMTrainer(DetectionTrainer):
             LOGGER.info(f"MWAM weights: {weights}")
 
     def save_model(self) -> bool:
-        """Save the checkpoints with MWAM's state in their training arguments, which finished ones no longer hold."""
-        self.args.mwam_state = self.mwam.state_dict() if self.mwam is not None else None
-        return super().save_model()
+        """Save the checkpoints, with MWAM's state in the training arguments that Ultralytics drops when a run ends."""
+        if self.mwam is None:
+            return super().save_model()
+        state = {**self.mwam.state_dict(), "heads": self.heads and self.heads.state_dict()}
+        own_args, averaged = self.args, self.ema.ema
+        self.args = copy(own_args)
+        self.args.mwam_state, averaged.args = state, own_args  # the model's own arguments stay in finished checkpoints
+        try:
+            return super().save_model()
+        finally:
+            self.args = own_args
 
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
-        # Comes here on resume and on recovery from NaN: both run the epochs after the checkpoint's again.
+        # Comes here on resume and on recovery from NaN: both run the epochs after the checkpoint's again. Ultralytics
+        # copies the model, which must carry no hooks then.
+        attached = self._auxiliary_loss is not None
+        self._detach_auxiliary_loss()
         super()._load_checkpoint_state(ckpt)
+        if attached:
+            self._attach_auxiliary_loss()
         self._scaler_state = ckpt.get("scaler")
         state = ckpt.get("train_args", {}).get("mwam_state")
         if self.mwam is not None and state:
             self.mwam.load_state_dict(state)
+            if self.heads is not None:
+                self.heads.load_state_dict(state["heads"])
             self.history.keep_epochs(ckpt["epoch"] + 1)
 
     def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:

@@ -40,8 +40,9 @@ def two_stream_cfg(
         fusion: How levels are fused: "concat".
 
     Returns:
-        The description, with three more keys: "modalities" (as given), "fusion", and "streams", the half-open range
-        [first, end) of layer indices that belongs to each modality.
+        The description, with four more keys: "modalities" (as given), "fusion", "streams", the half-open range
+        [first, end) of layer indices that belongs to each modality, and "levels", the layers of each stream that are
+        fused.
 
     Raises:
         ValueError: If `cfg` is no single-stream description of a detector, a channel count is not positive, or `fusion`
@@ -71,8 +72,10 @@ def two_stream_cfg(
         streams[name] = [first, len(layers)]
     backbone = layers.copy()
 
-    fused = {}
+    fused, levels = {}, {name: [] for name in modalities}
     for level in _levels_read(stock):
+        for name, (first, _) in streams.items():
+            levels[name].append(first + 1 + level)
         layers.append([[first + 1 + level for first, _ in streams.values()], 1, "Concat", [1]])
         layers.append([-1, 1, "Conv", [stock["backbone"][level][3][0], 1, 1]])
         fused[level] = len(layers) - 1
@@ -86,7 +89,7 @@ def two_stream_cfg(
         layers.append([moved[0] if len(moved) == 1 else moved, *rest])
 
     stock["backbone"], stock["head"] = backbone, layers[len(backbone) :]
-    return {**stock, "modalities": modalities, "fusion": fusion, "streams": streams}
+    return {**stock, "modalities": modalities, "fusion": fusion, "streams": streams, "levels": levels}
 
 
 def _shift(layer: list, by: int) -> list:

@@ -47,6 +47,8 @@ OVERRIDES = [
         "bgr",
     ),
     ("StackedFormat", "apply_image", "Format", "self, labels, params"),
+    ("MWAMTrainer", "build_optimizer", "BaseTrainer", "self, model, name, lr, momentum, decay, iterations"),
+    ("MWAMTrainer", "check_resume", "BaseTrainer", "self, overrides"),
     ("MWAMTrainer", "_build_train_pipeline", "DetectionTrainer", "self"),
     ("MWAMTrainer", "__init__", "DetectionTrainer", "self, cfg, overrides, _callbacks"),
     ("MWAMTrainer", "get_dataset", "BaseTrainer", "self"),

@@ -278,6 +278,81 @@ def test_scaled_updates_with_weights_of_one_are_the_stock_trainers_bit_for_bit(d
     assert scaled.losses[0] == stock.losses[0] and scaled.losses != stock.losses
 
 
+@pytest.fixture(scope="module")
+def with_heads(demo_section, tmp_path_factory):
+    seen = []
+
+    class Watched(MWAMTrainer):
+        def save_model(self):
+            saved = super().save_model()
+            seen.append(torch.load(self.last, weights_only=False))
+            return saved
+
+    trainer = run(Watched, demo_section, tmp_path_factory.mktemp("heads"), mwam={"mode": "hybrid"}, nbs=4)
+    return trainer, seen
+
+
+def test_auxiliary_heads_learn_and_are_in_no_finished_checkpoint(with_heads, stock):
+    trainer, seen = with_heads
+    first, last = (checkpoint["train_args"]["mwam_state"]["heads"] for checkpoint in seen)
+    assert any(not torch.equal(first[name], last[name]) for name in first)
+    assert "mwam_state" in seen[0]["train_args"] and not getattr(seen[0]["ema"].args, "mwam_state", None)
+    for file in (trainer.best, trainer.last):
+        ours, theirs = (torch.load(f, weights_only=False) for f in (file, stock.best))
+        assert ours["train_args"].keys() == theirs["train_args"].keys()
+        assert ours["model"].state_dict().keys() == theirs["model"].state_dict().keys()
+        assert file.stat().st_size < 1.01 * stock.best.stat().st_size
+        assert all(not module._forward_hooks for module in ours["model"].modules())
+
+
+def test_a_resumed_run_has_its_auxiliary_heads_and_their_optimizer_state_back(demo_section, tmp_path):
+    class Stopped(Exception):
+        pass
+
+    class Stopping(MWAMTrainer):
+        def save_model(self):
+            super().save_model()
+            raise Stopped
+
+    arguments = {"mwam": {"mode": "loss"}, "nbs": 4, "epochs": 3}
+    with pytest.raises(Stopped):
+        run(Stopping, demo_section, tmp_path, **arguments)
+    last = tmp_path / "run" / "weights" / "last.pt"
+    saved = torch.load(last, weights_only=False)["train_args"]["mwam_state"]
+
+    class Resumed(MWAMTrainer):
+        def _load_checkpoint_state(self, ckpt):
+            super()._load_checkpoint_state(ckpt)
+            self.restored = copy.deepcopy(self.heads.state_dict())
+            self.momentum = [self.optimizer.state.get(p) for p in self.heads.heads["rgb"].cv3.parameters()]
+            self.bank = self.mwam.state_dict()
+
+    trainer = run(Resumed, demo_section, tmp_path, resume=str(last))
+    assert all(torch.equal(tensor, saved["heads"][name]) for name, tensor in trainer.restored.items())
+    assert trainer.momentum and all(state and "momentum_buffer" in state for state in trainer.momentum)
+    assert trainer.bank["bank"] == saved["bank"]
+    assert [row["epoch"] for row in rows_of(trainer)] == [1, 1, 2, 2, 3, 3]
+    assert "mwam_state: null" in (trainer.save_dir / "args.yaml").read_text()
+
+
+def test_auxiliary_losses_survive_the_recovery_from_a_nan_loss(demo_section, tmp_path):
+    class Struck(MWAMTrainer):
+        struck = False
+
+        def optimizer_step(self):
+            if self.epoch == 1 and not self.struck:
+                Struck.struck = True
+                self.loss = self.loss * float("nan")
+            super().optimizer_step()
+
+    arguments = {"mwam": {"mode": "hybrid"}, "batch": 8, "nbs": 8, "epochs": 3, "warmup_epochs": 0}
+    trainer = run(Struck, demo_section, tmp_path, **arguments)
+    assert Struck.struck and [row["epoch"] for row in rows_of(trainer)] == [1, 2, 3]
+    assert trainer._auxiliary_loss is not None
+    plain = run(MWAMTrainer, demo_section, tmp_path, batch=8, nbs=8, epochs=1, warmup_epochs=0)
+    assert trainer.losses[-1] > 1.5 * plain.losses[-1], "the losses of the heads are part of the loss again"
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_half_precision_on_a_gpu_trains_without_a_download(demo_section, tmp_path):

@@ -1,0 +1,132 @@
+"""Training-only detection heads on each stream alone, for the loss of Eq. 7.
+
+They are no part of the model: its checkpoints, exports and cost at inference know nothing of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from ultralytics.nn.modules import Detect
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils.loss import v8DetectionLoss
+
+from mwam_det.core.modulation import weighted_loss
+from mwam_det.core.mwam import MWAM
+
+PROBE_SIZE = 256
+"""Side of the empty image with which widths and strides of the levels are found, in pixels."""
+
+
+class AuxiliaryHeads(nn.Module):
+    """A stock detection head on the own levels of every stream.
+
+    Args:
+        model: A model that `build_two_stream` built, on its device and with Ultralytics' `args`.
+    """
+
+    def __init__(self, model: DetectionModel):
+        super().__init__()
+        stock = model.model[-1]
+        parameter = next(model.parameters())
+        with FeatureTap(model) as tap:
+            training = model.training
+            model.eval()
+            with torch.no_grad():
+                model(parameter.new_zeros(1, sum(model.yaml["modalities"].values()), PROBE_SIZE, PROBE_SIZE))
+            model.train(training)
+            probed = tap.take()
+        self.heads = nn.ModuleDict()
+        self._criteria = {}
+        for name, features in probed.items():
+            head = Detect(stock.nc, stock.reg_max, ch=tuple(f.shape[1] for f in features)).to(parameter.device)
+            head.stride = torch.tensor([PROBE_SIZE / f.shape[-2] for f in features], device=parameter.device)
+            head.bias_init()
+            self.heads[name] = head
+            self._criteria[name] = v8DetectionLoss(_HeadAlone(head, model))
+
+    def losses(self, features: Mapping[str, list[Tensor]], batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the detection loss of every stream, as Ultralytics sums it for the model, by modality.
+
+        Args:
+            features: The levels of every stream by modality, shapes (B, C_l, H_l, W_l).
+            batch: Ultralytics' batch with the labels.
+        """
+        return {name: self._criteria[name](head(list(features[name])), batch)[0] for name, head in self.heads.items()}
+
+
+class FeatureTap:
+    """Keep what the levels of every stream put out in a forward pass. Hooks sit on the model until `remove`."""
+
+    def __init__(self, model: DetectionModel):
+        self._features: dict[int, Tensor] = {}
+        self._levels = model.yaml["levels"]
+        self._handles = [
+            model.model[index].register_forward_hook(
+                lambda module, inputs, output, index=index: self._features.__setitem__(index, output)
+            )
+            for levels in self._levels.values()
+            for index in levels
+        ]
+
+    def take(self) -> dict[str, list[Tensor]]:
+        """Return the levels of the last forward pass by modality, and let go of them."""
+        taken = {name: [self._features[index] for index in levels] for name, levels in self._levels.items()}
+        self._features.clear()
+        return taken
+
+    def remove(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+
+    def __enter__(self) -> FeatureTap:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
+
+
+class AuxiliaryLoss:
+    """Add Σ K_m·L(y, y_m) to the loss of a model in training (Eq. 7).
+
+    The loss is added where the model returns it, so the training loop stays as it is. The hooks must be off (`remove`)
+    whenever the model is copied or saved.
+
+    Args:
+        model: The model.
+        heads: Its auxiliary heads.
+        mwam: Source of the weights.
+    """
+
+    def __init__(self, model: DetectionModel, heads: AuxiliaryHeads, mwam: MWAM):
+        self._heads = heads
+        self._mwam = mwam
+        self._tap = FeatureTap(model)
+        self._handle = model.register_forward_hook(self._add)
+
+    def _add(self, model: nn.Module, inputs: tuple, output: Any) -> Any:
+        features = self._tap.take()
+        if not (inputs and isinstance(inputs[0], dict)):  # a prediction, not a loss
+            return output
+        loss, items = output
+        by_modality = {name: loss.sum() for name, loss in self._heads.losses(features, inputs[0]).items()}
+        return weighted_loss(loss.sum(), by_modality, self._mwam.weights), items
+
+    def remove(self) -> None:
+        """Take the hooks off: the model returns its own loss again."""
+        self._tap.remove()
+        self._handle.remove()
+
+
+class _HeadAlone(nn.Module):
+    """What Ultralytics' detection loss reads of a model, for one head."""
+
+    def __init__(self, head: Detect, model: DetectionModel):
+        super().__init__()
+        self.model = nn.ModuleList([head])
+        self.args = model.args
+        self.class_weights = getattr(model, "class_weights", None)

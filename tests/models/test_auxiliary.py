@@ -1,0 +1,83 @@
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from ultralytics.cfg import get_cfg
+
+from mwam_det import MWAM
+from mwam_det.models.auxiliary import AuxiliaryHeads, AuxiliaryLoss, FeatureTap
+from mwam_det.models.two_stream import build_two_stream, streams_of, two_stream_cfg
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = build_two_stream(two_stream_cfg("yolov8n.yaml"), nc=2)
+    model.args = get_cfg()
+    return model
+
+
+def batch(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "img": torch.rand(2, 6, 64, 64, generator=generator),
+        "batch_idx": torch.tensor([0.0, 1.0]),
+        "cls": torch.tensor([[0.0], [1.0]]),
+        "bboxes": torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.4, 0.6, 0.3, 0.5]]),
+    }
+
+
+def test_each_stream_has_a_head_on_the_levels_that_are_fused(model):
+    heads = AuxiliaryHeads(model)
+    assert list(heads.heads) == ["rgb", "ir"]
+    for head in heads.heads.values():
+        assert head.stride.tolist() == [8, 16, 32] and head.nc == 2
+        assert [branch[0].conv.in_channels for branch in head.cv2] == [64, 128, 256]
+
+
+def test_building_heads_leaves_the_model_as_it_was(model):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    AuxiliaryHeads(model)
+    assert model.training and not model._forward_hooks
+    assert all(not module._forward_hooks for module in model.modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_loss_is_the_models_own_and_the_weighted_losses_of_the_heads(model):
+    heads, mwam = AuxiliaryHeads(model), MWAM(["rgb", "ir"])
+    mwam.weights = {"rgb": torch.tensor(0.5), "ir": torch.tensor(1.25)}
+    own, items = copy.deepcopy(model)(batch())
+    with FeatureTap(twin := copy.deepcopy(model)) as tap:
+        twin(batch())
+        alone = heads.losses(tap.take(), batch())
+    auxiliary = AuxiliaryLoss(model, heads, mwam)
+    total, reported = model(batch())
+    expected = own.sum() + 0.5 * alone["rgb"].sum() + 1.25 * alone["ir"].sum()
+    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert {k: v.item() for k, v in reported.items()} == pytest.approx({k: v.item() for k, v in items.items()})
+    auxiliary.remove()
+    assert all(not module._forward_hooks for module in model.modules())
+
+
+def test_the_head_of_a_modality_sends_gradients_to_its_own_stream_alone(model):
+    heads = AuxiliaryHeads(model)
+    with FeatureTap(model) as tap:
+        model(batch())
+        heads.losses(tap.take(), batch())["ir"].sum().backward()
+    reached = {name: any(p.grad is not None for p in s.parameters()) for name, s in streams_of(model).items()}
+    assert reached == {"rgb": False, "ir": True}
+
+
+def test_a_prediction_is_passed_through(model):
+    model.eval()
+    expected = model(batch()["img"])[0]
+    AuxiliaryLoss(model, AuxiliaryHeads(model), MWAM(["rgb", "ir"]))
+    assert torch.equal(model(batch()["img"])[0], expected)
+
+
+def test_class_weights_of_the_model_count_for_the_heads_too(model):
+    model.class_weights = torch.tensor([1.0, 3.0])
+    heads = AuxiliaryHeads(model)
+    assert heads._criteria["rgb"].class_weights.flatten().tolist() == [1.0, 3.0]
+    assert isinstance(model.args, SimpleNamespace)
