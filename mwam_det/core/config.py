@@ -48,6 +48,8 @@ class MWAMConfig:
         mode: What the weights multiply: "gradient", every gradient that reaches a stream; "update", the optimizer's
             step of a stream; "auto", the first where it is exact (SGD) and else the second; "loss", the loss of an
             auxiliary head on each stream (Eq. 7); "hybrid", "loss" and "auto" together.
+        preference: Where preference is read from: "frequency", every mini-batch by `rule` (the paper); "measured", what
+            the host tells `MWAM.measure` of how much the model depends on each modality.
         bank_start: "first" lets the bank start at the first FRM (Eq. 2), "zero" at 0, so that it holds (1 − ω)·F⁰ after
             the first mini-batch.
         share_of: "bank" relates the banked FRM of a modality to the mean of the banks (Algorithm 1), "batch" the FRM of
@@ -72,6 +74,7 @@ class MWAMConfig:
     rule: str = "frequency_ratio"
     align: str = "patch"
     mode: str = "gradient"
+    preference: str = "frequency"
     bank_start: str = "first"
     share_of: str = "bank"
     scaling: str = "fixed"
@@ -99,6 +102,7 @@ class MWAMConfig:
             "ignore": ("joint_flat", None),
             "normalize": ("mean", None),
             "mode": ("gradient", "update", "auto", "loss", "hybrid"),
+            "preference": ("frequency", "measured"),
             "bank_start": ("first", "zero"),
             "share_of": ("bank", "batch"),
             "scaling": ("fixed", "adaptive"),

@@ -21,11 +21,11 @@ from mwam_det.core.frequency import joint_flat_patches, modality_preference
 
 @dataclass(frozen=True)
 class Observation:
-    """What one mini-batch said, by modality, for logs.
+    """What one mini-batch, or one measurement, said, by modality, for logs.
 
     Attributes:
         frm: FRM of the mini-batch (Eq. 4), or what the configured rule measures, averaged over ranks; 0 for a modality
-            that was absent from it.
+            that was absent from it. With preference="measured", the dependence.
         bank: Banked FRM after it (Eq. 2).
         share: T, from the bank (Eq. 6); NaN for a modality without evidence.
         weight: K, from the share (Eq. 5); 1 for a modality without evidence.
@@ -103,7 +103,7 @@ class MWAM:
         """
         if set(inputs) != set(self.modalities):
             raise ValueError(f"inputs name {sorted(inputs)}, but the modalities are {sorted(self.modalities)}")
-        if self.frozen:
+        if self.frozen or self.config.preference == "measured":
             self.weights = {name: self.weights[name].to(inputs[name].device) for name in self.modalities}
             return self.weights
         frm, reason = self._measure([inputs[name] for name in self.modalities])
@@ -116,6 +116,37 @@ class MWAM:
         self.last = self._allocate(dict(zip(self.modalities, frm, strict=True)), present)
         self.weights = {
             name: torch.tensor(self.last.weight[name], dtype=torch.float32, device=inputs[name].device)
+            for name in self.modalities
+        }
+        return self.weights
+
+    def measure(self, dependence: Mapping[str, float]) -> dict[str, Tensor]:
+        """Take in how much the model depends on each modality, in place of a theory of what its frequencies mean.
+
+        Not in the paper. The values go through the same bank, Eq. 5 and 6 as an FRM: a modality on which the model
+        depends more gets a smaller weight, until the next call. For `MWAMConfig(preference="measured")`.
+
+        Args:
+            dependence: By modality, for instance the Performance Collapse Rate of a validation without it. Negative
+                values, where the model is better off without, count as 0. Must be the same on all ranks.
+
+        Returns:
+            Weight of every modality, as `observe` returns them; all 1 if the model depends on none.
+
+        Raises:
+            ValueError: If the names are not those of the modalities or a value is not finite.
+        """
+        if set(dependence) != set(self.modalities):
+            raise ValueError(f"dependence names {sorted(dependence)}, but the modalities are {sorted(self.modalities)}")
+        if bad := [name for name, value in dependence.items() if not math.isfinite(value)]:
+            raise ValueError(f"the dependence on {', '.join(bad)} is not finite: {dict(dependence)}")
+        values = {name: max(float(dependence[name]), 0.0) for name in self.modalities}
+        evidence = values if any(values.values()) else {}
+        if not evidence:
+            self._skip("the model depends on no single modality")
+        self.last = self._allocate(values, evidence)
+        self.weights = {
+            name: torch.tensor(self.last.weight[name], dtype=torch.float32, device=self.weights[name].device)
             for name in self.modalities
         }
         return self.weights
@@ -182,7 +213,7 @@ class MWAM:
     def _skip(self, reason: str) -> None:
         self.skipped[reason] += 1
         if self.skipped[reason] == 1:
-            warnings.warn(f"MWAM measured nothing in a mini-batch ({reason}): its weights are 1", stacklevel=4)
+            warnings.warn(f"MWAM has nothing to go by ({reason}): the weights are 1", stacklevel=4)
 
     def _say_sizes_differ(self, tensors: list[Tensor]) -> None:
         if not self._sizes_differ_said:

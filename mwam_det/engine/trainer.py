@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import distributed as dist
 from torch import nn
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
+from mwam_det.core.missing import performance_collapse_rate
 from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
 from mwam_det.core.mwam import MWAM
 from mwam_det.data.dataset import PairedDataset, build_paired_dataset
@@ -31,6 +33,7 @@ from mwam_det.engine.validator import MultimodalValidator, check_modalities
 from mwam_det.models.auxiliary import AuxiliaryHeads, AuxiliaryLoss
 from mwam_det.models.two_stream import SPLIT_LAYER, build_two_stream, streams_of, two_stream_cfg
 
+MAP50 = "metrics/mAP50(B)"
 OWN_FILES = ("mwam.csv", "mwam.png", "robustness.json", "robustness.csv")
 
 
@@ -187,9 +190,32 @@ class MWAMTrainer(DetectionTrainer):
         if self._ready:
             images = batch["img"] = batch["img"].to(self.device, non_blocking=self.device.type == "cuda")
             self.mwam.observe({modality.name: images[:, modality.slice] for modality in self.modalities})
-            if RANK in {-1, 0}:
+            if RANK in {-1, 0} and self.mwam.last is not None:
                 self.history.append(self.epoch + 1, self.mwam.last)
         return super().preprocess_batch(batch)
+
+    def validate(self) -> tuple[dict[str, float] | None, float | None]:
+        """Validate, and again without each modality where MWAM goes by what the model is measured to depend on."""
+        metrics, fitness = super().validate()
+        if self.mwam is not None and self.mwam.config.preference == "measured":
+            self._measure_dependence(metrics)
+        return metrics, fitness
+
+    def _measure_dependence(self, metrics: dict[str, float] | None) -> None:
+        """Tell MWAM the collapse of mAP50 without each modality; a model that finds nothing yet tells nothing."""
+        dependence = {}
+        for modality in self.modalities:
+            arguments = {**without_own_arguments(self.args), "plots": False, "missing": [modality.name]}
+            validator = MultimodalValidator(self.test_loader, self.save_dir, arguments, self.callbacks)
+            LOGGER.info(f"Without {modality.name}:")
+            alone = validator(self)
+            if RANK in {-1, 0}:
+                dependence[modality.name] = performance_collapse_rate(metrics[MAP50], alone[MAP50])
+        told = [dependence]
+        if RANK != -1:
+            dist.broadcast_object_list(told, 0)
+        if all(rate is not None for rate in told[0].values()):
+            self.mwam.measure(told[0])
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write results.csv and mwam.csv of the epoch."""

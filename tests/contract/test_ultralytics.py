@@ -47,6 +47,7 @@ OVERRIDES = [
         "bgr",
     ),
     ("StackedFormat", "apply_image", "Format", "self, labels, params"),
+    ("MWAMTrainer", "validate", "BaseTrainer", "self"),
     ("MWAMTrainer", "build_optimizer", "BaseTrainer", "self, model, name, lr, momentum, decay, iterations"),
     ("MWAMTrainer", "check_resume", "BaseTrainer", "self, overrides"),
     ("MWAMTrainer", "_build_train_pipeline", "DetectionTrainer", "self"),

@@ -54,6 +54,7 @@ def test_an_unknown_key_is_refused_and_the_nearest_named():
         ("bank_start", "last"),
         ("share_of", "mean"),
         ("scaling", "learned"),
+        ("preference", "guessed"),
     ],
 )
 def test_a_value_outside_its_range_is_refused_with_key_and_value(key, value):

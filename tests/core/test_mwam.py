@@ -186,6 +186,47 @@ def test_adaptive_scaling_takes_the_farthest_modality_through_its_range():
     assert max(weight.item() for weight in weights.values()) == pytest.approx(1.5 - 0.05, abs=1e-6)
 
 
+MEASURED = MWAMConfig(preference="measured")
+
+
+def test_measured_dependence_goes_through_the_same_bank_and_equations():
+    mwam = MWAM(["rgb", "ir"], MEASURED)
+    for values in ((10.0, 90.0), (30.0, 50.0)):
+        weights = mwam.measure(dict(zip(("rgb", "ir"), values, strict=True)))
+    assert mwam.last.bank == {"rgb": 20.0, "ir": 70.0}
+    expected = reference.weights(reference.shares([20.0, 70.0]))
+    assert [weight.item() for weight in weights.values()] == pytest.approx(expected, rel=1e-6)
+    assert weights["ir"] < weights["rgb"]
+
+
+def test_between_measurements_the_weights_stay_whatever_the_mini_batches_are():
+    mwam = MWAM(["rgb", "ir"], MEASURED)
+    assert [weight.item() for weight in mwam.observe(batch(0)).values()] == [1, 1]
+    measured = {name: weight.item() for name, weight in mwam.measure({"rgb": 10.0, "ir": 90.0}).items()}
+    assert {name: weight.item() for name, weight in mwam.observe(batch(1)).items()} == measured
+
+
+def test_a_modality_without_which_the_model_is_better_counts_as_not_depended_on():
+    mwam = MWAM(["rgb", "ir"], MEASURED)
+    mwam.measure({"rgb": -20.0, "ir": 50.0})
+    assert mwam.last.share["rgb"] == 0 and mwam.weights["rgb"].item() == pytest.approx(1.485, abs=1e-3)
+
+
+def test_a_model_that_depends_on_no_modality_gets_weights_of_one():
+    mwam = MWAM(["rgb", "ir"], MEASURED)
+    with pytest.warns(UserWarning, match="depends on no single modality"):
+        weights = mwam.measure({"rgb": 0.0, "ir": -5.0})
+    assert [weight.item() for weight in weights.values()] == [1, 1] and not mwam.bank.values
+
+
+@pytest.mark.parametrize(
+    ("values", "words"), [({"rgb": 1.0}, "dependence names"), ({"rgb": 1.0, "ir": math.nan}, "ir")]
+)
+def test_a_measurement_that_says_nothing_is_refused(values, words):
+    with pytest.raises(ValueError, match=words):
+        MWAM(["rgb", "ir"], MEASURED).measure(values)
+
+
 def test_reset_forgets_bank_counts_and_weights():
     mwam = MWAM(["rgb", "ir"])
     mwam.observe(batch(0))

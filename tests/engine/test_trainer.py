@@ -353,6 +353,30 @@ def test_auxiliary_losses_survive_the_recovery_from_a_nan_loss(demo_section, tmp
     assert trainer.losses[-1] > 1.5 * plain.losses[-1], "the losses of the heads are part of the loss again"
 
 
+def test_measured_preference_follows_the_validation_without_each_modality(demo_section, tmp_path, monkeypatch):
+    from mwam_det.engine.validator import MultimodalValidator
+
+    scores = {(): 0.8, ("rgb",): 0.6, ("ir",): 0.2}
+    validate = MultimodalValidator.__call__
+
+    def scored(self, trainer=None, model=None, **kwargs):
+        results = validate(self, trainer, model, **kwargs)
+        return {**results, "metrics/mAP50(B)": scores[self.missing]} if trainer else results
+
+    monkeypatch.setattr(MultimodalValidator, "__call__", scored)
+    mwam = {"preference": "measured", "omega": 0.0}
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=mwam, epochs=3)
+    assert trainer.mwam.last.frm == pytest.approx({"rgb": 25.0, "ir": 75.0})
+    rows = rows_of(trainer)
+    assert [row["epoch"] for row in rows] == [2, 2, 3, 3], "nothing is known before the first validation"
+    assert all(row["share_rgb"] == pytest.approx(0.5) and row["weight_rgb"] > row["weight_ir"] for row in rows)
+
+
+def test_a_model_that_finds_nothing_yet_is_no_measurement(demo_section, tmp_path):
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam={"preference": "measured"}, epochs=1)
+    assert trainer.mwam.last is None and not trainer.mwam.bank.values
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_half_precision_on_a_gpu_trains_without_a_download(demo_section, tmp_path):
