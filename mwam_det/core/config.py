@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from numbers import Real
 from typing import Any
 
-from mwam_det.core.frequency import check_rule
+from mwam_det.core.frequency import LAYOUTS, check_rule
 
 
 def refuse_unknown_keys(given: Iterable[str], known: Iterable[str]) -> None:
@@ -45,6 +45,7 @@ class MWAMConfig:
         normalize: None for the paper's weights, "mean" to divide the weights of a step by their mean.
         rule: What measures preference, see `mwam_det.core.frequency.modality_preference`. "frequency_ratio" is FRM.
         align: "patch" or "map", how FRM pairs low with high coefficients, see `frequency_ratio_metric`.
+        layout: What the axes of the inputs are: "image", "volume", "slices" or "video", see `frequency_ratio_metric`.
         mode: What the weights multiply: "gradient", every gradient that reaches a stream; "update", the optimizer's
             step of a stream; "auto", the first where it is exact (SGD) and else the second; "loss", the loss of an
             auxiliary head on each stream (Eq. 7); "hybrid", "loss" and "auto" together.
@@ -73,6 +74,7 @@ class MWAMConfig:
     normalize: str | None = None
     rule: str = "frequency_ratio"
     align: str = "patch"
+    layout: str = "image"
     mode: str = "gradient"
     preference: str = "frequency"
     bank_start: str = "first"
@@ -99,6 +101,7 @@ class MWAMConfig:
             raise ValueError(f"beta={self.beta} must lie in 0..alpha={self.alpha}: a weight may not fall below 0")
         check_rule(self.rule, self.align, self.band)
         choices = {
+            "layout": LAYOUTS,
             "ignore": ("joint_flat", None),
             "normalize": ("mean", None),
             "mode": ("gradient", "update", "auto", "loss", "hybrid"),

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-@lru_cache(maxsize=16)
-def corner_basis(patch: int, band: int) -> Tensor:
-    """Build the 2-D orthonormal DCT-II basis images of the two opposite corners of a patch.
+def corner_basis(patch: int, band: int, dims: int = 2) -> Tensor:
+    """Build the orthonormal DCT-II basis images of the two opposite corners of a patch.
 
-    With u the vertical and v the horizontal frequency, the first `band`² images are the low corner (u, v < band) in
-    row order; the others are the high corner flipped on both axes, so image `band² + k` holds the coefficient
-    (patch − 1 − u, patch − 1 − v) that Eq. 4 pairs with the low coefficient (u, v) of image k.
+    In 2-D, with u the vertical and v the horizontal frequency, the first `band`² images are the low corner
+    (u, v < band) in row order; the others are the high corner flipped on both axes, so image `band² + k` holds the
+    coefficient (patch − 1 − u, patch − 1 − v) that Eq. 4 pairs with the low coefficient (u, v) of image k. In 3-D
+    likewise, on three axes.
 
     Args:
         patch: Side of a patch in pixels.
         band: Side of each corner block in coefficients, at most half of `patch`.
+        dims: Number of axes of a patch.
 
     Returns:
-        Shape (2·band², patch, patch), float64, on the CPU. Shared between calls: do not write to it.
+        Shape (2·band^dims, patch, …, patch), float64, on the CPU.
 
     Raises:
         ValueError: If the two corners would overlap or are empty.
@@ -33,9 +34,23 @@ def corner_basis(patch: int, band: int) -> Tensor:
     n = torch.arange(patch, dtype=torch.float64)
     cosines = torch.cos(torch.pi * (2 * n + 1) * n[:, None] / (2 * patch)) * (2 / patch) ** 0.5
     cosines[0] /= 2**0.5
-    low = cosines[:band]
-    high = cosines.flip(0)[:band]
-    return torch.cat([torch.einsum("ux,vy->uvxy", rows, rows).flatten(0, 1) for rows in (low, high)])
+    # Row k of a Kronecker product of bases is the basis image of the k-th combination of their frequencies.
+    corners = [reduce(torch.kron, [rows] * dims) for rows in (cosines[:band], cosines.flip(0)[:band])]
+    return torch.cat(corners).unflatten(1, (patch,) * dims)
+
+
+def scaled_basis(images: Tensor, patch: int, band: int, dims: int, dtype: torch.dtype) -> Tensor:
+    """Return `corner_basis` for the pixels of `images` as they are stored, on their device. Do not write to it."""
+    scale = pixel_scale(images)
+    if torch.compiler.is_compiling():  # a cache is nothing a graph could hold; the basis becomes a part of the graph
+        return (corner_basis(patch, band, dims) * scale).to(images.device, dtype)
+    return _kept_basis(patch, band, dims, scale, images.device, dtype)
+
+
+@lru_cache(maxsize=16)
+def _kept_basis(patch: int, band: int, dims: int, scale: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Keep what would otherwise be built again for every image."""
+    return (corner_basis(patch, band, dims) * scale).to(device, dtype)
 
 
 @contextmanager
@@ -66,31 +81,32 @@ def pixel_scale(images: Tensor) -> float:
 def block_dct_corners(images: Tensor, patch: int, band: int) -> tuple[Tensor, Tensor]:
     """Compute the low and the flipped high DCT corner of every whole patch in float32.
 
-    One strided convolution with the 2·band² basis images is exact and touches each pixel once. It runs a group a
-    channel, so that a slice of a stacked image is read in place.
+    One strided convolution with the 2·band² (volumes: 2·band³) basis images is exact and touches each pixel once.
 
     Args:
-        images: Shape (B, C, H, W), uint8 or float in [0, 1].
-        patch: Side of a patch in pixels. Rows and columns that fill no patch are left out.
+        images: Shape (B, C, H, W), or (B, C, D, H, W) for cubic patches of volumes, uint8 or float in [0, 1].
+        patch: Side of a patch in pixels. What fills no patch at the end of an axis is left out.
         band: Side of a corner block in coefficients.
 
     Returns:
-        `low` and `high`, each of shape (B, C, band², H // patch, W // patch), float32, on the device of `images`.
-        `high[:, :, k]` is the coefficient that Eq. 4 divides `low[:, :, k]` by.
+        `low` and `high`, each of shape (B, C, band², H // patch, W // patch), or with volumes
+        (B, C, band³, D // patch, H // patch, W // patch), float32, on the device of `images`. `high[:, :, k]` is the
+        coefficient that Eq. 4 divides `low[:, :, k]` by.
     """
-    batch, channels, height, width = images.shape
-    basis = (corner_basis(patch, band) * pixel_scale(images)).to(images.device, torch.float32)
-    basis = basis[:, None].repeat(channels, 1, 1, 1)
-    # On a CPU, image by image: what has to be converted to float32 then fits the cache.
-    parts = images.split(1) if images.device.type == "cpu" else [images]
+    dims = images.ndim - 2
+    weight = scaled_basis(images, patch, band, dims, torch.float32)[:, None]
+    # Channels become images of one channel. That is a view of a slice of a stacked image too, if it is one image.
+    planes = images.flatten(0, 1)[:, None].to(torch.float32)
+    convolve = F.conv2d if dims == 2 else F.conv3d
     with full_precision(images.device):
-        corners = torch.cat([F.conv2d(part.to(torch.float32), basis, stride=patch, groups=channels) for part in parts])
-    corners = corners.reshape(batch, channels, 2 * band**2, height // patch, width // patch)
-    return corners.chunk(2, dim=2)
+        corners = convolve(planes, weight, stride=patch)
+    low, high = corners.unflatten(0, images.shape[:2]).chunk(2, dim=2)
+    return low, high
 
 
-def split_patches(images: Tensor, patch: int) -> Tensor:
-    """View images of shape (B, C, H, W) as whole patches, shape (B, C, H // patch, W // patch, patch, patch)."""
-    height, width = (side // patch * patch for side in images.shape[-2:])
-    blocks = images[..., :height, :width].unflatten(-1, (-1, patch)).unflatten(-3, (-1, patch))
-    return blocks.transpose(-3, -2)
+def split_patches(images: Tensor, patch: int, dims: int = 2) -> Tensor:
+    """View the last `dims` axes as whole patches: (…, H, W) → (…, H // patch, W // patch, patch, patch)."""
+    blocks = images
+    for axis in range(images.ndim - dims, images.ndim):
+        blocks = blocks.unfold(axis, patch, patch)  # puts the inside of the patches last, leaves the axis in place
+    return blocks

@@ -92,13 +92,15 @@ class MWAM:
         of once.
 
         Args:
-            inputs: Every modality of the mini-batch by name, shape (B, C_m, H_m, W_m), uint8 or float in [0, 1].
+            inputs: Every modality of the mini-batch by name, shape (B, C_m, H_m, W_m) or as `config.layout` says, uint8
+                or float in [0, 1].
 
         Returns:
             Weight of every modality by name, 0-d float32 on the device of its input, without gradient.
 
         Raises:
-            ValueError: If the names are not those of the modalities, or a tensor is not 4-D.
+            ValueError: If the names are not those of the modalities, or a tensor has not the shape that
+                `config.layout` says.
             TypeError: If a tensor is neither uint8 nor floating point.
         """
         if set(inputs) != set(self.modalities):
@@ -156,19 +158,23 @@ class MWAM:
         config = self.config
         counts = [float(images.shape[0]) for images in tensors]
         # Too small an image must not keep this rank from the reduction that all ranks take part in.
-        too_small = any(images.ndim == 4 and min(images.shape[-2:]) < config.patch for images in tensors)
+        axes, sides = {"image": (4, 2), "volume": (5, 3)}.get(config.layout, (5, 2))
+        too_small = any(i.ndim == axes and min(i.shape[-sides:]) < config.patch for i in tensors)
         if too_small:
             values = torch.full((len(tensors),), math.nan, dtype=torch.float64, device=tensors[0].device)
         else:
-            ignore = joint_flat_patches(tensors, patch=config.patch) if config.ignore == "joint_flat" else None
-            if config.ignore == "joint_flat" and ignore is None:
-                self._say_sizes_differ(tensors)
+            ignore = None
+            if config.ignore == "joint_flat":
+                ignore = joint_flat_patches(tensors, patch=config.patch, layout=config.layout)
+                if ignore is None:
+                    self._say_sizes_differ(tensors)
             values = torch.stack(
                 [
                     modality_preference(
                         images,
                         rule=config.rule,
                         align=config.align,
+                        layout=config.layout,
                         patch=config.patch,
                         band=config.band,
                         sigma=config.sigma,

@@ -51,6 +51,7 @@ def test_an_unknown_key_is_refused_and_the_nearest_named():
         ("rule", "median"),
         ("align", "image"),
         ("mode", "both"),
+        ("layout", "movie"),
         ("bank_start", "last"),
         ("share_of", "mean"),
         ("scaling", "learned"),

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import reference
@@ -6,7 +8,7 @@ from pictures import letterboxed, load_pairs, pictures
 
 from mwam_det import frequency_ratio_metric
 from mwam_det.core.dct import block_dct_corners, corner_basis
-from mwam_det.core.frequency import RULES, joint_flat_patches, modality_preference
+from mwam_det.core.frequency import LAYOUTS, RULES, joint_flat_patches, modality_preference
 
 
 def test_the_basis_is_orthonormal_and_pairs_each_low_with_the_opposite_high_coefficient():
@@ -33,6 +35,20 @@ def test_rows_and_columns_that_fill_no_patch_are_left_out(height, width):
     measured = frequency_ratio_metric(torch.from_numpy(images))
     cropped = images[:, :, : height // 8 * 8, : width // 8 * 8]
     assert measured.item() == pytest.approx(reference.frm(cropped), rel=1e-5)
+
+
+def test_few_patches_are_as_exact_as_many():
+    for seed in range(100):
+        images = pictures(seed, batch=1, channels=1, height=8, width=16)
+        measured = frequency_ratio_metric(torch.from_numpy(images))
+        assert measured.item() == pytest.approx(reference.frm(images), rel=1e-5)
+
+
+def test_many_patches_are_exact_though_most_are_read_in_single_precision():
+    images = pictures(28, height=256, width=320)
+    for align, expected in (("patch", reference.frm(images)), ("map", reference.frm_of_the_map(images))):
+        measured = frequency_ratio_metric(torch.from_numpy(images), align=align)
+        assert measured.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_patches_that_vary_in_one_direction_only_are_exact_though_their_high_coefficients_are_zero():
@@ -202,3 +218,131 @@ def test_a_gpu_with_tf32_switched_on_gives_the_value_of_the_cpu(monkeypatch):
         measured = frequency_ratio_metric(images.cuda())
     assert measured.device.type == "cuda"
     assert measured.item() == pytest.approx(reference.frm(images.numpy()), rel=1e-5)
+
+
+def volumes(seed, batch=2, channels=2, depth=17, height=25, width=32):
+    """Smooth uint8 volumes with a little noise, their first layer of 8 slices constant in the upper rows."""
+    rng = np.random.default_rng(seed)
+    axes = np.meshgrid(*(np.linspace(0, 3, side) for side in (depth, height, width)), indexing="ij")
+    smooth = np.sin(np.tensordot(rng.uniform(0.5, 3, (batch * channels, 3)), np.stack(axes), 1))
+    noisy = 127 + 90 * smooth + rng.normal(0, 3, smooth.shape)
+    made = noisy.clip(0, 255).astype(np.uint8).reshape(batch, channels, depth, height, width)
+    made[:, :, :8, :8] = 114
+    return made
+
+
+@pytest.mark.parametrize("align", ["patch", "map"])
+@pytest.mark.parametrize(("patch", "band"), [(8, 2), (4, 2), (8, 1)])
+def test_volumes_equal_the_float64_restatement(patch, band, align):
+    made = volumes(20)
+    measured = frequency_ratio_metric(torch.from_numpy(made), patch=patch, band=band, layout="volume", align=align)
+    expected = reference.frm_of_volumes(made, patch, band, on_the_map=align == "map")
+    assert measured.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_cubes_of_a_volume_that_are_flat_in_all_modalities_are_marked_and_left_out():
+    made = volumes(21)
+    images = torch.from_numpy(made)
+    marked = joint_flat_patches([images, images[:, :1]], layout="volume")
+    expected = np.zeros((2, 2, 3, 4), dtype=bool)
+    expected[:, 0, 0] = True
+    assert (marked.numpy() == expected).all()
+    measured = frequency_ratio_metric(images, layout="volume", ignore=marked)
+    assert measured.item() == pytest.approx(reference.frm_of_volumes(made, leave_out=expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("layout", ["slices", "video"])
+def test_slices_and_frames_are_images(layout, rule):
+    made = torch.from_numpy(volumes(22))
+    images = made.transpose(1, 2).flatten(0, 1)
+    made = made if layout == "slices" else made.transpose(1, 2)
+    marked = joint_flat_patches([made, made], layout=layout)
+    assert torch.equal(marked, joint_flat_patches([images, images]))
+    assert marked.any()
+    for ignore in (None, marked):
+        measured = modality_preference(made, rule=rule, layout=layout, ignore=ignore)
+        expected = modality_preference(images, rule=rule, ignore=ignore)
+        assert measured.item() == pytest.approx(expected.item(), rel=1e-6)
+    mapped = frequency_ratio_metric(made, layout=layout, align="map").item()
+    assert mapped == pytest.approx(frequency_ratio_metric(images, align="map").item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_one_item_of_any_channel_count_is_measured(layout, channels):
+    made = volumes(23, batch=1, channels=channels)
+    made = torch.from_numpy(made[:, :, 8] if layout == "image" else made)
+    measured = frequency_ratio_metric(made, layout=layout, ignore=joint_flat_patches([made, made], layout=layout))
+    assert measured.shape == ()
+    assert measured.isfinite()
+    assert measured > 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "words"),
+    [
+        ((1, 3, 16, 16), "volume", r"shape \(B, C, D, H, W\) for layout='volume', got \(1, 3, 16, 16\)"),
+        ((1, 3, 16, 16), "slices", r"shape \(B, C, D, H, W\) for layout='slices'"),
+        ((1, 3, 16, 16), "video", r"shape \(B, T, C, H, W\) for layout='video'"),
+        ((1, 3, 16, 16, 16), "image", r"shape \(B, C, H, W\) for layout='image'"),
+        ((1, 3, 7, 16, 16), "volume", "no 8×8×8 patch fits into a volume of 7×16×16"),
+        ((1, 3, 16, 16), "film", "layout='film' must be one of image, volume, slices, video"),
+    ],
+)
+def test_a_shape_that_is_not_of_the_layout_is_refused(shape, layout, words):
+    for measure in (
+        frequency_ratio_metric,
+        modality_preference,
+        lambda x, layout: joint_flat_patches([x], layout=layout),
+    ):
+        with pytest.raises(ValueError, match=words):
+            measure(torch.zeros(shape), layout=layout)
+
+
+def test_marks_of_another_grid_are_refused_with_the_grid_that_is_expected():
+    with pytest.raises(ValueError, match=r"shape \(1, 2, 3\) for layout='image', got \(1, 2, 2\)"):
+        frequency_ratio_metric(torch.zeros(1, 3, 16, 24), ignore=torch.zeros(1, 2, 2, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_every_float_type_is_measured_as_exactly_as_its_own_rounding_allows(dtype):
+    images = (torch.from_numpy(pictures(24)).double() / 255).to(dtype)
+    measured = frequency_ratio_metric(images)
+    assert measured.item() == pytest.approx(reference.frm(images.double().numpy()), rel=1e-5)
+
+
+def test_global_tf32_flags_do_not_change_the_value(monkeypatch):
+    images = torch.from_numpy(pictures(25))
+    expected = frequency_ratio_metric(images).item()
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert frequency_ratio_metric(images).item() == expected
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+@pytest.mark.parametrize(("dtype", "batch"), [(torch.float32, 4), (torch.uint8, 16)])
+def test_a_slice_of_a_stack_is_measured_with_little_memory_and_without_a_copy_of_it(dtype, batch):
+    stack = torch.from_numpy(pictures(26, batch=1, channels=6, height=640, width=640)).to(dtype).repeat(batch, 1, 1, 1)
+    images = stack[:, 3:]
+    with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        frequency_ratio_metric(images)
+    held = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    assert 0 < peak < 0.15 * images.numel() * images.element_size()
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+def test_compiled_as_one_graph_the_metric_and_the_marks_are_the_same():
+    images = torch.from_numpy(letterboxed(pictures(27, height=40, width=48), 16, 16))
+    marked = joint_flat_patches([images, images])
+    compiled = torch.compile(joint_flat_patches, fullgraph=True)
+    assert torch.equal(compiled([images, images]), marked)
+    measured = torch.compile(frequency_ratio_metric, fullgraph=True)(images, ignore=marked)
+    assert measured.item() == pytest.approx(frequency_ratio_metric(images, ignore=marked).item(), rel=1e-5)

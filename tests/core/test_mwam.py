@@ -186,6 +186,22 @@ def test_adaptive_scaling_takes_the_farthest_modality_through_its_range():
     assert max(weight.item() for weight in weights.values()) == pytest.approx(1.5 - 0.05, abs=1e-6)
 
 
+@pytest.mark.parametrize("layout", ["volume", "slices", "video"])
+def test_volumes_and_videos_are_weighed_by_the_layout_that_is_configured(layout):
+    from mwam_det.core.frequency import frequency_ratio_metric
+
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, 3, 16, 24, 24)
+    flair = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    t1 = torch.nn.functional.avg_pool3d(flair.float(), 3, stride=1, padding=1).byte()
+    mwam = MWAM(["flair", "t1"], MWAMConfig(layout=layout))
+    mwam.observe({"flair": flair, "t1": t1})
+    expected = [frequency_ratio_metric(images, layout=layout).item() for images in (flair, t1)]
+    assert list(mwam.last.frm.values()) == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(ValueError, match=layout):
+        mwam.observe({"flair": flair[:, :, 0], "t1": t1[:, :, 0]})
+
+
 MEASURED = MWAMConfig(preference="measured")
 
 

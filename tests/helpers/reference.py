@@ -88,3 +88,22 @@ def by_rule(images, rule, p=8, q=2, sigma=1e-6):
         "ratio_of_sums": total(low) / (total(high) + sigma),
         "ac_ratio": total(low - dc) / (total(high) + sigma),
     }[rule].mean()
+
+
+def frm_of_volumes(volumes, p=8, q=2, sigma=1e-6, leave_out=None, on_the_map=False):
+    """Eq. 4 on three axes: volumes (B, C, D, H, W), cubes of p³ voxels, corners of q³ coefficients."""
+    pixels = volumes.astype(np.float64) / (255 if volumes.dtype == np.uint8 else 1)
+    grid = [side // p for side in volumes.shape[2:]]
+    total = 0.0
+    spectra = {}
+    for place in np.ndindex(*grid):
+        cube = pixels[(..., *(slice(i * p, i * p + p) for i in place))]
+        spectra[place] = dctn(cube, type=2, norm="ortho", axes=(-3, -2, -1))
+    for place, spectrum in spectra.items():
+        mirrored = tuple(n - 1 - i for n, i in zip(grid, place, strict=True))
+        partner = spectra[mirrored] if on_the_map else spectrum
+        ratio = np.abs(spectrum[..., :q, :q, :q] / (partner[..., ::-1, ::-1, ::-1][..., :q, :q, :q] + sigma))
+        if leave_out is not None:
+            ratio = ratio * ~leave_out[(slice(None), *place)][:, None, None, None, None]
+        total += ratio.sum()
+    return total / (volumes.shape[0] * volumes.shape[1])
