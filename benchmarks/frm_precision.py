@@ -10,13 +10,11 @@ time of each way for the whole stack, median and interquartile range of 15 runs 
 from __future__ import annotations
 
 import argparse
-import platform
-import statistics
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from machine import machine, time_in_turn
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -68,29 +66,18 @@ def main() -> None:
     folders = parser.parse_args()
     rgb, ir = load(folders.rgb), load(folders.ir)
     console = Console(width=max(112, Console().width))
-    console.print(
-        f"{tuple(rgb.shape)} uint8 a modality, torch {torch.__version__}, {torch.get_num_threads()} threads, "
-        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}"
-    )
+    console.print(machine())
+    console.print(f"{tuple(rgb.shape)} uint8 a modality")
 
     ways = {"float64": float64, "package": package, "plain float32": float32}
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for run in range(RUNS + 1):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way(rgb), way(ir)
-            if run:  # the first run warms up
-                times[name].append((time.perf_counter() - start) * 1e3)
+    times = time_in_turn({name: lambda way=way: (way(rgb), way(ir)) for name, way in ways.items()}, RUNS)
     table = Table("way", "FRM rgb", "FRM ir", "error rgb", "error ir", "ms, median (IQR)", "time / float64")
     exact = float64(rgb), float64(ir)
     for name, way in ways.items():
         values = way(rgb), way(ir)
-        low, median, high = statistics.quantiles(times[name], n=4)
         errors = [f"{value / true - 1:+.1e}" for value, true in zip(values, exact, strict=True)]
-        ratio = f"{median / statistics.median(times['float64']):.2f}"
-        table.add_row(
-            name, *(f"{value:.4e}" for value in values), *errors, f"{median:.0f} ({low:.0f}–{high:.0f})", ratio
-        )
+        ratio = f"{times[name].median / times['float64'].median:.2f}"
+        table.add_row(name, *(f"{value:.4e}" for value in values), *errors, f"{times[name]:.0f}", ratio)
     console.print(table)
 
     border = (rgb.shape[3] - rgb.shape[2]) // 2

@@ -41,7 +41,9 @@ class GradientModulator:
             if parameter.requires_grad
         ]
 
-    def _scale(self, gradient: Tensor, name: str) -> Tensor:
+    def _scale(self, gradient: Tensor | None, name: str) -> Tensor | None:
+        if gradient is None:  # a host's own autograd function may give a parameter none
+            return None
         return gradient * self._mwam.weights[name].to(gradient.device)
 
     def remove(self) -> None:
@@ -126,7 +128,9 @@ def parameters_by_stream(
 def keeps_gradient_scale(optimizer: torch.optim.Optimizer) -> bool:
     """Tell whether a constant factor on the gradients is a constant factor on the optimizer's steps.
 
-    True for SGD, with or without momentum. Adam and its kin, RMSprop and Muon normalise the gradient.
+    True for SGD, with or without momentum. Adam and its kin, RMSprop and Muon normalise the gradient. A host that clips
+    the norm of all gradients together, as Ultralytics does, scales them all by one factor besides: what a weight says
+    of one stream against the other and the head then holds, what it says of the length of the step does not.
     """
     return isinstance(optimizer, torch.optim.SGD)
 

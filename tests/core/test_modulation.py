@@ -109,6 +109,22 @@ def test_copies_and_saved_models_carry_no_hooks(model, tmp_path):
         assert torch.equal(gradient, plain[name])
 
 
+def test_a_parameter_that_gets_no_gradient_is_left_without():
+    class Gate(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, w):
+            return x * w
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient, None
+
+    w, x = nn.Parameter(torch.ones(3)), torch.ones(3, requires_grad=True)
+    GradientModulator(MWAM(["rgb"]), {"rgb": [w]})
+    Gate.apply(x, w).sum().backward()
+    assert w.grad is None and x.grad is not None
+
+
 def test_frozen_parameters_are_passed_over(model):
     model.rgb.requires_grad_(False)
     mwam = MWAM(["rgb", "ir"])

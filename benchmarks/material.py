@@ -1,0 +1,66 @@
+"""What the benchmarks run on: generated images, and trainers on a tiny generated set. Nothing to run here."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from ultralytics.utils import LOGGER
+from ultralytics.utils.torch_utils import autocast
+
+from mwam_det import MWAMTrainer
+from mwam_det.data import dataset
+from mwam_det.data.synthetic import CLASS_NAMES, write_demo
+
+
+def pictures(shape: tuple[int, int, int, int], seed: int) -> Tensor:
+    """Return smooth images with slight noise, as a camera gives them: uint8, no pixel at 0 or 255, no flat patch."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(*shape[:2], 12, 12, generator=generator) * 140 + 55
+    smooth = F.interpolate(coarse, shape[2:], mode="bicubic")
+    return (smooth + 2 * torch.randn(shape, generator=generator)).clamp(0, 255).round().byte()
+
+
+def demo_data(folder: Path, *, train: int = 8, size: tuple[int, int] = (64, 64)) -> dict[str, Any]:
+    """Write a tiny paired set and return its data section."""
+    dataset.SCANS = folder / "scans"  # nothing stays behind in the user's cache
+    with redirect_stdout(io.StringIO()):  # a progress bar
+        written = write_demo(folder / "set", train=train, val=2, size=size)
+    return {
+        "path": str(written),
+        "modalities": {"rgb": "visible", "ir": "infrared"},
+        "labels": "labels",
+        "train": "train",
+        "val": "val",
+        "names": dict(CLASS_NAMES),
+    }
+
+
+def trainer_at_start(data: dict[str, Any], folder: Path, **arguments: Any) -> MWAMTrainer:
+    """Return a trainer of two-stream YOLOv8n as it stands before its first mini-batch; seeded, so that two are equal.
+
+    Args:
+        data: The data section.
+        folder: Where its run folder goes.
+        **arguments: As in `MWAMTrainer`.
+    """
+    LOGGER.setLevel("ERROR")
+    defaults = {"model": "yolov8n.yaml", "device": "cpu", "workers": 0, "plots": False, "project": str(folder)}
+    trainer = MWAMTrainer(overrides={**defaults, "data": data, **arguments})
+    trainer._setup_train()
+    trainer._model_train()
+    trainer.epoch = 0
+    return trainer
+
+
+def train_step(trainer: MWAMTrainer, batch: dict[str, Any]) -> None:
+    """Do what Ultralytics' training loop does with a mini-batch, and step the optimizer at once."""
+    with autocast(trainer.amp, device=trainer.device.type):
+        loss, _ = trainer.model(trainer.preprocess_batch(dict(batch)))
+    trainer.scaler.scale(loss.sum()).backward()
+    trainer.optimizer_step()
