@@ -93,12 +93,10 @@ def test_a_model_compiled_to_machine_code_gets_the_scaled_gradients_of_each_mini
     from torch._inductor import config
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(config, "compile_threads", 1)
     # What takes longer than the few kernels here: headers compiled ahead, and trying out vector instructions.
-    for section, key in ((config, "cpp_cache_precompile_headers"), (config.cpp, "vec_isa_ok")):
-        if hasattr(section, key):
-            monkeypatch.setattr(section, key, False)
-    assert_compiled_like_eager(model, torch.compile(model, backend="inductor"))
+    slow = {"cpp_cache_precompile_headers": False, "cpp.vec_isa_ok": False}
+    with config.patch({key: value for key, value in slow.items() if key in config.shallow_copy_dict()}):
+        assert_compiled_like_eager(model, torch.compile(model, backend="inductor"))
 
 
 # Next to the derivative -----------------------------------------------------------------------------------------------
