@@ -154,7 +154,9 @@ def test_a_run_killed_in_its_third_epoch_resumes_with_its_bank_and_its_curves_jo
     assert "train.resume=nowhere.pt is not a file" in capsys.readouterr().err
 
 
-def test_an_epoch_repeated_after_a_nan_loss_continues_from_the_checkpoints_bank(demo_section, tmp_path):
+def struck_once():
+    """A trainer whose loss is NaN once, in its second epoch; `struck` tells that it was."""
+
     class Struck(MWAMTrainer):
         struck = False
 
@@ -164,6 +166,11 @@ def test_an_epoch_repeated_after_a_nan_loss_continues_from_the_checkpoints_bank(
                 self.loss = self.loss * float("nan")
             super().optimizer_step()
 
+    return Struck
+
+
+def test_an_epoch_repeated_after_a_nan_loss_continues_from_the_checkpoints_bank(demo_section, tmp_path):
+    Struck = struck_once()
     trainer = run(Struck, demo_section, tmp_path, batch=8, nbs=8, epochs=3, warmup_epochs=0)
     rows = rows_of(trainer)
     assert Struck.struck and [row["epoch"] for row in rows] == [1, 2, 3]
@@ -336,15 +343,7 @@ def test_a_resumed_run_has_its_auxiliary_heads_and_their_optimizer_state_back(de
 
 
 def test_auxiliary_losses_survive_the_recovery_from_a_nan_loss(demo_section, tmp_path):
-    class Struck(MWAMTrainer):
-        struck = False
-
-        def optimizer_step(self):
-            if self.epoch == 1 and not self.struck:
-                Struck.struck = True
-                self.loss = self.loss * float("nan")
-            super().optimizer_step()
-
+    Struck = struck_once()
     arguments = {"mwam": {"mode": "hybrid"}, "batch": 8, "nbs": 8, "epochs": 3, "warmup_epochs": 0}
     trainer = run(Struck, demo_section, tmp_path, **arguments)
     assert Struck.struck and [row["epoch"] for row in rows_of(trainer)] == [1, 2, 3]
