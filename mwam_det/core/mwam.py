@@ -116,11 +116,7 @@ class MWAM:
             present = {}
             self._skip(reason)
         self.last = self._allocate(dict(zip(self.modalities, frm, strict=True)), present)
-        self.weights = {
-            name: torch.tensor(self.last.weight[name], dtype=torch.float32, device=inputs[name].device)
-            for name in self.modalities
-        }
-        return self.weights
+        return self._hand_out(inputs)
 
     def measure(self, dependence: Mapping[str, float]) -> dict[str, Tensor]:
         """Take in how much the model depends on each modality, in place of a theory of what its frequencies mean.
@@ -147,11 +143,7 @@ class MWAM:
         if not evidence:
             self._skip("the model depends on no single modality")
         self.last = self._allocate(values, evidence)
-        self.weights = {
-            name: torch.tensor(self.last.weight[name], dtype=torch.float32, device=self.weights[name].device)
-            for name in self.modalities
-        }
-        return self.weights
+        return self._hand_out(self.weights)
 
     def _measure(self, tensors: list[Tensor]) -> tuple[list[float], str | None]:
         """Return the FRM of each modality, averaged over ranks, and why it is useless if it is."""
@@ -215,6 +207,14 @@ class MWAM:
             shares.update(zip(present, share(related, sigma=config.sigma, mean_of=banked).tolist(), strict=True))
             weights.update(zip(present, allocated.tolist(), strict=True))
         return Observation(frm, {name: bank.get(name, math.nan) for name in self.modalities}, shares, weights)
+
+    def _hand_out(self, beside: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Make the weights of the last observation tensors, each on the device of the tensor of its modality."""
+        self.weights = {
+            name: torch.tensor(self.last.weight[name], dtype=torch.float32, device=beside[name].device)
+            for name in self.modalities
+        }
+        return self.weights
 
     def _skip(self, reason: str) -> None:
         self.skipped[reason] += 1
