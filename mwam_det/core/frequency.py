@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from mwam_det.core.dct import block_dct_corners, pixel_scale, scaled_basis, split_patches
+from mwam_det.core.dct import block_dct_corners, pixel_scale, scaled_basis, split_patches, take_patches
 
 FLAT_TOLERANCE = 1e-6
 """Largest max − min of a patch, in pixels of [0, 1], that still counts as flat. uint8 input is compared exactly."""
@@ -29,9 +29,12 @@ SHAPES = {
     "video": "(B, T, C, H, W)",
 }
 
-PIECE_PIXELS = 2**21
-"""On a CPU, tensors are measured in pieces of about so many pixels: what comes of a piece then stays in the cache. A
-quarter of it where the pixels must be converted: 4 bytes for each are a large share of a uint8 input then."""
+PIECE_PIXELS = 2**22
+"""On a CPU, tensors are measured in pieces of about so many pixels. Smaller ones would stay in the cache, which saves
+nothing on one thread and, by starting threads more often, costs a half more on two."""
+
+CONVERTED_PIECE_PIXELS = 2**19
+"""The same where pixels must be converted: their 4 bytes each are a large share of a uint8 input."""
 
 LOW_WEIGHT = 0.9
 """ω of Eq. 28."""
@@ -246,9 +249,11 @@ def _pieces(items: Tensor, marks: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         yield items.flatten(0, 1), marks
         return
     pixels = items.shape[3:].numel()
-    limit = PIECE_PIXELS if items.dtype == torch.float32 else PIECE_PIXELS // 4
+    limit = PIECE_PIXELS if items.dtype == torch.float32 else CONVERTED_PIECE_PIXELS
     channels = max(1, limit // pixels)
     count = max(1, channels // items.shape[2])
+    if items.dtype == torch.float32 and items.stride(1) != items.shape[2] * items.stride(2):
+        count = 1  # some channels of stacked images: their planes are a view within one image, several would be copied
     for group, marks_of_group in zip(items, marks.split(items.shape[1]), strict=True):
         for part, marks_of_part in zip(group.split(count), marks_of_group.split(count), strict=True):
             for piece in part.split(channels, dim=1):
@@ -266,9 +271,8 @@ def _sum_of_ratios(
     dims = images.ndim - 2
     axes = tuple(range(-dims, 0))
     left_out = (left_out | _aligned(left_out, axes, align))[:, None]
-    patches = split_patches(images, patch, dims)
     if exact:
-        low, high = _corners_in_double_precision(patches, patch, band, dims)
+        low, high = _corners_in_double_precision(split_patches(images, patch, dims), patch, band, dims)
         high = _aligned(high, tuple(range(-dims - 1, -1)), align)
         return (low / (high + sigma)).abs().sum(-1).to(left_out.device).masked_fill(left_out, 0).sum()
     low, high = block_dct_corners(images, patch, band)
@@ -277,10 +281,10 @@ def _sum_of_ratios(
     ill = (high.abs_().amin(2) < max(ILL_CONDITIONED, 100 * sigma)) & ~left_out
     total = ratio.masked_fill_(left_out | ill, 0).sum(dtype=_sum_dtype(images))
     places = ill.nonzero(as_tuple=True)
-    low, high = _corners_in_double_precision(patches[places], patch, band, dims)
+    low, high = _corners_in_double_precision(take_patches(images, places, patch), patch, band, dims)
     if align == "map":
         opposite = (*places[:2], *(side - 1 - place for side, place in zip(ill.shape[2:], places[2:], strict=True)))
-        _, high = _corners_in_double_precision(patches[opposite], patch, band, dims)
+        _, high = _corners_in_double_precision(take_patches(images, opposite, patch), patch, band, dims)
     return total + (low / (high + sigma)).abs().sum().to(total)
 
 
