@@ -11,8 +11,8 @@ from ultralytics.models import YOLO
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 
-from mwam_det.core.missing import modality_combinations
 from mwam_det.data.layout import check_split, resolve_dataset
+from mwam_det.engine.combinations import OnePassValidator, missing_conditions
 from mwam_det.engine.robustness import CombinationResult, RobustnessReport
 from mwam_det.engine.trainer import MWAMTrainer
 from mwam_det.engine.validator import MultimodalValidator, check_modalities
@@ -138,15 +138,20 @@ class MultimodalYOLO(YOLO):
         check_split(args["data"], split)
         stock = {key: value for key, value in args.items() if key in DEFAULT_CFG_DICT}
         save_dir = Path(save_dir or get_save_dir(get_cfg(overrides=stock)))
-        loader, results, modalities = None, [], tuple(args["data"]["modalities"])
-        for available in modality_combinations(modalities):
-            missing = tuple(name for name in modalities if name not in available)
-            LOGGER.info(f"\nWith {' + '.join(available)}" + (f", without {', '.join(missing)}:" if missing else ":"))
-            validator = MultimodalValidator(loader, save_dir, {**args, "missing": missing}, self.callbacks)
-            validator(model=self.model)
-            loader = validator.dataloader
-            box = validator.metrics.box
-            results.append(CombinationResult(available, {"mAP50": float(box.map50), "mAP50-95": float(box.map)}))
+        modalities = tuple(args["data"]["modalities"])
+        conditions = missing_conditions(modalities)
+        validator = OnePassValidator(None, save_dir, {**args, "conditions": conditions}, self.callbacks)
+        validator(model=self.model)
+        results = [
+            CombinationResult(
+                tuple(name for name in modalities if name not in missing),
+                {"mAP50": float(metrics.box.map50), "mAP50-95": float(metrics.box.map)},
+            )
+            for missing, metrics in [
+                *((c.missing, other.metrics) for c, other in zip(conditions, validator.others, strict=True)),
+                ((), validator.metrics),
+            ]
+        ]
         report = RobustnessReport(modalities, tuple(results), split, str(self.overrides.get("model", "")))
         report.save(save_dir)
         LOGGER.info(f"Robustness report saved to {save_dir}")

@@ -16,6 +16,7 @@ from ultralytics.utils.loss import v8DetectionLoss
 
 from mwam_det.core.modulation import weighted_loss
 from mwam_det.core.mwam import MWAM
+from mwam_det.models.replay import FeatureTap
 
 PROBE_SIZE = 256
 """Side of the empty image with which widths and strides of the levels are found, in pixels."""
@@ -56,38 +57,6 @@ class AuxiliaryHeads(nn.Module):
             batch: Ultralytics' batch with the labels.
         """
         return {name: self._criteria[name](head(list(features[name])), batch)[0] for name, head in self.heads.items()}
-
-
-class FeatureTap:
-    """Keep what the levels of every stream put out in a forward pass. Hooks sit on the model until `remove`."""
-
-    def __init__(self, model: DetectionModel):
-        self._features: dict[int, Tensor] = {}
-        self._levels = model.yaml["levels"]
-        self._handles = [
-            model.model[index].register_forward_hook(
-                lambda module, inputs, output, index=index: self._features.__setitem__(index, output)
-            )
-            for levels in self._levels.values()
-            for index in levels
-        ]
-
-    def take(self) -> dict[str, list[Tensor]]:
-        """Return the levels of the last forward pass by modality, and let go of them."""
-        taken = {name: [self._features[index] for index in levels] for name, levels in self._levels.items()}
-        self._features.clear()
-        return taken
-
-    def remove(self) -> None:
-        """Take the hooks off."""
-        for handle in self._handles:
-            handle.remove()
-
-    def __enter__(self) -> FeatureTap:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.remove()
 
 
 class AuxiliaryLoss:

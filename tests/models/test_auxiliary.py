@@ -6,7 +6,8 @@ import torch
 from ultralytics.cfg import get_cfg
 
 from mwam_det import MWAM
-from mwam_det.models.auxiliary import AuxiliaryHeads, AuxiliaryLoss, FeatureTap
+from mwam_det.models.auxiliary import AuxiliaryHeads, AuxiliaryLoss
+from mwam_det.models.replay import FeatureTap
 from mwam_det.models.two_stream import build_two_stream, streams_of, two_stream_cfg
 
 

@@ -1,0 +1,103 @@
+"""Running a model once more with another input for some streams, at the cost of these streams, neck and head alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def levels_of(model: nn.Module) -> dict[str, list[int]]:
+    """Return the layers of each stream that later ones read, by modality, ascending.
+
+    Args:
+        model: A model that `build_two_stream` built.
+    """
+    later = model.model[_end_of_streams(model) :]
+    read = {source for layer in later for source in ([layer.f] if isinstance(layer.f, int) else layer.f)}
+    return {name: sorted(read & set(range(*ends))) for name, ends in model.yaml["streams"].items()}
+
+
+def _end_of_streams(model: nn.Module) -> int:
+    return max(end for _, end in model.yaml["streams"].values())
+
+
+class FeatureTap:
+    """Keep what the levels of every stream put out in a forward pass. Hooks sit on the model until `remove`.
+
+    Args:
+        model: A model that `build_two_stream` built.
+    """
+
+    def __init__(self, model: nn.Module):
+        self._features: dict[int, Tensor] = {}
+        self._levels = levels_of(model)
+        self._handles = [
+            model.model[index].register_forward_hook(
+                lambda module, inputs, output, index=index: self._features.__setitem__(index, output)
+            )
+            for levels in self._levels.values()
+            for index in levels
+        ]
+
+    def take(self) -> dict[str, list[Tensor]]:
+        """Return the levels of the last forward pass by modality, and let go of them."""
+        taken = {name: [self._features[index] for index in levels] for name, levels in self._levels.items()}
+        self._features.clear()
+        return taken
+
+    def remove(self) -> None:
+        """Take the hooks off the model."""
+        for handle in self._handles:
+            handle.remove()
+
+    def __enter__(self) -> FeatureTap:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.remove()
+
+
+def run_stream(model: nn.Module, name: str, images: Tensor) -> list[Tensor]:
+    """Run the backbone of one modality.
+
+    Args:
+        model: A model that `build_two_stream` built.
+        name: The modality.
+        images: Its images, shape (B, C_m, H, W), in the range and dtype that the model takes.
+
+    Returns:
+        Its levels, as `FeatureTap.take` returns them.
+    """
+    first, end = model.yaml["streams"][name]
+    outputs = _run(model, range(first + 1, end), images, {})  # the first layer picks the modality from the stack
+    return [outputs[level] for level in levels_of(model)[name]]
+
+
+def run_from_levels(model: nn.Module, features: Mapping[str, Sequence[Tensor]]) -> Any:
+    """Run fusion, neck and head on the levels of all streams, and return what the model returns.
+
+    Args:
+        model: A model that `build_two_stream` built.
+        features: Levels by modality, as `FeatureTap.take` returns them.
+    """
+    levels = levels_of(model)
+    known = {level: f for name in levels for level, f in zip(levels[name], features[name], strict=True)}
+    last = len(model.model) - 1
+    return _run(model, range(_end_of_streams(model), last + 1), None, known)[last]
+
+
+def _run(model: nn.Module, layers: range, x: Any, known: Mapping[int, Any]) -> dict[int, Any]:
+    """Run some layers as `ultralytics.nn.tasks.BaseModel._predict_once` runs all, and return what others read."""
+    outputs = dict(known)
+    for index in layers:
+        layer = model.model[index]
+        if layer.f != -1:
+            sources = [layer.f] if isinstance(layer.f, int) else layer.f
+            read = [x if source == -1 else outputs[source] for source in sources]
+            x = read[0] if isinstance(layer.f, int) else read
+        x = layer(x)
+        if index in model.save or index == layers[-1]:
+            outputs[index] = x
+    return outputs
