@@ -48,7 +48,8 @@ class MWAMConfig:
         layout: What the axes of the inputs are: "image", "volume", "slices" or "video", see `frequency_ratio_metric`.
         mode: What the weights multiply: "gradient", every gradient that reaches a stream; "update", the optimizer's
             step of a stream; "auto", the first where it is exact (SGD) and else the second; "loss", the loss of an
-            auxiliary head on each stream (Eq. 7); "hybrid", "loss" and "auto" together.
+            auxiliary head on each stream (Eq. 7); "hybrid", "loss" and "auto" together; "observe", nothing: preference
+            is measured and recorded alone.
         preference: Where preference is read from: "frequency", every mini-batch by `rule` (the paper); "measured", what
             the host tells `MWAM.measure` of how much the model depends on each modality.
         bank_start: "first" lets the bank start at the first FRM (Eq. 2), "zero" at 0, so that it holds (1 − ω)·F⁰ after
@@ -104,7 +105,7 @@ class MWAMConfig:
             "layout": LAYOUTS,
             "ignore": ("joint_flat", None),
             "normalize": ("mean", None),
-            "mode": ("gradient", "update", "auto", "loss", "hybrid"),
+            "mode": ("gradient", "update", "auto", "loss", "hybrid", "observe"),
             "preference": ("frequency", "measured"),
             "bank_start": ("first", "zero"),
             "share_of": ("bank", "batch"),

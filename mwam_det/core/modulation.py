@@ -160,14 +160,14 @@ def modulate(
     """Attach the weights to the streams of a training by the mode that `mwam.config.mode` names.
 
     "gradient" attaches a `GradientModulator`, "update" an `UpdateModulator`; "auto" and "hybrid" take the first where
-    it is exact and the second with any other optimizer; "loss" leaves the streams alone. "gradient" with an optimizer
-    that undoes it warns. The losses of "loss" and "hybrid" are the host's to add, see `weighted_loss`.
+    it is exact and the second with any other optimizer; "loss" and "observe" leave the streams alone. "gradient" with
+    an optimizer that undoes it warns. The losses of "loss" and "hybrid" are the host's to add, see `weighted_loss`.
 
     Raises:
         ValueError: As `GradientModulator`.
     """
     mode = mwam.config.mode
-    if mode == "loss":
+    if mode in ("loss", "observe"):
         return None
     if mode == "update" or (mode in ("auto", "hybrid") and not keeps_gradient_scale(optimizer)):
         return UpdateModulator(mwam, streams, optimizer)
