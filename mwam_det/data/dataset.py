@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import math
 import os
+import shutil
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -18,14 +19,15 @@ from ultralytics.data.augment import Compose
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import get_hash, get_split_fraction
 from ultralytics.utils import LOGGER, colorstr
-from ultralytics.utils.patches import imread
 
 from mwam_det.data.layout import DatasetError, modalities_of
-from mwam_det.data.pairing import dark_16_bit_maximum, find_partners, stem_of, verify_pair
-from mwam_det.data.transforms import StackedFormat, colour_on_visible
+from mwam_det.data.pairing import dark_16_bit_maximum, find_partners, select_files, stem_of, verify_pair
+from mwam_det.data.reading import place, read_image, reduction_of
+from mwam_det.data.stacks import fingerprint, is_current, load_stack, save_stack, stack_name
+from mwam_det.data.transforms import StackedFormat, colour_on_visible, planar_letterbox
 
 SCANS = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "mwam_det"
-"""Where the results of scans are kept; deleting a file there makes the next run scan again."""
+"""Where the results of scans are kept, and in "stacks" what `cache="disk"` keeps; all of it may be deleted."""
 
 
 class PairedDataset(YOLODataset):
@@ -33,7 +35,8 @@ class PairedDataset(YOLODataset):
 
     Images are listed from the first modality's folder; partners are found by stem whatever the suffix, and always by
     path, because Ultralytics reorders its lists. The first modality's size rules: partners of another size are
-    stretched to it. Every modality is read as 3 channels: grey is repeated, of 16 bits the high byte is kept.
+    stretched to it, or aligned. How files are named and read is said by the data section, see
+    `mwam_det.data.layout.resolve_dataset`.
 
     Args:
         *args: Arguments of `YOLODataset`; `img_path` is the first modality's folder of one split.
@@ -41,12 +44,10 @@ class PairedDataset(YOLODataset):
         **kwargs: Arguments of `YOLODataset`.
 
     Raises:
-        DatasetError: If a split is empty, no pair can be used, or `cache="disk"` is asked for.
+        DatasetError: If a split is empty or no pair can be used.
     """
 
     def __init__(self, *args: Any, data: dict[str, Any], **kwargs: Any):
-        if str(kwargs.get("cache")).lower() == "disk":
-            raise DatasetError("cache=disk would store the first modality alone: use cache=ram or cache=false")
         self.modalities = modalities_of(data)
         self.format_class = partial(StackedFormat, self.modalities)
         super().__init__(*args, data=data, **kwargs)
@@ -62,13 +63,19 @@ class PairedDataset(YOLODataset):
         folders = next((f for f in self.data["splits"].values() if f[first] == str(img_path)), None)
         if folders is None:
             raise DatasetError(f"{img_path} is not the folder of {first} in any split of the dataset")
+        fraction, self.fraction = self.fraction, 1.0  # is taken of the first modality's files, not of all in its folder
         try:
             files = super().get_img_files(img_path)
         except FileNotFoundError as error:
             raise DatasetError(f"there is no image of {first} in {img_path}") from error
+        finally:
+            self.fraction = fraction
         self.folders = {name: Path(folder) for name, folder in folders.items()}
         image_folders = {modality.name: self.folders[modality.name] for modality in self.modalities}
-        self.partners, left_over = find_partners(files, image_folders)
+        suffixes = {modality.name: modality.suffix for modality in self.modalities}
+        files = select_files(first, files, image_folders, suffixes)
+        files = files[: fraction if isinstance(fraction, int) else max(1, round(len(files) * fraction))]
+        self.partners, left_over = find_partners(files, image_folders, suffixes)
         for name, count in left_over.items():
             if count and self.fraction == 1:  # a fraction of the first modality leaves partners over by design
                 LOGGER.warning(f"{self.prefix}{count} images of {name} in {folders[name]} have no partner of {first}")
@@ -76,20 +83,27 @@ class PairedDataset(YOLODataset):
 
     def get_label_files(self) -> list[str]:
         """Return the label file of each image: the same stem below the labels' folder."""
-        labels, first = self.folders["labels"], self.folders[self.modalities[0].name]
-        self.label_files = [str(labels / f"{stem_of(file, first)}.txt") for file in self.im_files]
+        labels, first = self.folders["labels"], self.modalities[0]
+        stems = (stem_of(file, self.folders[first.name], first.suffix) for file in self.im_files)
+        self.label_files = [str(labels / f"{stem}.txt") for stem in stems]
         return self.label_files
 
     def verify_args(self) -> tuple:
         """Return the function that checks a pair and its arguments for every image."""
         candidates = [self.partners[file] for file in self.im_files]
-        constants = map(repeat, (self.prefix, len(self.data["names"]), self.single_cls))
+        constants = map(repeat, (self.prefix, len(self.data["names"]), self.single_cls, self.modalities))
         return verify_pair, zip(self.im_files, candidates, self.label_files, *constants)  # noqa: B905 (endless repeat)
 
+    def result_to_label(self, result: tuple | list) -> tuple:
+        """Turn what `verify_pair` returned into a label, with the size of every modality's file in it."""
+        *stock, sizes = result
+        label, *counts = super().result_to_label(stock)
+        return {**label, "sizes": sizes} if label else label, *counts
+
     def get_cache_hash(self) -> str:
-        """Return a hash of all files of all modalities, so that a changed partner is scanned again."""
+        """Return a hash of all files of all modalities and of how they are read, so that a change is scanned again."""
         partners = [f for candidates in self.partners.values() for files in candidates.values() for f in files]
-        return get_hash([*self.label_files, *partners, f"{list(self.data['modalities'])}", super().get_cache_hash()])
+        return get_hash([*self.label_files, *partners, f"{self.modalities}", super().get_cache_hash()])
 
     def get_labels(self) -> list[dict[str, Any]]:
         """Scan all pairs, leave out the bad ones with a message each, and return the labels of the others.
@@ -98,24 +112,25 @@ class PairedDataset(YOLODataset):
             DatasetError: If no pair can be used, or a training split has no labels at all.
         """
         try:
-            return super().get_labels()
+            labels = super().get_labels()
         except (RuntimeError, ValueError) as error:
             reasons = {"No labels found": "no labels", "No valid images found": "no usable pair"}
             reason = next((ours for theirs, ours in reasons.items() if theirs in str(error)), None)
             if reason is None:
                 raise
+            example = "".join(f", like: {line.strip()}" for line in str(error).splitlines()[1:2])
             raise DatasetError(
                 f"{reason} among {len(self.im_files)} images of {self.img_path}, labels in "
-                f"{self.folders['labels']}: see the messages above, mend the files or the data section"
+                f"{self.folders['labels']}: see the messages above, mend the files or the data section{example}"
             ) from error
+        self.sizes = {label["im_file"]: label.pop("sizes") for label in labels}
+        return labels
 
     def _load_or_scan_cache(self, cache_path: Path, cache_hash: str) -> tuple[dict, bool]:
         # Beside the labels lies Ultralytics' own scan of the folder, and datasets are often read-only.
-        label = "-".join(cache_path.with_suffix("").parts[-3:])
-        name = f"{label}-{hashlib.sha256(str(cache_path).encode()).hexdigest()[:8]}.cache"
         with contextlib.suppress(OSError):  # Ultralytics says that it cannot save the scan
             SCANS.mkdir(parents=True, exist_ok=True)
-        return super()._load_or_scan_cache(SCANS / name, cache_hash)
+        return super()._load_or_scan_cache(SCANS / f"{_own_name(cache_path.with_suffix(''))}.cache", cache_hash)
 
     def load_image(
         self, i: int, rect_mode: bool = True, resize_short: bool = False
@@ -123,29 +138,23 @@ class PairedDataset(YOLODataset):
         """Read image `i` of every modality, bring it to the training size and stack all along the channels.
 
         Ultralytics reads one file, resizes it and keeps it for mosaics in one method, so the rules for size and buffer
-        are restated here. `*.npy` files beside the images hold one modality and are not read.
+        are restated here. `*.npy` files beside the images hold one modality and are not read; with `cache="disk"` a
+        stack that was kept is read if the files of all modalities are as they were then.
 
         Returns:
             The stack, shape (H, W, ΣC_m), uint8, colour modalities in BGR; the (height, width) of the first modality on
-            disk; the (height, width) of the stack.
+            disk, as the scan found it; the (height, width) of the stack.
 
         Raises:
             FileNotFoundError: If a file has become unreadable since the scan.
         """
         if self.ims[i] is not None:
             return self.ims[i], self.im_hw0[i], self.im_hw[i]
-        first = imread(self.im_files[i], flags=cv2.IMREAD_COLOR)
-        if first is None:
-            raise FileNotFoundError(f"cannot read {self.im_files[i]}")
-        original = first.shape[:2]
-        target = _target_size(original, self.imgsz, rect_mode, resize_short)
-        images = [_resize(first, target)]
-        for modality in self.modalities[1:]:
-            (file,) = self.partners[self.im_files[i]][modality.name]
-            if (partner := imread(file, flags=cv2.IMREAD_COLOR)) is None:
-                raise FileNotFoundError(f"cannot read {file}, the {modality.name} partner of {self.im_files[i]}")
-            images.append(_resize(partner, target))
-        stack = np.concatenate(images, axis=2)
+        original = self.sizes[self.im_files[i]][0]
+        target = target_size(original, self.imgsz, rect_mode, resize_short)
+        stack = self._kept_stack(self.im_files[i], target) if self.cache == "disk" else None
+        if stack is None:
+            stack = self._read_stack(self.im_files[i], target)
         if self.augment and self.cache != "ram":
             self.ims[i], self.im_hw0[i], self.im_hw[i] = stack, original, target
             self.buffer.append(i)
@@ -154,17 +163,94 @@ class PairedDataset(YOLODataset):
                 self.ims[j], self.im_hw0[j], self.im_hw[j] = None, None, None
         return stack, original, target
 
+    def check_cache_disk(self, safety_margin: float = 0.1) -> bool:
+        """Find a place for the stacks and check that it has the space that they need.
+
+        Args:
+            safety_margin: Share of the space needed that is demanded besides.
+
+        Returns:
+            Whether stacks can be kept; if not, a warning says why, and files are decoded each time.
+        """
+        sizes = [target_size(self.sizes[f][0], self.imgsz, rect_mode=True, resize_short=False) for f in self.im_files]
+        # Ultralytics' progress bar looks these up; its own would lie beside the images of the user
+        self.npy_files = [self._stack_file(f, size) for f, size in zip(self.im_files, sizes, strict=True)]
+        missing = (size for file, size in zip(self.npy_files, sizes, strict=True) if not file.is_file())
+        required = sum(height * width * self.channels for height, width in missing) * (1 + safety_margin)
+        folder = self.npy_files[0].parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else None
+        except OSError:
+            free = None
+        if free is None:
+            problem = "it is not writable"
+        elif required > free:
+            problem = f"{required / 2**30:.1f} GB are needed there and {free / 2**30:.1f} GB are free"
+        else:
+            return True
+        self.cache = None
+        LOGGER.warning(f"{self.prefix}pairs are not kept in {folder}: {problem}")
+        return False
+
+    def cache_images_to_disk(self, i: int) -> None:
+        """Keep the stack of pair `i`, unless it is kept already and its files have not changed."""
+        file, first = self.npy_files[i], self.im_files[i]
+        made_from = fingerprint(self._files(first))
+        if is_current(file, made_from):
+            return
+        target = target_size(self.sizes[first][0], self.imgsz, rect_mode=True, resize_short=False)
+        stack = self._read_stack(first, target)
+        try:
+            save_stack(file, made_from, stack)
+        except OSError as error:
+            LOGGER.warning(f"{self.prefix}the pair of {first} is not kept: {error}")
+
+    def _kept_stack(self, first: str, target: tuple[int, int]) -> np.ndarray | None:
+        try:
+            made_from = fingerprint(self._files(first))
+        except OSError:
+            return None  # reading the files will say which one has gone
+        return load_stack(self._stack_file(first, target), made_from, (*target, self.channels))
+
+    def _stack_file(self, first: str, target: tuple[int, int]) -> Path:
+        folder = SCANS / "stacks" / _own_name(self.folders[self.modalities[0].name])
+        return folder / stack_name(self._files(first), f"{self.modalities}", target)
+
+    def _files(self, first: str) -> list[str]:
+        """Return the file of every modality of the pair whose first image this is."""
+        return [self.partners[first][modality.name][0] for modality in self.modalities]
+
+    def _read_stack(self, first: str, target: tuple[int, int]) -> np.ndarray:
+        """Decode every file of a pair once, and stack the images; see `load_image`."""
+        images, sizes = [], self.sizes[first]
+        for modality, file, size in zip(self.modalities, self._files(first), sizes, strict=True):
+            image = read_image(file, modality, reduction_of(file, modality, size, target))
+            if image is None:
+                raise FileNotFoundError(f"cannot read {file}, the {modality.name} image of {first}")
+            images.append(place(image, modality, size, sizes[0], target))
+        if self.augment:  # OpenCV wants the channels of a pixel side by side
+            stack = cv2.merge(images)  # several times as fast as np.concatenate
+            return stack if stack.ndim == 3 else stack[..., None]
+        planes = np.empty((self.channels, *target), np.uint8)
+        for modality, image in zip(self.modalities, images, strict=True):
+            cv2.split(image, list(planes[modality.slice]))
+        return planes.transpose(1, 2, 0)
+
     def build_transforms(self, hyp: Any) -> Compose:
         """Build Ultralytics' transforms, with colour augmentation on the visible modality alone."""
-        return colour_on_visible(super().build_transforms(hyp), self.modalities)
+        return planar_letterbox(colour_on_visible(super().build_transforms(hyp), self.modalities))
 
     def _warn_of_dark_images(self) -> None:
         for modality in self.modalities:
+            if modality.value_range is not None:
+                continue
             file = self.partners[self.im_files[0]][modality.name][0]
             if (maximum := dark_16_bit_maximum(file)) is not None:
                 LOGGER.warning(
                     f"{self.prefix}{modality.name} has 16 bits but {file} reaches only {maximum} of 65535; the high "
-                    f"byte is read, so it is nearly black (0 to {maximum >> 8} of 255): rescale the files beforehand"
+                    f"byte is read, so it is nearly black (0 to {maximum >> 8} of 255): say by the key 'range' which "
+                    f"values become 0 and 255, like {{{modality.name}: [0, {maximum}]}}"
                 )
 
 
@@ -207,7 +293,12 @@ def build_paired_dataset(
     )
 
 
-def _target_size(
+def _own_name(path: Path) -> str:
+    """Return a name for what belongs to a folder of the user: its last parts, and a hash of the whole path."""
+    return f"{'-'.join(path.parts[-3:])}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def target_size(
     original: tuple[int, int], imgsz: int | tuple[int, int], rect_mode: bool, resize_short: bool
 ) -> tuple[int, int]:
     """Return the (height, width) that Ultralytics brings an image to before augmentation."""
@@ -221,7 +312,3 @@ def _target_size(
         return (longest, math.ceil(width * ratio)) if height < width else (math.ceil(height * ratio), longest)
     ratio = longest / max(original)
     return min(math.ceil(height * ratio), longest), min(math.ceil(width * ratio), longest)
-
-
-def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return image if image.shape[:2] == size else cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)

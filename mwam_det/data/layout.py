@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from mwam_det.core.config import refuse_unknown_keys
 
-SECTION_KEYS = ("path", "modalities", "labels", "train", "val", "test", "names", "visible", "synthetic")
+SECTION_KEYS = (
+    "path", "modalities", "labels", "train", "val", "test", "names", "visible", "suffix", "channels", "range", "align",
+    "synthetic",
+)  # fmt: skip
 RESOLVED_KEYS = {"path", "names", "nc", "channels", "modalities", "visible", "splits"}
+READING_KEYS = ("suffix", "range", "align")
+"""Keys of a resolved dataset that say, by modality, how its files are found and read; a modality may be left out."""
+CHANNELS = (1, 3)
+RANGES = ("percentile", "minmax")
+"""Ranges that are taken from each image by itself."""
 SPLITS = ("train", "val", "test")
 VISIBLE_NAMES = ("rgb", "visible", "vis", "color", "colour")
 """Names by which the modality that takes colour augmentation is recognised."""
@@ -31,12 +42,19 @@ class Modality:
         channels: How many channels it has.
         start: Its first channel in the stacked image.
         visible: Whether it is the camera image that takes colour augmentation.
+        suffix: How the stems of its files end, see `resolve_dataset`.
+        value_range: Which values become 0 and 255: (lo, hi), one of `RANGES`, or None for 8-bit files as they are and
+            the high byte of 16-bit ones.
+        align: Rows of the 3×3 matrix that maps its pixels to pixels of the first modality, or None.
     """
 
     name: str
     channels: int = 3
     start: int = 0
     visible: bool = False
+    suffix: str = ""
+    value_range: tuple[float, float] | str | None = None
+    align: tuple[tuple[float, ...], ...] | None = None
 
     @property
     def slice(self) -> slice:
@@ -46,9 +64,20 @@ class Modality:
 
 def modalities_of(data: Mapping[str, Any]) -> tuple[Modality, ...]:
     """List the modalities of a resolved dataset (see `resolve_dataset`), in the order in which they are stacked."""
+    suffix, value_range, align = (data.get(key, {}) for key in READING_KEYS)
     modalities, start = [], 0
     for name, channels in data["modalities"].items():
-        modalities.append(Modality(name, channels, start, name == data["visible"]))
+        modalities.append(
+            Modality(
+                name,
+                channels,
+                start,
+                visible=name == data["visible"],
+                suffix=suffix.get(name, ""),
+                value_range=_frozen(value_range.get(name)),
+                align=_frozen(align.get(name)),
+            )
+        )
         start += channels
     return tuple(modalities)
 
@@ -56,15 +85,41 @@ def modalities_of(data: Mapping[str, Any]) -> tuple[Modality, ...]:
 def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     """Check the description of a dataset and turn it into the dictionary that Ultralytics passes around.
 
+    A data section has these keys. The first six are required:
+
+    - path: The dataset's folder. A relative one is relative to the working directory, "~" is the home folder.
+    - modalities: Folder below `path` by modality, {rgb: visible, ir: infrared}. The first modality's size rules, and
+      labels belong to it. The split is appended to each folder, or stands where the folder says "{split}".
+    - labels: Folder of the label files, likewise: YOLO's, one text file a pair, named by the stem that the pair shares.
+    - train, val: What the splits are called in the folders. "test" is a third one, which may be left out.
+    - names: Class names, as a list or by number from 0.
+    - visible: The modality that takes colour augmentation, or null for none. If left out, the one that is called like a
+      camera image (`VISIBLE_NAMES`).
+    - suffix: How the stems of a modality's files end, {rgb: _co, ir: _ir}: partners have the same stem without it, and
+      so have label files. Both modalities may then lie in one folder; a file there belongs to the modality with the
+      longest suffix that fits, so that one of them may do without.
+    - channels: 1 or 3 by modality, {ir: 1}; 3 if left out. With 1, a modality is read as grey and takes one channel of
+      the stack; with 3, grey is repeated.
+    - range: Which values of a modality's files become 0 and 255, {ir: [lo, hi]}, for 16-bit, float and faint images.
+      Values between are mapped linearly, those beyond are clipped. Fixed numbers mean the same in every image: the
+      sound choice for temperatures and depth, and for MWAM, which compares images. "minmax" takes them from each image
+      by itself, "percentile" likewise, the 1st and the 99th. Values that are no finite number (nothing measured) become
+      0, and so does an image of a single value. If left out, 8-bit files are read as they are, of 16-bit files the high
+      byte is kept, and float files are refused.
+    - align: A 3×3 matrix by modality, {ir: [[a, b, c], [d, e, f], [g, h, i]]}, that maps its pixels (x, y, 1) to those
+      of the first modality, both in the files as they are, counted from the centre of the upper left pixel: a
+      homography from a calibration. Beyond its own view the image is mirrored. If left out, a partner of another size
+      is stretched to the first one's.
+    - synthetic: Arguments of `mwam_det.data.synthetic.write_demo`; the set is generated if it does not exist yet.
+
     Args:
         data: A recipe's data section, or a YAML file that holds one (a recipe's "data" key, or the whole file), or
-            what `save_dataset_yaml` wrote. Relative paths are relative to the working directory. A set that the key
-            "synthetic" describes is generated if it does not exist yet.
+            what `save_dataset_yaml` wrote.
 
     Returns:
         Ultralytics' keys "path", "train", "val", perhaps "test" (absolute folders of the first modality), "names", "nc"
-        and "channels" (of the stacked image), and ours: "modalities" (channels by name), "visible" (a name or None)
-        and "splits" (for each split, the absolute folder of every modality and of "labels").
+        and "channels" (of the stacked image), and ours: "modalities" (channels by name), "visible" (a name or None),
+        "splits" (for each split, the absolute folder of every modality and of "labels") and `READING_KEYS`, as above.
 
     Raises:
         DatasetError: If the file, a key or a folder is missing or wrong.
@@ -77,6 +132,7 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
         raise DatasetError(f"{source} must be a mapping with the keys {', '.join(SECTION_KEYS)}, got {data!r}")
     try:
         resolved = dict(data) if data.keys() >= RESOLVED_KEYS else _resolve_section(data)
+        resolved = {**resolved, **{key: resolved.get(key, {}) for key in READING_KEYS}}
         for split, folders in resolved["splits"].items():
             for name, folder in folders.items():
                 _check_folder(Path(folder), f"{name} ({split})")
@@ -144,6 +200,14 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
     if visible is not None and visible not in modalities:
         raise DatasetError(f"visible={visible} is no modality: choose from {', '.join(modalities)}")
     names = _class_names(section["names"])
+    suffixes = {name: _suffix(name, value) for name, value in _by_modality(section, "suffix").items()}
+    channels = {name: _channels(name, value) for name, value in _by_modality(section, "channels").items()}
+    ranges = {name: _range(name, value) for name, value in _by_modality(section, "range").items()}
+    matrices = {name: _matrix(name, value) for name, value in _by_modality(section, "align").items()}
+    first = next(iter(modalities))
+    if first in matrices:
+        raise DatasetError(f"align: {first} is the first modality, onto which the others are mapped; it stays as it is")
+    channels = {name: channels.get(name, 3) for name in modalities}
 
     templates = {**modalities, "labels": str(section["labels"])}
     splits = {
@@ -151,17 +215,86 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
         for split in SPLITS
         if section.get(split)
     }
-    first = next(iter(modalities))
+    for folders in splits.values():
+        _check_apart({name: (folders[name], suffixes.get(name, "")) for name in modalities})
     return {
         "path": str(root),
         **{split: folders[first] for split, folders in splits.items()},
         "names": names,
         "nc": len(names),
-        "channels": 3 * len(modalities),
-        "modalities": dict.fromkeys(modalities, 3),
+        "channels": sum(channels.values()),
+        "modalities": channels,
         "visible": visible,
         "splits": splits,
+        "suffix": suffixes,
+        "range": ranges,
+        "align": matrices,
     }
+
+
+def _frozen(value: Any) -> Any:
+    """Turn lists into tuples, at any depth."""
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _by_modality(section: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return what a key says by modality, in the order of the modalities; nothing if it is left out."""
+    values, modalities = section.get(key), section["modalities"]
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise DatasetError(f"{key}={values!r} must map modalities to values, like {{{next(iter(modalities))}: …}}")
+    for name in values:
+        if name not in modalities:
+            raise DatasetError(f"{key}: {name} is no modality: choose from {', '.join(modalities)}")
+    return {name: values[name] for name in modalities if name in values}
+
+
+def _suffix(name: str, value: Any) -> str:
+    if not isinstance(value, str) or "/" in value or "\\" in value:
+        raise DatasetError(f"suffix: {name}={value!r} must be the end of a file's stem, like _{name}")
+    return value
+
+
+def _channels(name: str, value: Any) -> int:
+    if isinstance(value, bool) or value not in CHANNELS:
+        raise DatasetError(f"channels: {name}={value!r} is not possible: choose from {', '.join(map(str, CHANNELS))}")
+    return value
+
+
+def _range(name: str, value: Any) -> list[float] | str:
+    if isinstance(value, str) and value in RANGES:
+        return value
+    if isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value)) and value[0] < value[1]:
+        return list(value)
+    raise DatasetError(
+        f"range: {name}={value!r} must be two numbers [lo, hi], lo below hi, or one of {', '.join(RANGES)}"
+    )
+
+
+def _matrix(name: str, value: Any) -> list[list[float]]:
+    rows = value if isinstance(value, list | tuple) else []
+    sizes = [len(row) if isinstance(row, list | tuple) else 0 for row in rows]
+    if sizes != [3, 3, 3] or not all(_is_number(number) for row in rows for number in row):
+        raise DatasetError(f"align: {name}={value!r} must be a matrix of three rows with three numbers each")
+    if np.linalg.matrix_rank(np.array(rows, float)) < 3:
+        raise DatasetError(f"align: {name}={value!r} is singular: it maps the image onto a line or a point")
+    return [list(row) for row in rows]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_apart(places: Mapping[str, tuple[str, str]]) -> None:
+    """Check that no two modalities have the same folder and the same suffix, and so the same files."""
+    for name, place in places.items():
+        other = next(other for other, its in places.items() if its == place)
+        if other != name:
+            raise DatasetError(
+                f"{other} and {name} would both be read from the same files of {place[0]}: give them folders of their "
+                f"own, or tell their files apart by the key 'suffix'"
+            )
 
 
 def _write_synthetic(root: Path, arguments: Any) -> None:

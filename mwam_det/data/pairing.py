@@ -19,61 +19,98 @@ from PIL.PngImagePlugin import PngImageFile
 from ultralytics.data.utils import IMG_FORMATS, verify_image_label
 from ultralytics.utils.patches import imread
 
-from mwam_det.data.layout import DatasetError
+from mwam_det.data.layout import DatasetError, Modality
+from mwam_det.data.reading import AS_STORED, read_image
 
 SMALLEST_SIDE = 10
 """Images with a shorter side, in pixels, are refused, as Ultralytics does."""
+
+PLAIN = Modality("image")
+"""How an image is read of which nothing more is known."""
 
 DARK_16_BIT = 32 * 256
 """A 16-bit image whose largest value is below this would use less than an eighth of the 8-bit range."""
 
 
-def stem_of(file: str | Path, folder: str | Path) -> str:
-    """Return what partners share: the path below their folder, without the suffix of the file."""
-    return Path(file).relative_to(folder).with_suffix("").as_posix()
+def stem_of(file: str | Path, folder: str | Path, suffix: str = "") -> str:
+    """Return what partners share: the path below their folder, without the file extension and a modality's suffix."""
+    return Path(file).relative_to(folder).with_suffix("").as_posix().removesuffix(suffix)
 
 
-def index_images(folder: str | Path) -> dict[str, list[str]]:
-    """List the images below a folder by stem. More than one file a stem means that a partner is ambiguous."""
-    index = defaultdict(list)
+def select_files(
+    name: str, files: Iterable[str], folders: Mapping[str, str | Path], suffixes: Mapping[str, str]
+) -> list[str]:
+    """Pick the files of a modality out of the images of its folder: those whose stem ends in its suffix.
+
+    Where modalities share the folder, a file belongs to the one with the longest suffix that fits.
+
+    Args:
+        name: The modality.
+        files: All images of its folder.
+        folders: The folder of every modality by name.
+        suffixes: How stems end, for modalities that have a suffix.
+
+    Raises:
+        DatasetError: If there are images, but none of this modality.
+    """
+    files = list(files)
+    here = [suffixes.get(other, "") for other, folder in folders.items() if Path(folder) == Path(folders[name])]
+
+    def suffix_of(file: str) -> str | None:
+        stem = Path(file).stem
+        return max((suffix for suffix in here if stem.endswith(suffix) and stem != suffix), key=len, default=None)
+
+    chosen = [file for file in files if suffix_of(file) == suffixes.get(name, "")]
+    if files and not chosen:
+        raise DatasetError(
+            f"suffix: no image in {folders[name]} has a stem that ends in '{suffixes.get(name, '')}', as those of "
+            f"{name} should; there is '{Path(files[0]).name}'"
+        )
+    return chosen
+
+
+def list_images(folder: str | Path) -> list[str]:
+    """List the images below a folder, in order."""
     pattern = str(Path(glob.escape(str(folder))) / "**" / "*.*")  # finds what Ultralytics finds: links, no hidden files
-    for file in sorted(glob.glob(pattern, recursive=True)):
-        if Path(file).suffix[1:].lower() in IMG_FORMATS:
-            index[stem_of(file, folder)].append(file)
-    return dict(index)
+    return [f for f in sorted(glob.glob(pattern, recursive=True)) if Path(f).suffix[1:].lower() in IMG_FORMATS]
 
 
 def find_partners(
-    files: Iterable[str], folders: Mapping[str, str | Path]
+    files: Iterable[str], folders: Mapping[str, str | Path], suffixes: Mapping[str, str] | None = None
 ) -> tuple[dict[str, dict[str, list[str]]], dict[str, int]]:
     """Find the files of the other modalities that belong to each file of the first one, by stem.
 
     Args:
         files: Image files of the first modality.
         folders: The folder of every modality by name, the first modality first.
+        suffixes: How the stems of a modality end, where partners do not have the very same.
 
     Returns:
         For each file of the first modality, by path, the candidates of every modality: none if the partner is missing,
         several if it is ambiguous. And by modality, how many of its files belong to no file of the first.
 
     Raises:
-        DatasetError: If a modality has a partner for no file at all.
+        DatasetError: If a modality has no file, or a partner for no file at all.
     """
+    suffixes = suffixes or {}
     (first, first_folder), *others = folders.items()
-    stems = {file: stem_of(file, first_folder) for file in files}
+    stems = {file: stem_of(file, first_folder, suffixes.get(first, "")) for file in files}
     same_stem = defaultdict(list)
     for file, stem in stems.items():
         same_stem[stem].append(file)
     partners = {file: {first: same_stem[stem]} for file, stem in stems.items()}
     left_over = {}
     for name, folder in others:
-        index = index_images(folder)
+        index = defaultdict(list)
+        for file in select_files(name, list_images(folder), folders, suffixes):
+            index[stem_of(file, folder, suffixes.get(name, ""))].append(file)
         if not index:
             raise DatasetError(f"there is no image of {name} in {folder}")
         if not any(stem in index for stem in same_stem):
             raise DatasetError(
                 f"no image of {first} in {first_folder} has a partner of {name} in {folder}: partners have the same "
-                f"name but for the suffix, yet these are called '{next(iter(same_stem))}' and '{next(iter(index))}'"
+                f"name but for the file extension and what the key 'suffix' says, yet these are called "
+                f"'{next(iter(same_stem))}' and '{next(iter(index))}'"
             )
         for file, stem in stems.items():
             partners[file][name] = index.get(stem, [])
@@ -81,15 +118,20 @@ def find_partners(
     return partners, left_over
 
 
-def image_size(file: str | Path) -> tuple[int, int]:
+def image_size(file: str | Path, modality: Modality = PLAIN) -> tuple[int, int]:
     """Check that training will be able to read an image, without changing it, and return its (height, width).
 
     The image is decoded by the reader that training uses. Pillow looks first at the formats that OpenCV fills up with
     grey where bytes are missing. Its plugins are called by name, because `Image.open`, as Ultralytics patches it, tries
     to install a codec when it meets bytes that it does not know.
 
+    Args:
+        file: The image.
+        modality: How it will be read; 3 channels of 8 bits if left out.
+
     Raises:
-        ValueError: If the file is no image, is truncated, has a side below 10 pixels or more pixels than Pillow allows.
+        ValueError: If the file is no image, is truncated, has values that need a range to become 8 bit and there is
+            none, a side below 10 pixels, or more pixels than Pillow allows.
     """
     file = Path(file)
     try:
@@ -98,10 +140,15 @@ def image_size(file: str | Path) -> tuple[int, int]:
         plugin = next((plugin for signature, plugin in _PLUGINS.items() if head.startswith(signature)), None)
         if plugin is not None:
             _check_completeness(file, plugin)
-        pixels = imread(file, flags=cv2.IMREAD_COLOR)
+        pixels = read_image(file, modality)
     except (OSError, SyntaxError, ValueError, cv2.error) as error:
         raise ValueError(f"{file} cannot be read ({error})") from None
-    if pixels is None or pixels.dtype != np.uint8:
+    if pixels is None or pixels.dtype != np.uint8 or pixels.shape[2] != modality.channels:
+        if modality.value_range is None and (kind := _stored_type(file)) is not None:
+            raise ValueError(
+                f"{file} has values of type {kind}: say by the key 'range' which of them become 0 and 255, like "
+                f"[lo, hi], percentile or minmax"
+            )
         raise ValueError(f"{file} is not an image that can be read as 8 bit")
     height, width = pixels.shape[:2]
     if min(height, width) < SMALLEST_SIDE:
@@ -117,29 +164,28 @@ def verify_pair(args: tuple) -> tuple | list:
 
     Args:
         args: Image of the first modality, candidates of every modality by name, label file, prefix of messages, number
-            of classes, whether all classes count as one.
+            of classes, whether all classes count as one, the modalities.
 
     Returns:
         What `verify_image_label` returns: image, labels (N, 5), (height, width), segments, keypoints, and the numbers
-        missing, found, empty, corrupt, and a message. The first five are None for a pair that is left out.
+        missing, found, empty, corrupt, and a message. The first five are None for a pair that is left out. Then the
+        (height, width) of every modality's file.
     """
-    image, candidates, label_file, prefix, num_classes, single_class = args
+    image, candidates, label_file, prefix, num_classes, single_class, modalities = args
     try:
         for name, files in candidates.items():
             if not files:
                 raise ValueError(f"it has no partner of {name}")
             if len(files) > 1:
                 raise ValueError(f"several files of {name} share its name: {', '.join(files)}")
-        shape = image_size(image)
-        for (partner,) in list(candidates.values())[1:]:
-            image_size(partner)
+        sizes = [image_size(candidates[modality.name][0], modality) for modality in modalities]
     except ValueError as error:
-        return [None] * 5 + [0, 0, 0, 1, f"{prefix}{image}: pair left out, {error}"]
+        return [None] * 5 + [0, 0, 0, 1, f"{prefix}{image}: pair left out, {error}", ()]
     stand_in = _StandIn(image)
     result = verify_image_label((stand_in, label_file, prefix, False, num_classes, 0, 0, single_class))
     if result[0] is None:
-        return [*result[:-1], f"{prefix}{label_file}: pair left out, {str(result[-1]).rpartition('label: ')[2]}"]
-    return (image, result[1], shape, *result[3:])
+        return [*result[:-1], f"{prefix}{label_file}: pair left out, {str(result[-1]).rpartition('label: ')[2]}", ()]
+    return (image, result[1], sizes[0], *result[3:], tuple(sizes))
 
 
 def dark_16_bit_maximum(file: str | Path) -> int | None:
@@ -148,6 +194,12 @@ def dark_16_bit_maximum(file: str | Path) -> int | None:
     if pixels is None or pixels.dtype != np.uint16 or pixels.max() >= DARK_16_BIT:
         return None
     return int(pixels.max())
+
+
+def _stored_type(file: Path) -> str | None:
+    """Return the type of an image's values if they have no 8-bit reading."""
+    pixels = imread(file, flags=AS_STORED)
+    return None if pixels is None or pixels.dtype in (np.uint8, np.uint16) else str(pixels.dtype)
 
 
 _PLUGINS = {b"\xff\xd8": JpegImageFile, b"\x89PNG": PngImageFile, b"BM": BmpImageFile}

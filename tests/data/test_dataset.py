@@ -16,6 +16,7 @@ from ultralytics.data.dataset import YOLODataset
 from mwam_det.data.dataset import PairedDataset, build_paired_dataset
 from mwam_det.data.layout import DatasetError, resolve_dataset
 from mwam_det.data.pairing import verify_pair
+from mwam_det.data.reading import read_image
 
 IMGSZ = 64
 LABEL = "0 0.5 0.5 0.25 0.25\n"
@@ -330,6 +331,132 @@ def test_closing_the_mosaic_keeps_colour_on_the_visible_modality(tmp_path):
     assert not np.array_equal(rgb, plain_rgb)
 
 
+# Names, channels, place ----------------------------------------------------------------------------------------------
+
+
+def one_folder(root: Path, count: int = 3) -> None:
+    for i in range(count):
+        write(root / "images/train" / f"{i}_co.png", flat(10 * i, 64))
+        write(root / "images/train" / f"{i}_ir.png", flat(10 * i + 100, 64))
+        write(root / "labels/train" / f"{i}.txt", f"0 0.5 0.5 0.5 0.{i + 1}\n")
+
+
+BOTH = {"rgb": "images", "ir": "images"}
+
+
+@pytest.mark.parametrize("suffix", [{"rgb": "_co", "ir": "_ir"}, {"ir": "_ir"}])
+def test_modalities_in_one_folder_are_told_apart_by_their_suffix(tmp_path, log, suffix):
+    one_folder(tmp_path)
+    if "rgb" not in suffix:
+        for file in (tmp_path / "images/train").glob("*_co.png"):
+            file.rename(file.with_name(file.name.replace("_co", "")))
+    dataset = build(resolved(tmp_path, modalities=BOTH, suffix=suffix), **STILL, **NO_COLOUR)
+    assert len(dataset) == 3
+    for i in range(3):
+        assert dataset[i]["img"][:, 32, 32].tolist() == [10 * i] * 3 + [10 * i + 100] * 3
+        assert dataset.labels[i]["bboxes"][0, 3] == pytest.approx(0.1 * (i + 1))
+    assert "no partner" not in texts(log)
+
+
+def test_a_fraction_counts_pairs_where_modalities_share_a_folder(tmp_path):
+    one_folder(tmp_path, 6)
+    data = resolved(tmp_path, modalities=BOTH, suffix={"rgb": "_co", "ir": "_ir"})
+    assert [Path(f).name for f in build(data, fraction=0.5).im_files] == [f"{i}_co.png" for i in range(3)]
+    assert len(build(data)) == 6
+
+
+def test_a_suffix_that_no_file_of_the_first_modality_carries_is_refused(tmp_path):
+    one_folder(tmp_path)
+    with pytest.raises(DatasetError, match="ends in '_rgb', as those of rgb should; there is '0_co.png'"):
+        build(resolved(tmp_path, modalities=BOTH, suffix={"rgb": "_rgb", "ir": "_ir"}))
+
+
+GREY_IR = {"channels": {"ir": 1}}
+
+
+@pytest.mark.parametrize("mode", ["train", "val"])
+@pytest.mark.parametrize("cache", [False, "ram", "disk"])
+def test_a_modality_of_one_channel_is_one_plane_of_the_stack(tmp_path, mode, cache):
+    rgb = np.zeros((64, 64, 3), np.uint8)
+    rgb[:] = (10, 20, 30)  # BGR
+    make_set(tmp_path, [rgb] * 2, [np.full((64, 64), 80, np.uint8), flat(90, 64)])
+    dataset = build(resolved(tmp_path, **GREY_IR), mode, cache=cache, **STILL, **NO_COLOUR)
+    assert [dataset[i]["img"][:, 32, 32].tolist() for i in range(2)] == [[30, 20, 10, 80], [30, 20, 10, 90]]
+    assert dataset.load_image(0)[0].shape == (64, 64, 4)
+
+
+def test_the_grey_modality_may_come_first_and_all_may_be_grey(tmp_path):
+    make_set(tmp_path, [flat(10, 64)], [flat(200, 64)])
+    order = {"ir": "infrared", "rgb": "visible"}
+    for changes, expected in (
+        ({"modalities": order, "channels": {"ir": 1}}, [200, 10, 10, 10]),
+        ({"channels": {"rgb": 1, "ir": 1}}, [10, 200]),
+        ({"modalities": {"ir": "infrared"}, "channels": {"ir": 1}}, [200]),
+    ):
+        for mode in ("train", "val"):
+            dataset = build(resolved(tmp_path, **changes), mode, **STILL, hsv_h=0.5, hsv_s=0.9)
+            assert dataset[0]["img"][:, 32, 32].tolist() == expected
+
+
+def test_hsv_spares_a_grey_modality(tmp_path):
+    make_set(tmp_path, [noise(i) for i in range(4)])
+    data = resolved(tmp_path, **GREY_IR)
+    colourful, plain = build(data, **STILL, hsv_h=0.5, hsv_s=0.9, hsv_v=0.9), build(data, **STILL, **NO_COLOUR)
+    for i in range(4):
+        a, b = sample(colourful, i, seed=i)["img"], sample(plain, i, seed=i)["img"]
+        assert a.shape == (4, IMGSZ, IMGSZ)
+        assert torch.equal(a[3], b[3])
+        assert not torch.equal(a[:3], b[:3])
+
+
+@pytest.mark.parametrize("moves", [{"mosaic": 1.0}, {"degrees": 30.0, "translate": 0.3, "scale": 0.5, "flipud": 1.0}])
+def test_a_grey_modality_moves_with_the_others_and_is_filled_like_them(tmp_path, moves):
+    make_set(tmp_path, [noise(i) for i in range(6)])
+    dataset = build(resolved(tmp_path, **GREY_IR), **{**STILL, **NO_COLOUR, **moves})
+    filled = 0
+    for i in range(6):
+        image = sample(dataset, i, seed=i)["img"].numpy().astype(int)
+        assert np.abs(image[3] - (2 * FILL - image[1])).max() <= 3
+        filled += (image == FILL).all(0).sum()
+    assert filled > 100
+
+
+def test_a_modality_is_aligned_with_the_first_one(tmp_path):
+    rgb, moved = noise(0), np.roll(noise(0), 4, axis=1)
+    matrix = [[1, 0, -4], [0, 1, 0], [0, 0, 1]]
+    make_set(tmp_path, [rgb], [moved])
+    aligned = build(resolved(tmp_path, align={"ir": matrix}), "val").load_image(0)[0]
+    assert np.array_equal(aligned[..., :3], rgb)
+    assert np.abs(aligned[:, :-4, 3:].astype(int) - rgb[:, :-4]).max() <= 1
+    plain = build(resolved(tmp_path), "val").load_image(0)[0]
+    assert np.array_equal(plain[..., 3:], moved)
+
+
+@pytest.mark.parametrize("mode", ["train", "val"])
+def test_large_jpegs_are_decoded_at_reduced_size_and_boxes_stay_where_they_are(tmp_path, monkeypatch, mode):
+    image = np.zeros((256, 384, 3), np.uint8)
+    image[64:128, 192:320] = 255
+    make_set(tmp_path, [image], [255 - image], [f"0 {256 / 384} 0.375 {128 / 384} 0.25\n"], suffixes=(".jpg", ".jpg"))
+    divisors = []
+
+    def read(file, modality, reduction):
+        divisors.append(reduction)
+        return read_image(file, modality, reduction)
+
+    monkeypatch.setattr("mwam_det.data.dataset.read_image", read)
+    dataset = build(resolved(tmp_path), mode, rect=mode == "val", imgsz=96, **STILL, **NO_COLOUR)
+    drawn = dataset[0]
+    assert divisors == [4, 4]
+    assert drawn["ori_shape"] == (256, 384)
+    _, height, width = drawn["img"].shape
+    x, y, w, h = drawn["bboxes"][0].tolist()
+    for bright in (drawn["img"][0] > 127, drawn["img"][3] < 60):
+        rows, columns = torch.where(bright.any(1))[0], torch.where(bright.any(0))[0]
+        found = [columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height]
+        box = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+        assert [float(value) for value in found] == pytest.approx(box, abs=1 / width)
+
+
 # Caches and order ----------------------------------------------------------------------------------------------------
 
 
@@ -356,13 +483,139 @@ def test_augmenting_leaves_the_images_in_memory_as_they_are(tmp_path, cache):
     assert all(np.array_equal(dataset.load_image(i)[0], before[i]) for i in range(3))
 
 
+@pytest.fixture
+def decoded(monkeypatch) -> list[str]:
+    """The files that are decoded for a stack from now on."""
+    files = []
+
+    def read(file, *args):
+        files.append("/".join(Path(file).parts[-3:]))
+        return read_image(file, *args)
+
+    monkeypatch.setattr("mwam_det.data.dataset.read_image", read)
+    return files
+
+
+@pytest.mark.parametrize("mode", ["train", "val"])
 @pytest.mark.parametrize("cache", ["disk", "DISK"])
-def test_a_disk_cache_is_refused_with_what_to_use_instead(tmp_path, cache):
-    data = make_set(tmp_path, [noise(0)])
+def test_a_disk_cache_gives_the_same_samples_as_none_and_decodes_each_file_once(tmp_path, decoded, mode, cache):
+    rgb, ir = [noise(i, 40 + 8 * i, 64) for i in range(5)], [noise(9 + i, 32, 32) for i in range(5)]
+    data = make_set(tmp_path, rgb, ir)
+    moves = {"mosaic": 0.0, "mixup": 0.0, "degrees": 10.0, "flipud": 0.5}
     before = snapshot(tmp_path)
-    with pytest.raises(DatasetError, match="cache=ram"):
-        build(data, cache=cache)
+    kept = build(data, mode, cache=cache, rect=mode == "val", **moves)
+    assert kept.cache == "disk"
+    assert sorted(decoded) == sorted(f"{f}/train/{i}.png" for f in ("visible", "infrared") for i in range(5))
+    again = build(data, mode, cache=cache, rect=mode == "val", **moves)
+    plain = build(data, mode, rect=mode == "val", **moves)
+    decoded.clear()
+    for i in range(5):
+        a, b = sample(kept, i, seed=i), sample(again, i, seed=i)
+        assert decoded == []
+        c = sample(plain, i, seed=i)
+        decoded.clear()
+        assert torch.equal(a["img"], c["img"]) and torch.equal(b["img"], c["img"])
+        assert torch.equal(a["bboxes"], c["bboxes"])
+        assert (a["im_file"], a["ori_shape"]) == (c["im_file"], c["ori_shape"])
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("when", ["between runs", "during a run"])
+@pytest.mark.parametrize("changed", ["visible/train/1.png", "infrared/train/1.png"])
+def test_a_changed_file_of_either_modality_is_not_taken_from_the_disk_cache(tmp_path, decoded, changed, when):
+    data = make_set(tmp_path, [flat(10), flat(20)], [flat(110), flat(120)])
+    dataset = build(data, "val", cache="disk")
+    write(tmp_path / changed, flat(77))
+    if when == "between runs":
+        decoded.clear()
+        dataset = build(data, "val", cache="disk")
+        assert sorted(decoded) == ["infrared/train/1.png", "visible/train/1.png"]
+    expected = [77] * 3 + [120] * 3 if changed.startswith("visible") else [20] * 3 + [77] * 3
+    assert dataset[1]["img"][:, 32, 32].tolist() == expected
+    assert dataset[0]["img"][:, 32, 32].tolist() == [10] * 3 + [110] * 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"channels": {"ir": 1}},
+        {"range": {"ir": [0, 200]}},
+        {"align": {"ir": [[1, 0, 3], [0, 1, 0], [0, 0, 1]]}},
+        {"modalities": {"ir": "infrared", "rgb": "visible"}},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_was_read_in_another_way_is_not_taken_from_the_disk_cache(tmp_path, decoded, changes):
+    make_set(tmp_path, [noise(0)])
+    build(resolved(tmp_path), "val", cache="disk")
+    decoded.clear()
+    data = resolved(tmp_path, **changes)
+    assert torch.equal(build(data, "val", cache="disk")[0]["img"], build(data, "val")[0]["img"])
+    assert len(decoded) == 4
+    decoded.clear()
+    build(resolved(tmp_path), "val", cache="disk")[0]
+    assert decoded == []
+
+
+def test_another_image_size_has_files_of_its_own_in_the_disk_cache(tmp_path, decoded):
+    data = make_set(tmp_path, [noise(0)])
+    for imgsz in (64, 96):
+        build(data, "val", cache="disk", imgsz=imgsz)
+    decoded.clear()
+    assert [build(data, "val", cache="disk", imgsz=imgsz)[0]["img"].shape[-1] for imgsz in (64, 96)] == [64, 96]
+    assert decoded == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"no array", None], ids=["empty", "text", "cut off"])
+def test_a_damaged_file_of_the_disk_cache_is_not_taken(tmp_path, scans, damage):
+    data = make_set(tmp_path, [noise(0)])
+    expected = build(data, "val", cache="disk")[0]["img"]
+    (file,) = scans.rglob("*.npy")
+    file.write_bytes(file.read_bytes()[:-100] if damage is None else damage)
+    assert torch.equal(build(data, "val", cache="disk")[0]["img"], expected)
+
+
+@pytest.mark.parametrize("free", [0, 64 * 48 * 6 * 2 * 1.09])
+def test_where_the_disk_is_full_pairs_are_decoded_each_time(tmp_path, log, monkeypatch, free, scans):
+    data = make_set(tmp_path, [noise(0), noise(1)])
+    usage = SimpleNamespace(total=10**12, used=0, free=free)
+    monkeypatch.setattr("mwam_det.data.dataset.shutil.disk_usage", lambda folder: usage)
+    dataset = build(data, "val", cache="disk")
+    assert dataset.cache is None
+    assert dataset[1]["img"].shape == (6, IMGSZ, IMGSZ)
+    assert not list(scans.rglob("*.npy"))
+    assert "pairs are not kept in" in texts(log, "WARNING")
+
+
+def test_space_is_asked_for_what_is_not_kept_yet(tmp_path, monkeypatch):
+    data = make_set(tmp_path, [noise(0), noise(1)])
+    usage = SimpleNamespace(total=10**12, used=0, free=64 * 48 * 6 * 2 * 1.11)
+    monkeypatch.setattr("mwam_det.data.dataset.shutil.disk_usage", lambda folder: usage)
+    assert build(data, "val", cache="disk").cache == "disk"
+    usage.free = 0
+    assert build(data, "val", cache="disk").cache == "disk"
+
+
+def test_where_stacks_cannot_be_kept_the_dataset_works_without(tmp_path, monkeypatch, log):
+    data = make_set(tmp_path, [noise(0), noise(1)])
+    blocked = write(tmp_path / "a file", "not a folder")
+    monkeypatch.setattr("mwam_det.data.dataset.SCANS", blocked / "scans")
+    dataset = build(data, cache="disk")
+    assert dataset.cache is None
+    assert "not writable" in texts(log, "WARNING")
+    assert dataset[0]["img"].shape == (6, IMGSZ, IMGSZ)
+
+
+def test_a_stack_that_cannot_be_written_is_a_warning_and_leaves_nothing_behind(tmp_path, monkeypatch, log, scans):
+    def full(stream, array):
+        raise OSError(28, "No space left on device")
+
+    data = make_set(tmp_path, [noise(0)])
+    monkeypatch.setattr("mwam_det.data.stacks.np.save", full)
+    dataset = build(data, "val", cache="disk")
+    assert "No space left" in texts(log, "WARNING")
+    assert dataset[0]["img"].shape == (6, IMGSZ, IMGSZ)
+    assert not [path for path in (scans / "stacks").rglob("*") if path.is_file()]
 
 
 def test_arrays_beside_the_images_are_ignored(tmp_path):
@@ -541,6 +794,23 @@ def test_dark_16_bit_images_give_one_warning(tmp_path, log, dark):
     file = tmp_path / {"rgb": "visible", "ir": "infrared"}[dark] / "train/0.png"
     assert f"{dark} has 16 bits but {file} reaches only 1000 of 65535" in warning
     assert "0 to 3 of 255" in warning
+    assert f"'range' which values become 0 and 255, like {{{dark}: [0, 1000]}}" in warning
+
+
+def test_a_dark_modality_with_a_range_gives_no_warning_and_is_bright(tmp_path, log):
+    make_set(tmp_path, [flat(90)] * 2, [np.full((48, 64), 1000, np.uint16)] * 2)
+    dataset = build(resolved(tmp_path, range={"ir": [0, 2000]}), "val")
+    assert dataset[0]["img"][:, 32, 32].tolist() == [90] * 3 + [128] * 3
+    assert "16 bits" not in texts(log)
+
+
+def test_float_files_without_a_range_are_refused_with_the_key_that_says_how(tmp_path, log):
+    kelvin = np.full((48, 64), 300.0, np.float32)
+    make_set(tmp_path, [flat(90)] * 2, [kelvin] * 2, suffixes=(".png", ".tif"))
+    with pytest.raises(DatasetError, match="no usable pair among 2 images.*type float32: say by the key 'range'"):
+        build(resolved(tmp_path))
+    dataset = build(resolved(tmp_path, range={"ir": [290, 310]}, channels={"ir": 1}), "val")
+    assert dataset[0]["img"][:, 32, 32].tolist() == [90] * 3 + [128]
 
 
 def test_bright_16_bit_images_give_no_warning(tmp_path, log):

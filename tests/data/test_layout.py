@@ -5,7 +5,15 @@ import pytest
 import yaml
 from ultralytics.data.utils import check_det_dataset
 
-from mwam_det.data.layout import DatasetError, Modality, modalities_of, resolve_dataset, save_dataset_yaml
+from mwam_det.data.layout import (
+    READING_KEYS,
+    SECTION_KEYS,
+    DatasetError,
+    Modality,
+    modalities_of,
+    resolve_dataset,
+    save_dataset_yaml,
+)
 from mwam_det.engine.compat import use_bundled_font
 
 
@@ -57,6 +65,9 @@ def test_a_section_becomes_the_dictionary_that_ultralytics_passes_around(root):
             }
             for split in ("train", "val")
         },
+        "suffix": {},
+        "range": {},
+        "align": {},
     }
 
 
@@ -173,6 +184,99 @@ def test_modalities_are_slices_of_the_stack_in_its_order():
     assert [modality.slice for modality in modalities] == [slice(0, 3), slice(3, 4), slice(4, 7)]
 
 
+MATRIX = [[1, 0.02, -12.5], [0, 1.1, 3], [0, 1e-5, 1]]
+READING = {
+    "suffix": {"rgb": "_co", "ir": "_ir"},
+    "channels": {"ir": 1},
+    "range": {"rgb": "percentile", "ir": [-10, 40.5]},
+    "align": {"ir": MATRIX},
+}
+
+
+def test_how_files_are_found_and_read_is_known_of_each_modality(root):
+    data = resolve_dataset(section(root, **READING))
+    assert (data["channels"], data["modalities"]) == (4, {"rgb": 3, "ir": 1})
+    assert {key: data[key] for key in ("suffix", "range", "align")} == {
+        key: READING[key] for key in ("suffix", "range", "align")
+    }
+    assert modalities_of(data) == (
+        Modality("rgb", 3, 0, True, "_co", "percentile"),
+        Modality("ir", 1, 3, False, "_ir", (-10, 40.5), tuple(map(tuple, MATRIX))),
+    )
+
+
+def test_how_files_are_read_survives_saving_and_ultralytics_check_of_the_file(root, tmp_path):
+    data = resolve_dataset(section(root, **READING))
+    file = save_dataset_yaml(data, tmp_path / "run")
+    assert resolve_dataset(file) == data
+    use_bundled_font()  # the check looks for a font
+    assert modalities_of(check_det_dataset(file, autodownload=False)) == modalities_of(data)
+
+
+def test_a_dataset_that_was_saved_without_these_keys_is_read_with_their_defaults(root, tmp_path):
+    data = resolve_dataset(section(root))
+    older = {key: value for key, value in data.items() if key not in READING_KEYS}
+    assert resolve_dataset(save_dataset_yaml(older, tmp_path)) == data
+    assert modalities_of(older) == modalities_of(data)
+
+
+@pytest.mark.parametrize("key", ["suffix", "channels", "range", "align"])
+def test_a_key_by_modality_that_names_none_is_refused_with_the_choices(root, key):
+    assert f"{key}: thermal is no modality: choose from rgb, ir" in refusal(root, **{key: {"thermal": 1}})
+    assert f"{key}=4 must map modalities to values" in refusal(root, **{key: 4})
+
+
+@pytest.mark.parametrize("key", ["suffix", "channels", "range", "align"])
+def test_an_empty_key_by_modality_is_as_good_as_none(root, key):
+    assert resolve_dataset(section(root, **{key: None})) == resolve_dataset(section(root))
+
+
+@pytest.mark.parametrize("value", [0, 2, 4, True, "1", None, [1]])
+def test_other_numbers_of_channels_are_refused_with_the_choices(root, value):
+    assert f"channels: ir={value!r} is not possible: choose from 1, 3" in refusal(root, channels={"ir": value})
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["max", [5, 5], [6, 5], [1], [1, 2, 3], [0, "high"], [0, float("nan")], [0, float("inf")], [False, True], 7, None],
+)
+def test_a_range_that_is_none_is_refused_with_the_choices(root, value):
+    message = refusal(root, range={"ir": value})
+    assert f"range: ir={value!r} must be two numbers [lo, hi]" in message
+    assert "percentile, minmax" in message
+
+
+@pytest.mark.parametrize("value", [3, "a/b", "a\\b", None, ["_ir"]])
+def test_a_suffix_that_is_no_end_of_a_name_is_refused(root, value):
+    assert f"suffix: ir={value!r} must be the end of a file's stem" in refusal(root, suffix={"ir": value})
+
+
+@pytest.mark.parametrize(
+    "value", [3, [], [[1, 0], [0, 1]], MATRIX[:2], [*MATRIX[:2], [0, 0]], [*MATRIX[:2], [0, 0, "1"]], [1] * 9]
+)
+def test_a_matrix_that_is_not_three_by_three_numbers_is_refused(root, value):
+    assert f"align: ir={value!r} must be a matrix of three rows" in refusal(root, align={"ir": value})
+
+
+@pytest.mark.parametrize("value", [[[1, 2, 3], [4, 5, 6], [7, 8, 9]], [[0] * 3] * 3, [[1, 0, 0], [0, 1, 0], [0, 0, 0]]])
+def test_a_singular_matrix_is_refused(root, value):
+    assert "is singular" in refusal(root, align={"ir": value})
+
+
+def test_the_first_modality_cannot_be_aligned(root):
+    assert "align: rgb is the first modality" in refusal(root, align={"rgb": MATRIX})
+
+
+def test_modalities_that_would_read_the_same_files_are_refused(tmp_path):
+    root = make_folders(tmp_path / "set", "images/{split}", "labels/{split}")
+    changes = {"modalities": {"rgb": "images", "ir": "images"}}
+    message = refusal(root, **changes)
+    assert "rgb and ir would both be read from the same files" in message
+    assert str(root / "images/train") in message
+    assert "'suffix'" in message
+    assert resolve_dataset(section(root, **changes, suffix={"ir": "_ir"}))["suffix"] == {"ir": "_ir"}
+
+
 @pytest.mark.parametrize("name", ["rgb", "RGB", "visible", "Vis", "color", "colour"])
 def test_the_visible_modality_is_known_by_its_name(root, name):
     data = resolve_dataset(section(root, modalities={"ir": "infrared", name: "visible"}))
@@ -195,6 +299,11 @@ def test_there_may_be_no_visible_modality(root, changes):
     data = resolve_dataset(section(root, **changes))
     assert data["visible"] is None
     assert not any(modality.visible for modality in modalities_of(data))
+
+
+def test_every_key_of_the_section_is_described(root):
+    described = resolve_dataset.__doc__.split("- path:")[1].split("Args:")[0]
+    assert all(re.search(rf"\b{key}\b", f"path {described}") for key in SECTION_KEYS)
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_one(root):

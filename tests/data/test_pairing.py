@@ -9,8 +9,15 @@ import pytest
 from PIL import Image
 from ultralytics.utils.patches import imread
 
-from mwam_det.data.layout import DatasetError
-from mwam_det.data.pairing import dark_16_bit_maximum, find_partners, image_size, stem_of, verify_pair
+from mwam_det.data.layout import DatasetError, Modality
+from mwam_det.data.pairing import (
+    dark_16_bit_maximum,
+    find_partners,
+    image_size,
+    select_files,
+    stem_of,
+    verify_pair,
+)
 
 SIZE = (24, 40)
 COLOUR = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
@@ -62,12 +69,12 @@ def folders(tmp_path) -> dict[str, Path]:
     return {"rgb": tmp_path / "rgb", "ir": tmp_path / "ir"}
 
 
-def partners_of(folders: dict[str, Path], rgb: list[str], **others: list[str]):
+def partners_of(folders: dict[str, Path], rgb: list[str], suffixes: dict | None = None, **others: list[str]):
     """Write files with these names and find the partners of those of `rgb`, told by name again."""
     for name, files in {"rgb": rgb, **others}.items():
         for file in files:
             write(folders[name] / file, b"not looked into")
-    found, left_over = find_partners([str(folders["rgb"] / file) for file in rgb], folders)
+    found, left_over = find_partners([str(folders["rgb"] / file) for file in rgb], folders, suffixes)
 
     def short(modality: str, file: str) -> str:
         return Path(file).relative_to(folders[modality]).as_posix()
@@ -164,6 +171,55 @@ def test_no_partner_at_all_is_refused_with_an_example_of_both_names(folders):
     assert str(folders["ir"]) in message
 
 
+def test_a_stem_ends_before_the_suffix_of_the_modality(tmp_path):
+    assert stem_of(tmp_path / "night" / "0001_co.png", tmp_path, "_co") == "night/0001"
+    assert stem_of(tmp_path / "_co" / "0001.png", tmp_path, "_co") == "_co/0001"
+
+
+def test_partners_whose_stems_differ_by_their_suffix_are_found(folders):
+    suffixes = {"rgb": "_co", "ir": "_ir"}
+    found, left_over = partners_of(
+        folders, ["a_co.png", "day/b_co.png"], suffixes, ir=["a_ir.tif", "day/b_ir.png", "c_ir.png", "a.png"]
+    )
+    assert {file: candidates["ir"] for file, candidates in found.items()} == {
+        "a_co.png": ["a_ir.tif"],
+        "day/b_co.png": ["day/b_ir.png"],
+    }
+    assert left_over == {"ir": 1}
+
+
+def test_one_modality_alone_may_have_a_suffix(folders):
+    found, _ = partners_of(folders, ["a.jpg"], {"ir": "_PreviewData"}, ir=["a_PreviewData.jpeg", "b_PreviewData.jpeg"])
+    assert found["a.jpg"]["ir"] == ["a_PreviewData.jpeg"]
+
+
+@pytest.mark.parametrize("suffixes", [{"rgb": "_co", "ir": "_ir"}, {"rgb": "_co"}, {"ir": "_ir"}])
+def test_modalities_in_one_folder_are_told_apart_by_the_longest_suffix_that_fits(tmp_path, suffixes):
+    folders = {"rgb": tmp_path, "ir": tmp_path}
+    ending = {"rgb": "", "ir": "", **suffixes}
+    files = [write(tmp_path / f"{stem}{ending[name]}.png", b"not looked into") for stem in "ab" for name in folders]
+    chosen = {name: select_files(name, files, folders, suffixes) for name in folders}
+    assert {name: [Path(file).stem for file in found] for name, found in chosen.items()} == {
+        name: [f"{stem}{ending[name]}" for stem in "ab"] for name in folders
+    }
+    found, left_over = find_partners(chosen["rgb"], folders, suffixes)
+    assert [candidates["ir"] for candidates in found.values()] == [[file] for file in chosen["ir"]]
+    assert left_over == {"ir": 0}
+
+
+def test_a_file_that_is_called_like_a_suffix_and_nothing_else_has_no_stem(tmp_path):
+    files = [str(tmp_path / name) for name in ("_ir.png", "1_ir.png")]
+    assert select_files("ir", files, {"ir": tmp_path}, {"ir": "_ir"}) == files[1:]
+
+
+def test_a_suffix_that_no_file_carries_is_refused_with_a_file_that_is_there(folders):
+    with pytest.raises(DatasetError) as caught:
+        partners_of(folders, ["a.jpg"], {"ir": "_thermal"}, ir=["a_ir.jpg"])
+    message = str(caught.value)
+    assert message.startswith("suffix: ")
+    assert all(words in message for words in ("'_thermal'", "of ir", "'a_ir.jpg'", str(folders["ir"])))
+
+
 def test_a_folder_without_images_is_refused_by_name(folders):
     with pytest.raises(DatasetError, match="there is no image of ir in") as caught:
         partners_of(folders, ["a.jpg"], ir=["a.txt"])
@@ -244,6 +300,25 @@ def test_garbage_behind_a_true_signature_is_refused_and_nothing_is_installed_to_
         image_size(file)
 
 
+FLOAT = np.random.default_rng(2).uniform(280, 320, SIZE).astype(np.float32)
+
+
+@pytest.mark.parametrize("image", [FLOAT, np.dstack([FLOAT] * 3), FLOAT.astype(np.int32), FLOAT.astype(np.float64)])
+def test_values_that_have_no_8_bit_reading_are_refused_with_the_key_that_says_how(tmp_path, image):
+    file = write(tmp_path / "kelvin.tif", image)
+    with pytest.raises(ValueError, match=f"kelvin.tif has values of type {image.dtype}: say by the key 'range'"):
+        image_size(file)
+    for channels in (1, 3):
+        assert image_size(file, Modality("ir", channels, value_range=(280, 320))) == SIZE
+
+
+def test_a_truncated_image_is_refused_with_a_range_too(tmp_path):
+    content = encoded(".png", DEEP)
+    file = write(tmp_path / "cut.png", content[: len(content) // 2])
+    with pytest.raises(ValueError, match="cut"):
+        image_size(file, Modality("ir", 1, value_range="minmax"))
+
+
 def test_an_image_that_is_too_large_to_be_decoded_is_refused_by_name(tmp_path):
     file = write(tmp_path / "huge.png", huge_png())
     with pytest.raises(ValueError, match="huge"):
@@ -320,33 +395,35 @@ def pair(folder: Path, labels: str | None, rgb=COLOUR, ir=GREY, classes: int = 2
     label_file = folder / "labels" / "7.txt"
     if labels is not None:
         write(label_file, labels.encode())
-    return image, {"rgb": [image], "ir": [partner]}, str(label_file), "train: ", classes, single
+    modalities = Modality("rgb", 3, 0, visible=True), Modality("ir", 3, 3)
+    return image, {"rgb": [image], "ir": [partner]}, str(label_file), "train: ", classes, single, modalities
 
 
 def left_out(result: list) -> str:
     """Check that a pair is left out as one corrupt pair, and return the message."""
     assert list(result[:5]) == [None] * 5
     assert result[8] == 1
+    assert result[10] == ()
     return result[9]
 
 
 def test_a_good_pair_gives_what_ultralytics_own_check_gives(tmp_path):
     arguments = pair(tmp_path, "0 0.5 0.5 0.2 0.4\n1 0.25 0.75 0.1 0.1\n")
-    image, labels, shape, segments, keypoints, missing, found, empty, corrupt, message = verify_pair(arguments)
-    assert (image, shape, segments, keypoints) == (arguments[0], SIZE, [], None)
+    image, labels, shape, segments, keypoints, missing, found, empty, corrupt, message, sizes = verify_pair(arguments)
+    assert (image, shape, segments, keypoints, sizes) == (arguments[0], SIZE, [], None, (SIZE, SIZE))
     assert np.array_equal(labels, np.float32([[0, 0.5, 0.5, 0.2, 0.4], [1, 0.25, 0.75, 0.1, 0.1]]))
     assert (missing, found, empty, corrupt, message) == (0, 1, 0, 0, "")
 
 
 def test_a_missing_label_file_means_background(tmp_path):
     arguments = pair(tmp_path, None)
-    image, labels, shape, _, _, missing, found, empty, corrupt, message = verify_pair(arguments)
+    image, labels, shape, _, _, missing, found, empty, corrupt, message, _ = verify_pair(arguments)
     assert (image, labels.shape, shape) == (arguments[0], (0, 5), SIZE)
     assert (missing, found, empty, corrupt, message) == (1, 0, 0, 0, "")
 
 
 def test_an_empty_label_file_means_background(tmp_path):
-    _, labels, _, _, _, missing, found, empty, corrupt, _ = verify_pair(pair(tmp_path, "\n"))
+    _, labels, _, _, _, missing, found, empty, corrupt, *_ = verify_pair(pair(tmp_path, "\n"))
     assert labels.shape == (0, 5)
     assert (missing, found, empty, corrupt) == (0, 1, 1, 0)
 
@@ -414,6 +491,7 @@ def test_an_ambiguous_partner_leaves_the_pair_out_and_all_candidates_are_named(t
 def test_partners_of_another_size_are_accepted_and_the_first_size_counts(tmp_path):
     result = verify_pair(pair(tmp_path, "0 0.5 0.5 0.2 0.4\n", ir=np.zeros((50, 60), np.uint8)))
     assert result[2] == SIZE
+    assert result[10] == (SIZE, (50, 60))
     assert result[8] == 0
 
 

@@ -10,7 +10,14 @@ from ultralytics.data.augment import Albumentations, Compose, Format, LetterBox,
 from ultralytics.utils.instance import Instances
 
 from mwam_det.data.layout import DatasetError, Modality
-from mwam_det.data.transforms import OnModality, StackedFormat, colour_on_visible
+from mwam_det.data.transforms import (
+    OnModality,
+    PlanarLetterBox,
+    StackedFormat,
+    colour_on_visible,
+    copy_channels,
+    planar_letterbox,
+)
 
 RGB = Modality("rgb", 3, 0, visible=True)
 IR = Modality("ir", 3, 3)
@@ -25,7 +32,7 @@ def image(channels: int) -> np.ndarray:
 def labels_of(img: np.ndarray) -> dict:
     boxes = np.float32([[0.5, 0.5, 0.2, 0.4]])
     instances = Instances(boxes, np.zeros((0, 1000, 2), np.float32), None, bbox_format="xywh", normalized=True)
-    return {"img": img.copy(), "cls": np.float32([[1]]), "instances": instances}
+    return {"img": img.copy(order="K"), "cls": np.float32([[1]]), "instances": instances}
 
 
 def formatted(img: np.ndarray, *modalities: Modality, **arguments) -> np.ndarray:
@@ -101,6 +108,53 @@ def test_boxes_and_classes_are_formatted_as_ultralytics_does():
     assert ours.keys() == stock.keys()
     for key in ("cls", "bboxes", "batch_idx"):
         assert torch.equal(ours[key], stock[key])
+
+
+def planar(img: np.ndarray) -> np.ndarray:
+    """The same image with its planes one after the other in memory."""
+    return np.ascontiguousarray(img.transpose(2, 0, 1)).transpose(1, 2, 0)
+
+
+@pytest.mark.parametrize("modalities", [(RGB, IR), (RGB, Modality("ir", 1, 3)), (Modality("ir", 1, 0),)])
+def test_the_order_in_memory_does_not_matter(modalities):
+    img = image(modalities[-1].slice.stop)
+    assert np.array_equal(formatted(planar(img), *modalities), formatted(img, *modalities))
+    turned = np.ascontiguousarray(img[::-1, ::-1])[::-1, ::-1]
+    assert np.array_equal(formatted(turned, *modalities), formatted(img, *modalities))
+
+
+# Letterbox -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 6, 9])
+@pytest.mark.parametrize("shape", [(16, 16), (12, 20), (20, 16), (17, 23), (8, 8), (12, 16)])
+@pytest.mark.parametrize("in_memory", [np.ascontiguousarray, planar], ids=["pixel by pixel", "plane by plane"])
+def test_the_planar_letterbox_gives_what_ultralytics_gives(channels, shape, in_memory):
+    stock = LetterBox(new_shape=shape, scaleup=False)
+    (ours,) = planar_letterbox(Compose([stock])).tolist()
+    assert type(ours) is PlanarLetterBox
+    a, b = labels_of(in_memory(image(channels))), labels_of(image(channels))
+    a["ratio_pad"] = b["ratio_pad"] = (1.0, 1.0)
+    a, b = ours(a), stock(b)
+    assert a.keys() == b.keys()
+    assert np.array_equal(a["img"], b["img"])
+    assert np.array_equal(a["instances"].bboxes, b["instances"].bboxes)
+    assert all(a[key] == b[key] for key in ("resized_shape", "ratio_pad"))
+
+
+def test_a_letterbox_keeps_its_settings_and_other_transforms_stay():
+    flip, box = RandomFlip(p=0.5), LetterBox(new_shape=(32, 64), scaleup=False, padding_value=7)
+    first, second = planar_letterbox(Compose([flip, box])).tolist()
+    assert first is flip
+    assert vars(second) == vars(box)
+
+
+def test_channels_are_copied_to_the_planes_that_are_named():
+    img, planes = image(6), np.zeros((2, 20, 30), np.uint8)
+    copy_channels(img, [(5, planes[0, 4:16, 8:24]), (1, planes[1, :12, :16])])
+    assert np.array_equal(planes[0, 4:16, 8:24], img[..., 5])
+    assert np.array_equal(planes[1, :12, :16], img[..., 1])
+    assert planes.sum() == img[..., [5, 1]].sum()
 
 
 # Colour --------------------------------------------------------------------------------------------------------------
@@ -182,6 +236,7 @@ def test_albumentations_without_its_package_is_no_mistake():
     bare = Albumentations.__new__(Albumentations)
     bare.p, bare.transform = 1.0, None
     (transform,) = colour_on_visible(Compose([bare]), [RGB, IR]).tolist()
+    assert transform is bare  # nothing is copied for what does nothing
     assert np.array_equal(transform(labels_of(image(6)))["img"], image(6))
 
 
@@ -196,6 +251,20 @@ def test_no_colour_transform_hides_deeper_in_ultralytics_list():
     colour = [t for t in all_of(transforms) if isinstance(t, RandomHSV | Albumentations)]
     assert len(colour) == 2
     assert all(any(t is top for top in transforms.tolist()) for t in colour)
+
+
+def test_hsv_without_gains_is_not_wrapped_and_changes_nothing():
+    none = RandomHSV(0, 0, 0)
+    (transform,) = colour_on_visible(Compose([none]), [RGB, IR]).tolist()
+    assert transform is none
+    for channels in (3, 6):
+        assert np.array_equal(transform(labels_of(image(channels)))["img"], image(channels))
+
+
+def test_hsv_changes_nothing_of_a_visible_modality_of_one_channel():
+    grey = Modality("rgb", 1, 0, visible=True)
+    (transform,) = colour_on_visible(Compose([RandomHSV(**GAINS)]), [grey, Modality("ir", 3, 1)]).tolist()
+    assert np.array_equal(transform(labels_of(image(4)))["img"], image(4))
 
 
 def test_transforms_can_be_sent_to_workers():
