@@ -17,6 +17,8 @@ for variable in ("YOLO_CONFIG_DIR", "XDG_CACHE_HOME"):
 
 import pytest
 
+pytest.register_assert_rewrite("training")  # its checks are to tell the values
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -1,11 +1,16 @@
 """Short trainings for tests."""
 
+import math
+from collections import Counter
 from pathlib import Path
 
+import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 
-from mwam_det import MWAMTrainer
+from mwam_det import MultimodalYOLO, MWAMTrainer
+from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.layout import resolve_dataset, save_dataset_yaml
+from mwam_det.recipe import load_recipe
 
 SHORT = {
     "model": "yolov8n.yaml",
@@ -43,3 +48,41 @@ def run(trainer_class, section: dict, folder: Path, **overrides):
     trainer.add_callback("on_train_batch_end", lambda t: t.losses.append(t.loss.item()))
     trainer.train()
     return trainer
+
+
+def train_recipe(file: Path, folder: Path, *overrides: str) -> MWAMTrainer:
+    """Train one epoch of a recipe, small, as the command line does, and return the trainer as `run` does."""
+    small = ("epochs=1", "imgsz=32", "batch=2", "workers=0", "device=cpu", "plots=false", f"project={folder}")
+    recipe = load_recipe(file, [*overrides, *(f"train.{argument}" for argument in small)])
+    losses = []
+    model = MultimodalYOLO(recipe.model, fusion=recipe.fusion)
+    model.add_callback("on_train_batch_end", lambda t: losses.append(t.loss.item()))
+    model.train(data=recipe.data, mwam=recipe.mwam, missing=recipe.missing, robustness=False, **recipe.train)
+    model.trainer.losses = losses
+    return model.trainer
+
+
+def check_training(trainer: MWAMTrainer, record: dict, channels: dict[str, int] | None = None) -> None:
+    """Check that a run with MWAM on saw all that a conversion wrote, in the modalities expected, and came to its end.
+
+    Args:
+        trainer: What `train_recipe` returned.
+        record: What `convert` returned; it must have boxes in the training and the validation split.
+        channels: Channels by modality, three for rgb and ir if left out.
+    """
+    channels = channels or {"rgb": 3, "ir": 3}
+    seen = {"train": trainer.train_loader.dataset, "val": trainer.test_loader.dataset}
+    assert {split: seen_in(dataset) for split, dataset in seen.items()} == record["splits"]
+    assert all(sum(split["boxes"].values()) > 0 for split in record["splits"].values())
+    assert trainer.model.yaml["modalities"] == channels
+    assert {len(dataset[0]["img"]) for dataset in seen.values()} == {sum(channels.values())}
+    assert trainer.mwam is not None and list(trainer.mwam.last.weight) == list(channels)
+    assert isinstance(trainer.optimizer, torch.optim.SGD)  # the kin of Adam would undo MWAM's scaling
+    assert trainer.losses and all(map(math.isfinite, trainer.losses))
+    assert trainer.last.is_file()
+
+
+def seen_in(dataset: PairedDataset) -> dict:
+    """Count the pairs and the boxes a class that a dataset holds, as conversion.json does."""
+    boxes = Counter(int(class_id) for labels in dataset.labels for class_id in labels["cls"].ravel())
+    return {"pairs": len(dataset), "boxes": {name: boxes[i] for i, name in dataset.data["names"].items()}}

@@ -12,48 +12,48 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mwam_det.data.conversion import ConversionError, Format, Label, Report, Sample
-from mwam_det.data.formats.voc import bndbox, objects, read_xml
+from ultralytics.data.utils import IMG_FORMATS
+
+from mwam_det.data.conversion import ConversionError, Format, Report, Sample, files_by_stem
+from mwam_det.data.formats.voc import boxes, read_xml, size
 
 SPLITS = {"train": "train", "test": "val"}
 CLASSES = ("person",)
+FOLDERS = {"rgb": "visible", "ir": "infrared"}
 
 
 def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
     """List the pairs, see `mwam_det.data.conversion.Format.read`."""
-    for folder in ("visible/train", "visible/test", "infrared/train", "infrared/test", "Annotations"):
+    for folder in (*(f"{folder}/{part}" for folder in FOLDERS.values() for part in SPLITS), "Annotations"):
         if not (source / folder).is_dir():
             raise ConversionError(f"{source} is not LLVIP as published: there is no folder {folder} in it")
+    annotations = files_by_stem(source / "Annotations", {"xml"}, "annotation", report)
+    unused = dict(annotations)
     for part, split in SPLITS.items():
-        for image in sorted((source / "visible" / part).glob("*.jpg")):
-            annotation = source / "Annotations" / f"{image.stem}.xml"
-            if not annotation.is_file():
-                report.leave_out("pair: no annotation", annotation)
+        images = {
+            name: files_by_stem(source / folder / part, IMG_FORMATS, f"{name} image", report)
+            for name, folder in FOLDERS.items()
+        }
+        for stem in sorted(set().union(*images.values())):
+            unused.pop(stem, None)
+            if stem not in annotations:
+                report.leave_out("pair: no annotation", f"{split}/{stem}")
                 continue
             try:
-                labels = list(_labels(annotation, report))
+                root = read_xml(annotations[stem])
             except ValueError as error:
                 report.leave_out("pair: annotation unreadable", error)
                 continue
-            images = {"rgb": image, "ir": source / "infrared" / part / image.name}
-            yield Sample(split, image.stem, images, labels)
-
-
-def _labels(annotation: Path, report: Report) -> Iterator[Label]:
-    for name, element in objects(read_xml(annotation)):
-        if name not in CLASSES:
-            report.leave_out(f"box: class {name!r}", annotation)
-            continue
-        try:
-            yield Label(CLASSES.index(name), bndbox(element))
-        except ValueError as error:
-            report.leave_out("box: no usable coordinates", f"{annotation}: {error}")
+            files = {name: found[stem] for name, found in images.items() if stem in found}
+            yield Sample(split, stem, files, boxes(root, CLASSES, annotations[stem], report), size=size(root))
+    for annotation in unused.values():
+        report.leave_out("annotation: no image", annotation)
 
 
 LLVIP = Format(
     name="llvip",
     title="LLVIP (visible/, infrared/, Annotations/)",
-    modalities={"rgb": "visible", "ir": "infrared"},
+    modalities=FOLDERS,
     read=read,
     classes=CLASSES,
     expected={"train": 12_025, "val": 3_463},

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
-from mwam_det.data.conversion import number
+from mwam_det.data.conversion import Label, Report, number
+
+LARGEST_XML = 16 * 1024**2
+"""Larger files, in bytes, are refused: a thousand objects take half a megabyte."""
 
 
 def read_xml(file: Path) -> Element:
     """Parse an XML file of a stranger.
 
     Raises:
-        ValueError: If it is damaged, or holds a document type or entities, which can blow up or reach other files.
+        ValueError: If it is damaged, absurdly large, or holds a document type or entities, which can blow up or reach
+            other files.
     """
     try:
+        if (size := file.stat().st_size) > LARGEST_XML:
+            raise ValueError(f"{size:,} bytes, an annotation has at most {LARGEST_XML:,}")
         return parse(file, forbid_dtd=True).getroot()
     except DefusedXmlException as error:
         raise ValueError(f"{file} is refused: {type(error).__name__}, an annotation needs no document type") from None
-    except (ParseError, UnicodeDecodeError, OSError, ValueError) as error:
+    except (ParseError, LookupError, OSError, ValueError) as error:
         raise ValueError(f"{file} cannot be read ({error})") from None
 
 
@@ -43,3 +49,35 @@ def bndbox(element: Element) -> tuple[tuple[float, float], tuple[float, float]]:
         raise ValueError("an object has no bndbox")
     x1, y1, x2, y2 = (number(box.findtext(key), key) for key in ("xmin", "ymin", "xmax", "ymax"))
     return (x1, y1), (x2, y2)
+
+
+def size(root: Element) -> tuple[int, int] | None:
+    """Return the (height, width) in pixels that an annotation states for its image, or None if it states none."""
+    try:
+        height, width = (int(number(root.findtext(f"size/{key}"), key)) for key in ("height", "width"))
+    except ValueError:
+        return None
+    return (height, width) if height > 0 and width > 0 else None  # some programs write zeros
+
+
+def boxes(root: Element, classes: Sequence[str], file: Path, report: Report) -> list[Label]:
+    """List the boxes of an annotation; what is of another class or no box is left out and reported.
+
+    Args:
+        root: Its root.
+        classes: Class names; upper and lower case count as the same.
+        file: Where it was read, for the report.
+        report: Takes what was left out.
+    """
+    class_ids = {name.casefold(): class_id for class_id, name in enumerate(classes)}
+    labels = []
+    for name, element in objects(root):
+        class_id = class_ids.get(name.casefold())
+        if class_id is None:
+            report.leave_out(f"box: class {name!r}", file)
+            continue
+        try:
+            labels.append(Label(class_id, bndbox(element)))
+        except ValueError as error:
+            report.leave_out("box: no usable coordinates", f"{file}: {error}")
+    return labels

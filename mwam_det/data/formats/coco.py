@@ -1,0 +1,322 @@
+"""Anyone's own pairs with annotations in COCO's JSON: one file a split, and a folder of images a modality.
+
+Source of truth: the section "Data format" of cocodataset.org. Of the JSON these are read: `images` (id, file_name,
+width, height), `annotations` (image_id, category_id, bbox, segmentation, iscrowd) and `categories` (id, name).
+
+    `file_name` is relative to the folder of a modality. Where no such file exists, one of the same name with another
+        suffix is taken, so that RGB may be JPEG and infrared PNG. Names that lead out of the folder are refused.
+    `categories` are numbered from 0 by ascending id, in all splits together; those of one name are one class.
+    `bbox` is [x, y, width, height] in pixels of the image whose width and height the JSON states, or of the RGB image
+        if it states none. It is the label, unless there are polygons: then it is the box around them.
+    `segmentation` as polygons becomes the outline, in "labels_seg". Several polygons of an object are joined to one by
+        thin lines, as Ultralytics' own converter does. Run lengths (RLE) are not read: the box stands in as outline.
+    `iscrowd` objects, each many at once, are left out, as Ultralytics' own converter does.
+
+What makes the whole file useless (no JSON, no list of images, an id that is no integer) ends the conversion; what is
+wrong with one annotation leaves that one out. Both name the file and the key.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ultralytics.data.converter import merge_multi_segment
+
+from mwam_det.data.conversion import ConversionError, Format, Label, Option, Report, Sample, inside, number
+from mwam_det.data.layout import SPLITS
+from mwam_det.data.pairing import list_images, stem_of
+
+MODALITIES = {"rgb": "visible", "ir": "infrared"}
+DRAWN = "val.txt"
+"""Lists the stems that were drawn for val from a JSON that holds all images."""
+
+DISAGREEMENT = 2.0
+"""Boxes that differ more from their polygons, in pixels at any side, are told to the user."""
+
+LONGEST_NAME, LONGEST_PATH = 200, 1000
+"""Longer names of a file or folder, or of them together, in bytes, are refused: systems take 255 and 4096."""
+
+MOST_DISTANCES = 4_000_000
+"""Joining two polygons takes the distances between all of their points; with more, they are refused."""
+
+
+def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
+    """List the pairs, see `mwam_det.data.conversion.Format.read`."""
+    files = _json_files(source, options)
+    contents = {split: _load(file) for split, file in files.items()}
+    numbers, _ = _classes(files, contents)
+    if "{split}" in options["json"]:
+        for split, file in files.items():
+            yield from _read_split(source, split, file, contents[split], numbers, options, report)
+        return
+    share = options["val_share"]
+    if not 0 < share < 1:
+        raise ConversionError(f"val_share={share}: it must be between 0 and 1")
+    samples = list(_read_split(source, "train", files["train"], contents["train"], numbers, options, report))
+    held_back = set(random.Random(0).sample(range(len(samples)), round(share * len(samples))))
+    report.notes.append(f"one JSON for all: {len(held_back)} images, drawn at random, are for val, see {DRAWN}")
+    report.files[DRAWN] = "".join(f"{samples[i].stem}\n" for i in sorted(held_back))
+    for i, sample in enumerate(samples):
+        yield replace(sample, split="val" if i in held_back else "train")
+
+
+def _json_files(source: Path, options: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the JSON file of every split, or a single one as that of "train"."""
+    template = options["json"]
+    if "{split}" not in template:
+        files = {"train": _in_source(source, options, "json", "train")}
+    else:
+        files = {split: _in_source(source, options, "json", split) for split in SPLITS}
+        files = {split: file for split, file in files.items() if file.is_file()} or files
+    for file in files.values():
+        if not file.is_file():
+            found = [path for pattern in ("*.json", "*/*.json") for path in sorted(source.glob(pattern))]
+            there = ", ".join(str(path.relative_to(source)) for path in found[:8]) or "none"
+            raise ConversionError(
+                f"there is no {file}: name the JSON with the option json, {{split}} in it stands for "
+                f"{', '.join(SPLITS)} (in {source} there are: {there})"
+            )
+    return files
+
+
+def _in_source(source: Path, options: Mapping[str, Any], option: str, split: str) -> Path:
+    """Return the path that an option names."""
+    try:
+        return inside(source, options[option].replace("{split}", split))
+    except ConversionError:
+        raise ConversionError(f"{option}={options[option]!r} must be a path below {source}") from None
+
+
+def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
+    """Read a JSON file and check what the rest relies on.
+
+    Returns:
+        Its "images", "annotations" and "categories": dictionaries whose ids are integers and names texts.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConversionError(f"{file} is no JSON that can be read ({type(error).__name__}: {error})") from None
+    if not isinstance(content, dict):
+        raise ConversionError(f"{file} must hold an object with images, annotations and categories")
+    kinds = {"images": {"id": int, "file_name": str}, "annotations": {}, "categories": {"id": int, "name": str}}
+    for key, entries in kinds.items():
+        if not isinstance(content.get(key), list):
+            raise ConversionError(f"{file}: {key} is missing or no list, but COCO's format has one")
+        for i, entry in enumerate(content[key]):
+            if not isinstance(entry, dict):
+                raise ConversionError(f"{file}: {key}[{i}] is {_short(entry)}, not an object")
+            for name, kind in entries.items():
+                if not isinstance(entry.get(name), kind) or isinstance(entry[name], bool):
+                    what = "missing" if name not in entry else f"{_short(entry[name])}, not {_KINDS[kind]}"
+                    raise ConversionError(f"{file}: {key}[{i}].{name} is {what}")
+                if kind is str and not _is_writable(entry[name]):
+                    raise ConversionError(f"{file}: {key}[{i}].{name} is {_short(entry[name])}, which is no name")
+        ids = [entry.get("id") for entry in content[key]]
+        if entries and len(set(ids)) < len(ids):
+            twice = next(i for i in ids if ids.count(i) > 1)
+            raise ConversionError(f"{file}: several {key} have the id {twice}")
+    return {key: content[key] for key in kinds}
+
+
+_KINDS = {int: "an integer", str: "a text"}
+
+
+def _is_writable(name: str) -> bool:
+    """Tell whether a name can be one of a file, and be written to a text."""
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        return False
+    longest = max(map(len, encoded.split(b"/")))
+    return 0 < len(encoded) <= LONGEST_PATH and longest <= LONGEST_NAME and b"\0" not in encoded
+
+
+def _classes(files: Mapping[str, Path], contents: Mapping[str, Any]) -> tuple[dict[int, int], tuple[str, ...]]:
+    """Return the number of the class of each category id, and the class names."""
+    names: dict[int, str] = {}
+    for split, content in contents.items():
+        for category in content["categories"]:
+            name = category["name"].strip()
+            if names.setdefault(category["id"], name) != name:
+                raise ConversionError(
+                    f"{files[split]}: category {category['id']} is {name!r}, in another split {names[category['id']]!r}"
+                )
+    if not names:
+        raise ConversionError(f"{next(iter(files.values()))}: categories is empty")
+    classes = list(dict.fromkeys(names[category] for category in sorted(names)))
+    return {category: classes.index(name) for category, name in names.items()}, tuple(classes)
+
+
+def _class_names(source: Path, options: Mapping[str, Any]) -> tuple[str, ...]:
+    files = _json_files(source, options)
+    return _classes(files, {split: _load(file) for split, file in files.items()})[1]
+
+
+def _read_split(
+    source: Path,
+    split: str,
+    file: Path,
+    content: Mapping[str, Sequence[Mapping[str, Any]]],
+    numbers: Mapping[int, int],
+    options: Mapping[str, Any],
+    report: Report,
+) -> Iterator[Sample]:
+    folders = {name: _in_source(source, options, name, split) for name in MODALITIES}
+    for name, folder in folders.items():
+        if not folder.is_dir():
+            there = ", ".join(sorted(path.name for path in source.iterdir() if path.is_dir())[:12])
+            raise ConversionError(
+                f"{folder} is no folder: name that of {name} with the option {name} (in {source} there are: {there})"
+            )
+    indices = {name: _by_stem(folder) for name, folder in folders.items()}
+    by_image = _labels(file, content, numbers, report)
+    found_any = False
+    for entry in content["images"]:
+        stem, images = stem_of(inside(folders["rgb"], entry["file_name"]), folders["rgb"]), {}
+        for modality, folder in folders.items():
+            exact, candidates = inside(folder, entry["file_name"]), indices[modality][stem]
+            if exact.is_file() or len(candidates) == 0:
+                images[modality] = exact
+            elif len(candidates) == 1:
+                images[modality] = candidates[0]
+            else:
+                report.leave_out(f"pair: several {modality} images of a name", f"{split}/{stem}")
+                break
+        if len(images) == len(folders):
+            found_any = found_any or images["rgb"].is_file()
+            yield Sample(split, stem, images, by_image.get(entry["id"], []), size=_size(entry))
+    if content["images"] and not found_any:
+        raise ConversionError(
+            f"none of the images that {file} names is in {folders['rgb']}, the first is "
+            f"{content['images'][0]['file_name']!r}: name the folder that file_name is relative to with the option rgb"
+        )
+
+
+def _by_stem(folder: Path) -> defaultdict[str, list[Path]]:
+    index = defaultdict(list)
+    for file in list_images(folder):
+        index[stem_of(file, folder)].append(Path(file))
+    return index
+
+
+def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the (height, width) that the JSON states for an image, in pixels."""
+    height, width = entry.get("height"), entry.get("width")
+    return (height, width) if _is_integer(height) and _is_integer(width) else None
+
+
+def _labels(
+    file: Path, content: Mapping[str, Sequence[Mapping[str, Any]]], numbers: Mapping[int, int], report: Report
+) -> dict[int, list[Label]]:
+    """Return the labels by image id."""
+    image_ids = {entry["id"] for entry in content["images"]}
+    labels = defaultdict(list)
+    boxes_only = total = 0
+    for i, entry in enumerate(content["annotations"]):
+        where = f"{file}: annotations[{i}]"
+        image, category = entry.get("image_id"), entry.get("category_id")
+        if not _is_integer(image) or image not in image_ids:
+            report.leave_out("box: image_id of no image", f"{where}.image_id is {_short(image)}")
+        elif not _is_integer(category) or category not in numbers:
+            report.leave_out("box: category_id of no category", f"{where}.category_id is {_short(category)}")
+        elif entry.get("iscrowd"):
+            report.leave_out("box: a crowd, not one object", where)
+        else:
+            try:
+                points = _points(entry, where, report)
+            except ValueError as error:
+                report.leave_out("box: no usable coordinates", f"{where}.{error}")
+                continue
+            labels[image].append(Label(numbers[category], points))
+            total += 1
+            boxes_only += len(points) == 2
+    if boxes_only:
+        report.notes.append(f"{file}: {boxes_only} of {total} objects have no polygons, boxes stand in in labels_seg")
+    return labels
+
+
+def _points(entry: Mapping[str, Any], where: str, report: Report) -> tuple[tuple[float, float], ...]:
+    """Read the outline of an object, or its box if it has none that can be read.
+
+    Raises:
+        ValueError: If its box cannot be read; the message begins with the key.
+    """
+    box = _box(entry.get("bbox"))
+    segmentation = entry.get("segmentation") or None
+    if segmentation is None:
+        return box
+    if isinstance(segmentation, dict):
+        report.leave_out("outline: run lengths (RLE), the box stands in", where)
+        return box
+    try:
+        polygons = _polygons(segmentation)
+    except ValueError as error:
+        report.leave_out("outline: no usable polygons, the box stands in", f"{where}.{error}")
+        return box
+    outline = polygons[0] if len(polygons) == 1 else np.concatenate(merge_multi_segment(polygons))
+    if np.abs(np.array([outline.min(0), outline.max(0)]) - box).max() > DISAGREEMENT:
+        report.leave_out("bbox: not around its polygons, these count", where)
+    return tuple(map(tuple, outline.tolist()))
+
+
+def _box(value: Any) -> tuple[tuple[float, float], tuple[float, float]]:
+    if not isinstance(value, list) or len(value) != 4:
+        raise ValueError(f"bbox is {_short(value)}, not [x, y, width, height]")
+    x, y, width, height = (_number(element, f"bbox[{i}]") for i, element in enumerate(value))
+    if width <= 0 or height <= 0:
+        raise ValueError(f"bbox is {width:g}×{height:g} pixels")
+    return (x, y), (x + width, y + height)
+
+
+def _polygons(value: Any) -> list[np.ndarray]:
+    """Read polygons as arrays of shape (N, 2)."""
+    polygons = []
+    for i, flat in enumerate(value if isinstance(value, list) else [value]):
+        if not isinstance(flat, list) or len(flat) < 6 or len(flat) % 2:
+            raise ValueError(f"segmentation[{i}] is {_short(flat)}, not [x1, y1, x2, y2, x3, y3, …]")
+        numbers = [_number(element, f"segmentation[{i}][{j}]") for j, element in enumerate(flat)]
+        polygons.append(np.array(numbers).reshape(-1, 2))
+    if any(len(one) * len(next_one) > MOST_DISTANCES for one, next_one in pairwise(polygons)):
+        raise ValueError(f"segmentation has {sum(map(len, polygons))} points, too many to join its polygons")
+    return polygons
+
+
+def _number(value: Any, what: str) -> float:
+    """Read a coordinate, as `number` does; but JSON has numbers of its own, so that texts are mistakes."""
+    if isinstance(value, bool | str):
+        raise ValueError(f"{what} is {_short(value)}, not a number")
+    return number(value, what)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)  # in ASCII: a stranger's text may hold what cannot be written
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+COCO = Format(
+    name="coco",
+    title="pairs with COCO annotations (a JSON a split, a folder a modality)",
+    modalities=MODALITIES,
+    read=read,
+    classes=_class_names,
+    outlines="labels_seg",
+    options={
+        "json": Option("annotations/{split}.json", "JSON in SRC; {split} stands for train, val and test"),
+        "rgb": Option("rgb", "folder of the RGB images in SRC; may hold {split}"),
+        "ir": Option("ir", "folder of the infrared images in SRC; may hold {split}"),
+        "val_share": Option(0.2, "share of the images to validate with, if json holds no {split}"),
+    },
+)

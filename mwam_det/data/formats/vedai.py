@@ -1,0 +1,134 @@
+"""VEDAI: vehicles from above, colour and near infrared, aligned, 512×512 or 1024×1024, oriented boxes.
+
+Source of truth: Razakarivony and Jurie, "Vehicle detection in aerial imagery: A small target detection benchmark",
+Journal of Visual Communication and Image Representation 2016, and the archives of the authors, unpacked side by side:
+`Vehicules1024/NNNNNNNN_co.png` (colour) and `_ir.png` (near infrared), `Annotations1024/NNNNNNNN.txt` and the lists
+`Annotations1024/fold01.txt` … `fold10.txt` and `fold01test.txt` … `fold10test.txt`. The same with 512, which are the
+same scenes at half the resolution.
+
+An annotation has a line an object with 14 columns: x and y of the centre, orientation, class number, whether the object
+is entirely in the image, whether it is occluded, x of the four corners, y of the four corners. (annotation1024.txt in
+the same folder holds all objects of all images with other columns; it is not read.) An empty file is an image without a
+vehicle. All objects are kept, whatever their flags, but those whose centre is outside of the image. The coordinates of
+corners are clipped to the image, see `mwam_det.data.formats.dronevehicle`.
+
+A fold has 1,089 images to train with and 121 to test with, which here are called "train" and "val". The images that are
+in neither list of the fold are left out. The protocol of the paper is the mean over the ten folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mwam_det.data.conversion import ConversionError, Format, Label, Option, Report, Sample, files_by_stem, number
+
+CLASS_NAMES = {
+    1: "car",
+    2: "truck",
+    4: "tractor",
+    5: "camping car",
+    7: "motorcycle",
+    8: "bus",
+    9: "van",
+    10: "other",
+    11: "pickup",
+    23: "boat",
+    31: "plane",
+}
+"""Class names by their number in the annotations; in the converted set they are numbered from 0 in this order."""
+
+CLASS_NUMBERS = tuple(CLASS_NAMES)
+COLUMNS = 14
+SIZES = (512, 1024)
+FOLDS = tuple(range(1, 11))
+
+
+def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
+    """List the pairs, see `mwam_det.data.conversion.Format.read`."""
+    images, annotations = _folders(source, options["size"])
+    lists = {"train": f"fold{options['fold']:02}.txt", "val": f"fold{options['fold']:02}test.txt"}
+    stems = {split: _stems(annotations / name, report) for split, name in lists.items()}
+    if both := stems["train"] & stems["val"]:
+        raise ConversionError(
+            f"{' and '.join(lists.values())} in {annotations} share {len(both)} images: {min(both)}, …"
+        )
+    listed = stems["train"] | stems["val"]
+    for stem, image in files_by_stem(images, {"png"}, "image", report).items():
+        if stem.endswith("_co") and stem.removesuffix("_co") not in listed:
+            report.leave_out("pair: in no list of the fold", image)
+    for split, names in stems.items():
+        for stem in sorted(names):
+            annotation = annotations / f"{stem}.txt"
+            if not annotation.is_file():
+                report.leave_out("pair: no annotation", annotation)
+                continue
+            try:
+                labels = list(_labels(annotation, report))
+            except (UnicodeDecodeError, OSError) as error:
+                report.leave_out("pair: annotation unreadable", f"{annotation}: {error}")
+                continue
+            yield Sample(split, stem, {"rgb": images / f"{stem}_co.png", "ir": images / f"{stem}_ir.png"}, labels)
+
+
+def _folders(source: Path, size: int) -> tuple[Path, Path]:
+    """Return the folders of images and annotations."""
+    folders = source / f"Vehicules{size}", source / f"Annotations{size}"
+    for folder in folders:
+        if not folder.is_dir():
+            others = [other for other in SIZES if (source / f"Vehicules{other}").is_dir() and other != size]
+            hint = f"; for Vehicules{others[0]} set size={others[0]}" if others else ""
+            raise ConversionError(f"{source} is not VEDAI as published: there is no folder {folder.name} in it{hint}")
+    return folders
+
+
+def _stems(file: Path, report: Report) -> set[str]:
+    """Read the image numbers in a list, as the image files are called: with eight digits."""
+    if not file.is_file():
+        raise ConversionError(f"{file.parent} is not VEDAI as published: there is no file {file.name} in it")
+    stems = set()
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        if not (text := line.strip()):
+            continue
+        if text.isascii() and text.isdigit():
+            stems.add(text.zfill(8))
+        else:
+            report.leave_out("pair: no image number in the list", f"{file}: {text[:40]!r}")
+    return stems
+
+
+def _labels(annotation: Path, report: Report) -> Iterator[Label]:
+    for i, line in enumerate(annotation.read_text(encoding="utf-8").splitlines(), 1):
+        columns = line.split()
+        if not columns:
+            continue
+        if len(columns) != COLUMNS:
+            report.leave_out(f"box: line without {COLUMNS} columns", f"{annotation}, line {i}: {len(columns)}")
+            continue
+        try:
+            class_number = number(columns[3], "the class")
+            corners = [number(text, "a corner") for text in columns[6:]]
+        except ValueError as error:
+            report.leave_out("box: no usable numbers", f"{annotation}, line {i}: {error}")
+            continue
+        if class_number not in CLASS_NUMBERS:
+            report.leave_out(f"box: class {class_number:g}", annotation)
+            continue
+        yield Label(CLASS_NUMBERS.index(class_number), tuple(zip(corners[:4], corners[4:], strict=True)))
+
+
+VEDAI = Format(
+    name="vedai",
+    title="VEDAI (Vehicules1024/, Annotations1024/, or both with 512)",
+    modalities={"rgb": "visible", "ir": "infrared"},
+    read=read,
+    classes=tuple(CLASS_NAMES.values()),
+    outlines="labels_obb",
+    options={
+        "fold": Option(1, "which of the authors' ten folds", FOLDS),
+        "size": Option(1024, "side of the images, in pixels", SIZES),
+    },
+    expected={"train": 1_089, "val": 121},
+    recipe="vedai.yaml",
+)

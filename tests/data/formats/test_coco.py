@@ -1,0 +1,321 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from sources import labels_in, reasons, write
+from training import check_training, train_recipe
+from ultralytics.cfg import get_cfg
+
+from mwam_det.data.conversion import ConversionError, convert
+from mwam_det.data.dataset import build_paired_dataset
+from mwam_det.data.formats.coco import COCO
+from mwam_det.data.layout import resolve_dataset
+from mwam_det.recipe import load_recipe
+
+HEIGHT, WIDTH = 48, 64
+CATEGORIES = [{"id": 17, "name": "cat"}, {"id": 3, "name": "car"}, {"id": 90, "name": "dog"}]
+TRIANGLE = [10, 8, 30, 8, 10, 28]
+
+
+def picture(*boxes) -> np.ndarray:
+    image = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
+    for x, y, w, h in boxes:
+        image[y : y + h, x : x + w] = 250
+    return image
+
+
+def image(number: int, name: str, **others) -> dict:
+    return {"id": number, "file_name": name, "width": WIDTH, "height": HEIGHT, "license": 1, **others}
+
+
+def thing(image_id, category_id=3, bbox=(10, 8, 20, 20), **others) -> dict:
+    box = list(bbox) if isinstance(bbox, tuple) else bbox
+    return {"image_id": image_id, "category_id": category_id, "bbox": box, "area": 400, "iscrowd": 0, **others}
+
+
+def make_set(root: Path, images, annotations, categories=CATEGORIES, split="train", draw=True, **others) -> Path:
+    """Write a JSON and, if `draw`, a PNG in rgb/ and ir/ for every image in it, with a bright box for each object."""
+    numbered = [{"id": 1000 + i, **entry} for i, entry in enumerate(annotations)]
+    content = {"images": images, "annotations": numbered, "categories": categories, **others}
+    write(root / f"annotations/{split}.json", json.dumps(content))
+    for entry in images if draw else ():
+        boxes = [a["bbox"] for a in annotations if a["image_id"] == entry["id"]]
+        for folder in ("rgb", "ir"):
+            write(root / folder / Path(entry["file_name"]), picture(*boxes))
+    return root
+
+
+def rows(file: Path) -> list[list[float]]:
+    """Read a label file as rows of class and pixels."""
+    return [[class_id, *points.ravel().round(3).tolist()] for class_id, points in labels_in(file, (WIDTH, HEIGHT))]
+
+
+def test_boxes_lie_on_the_bright_objects_in_both_modalities(tmp_path):
+    annotations = [thing(42, bbox=(10, 8, 20, 12)), thing(42, 90, (40, 20, 9, 25)), thing(7, 17, (1, 2, 30, 40))]
+    root = make_set(tmp_path / "s", [image(42, "b/0001.png"), image(7, "a/0001.png")], annotations)
+    convert(COCO, root, tmp_path / "out")
+    found = rows(tmp_path / "out/labels/train/b/0001.txt")
+    assert found == [[0, 20, 14, 20, 12], [2, 44.5, 32.5, 9, 25]]
+    for folder in ("visible", "infrared"):
+        pixels = cv2.imread(str(tmp_path / "out" / folder / "train/b/0001.png"), 0)
+        for _, x, y, w, h in found:
+            x1, y1, x2, y2 = (round(value) for value in (x - w / 2, y - h / 2, x + w / 2, y + h / 2))
+            assert pixels[y1:y2, x1:x2].min() == 250
+            pixels[y1:y2, x1:x2] = 40
+        assert pixels.max() == 40
+
+
+def test_categories_are_numbered_by_ascending_id_over_all_splits(tmp_path):
+    make_set(tmp_path / "s", [image(1, "1.png")], [thing(1, 90)], CATEGORIES[2:])
+    make_set(tmp_path / "s", [image(1, "2.png")], [thing(1, 17)], CATEGORIES[:2], split="val")
+    record = convert(COCO, tmp_path / "s", tmp_path / "out")
+    assert record["splits"]["train"]["boxes"] == {"car": 0, "cat": 0, "dog": 1}
+    assert record["splits"]["val"]["boxes"] == {"car": 0, "cat": 1, "dog": 0}
+    assert rows(tmp_path / "out/labels/train/1.txt")[0][0] == 2
+
+
+def test_categories_of_one_name_are_one_class_and_ids_of_two_names_are_refused(tmp_path):
+    twice = [{"id": 0, "name": "car"}, {"id": 1, "name": "car"}, {"id": 2, "name": "bus"}]
+    make_set(tmp_path / "s", [image(1, "1.png")], [thing(1, 0), thing(1, 1), thing(1, 2)], twice)
+    assert convert(COCO, tmp_path / "s", tmp_path / "out")["splits"]["train"]["boxes"] == {"car": 2, "bus": 1}
+    make_set(tmp_path / "s", [image(1, "2.png")], [], [{"id": 2, "name": "van"}], split="val")
+    with pytest.raises(ConversionError, match=r"val.json: category 2 is 'van'.*'bus'"):
+        convert(COCO, tmp_path / "s", tmp_path / "other")
+
+
+def test_folders_and_json_can_be_named_and_suffixes_may_differ(tmp_path):
+    root = tmp_path / "s"
+    content = {"images": [image(5, "x.jpg")], "annotations": [thing(5)], "categories": CATEGORIES}
+    for split in ("train", "val"):
+        write(root / f"{split}/coco.json", json.dumps(content))
+        write(root / f"{split}/colour/x.jpg", picture())
+        write(root / "thermal" / split / "x.tiff", picture())
+    options = {"json": "{split}/coco.json", "rgb": "{split}/colour", "ir": "thermal/{split}"}
+    record = convert(COCO, root, tmp_path / "out", options)
+    assert {split: entry["pairs"] for split, entry in record["splits"].items()} == {"train": 1, "val": 1}
+    assert (tmp_path / "out/infrared/val/x.tiff").is_file()
+
+
+def test_several_partners_of_a_name_are_left_out(tmp_path):
+    root = make_set(tmp_path / "s", [image(1, "1.png"), image(2, "2.png")], [])
+    (root / "ir/1.png").unlink()
+    write(root / "ir/1.bmp", picture())
+    write(root / "ir/1.jpg", picture())
+    record = convert(COCO, root, tmp_path / "out")
+    assert record["splits"]["train"]["pairs"] == 1
+    assert reasons(record) == {"pair: several ir images of a name": 1}
+
+
+def test_one_json_for_all_is_split_the_same_way_each_time_and_the_split_written_down(tmp_path):
+    root = make_set(
+        tmp_path / "s", [image(i, f"{i}.png") for i in range(10)], [thing(i) for i in range(10)], split="all"
+    )
+    options = {"json": "annotations/all.json", "val_share": 0.3}
+    for name in ("out", "again"):
+        record = convert(COCO, root, tmp_path / name, options)
+        assert {split: entry["pairs"] for split, entry in record["splits"].items()} == {"train": 7, "val": 3}
+    drawn = (tmp_path / "out/val.txt").read_text().split()
+    assert sorted(drawn) == sorted(file.stem for file in (tmp_path / "again/visible/val").iterdir())
+    with pytest.raises(ConversionError, match="val_share=1.5"):
+        convert(COCO, root, tmp_path / "all", {**options, "val_share": 1.5})
+
+
+def test_a_polygon_becomes_the_outline_and_the_box_lies_around_it(tmp_path):
+    make_set(tmp_path / "s", [image(1, "1.png")], [thing(1, segmentation=[TRIANGLE]), thing(1, bbox=(40, 4, 10, 10))])
+    record = convert(COCO, tmp_path / "s", tmp_path / "out")
+    assert rows(tmp_path / "out/labels_seg/train/1.txt") == [[0, *TRIANGLE], [0, 40, 4, 50, 4, 50, 14, 40, 14]]
+    assert rows(tmp_path / "out/labels/train/1.txt")[0] == [0, 20, 18, 20, 20]
+    assert any("1 of 2 objects have no polygons" in note for note in record["notes"])
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4])
+def test_several_polygons_of_an_object_become_one_outline_of_the_same_pixels(tmp_path, parts):
+    squares = [[x, 4, x + 10, 4, x + 10, 20, x, 20] for x in (2, 17, 32, 47)[:parts]]
+    make_set(tmp_path / "s", [image(1, "1.png")], [thing(1, bbox=(2, 4, 15 * parts - 5, 16), segmentation=squares)])
+    convert(COCO, tmp_path / "s", tmp_path / "out")
+    ((_, *outline),) = rows(tmp_path / "out/labels_seg/train/1.txt")
+    joined, separate = np.zeros((HEIGHT, WIDTH), np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
+    cv2.fillPoly(joined, [np.array(outline).reshape(-1, 2).round().astype(int)], 1)
+    cv2.fillPoly(separate, [np.array(square).reshape(-1, 2) for square in squares], 1)
+    assert (joined >= separate).all()
+    assert joined.sum() - separate.sum() <= 5 * parts  # the thin lines between them
+    assert rows(tmp_path / "out/labels/train/1.txt") == [[0, 2 + (15 * parts - 5) / 2, 12, 15 * parts - 5, 16]]
+
+
+def test_crowds_are_left_out_and_run_lengths_keep_their_box(tmp_path):
+    rle = {"counts": [10, 20], "size": [HEIGHT, WIDTH]}
+    annotations = [
+        thing(1, segmentation=rle),
+        thing(1, segmentation=rle, iscrowd=1),
+        thing(1, segmentation=[[1, 2, 3, 4]]),
+    ]
+    make_set(tmp_path / "s", [image(1, "1.png")], annotations)
+    record = convert(COCO, tmp_path / "s", tmp_path / "out")
+    assert rows(tmp_path / "out/labels/train/1.txt") == [[0, 20, 18, 20, 20]] * 2
+    assert reasons(record) == {
+        "outline: run lengths (RLE), the box stands in": 1,
+        "box: a crowd, not one object": 1,
+        "outline: no usable polygons, the box stands in": 1,
+    }
+
+
+def test_a_box_that_is_not_around_its_polygon_is_told(tmp_path):
+    make_set(tmp_path / "s", [image(1, "1.png")], [thing(1, bbox=(0, 0, 60, 40), segmentation=[TRIANGLE])])
+    record = convert(COCO, tmp_path / "s", tmp_path / "out")
+    assert rows(tmp_path / "out/labels/train/1.txt") == [[0, 20, 18, 20, 20]]
+    assert reasons(record) == {"bbox: not around its polygons, these count": 1}
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason", "example"),
+    [
+        ({"image_id": 99}, "box: image_id of no image", "annotations[0].image_id is 99"),
+        ({"image_id": "1"}, "box: image_id of no image", 'annotations[0].image_id is "1"'),
+        ({"image_id": [1]}, "box: image_id of no image", "annotations[0].image_id is [1]"),
+        ({"category_id": 4}, "box: category_id of no category", "annotations[0].category_id is 4"),
+        ({"category_id": None}, "box: category_id of no category", "annotations[0].category_id is null"),
+        ({"bbox": None}, "box: no usable coordinates", "annotations[0].bbox is null"),
+        ({"bbox": [1, 2, 3]}, "box: no usable coordinates", "annotations[0].bbox is [1, 2, 3]"),
+        ({"bbox": [1, 2, "3", 4]}, "box: no usable coordinates", 'annotations[0].bbox[2] is "3"'),
+        ({"bbox": [1, True, 3, 4]}, "box: no usable coordinates", "annotations[0].bbox[1] is true"),
+        ({"bbox": [1, 2, float("nan"), 4]}, "box: no usable coordinates", "annotations[0].bbox[2] is nan"),
+        ({"bbox": [1e300, 2, 3, 4]}, "box: no usable coordinates", "annotations[0].bbox[0] is 1e+300"),
+        ({"bbox": [10**400, 2, 3, 4]}, "box: no usable coordinates", "annotations[0].bbox[0] is 1000"),
+        ({"bbox": [1, 2, -3, 4]}, "box: no usable coordinates", "annotations[0].bbox is -3×4"),
+        ({"bbox": {"x": 1}}, "box: no usable coordinates", "annotations[0].bbox is {"),
+        ({"segmentation": [[1, 2, 3, 4, 5, "6"]]}, "outline: no usable polygons, the box stands in", "[0][5]"),
+        ({"segmentation": [[1, 2, 3, 4, 5]]}, "outline: no usable polygons, the box stands in", "segmentation[0] is"),
+        (
+            {"segmentation": [1, 2, 3, 4, 5, 6]},
+            "outline: no usable polygons, the box stands in",
+            "segmentation[0] is 1",
+        ),
+        ({"segmentation": "x"}, "outline: no usable polygons, the box stands in", "segmentation[0]"),
+        (
+            {"segmentation": [[0, 1] * 3000] * 2},
+            "outline: no usable polygons, the box stands in",
+            "6000 points, too many",
+        ),
+    ],
+)
+def test_what_is_wrong_with_one_annotation_leaves_that_one_out_and_names_the_key(tmp_path, damage, reason, example):
+    root = tmp_path / "s"
+    make_set(root, [image(1, "1.png")], [thing(1)])
+    make_set(root, [image(1, "1.png")], [{**thing(1), **damage}, thing(1)], draw=False)
+    record = convert(COCO, root, tmp_path / "out")
+    assert reasons(record) == {reason: 1}
+    assert example in record["left_out"][reason]["examples"][0]
+    assert "train.json" in record["left_out"][reason]["examples"][0]
+    assert record["splits"]["train"]["boxes"]["car"] == 1 + reason.startswith("outline")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"images": [', "train.json is no JSON"),
+        ("[" * 100_000, "train.json is no JSON"),
+        ('{"images": ' + "9" * 5000 + "}", "train.json is no JSON"),
+        (b'{"images": "\xff"}', "train.json is no JSON"),
+        ("[]", "must hold an object with images"),
+        ('{"images": []}', "train.json: annotations is missing"),
+        ('{"images": {}, "annotations": [], "categories": []}', "images is missing or no list"),
+        ('{"images": [], "annotations": [], "categories": []}', "categories is empty"),
+        ('{"images": [3], "annotations": [], "categories": []}', r"images\[0\] is 3"),
+        ('{"images": [], "annotations": ["a"], "categories": []}', r"annotations\[0\] is \"a\""),
+        ('{"images": [{"file_name": "a"}], "annotations": [], "categories": []}', r"images\[0\].id is missing"),
+        (
+            '{"images": [{"id": "1", "file_name": "a"}], "annotations": [], "categories": []}',
+            'id is "1", not an integer',
+        ),
+        ('{"images": [{"id": true, "file_name": "a"}], "annotations": [], "categories": []}', "id is true"),
+        ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "file_name is missing"),
+        ('{"images": [{"id": 1, "file_name": 3}], "annotations": [], "categories": []}', "file_name is 3, not a text"),
+        ('{"images": [{"id": 1, "file_name": "\\ud800"}], "annotations": [], "categories": []}', "which is no name"),
+        ('{"images": [{"id": 1, "file_name": "%s"}], "annotations": [], "categories": []}' % ("a/" * 600), "no name"),
+        ('{"images": [{"id": 1, "file_name": "%s"}], "annotations": [], "categories": []}' % ("a" * 300), "no name"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": ""}]}', "which is no name"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1.5, "name": "a"}]}', r"categories\[0\].id is 1.5"),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
+            "several categories have the id 1",
+        ),
+    ],
+)
+def test_a_json_that_is_useless_is_refused_with_file_and_key(tmp_path, text, message):
+    root = make_set(tmp_path / "s", [image(1, "1.png")], [thing(1)])
+    write(root / "annotations/train.json", text)
+    with pytest.raises(ConversionError, match=message):
+        convert(COCO, root, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../1.png", "/etc/passwd", "a/../../1.png", "..\\1.png", "C:/1.png", ".", "a\0b.png"])
+def test_file_names_that_leave_the_folder_are_refused(tmp_path, name):
+    make_set(tmp_path / "s", [image(1, "1.png")], [])
+    write(tmp_path / "s/1.png", picture())
+    make_set(tmp_path / "s", [image(1, "1.png"), image(2, name)], [], draw=False)
+    with pytest.raises(ConversionError, match="outside of it|no name"):
+        convert(COCO, tmp_path / "s", tmp_path / "out")
+
+
+@pytest.mark.parametrize("option", ["json", "rgb", "ir"])
+@pytest.mark.parametrize("value", ["../s", "/tmp", "."])
+def test_options_that_leave_the_source_are_refused(tmp_path, option, value):
+    make_set(tmp_path / "s", [image(1, "1.png")], [])
+    with pytest.raises(ConversionError, match=f"{option}='{value}' must be a path below"):
+        convert(COCO, tmp_path / "s", tmp_path / "out", {option: value})
+
+
+def test_missing_and_damaged_images_are_left_out_and_named(tmp_path):
+    root = make_set(tmp_path / "s", [image(i, f"{i}.jpg") for i in range(4)], [thing(i) for i in range(4)])
+    (root / "rgb/1.jpg").unlink()
+    (root / "ir/2.jpg").unlink()
+    (root / "ir/3.jpg").write_bytes((root / "ir/3.jpg").read_bytes()[:-100])
+    record = convert(COCO, root, tmp_path / "out")
+    assert record["splits"]["train"]["pairs"] == 1
+    assert reasons(record) == {"pair: no rgb image": 1, "pair: no ir image": 1, "pair: ir image unreadable": 1}
+
+
+def test_what_is_not_there_is_named_with_what_is(tmp_path):
+    root = make_set(tmp_path / "s", [image(1, "rgb/1.png")], [], draw=False)
+    with pytest.raises(ConversionError, match=r"rgb is no folder.*option rgb .*there are: annotations"):
+        convert(COCO, root, tmp_path / "out")
+    for folder in ("rgb", "ir"):
+        write(root / folder / "1.png", picture())
+    with pytest.raises(ConversionError, match="none of the images.*the first is 'rgb/1.png'"):
+        convert(COCO, root, tmp_path / "out")
+    with pytest.raises(ConversionError, match=r"no .*test.json: .*option json.*there are: annotations/train.json"):
+        convert(COCO, root, tmp_path / "out", {"json": "test.json"})
+
+
+def test_boxes_follow_the_image_whose_size_the_json_states(tmp_path):
+    root = make_set(tmp_path / "s", [image(1, "1.png")], [thing(1, bbox=(10, 8, 20, 20))])
+    write(root / "rgb/1.png", cv2.resize(picture((10, 8, 20, 20)), None, fx=2, fy=2))
+    convert(COCO, root, tmp_path / "out")
+    text = (tmp_path / "out/labels/train/1.txt").read_text().split()
+    assert np.abs(np.array(text[1:], float) * (WIDTH, HEIGHT, WIDTH, HEIGHT) - (20, 18, 20, 20)).max() < 0.01
+
+
+def test_the_recipe_that_is_written_loads_the_converted_set(tmp_path):
+    box = (10, 8, 20, 12)
+    make_set(tmp_path / "s", [image(900, "a/1.png"), image(3, "b/1.png")], [thing(900, 17, box), thing(3, 90, box)])
+    make_set(tmp_path / "s", [image(1, "c/2.png")], [thing(1, 3, box)], split="val")
+    convert(COCO, tmp_path / "s", tmp_path / "out")
+    data = resolve_dataset(load_recipe(tmp_path / "out/recipe.yaml").data)
+    assert data["names"] == {0: "car", 1: "cat", 2: "dog"}
+    dataset = build_paired_dataset(get_cfg(overrides={"imgsz": 64}), data["train"], 2, data, "val", False, 32)
+    assert [label["cls"].tolist() for label in dataset.labels] == [[[1]], [[2]]]
+    for label in dataset.labels:
+        assert np.abs(label["bboxes"] * (64, 48, 64, 48) - (20, 14, 20, 12)).max() < 0.01
+    assert dataset[0]["img"].shape == (6, 64, 64)
+
+
+def test_training_starts_with_the_recipe_of_the_format(tmp_path):
+    for split, numbers in (("train", (900, 3, 12, 5)), ("val", (1, 2))):
+        things = [thing(i, *what) for i in numbers for what in ((17, (10, 8, 20, 12)), (90, (40, 20, 9, 25)))]
+        make_set(tmp_path / "s", [image(i, f"{split}/{i}.png") for i in numbers], things, split=split)
+    record = convert(COCO, tmp_path / "s", tmp_path / "set")
+    trainer = train_recipe(tmp_path / "set" / "recipe.yaml", tmp_path / "runs")
+    check_training(trainer, record)
