@@ -1,0 +1,191 @@
+"""The figures of a dataset, in plain values: what an inspection finds out and inspection.json holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SMALL_AT_TRAINING = 8.0
+"""Objects whose longer side is shorter than this at the training size, in pixels, fill less than one cell."""
+
+
+@dataclass(frozen=True)
+class SplitFigures:
+    """One split. All figures are of all its pairs.
+
+    Attributes:
+        images: Images of the first modality.
+        pairs: Those that training can use.
+        left_out: Number and examples by reason why the others cannot be used.
+        left_over: By modality, its images that belong to no image of the first.
+        boxes: Objects by class name.
+        images_with: Pairs that show the class, by class name.
+        without_objects: Pairs without any object.
+        without_label_file: Pairs among them that have no label file at all.
+        stray_labels: Label files that belong to no image.
+        past_border: Boxes that reach more than a pixel past the border.
+        thin: Boxes less than a pixel wide or high.
+        small: Boxes whose longer side is below `SMALL_AT_TRAINING` at the training size.
+        median_side: Median of √(width·height) of the boxes at the training size, in pixels, or None.
+    """
+
+    images: int
+    pairs: int
+    left_out: dict[str, dict[str, Any]]
+    left_over: dict[str, int]
+    boxes: dict[str, int]
+    images_with: dict[str, int]
+    without_objects: int
+    without_label_file: int
+    stray_labels: int
+    past_border: int
+    thin: int
+    small: int
+    median_side: float | None
+
+
+@dataclass(frozen=True)
+class ModalityFigures:
+    """One modality, in the sampled pairs if not said otherwise.
+
+    Attributes:
+        sampled: Number of pairs looked at.
+        sizes: Number of files, of all pairs, by size, like {"640×512": 20} (width×height in pixels), the most frequent
+            first.
+        formats: Number of files by bit depth and channels, like {"16 bit, 1 channel": 20}.
+        other_size: Files, of all pairs, of another size than the first modality's file of the pair.
+        other_shape: Those whose ratio of width to height differs by more than 2 %, so that they get distorted.
+        coloured: Files with colour.
+        chroma: Median over the files of the mean of (largest − smallest channel), in levels of 255.
+        levels: Percentiles 1, 50 and 99 of all pixels as training reads them, in levels of 255.
+        uniform: Images that are one even value as training reads them.
+        value_range: What the data section says by the key "range".
+    """
+
+    sampled: int
+    sizes: dict[str, int]
+    formats: dict[str, int]
+    other_size: int
+    other_shape: int
+    coloured: int
+    chroma: float
+    levels: tuple[float, float, float]
+    uniform: int
+    value_range: tuple[float, float] | str | None
+
+
+@dataclass(frozen=True)
+class AlignmentFigures:
+    """One modality beside the first.
+
+    Attributes:
+        sampled: Number of pairs looked at.
+        same_file: Pairs, of all, whose two files hold the same bytes.
+        same_picture: Sampled pairs that show one picture twice, whatever the colours, with examples in `examples`.
+        swapped: Sampled pairs in which the visible modality has no colour while this one has.
+        edges_agree: Sampled pairs whose edges agree so clearly that their shift can be told.
+        shifts_agree: Those of them with nearly the same shift.
+        shift: How far this modality lies to the right of and below the first, in pixels of the first modality's files,
+            median of `edges_agree`; None if too few pairs tell one or they disagree.
+        spread: Half the distance between the quartiles of the shifts, (x, y), in the same pixels; None if none is told.
+        remedy: The 3×3 matrix for the key "align" of the data section that would take the shift back; None without a
+            shift, or where the files differ in size among themselves.
+        examples: Files of the first modality by what was seen there.
+    """
+
+    sampled: int
+    same_file: int
+    same_picture: int
+    swapped: int
+    edges_agree: int
+    shifts_agree: int
+    shift: tuple[float, float] | None
+    spread: tuple[float, float] | None
+    remedy: list[list[float]] | None
+    examples: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class PreferenceFigures:
+    """What MWAM makes of the modalities, measured as in training but without augmentation.
+
+    Attributes:
+        rule: The rule that measures preference; "frequency_ratio" is FRM.
+        pairs: Pairs of the training split that were measured.
+        batch: Pairs in a mini-batch.
+        batches: Number of mini-batches.
+        frm: By modality, mean over the mini-batches (Eq. 4, or the rule).
+        share: T, mean over the mini-batches, the bank included (Eq. 6).
+        weight: K, mean over the mini-batches (Eq. 5).
+        share_range: Smallest and largest T of a mini-batch.
+        weight_range: Smallest and largest K of a mini-batch.
+        flat_patches: Part of the patches of the images that is flat in all modalities, in [0, 1]; such patches are left
+            out unless the configuration says otherwise. None where the rule cannot look (images smaller than a patch).
+        skipped: Mini-batches without evidence, by reason.
+    """
+
+    rule: str
+    pairs: int
+    batch: int
+    batches: int
+    frm: dict[str, float]
+    share: dict[str, float]
+    weight: dict[str, float]
+    share_range: dict[str, tuple[float, float]]
+    weight_range: dict[str, tuple[float, float]]
+    flat_patches: float | None
+    skipped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything that was found out about a dataset, in plain values.
+
+    Attributes:
+        path: Its folder.
+        imgsz: Training size, longer side in pixels.
+        visible: The modality that is meant to be the camera's, or None.
+        sampled: Pairs whose pixels were looked at.
+        splits: Figures by split.
+        modalities: Figures by modality.
+        alignment: Figures of every modality but the first.
+        preference: FRM, share and weight.
+        repeated: Files that hold the same bytes as another: by modality and by the splits that share them, like
+            {"rgb": {"train, val": 3}}.
+        findings: Sentences, the most serious first.
+    """
+
+    path: str
+    imgsz: int
+    visible: str | None
+    sampled: int
+    splits: dict[str, SplitFigures]
+    modalities: dict[str, ModalityFigures]
+    alignment: dict[str, AlignmentFigures]
+    preference: PreferenceFigures
+    repeated: dict[str, dict[str, int]]
+    findings: tuple[str, ...] = ()
+
+    @property
+    def first_modality(self) -> str:
+        """The modality beside which the others are looked at."""
+        return next(iter(self.modalities))
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of all splits that training can use."""
+        return sum(split.pairs for split in self.splits.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, fit for JSON: a value that is no number is None."""
+        return _plain(asdict(self))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

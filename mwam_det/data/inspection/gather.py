@@ -1,0 +1,148 @@
+"""An inspection from the folders to the findings.
+
+Files are listed, scanned and read by the dataset that training uses, so that the figures are of what training will see.
+Names, labels and file contents are looked at for every pair; what needs decoded pixels rests on a sample of the pairs,
+spread evenly over each split, and each figure says on how many pairs it rests.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from rich.progress import Progress
+from ultralytics.utils import LOGGER
+
+from mwam_det.core.config import MWAMConfig
+from mwam_det.data.dataset import PairedDataset
+from mwam_det.data.inspection.contact_sheet import Picture, choose_pictures
+from mwam_det.data.inspection.duplicates import files_of, identical_partners, repeated_files
+from mwam_det.data.inspection.figures import Inspection
+from mwam_det.data.inspection.findings import findings_of
+from mwam_det.data.inspection.pairs import alignment_figures, measure_pair, modality_figures
+from mwam_det.data.inspection.preference import PreferenceMeter
+from mwam_det.data.inspection.sampling import DEFAULT_SAMPLE, divide_sample, evenly
+from mwam_det.data.inspection.splits import split_figures
+from mwam_det.data.layout import modalities_of
+from mwam_det.data.pairing import find_partners
+
+
+def inspect_dataset(
+    data: Mapping[str, Any],
+    config: MWAMConfig | None = None,
+    imgsz: int = 640,
+    batch: int = 16,
+    sample: int = DEFAULT_SAMPLE,
+    single_cls: bool = False,
+    pictures: int = 8,
+) -> tuple[Inspection, list[Picture]]:
+    """Look at a dataset as training will see it.
+
+    Args:
+        data: A resolved dataset (see `mwam_det.data.layout.resolve_dataset`).
+        config: MWAM's parameters; the paper's if left out.
+        imgsz: Training size, longer side in pixels.
+        batch: Pairs in a mini-batch, over which FRM is averaged.
+        sample: Pairs whose pixels are looked at, of all splits together.
+        single_cls: Whether all classes count as one.
+        pictures: How many pairs to return for a contact sheet.
+
+    Returns:
+        Figures with findings, and pairs to look at: spread over the splits, pairs with objects preferred.
+
+    Raises:
+        DatasetError: If a split is empty or no pair of it can be used.
+    """
+    config = config or MWAMConfig()
+    if config.preference == "measured":  # that needs a trained model: show what the frequencies say
+        config = replace(config, preference="frequency")
+    modalities = modalities_of(data)
+    datasets = {split: _scan(data, split, imgsz, single_cls) for split in data["splits"]}
+    splits = {split: split_figures(dataset, left_over) for split, (dataset, left_over) in datasets.items()}
+    datasets = {split: dataset for split, (dataset, _) in datasets.items()}
+    sampled = divide_sample({split: len(dataset) for split, dataset in datasets.items()}, sample)
+    preference = PreferenceMeter(modalities, config, imgsz, batch)
+    measured = []
+    with Progress(transient=True) as progress, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        task = progress.add_task("Looking at pairs", total=sum(sampled.values()))
+        for split, dataset in datasets.items():
+            chosen = evenly(len(dataset), sampled[split])
+            # Training shuffles, so that a mini-batch is a mixture: neighbours are often frames of one clip.
+            chosen = np.random.default_rng(0).permutation(chosen).tolist()
+            for start in range(0, len(chosen), batch):
+                group = list(pool.map(lambda i, d=dataset: measure_pair(d, i), chosen[start : start + batch]))
+                if split == "train":
+                    preference.observe([seen.stack for seen in group])
+                measured += [replace(seen, stack=seen.stack[:0]) for seen in group]  # pixels are needed no longer
+                progress.advance(task, len(group))
+    same_files = {modality.name: identical_partners(datasets.values(), modality.name) for modality in modalities[1:]}
+    sizes = [dataset.sizes[file] for dataset in datasets.values() for file in dataset.im_files]
+    inspection = Inspection(
+        path=str(data["path"]),
+        imgsz=imgsz,
+        visible=data["visible"],
+        sampled=len(measured),
+        splits=splits,
+        modalities={
+            modality.name: modality_figures(measured, place, modality, sizes)
+            for place, modality in enumerate(modalities)
+        },
+        alignment={
+            modality.name: alignment_figures(measured, place, modalities, sizes, imgsz, same_files[modality.name])
+            for place, modality in enumerate(modalities)
+            if place
+        },
+        preference=preference.figures(),
+        repeated={
+            modality.name: found
+            for modality in modalities
+            if (found := repeated_files({split: files_of(d, modality.name) for split, d in datasets.items()}))
+        },
+    )
+    return replace(inspection, findings=tuple(findings_of(inspection))), choose_pictures(datasets, pictures)
+
+
+def _scan(data: Mapping[str, Any], split: str, imgsz: int, single_cls: bool) -> tuple[PairedDataset, dict[str, int]]:
+    """Scan a split as training does, which reuses the result; return also how many partners are left over."""
+    with _messages_held_back():
+        dataset = PairedDataset(
+            img_path=data[split],
+            imgsz=imgsz,
+            augment=False,
+            cache=False,
+            single_cls=single_cls,
+            prefix=f"{split}: ",
+            data=dict(data),
+        )
+        folders = {modality.name: dataset.folders[modality.name] for modality in dataset.modalities}
+        _, left_over = find_partners(
+            dataset.partners, folders, {modality.name: modality.suffix for modality in dataset.modalities}
+        )
+    return dataset, left_over
+
+
+@contextmanager
+def _messages_held_back() -> Iterator[None]:
+    """Keep back what the scan logs of every single pair: findings sum it up. If it fails, the messages are needed."""
+    held: list[logging.LogRecord] = []
+
+    def hold(record: logging.LogRecord) -> bool:
+        held.append(record)
+        return False
+
+    LOGGER.addFilter(hold)
+    try:
+        yield
+    except Exception:
+        LOGGER.removeFilter(hold)
+        for record in held:
+            LOGGER.handle(record)
+        raise
+    finally:
+        LOGGER.removeFilter(hold)

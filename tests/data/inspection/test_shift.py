@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from inspections import files, finding_with, look_at, rewrite, scene
+
+from mwam_det.data.inspection.shift import agree_on_shift, estimate_shift
+from mwam_det.data.pairing import list_images
+
+
+@pytest.mark.parametrize("contrast", [1, -0.5])
+@pytest.mark.parametrize("shift", [(20, 0), (0, -20), (-7, 13), (0, 0)])
+def test_a_shift_is_estimated_whatever_the_sign_of_the_contrast(shift, contrast):
+    view, moved = scene(0), scene(0)
+    (x, y), inner = shift, slice(30, -30)
+    first = view[inner, inner]
+    second = np.roll(moved, (y, x), (0, 1))[inner, inner] * contrast + 130
+    found = estimate_shift(first, second)
+    assert np.abs(np.array(found[:2]) - shift).max() < 1
+    assert found[2] > 0.2
+
+
+def test_different_scenes_have_a_low_response():
+    responses = [estimate_shift(scene(seed), scene(seed + 100))[2] for seed in range(8)]
+    assert np.median(responses) < 0.05
+
+
+def test_an_even_image_tells_no_shift():
+    assert estimate_shift(scene(0), np.zeros((260, 300), np.float32)) == (0, 0, 0)
+
+
+def test_shifts_are_joined_only_where_enough_pairs_tell_and_agree():
+    clear = np.array([[20.0, 1, 0.2]] * 6 + [[90.0, -70, 0.01]] * 4)
+    assert agree_on_shift(clear, 4)[0] == (20.0, 1.0)
+    assert agree_on_shift(clear, 4)[2:] == (6, 6)
+    few = np.array([[20.0, 1, 0.2]] * 2 + [[90.0, -70, 0.01]] * 8)
+    assert agree_on_shift(few, 4)[0] is None
+    scattered = np.array([[10.0 * i, -10.0 * i, 0.2] for i in range(10)])
+    shift, spread, told, _ = agree_on_shift(scattered, 4)
+    assert (shift, told) == (None, 10)
+    assert spread[0] == pytest.approx(22.5)
+    assert agree_on_shift(np.array([[1.0, 1, 0]]), 4) == (None, None, 0, 0)
+
+
+def shifted_set(
+    source: Path, folder: Path, names: dict[str, str], shift: tuple[int, int], suffix: str = ".png"
+) -> dict:
+    """Write a set of 12 pairs whose second modality lies `shift` pixels to the right and down."""
+    x, y = shift
+    for number, file in enumerate(list_images(source / names["rgb"] / "train")[::9][:12]):
+        first = cv2.imread(file)
+        (partner,) = [f for f in list_images(source / names["ir"] / "train") if Path(f).stem == Path(file).stem]
+        second = cv2.imread(partner, cv2.IMREAD_GRAYSCALE)
+        height, width = first.shape[:2]
+        view = slice(max(y, 0), height + min(y, 0)), slice(max(x, 0), width + min(x, 0))
+        moved = slice(max(-y, 0), height - max(y, 0)), slice(max(-x, 0), width - max(x, 0))
+        split = "val" if number % 4 == 0 else "train"
+        for name, pixels in (("rgb", first[view]), ("ir", second[moved])):
+            (folder / name / split).mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(folder / name / split / f"{number:03}{suffix}"), pixels)
+        (folder / "labels" / split).mkdir(parents=True, exist_ok=True)
+        (folder / "labels" / split / f"{number:03}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    return {
+        "path": str(folder),
+        "modalities": {"rgb": "rgb", "ir": "ir"},
+        "labels": "labels",
+        "train": "train",
+        "val": "val",
+        "names": ["object"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "shift"),
+    [
+        ("llvip_silver", ".png", (20, 0)),
+        ("llvip_silver", ".jpg", (-20, 5)),
+        ("harbour_rgbt", ".jpg", (12, -20)),
+        ("harbour_rgbt", ".jpg", (20, 0)),
+    ],
+)
+def test_a_shift_between_real_pairs_is_found_with_its_sign_and_size(shared_data, tmp_path, name, suffix, shift):
+    names = {"rgb": "visible", "ir": "infrared"}
+    own = look_at(shifted_set(shared_data / name, tmp_path / "own", names, (0, 0), suffix), 320)
+    inspection = look_at(shifted_set(shared_data / name, tmp_path / "shifted", names, shift, suffix), 320)
+    found = np.array(inspection.alignment["ir"].shift) - own.alignment["ir"].shift  # fields of view differ by a little
+    assert np.abs(found - shift).max() <= 4
+    finding = finding_with(inspection, "is shifted")
+    assert ("px right of" if shift[0] > 0 else "px left of") in finding
+
+
+def test_the_remedy_that_is_offered_takes_the_shift_back(shared_data, tmp_path):
+    section = shifted_set(shared_data / "llvip_silver", tmp_path, {"rgb": "visible", "ir": "infrared"}, (20, 8))
+    remedy = look_at(section, 256).alignment["ir"].remedy
+    mended = look_at({**section, "align": {"ir": remedy}}, 256)
+    assert np.abs(mended.alignment["ir"].shift).max() < 1
+    assert not [sentence for sentence in mended.findings if "shifted" in sentence]
+
+
+def test_the_remedy_is_for_the_pixels_of_a_partner_of_another_size(shared_data, tmp_path):
+    section = shifted_set(shared_data / "llvip_silver", tmp_path, {"rgb": "visible", "ir": "infrared"}, (20, 0))
+    for split in ("train", "val"):
+        for file in files(section, "ir", split):
+            pixels = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+            rewrite(file, cv2.resize(pixels, (2 * pixels.shape[1], 2 * pixels.shape[0])))
+    found = look_at(section, 256).alignment["ir"]
+    assert abs(found.shift[0] - 20) <= 4
+    mended = look_at({**section, "align": {"ir": found.remedy}}, 256)
+    assert np.abs(mended.alignment["ir"].shift).max() < 1
+
+
+def test_a_shifted_demo_set_is_named(section):
+    for split in ("train", "val"):
+        for file in files(section, "ir", split):
+            rewrite(file, np.roll(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE), 20, 1), ".png")
+    inspection = look_at(section, 128)
+    assert np.abs(np.array(inspection.alignment["ir"].shift) - (20, 0)).max() <= 4
+    assert "20 px right of where rgb shows it" in finding_with(inspection, "is shifted")
+
+
+def test_mixed_up_pairs_tell_no_shift(shared_data, tmp_path):
+    section = shifted_set(shared_data / "harbour_rgbt", tmp_path, {"rgb": "visible", "ir": "infrared"}, (0, 0))
+    infrared = files(section, "ir") + files(section, "ir", "val")
+    contents = [file.read_bytes() for file in infrared]
+    for file, content in zip(infrared, contents[4:] + contents[:4], strict=True):
+        file.write_bytes(content)
+    inspection = look_at(section, 320)
+    assert inspection.alignment["ir"].shift is None
+    assert "perhaps pairs are mixed up" in finding_with(inspection, "edges in common")

@@ -1,0 +1,44 @@
+"""Inspections of small sets, and what tests do to spoil a set."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mwam_det.data.inspection.figures import Inspection
+from mwam_det.data.inspection.gather import inspect_dataset
+from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.pairing import list_images
+
+
+def look_at(section: dict, imgsz: int = 128, **options) -> Inspection:
+    """Inspect the set of a data section with small images."""
+    return inspect_dataset(resolve_dataset(section), imgsz=imgsz, **{"pictures": 1, **options})[0]
+
+
+def finding_with(inspection: Inspection, word: str) -> str:
+    """Return the one finding that holds a word."""
+    found = [sentence for sentence in inspection.findings if word in sentence]
+    assert len(found) == 1, (word, inspection.findings)
+    return found[0]
+
+
+def files(section: dict, name: str, split: str = "train") -> list[Path]:
+    """The images of a modality."""
+    return [Path(file) for file in list_images(Path(section["path"]) / section["modalities"][name] / split)]
+
+
+def rewrite(file: Path, pixels: np.ndarray, suffix: str | None = None) -> None:
+    """Put other pixels in the place of an image."""
+    file.unlink()
+    assert cv2.imwrite(str(file.with_suffix(suffix or file.suffix)), pixels)
+
+
+def scene(seed: int, size: tuple[int, int] = (260, 300)) -> np.ndarray:
+    """Random blocks, shape (H, W), float32."""
+    rng = np.random.default_rng(seed)
+    image = np.full(size, 90, np.float32)
+    for _ in range(40):
+        y, x = rng.integers(0, size[0]), rng.integers(0, size[1])
+        image[y : y + rng.integers(8, 60), x : x + rng.integers(8, 60)] = rng.uniform(0, 255)
+    return image
