@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mwam_det.core.missing import performance_collapse_rate
 
 METRICS = ("mAP50", "mAP50-95")
+
+RECALLS = tuple(step / 100 for step in range(101))
+"""Precision-recall curves are given at these values of recall, as in the COCO protocol."""
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """The metrics of a detector on one class.
+
+    Attributes:
+        name: The class.
+        objects: How many objects of it the split holds.
+        metrics: mAP50 and mAP50-95 by name, in [0, 1].
+    """
+
+    name: str
+    objects: int
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -20,11 +38,66 @@ class CombinationResult:
 
     Attributes:
         available: The modalities that were not missing.
-        metrics: mAP50 and mAP50-95 by name, in [0, 1].
+        metrics: mAP50 and mAP50-95 by name, in [0, 1]: means over the classes of which the split holds objects.
+        classes: The metrics of each such class.
+        precision: Precision at IoU 0.5 for every one of `RECALLS`, the mean over these classes; or nothing.
+        coco: The same metrics and others as pycocotools measures them (see `mwam_det.engine.coco`), or None.
     """
 
     available: tuple[str, ...]
     metrics: dict[str, float]
+    classes: tuple[ClassResult, ...] = ()
+    precision: tuple[float, ...] = ()
+    coco: dict[str, float | None] | None = None
+
+
+@dataclass(frozen=True)
+class DegradationResult:
+    """The metrics of a detector with one modality degraded and the others as they are.
+
+    Attributes:
+        modality: The degraded modality.
+        name: The degradation, one of `mwam_det.core.degradation.DEGRADATIONS`.
+        severity: 1 to 5.
+        metrics: mAP50 and mAP50-95 by name, in [0, 1].
+    """
+
+    modality: str
+    name: str
+    severity: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """Objects in an image, labelled or found.
+
+    Attributes:
+        corners: Left, top, right, bottom in pixels, shape (N, 4), float.
+        classes: Numbers of the classes, shape (N,).
+        scores: Confidences, shape (N,); 1 for labels.
+    """
+
+    corners: np.ndarray
+    classes: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """An image of the split, to be shown.
+
+    Attributes:
+        name: What its file is called.
+        images: What the detector saw, by modality, without the border of the letterbox: RGB of shape (H, W, 3), uint8.
+        labels: Its objects.
+        found: What was found with each combination, by its available modalities.
+    """
+
+    name: str
+    images: dict[str, np.ndarray]
+    labels: Boxes
+    found: dict[tuple[str, ...], Boxes]
 
 
 @dataclass(frozen=True)
@@ -39,6 +112,12 @@ class RobustnessReport:
         results: One result a combination.
         split: The split that was evaluated.
         weights: The evaluated checkpoint.
+        fill: What stood in for missing modalities, see `mwam_det.core.degradation.fill`.
+        degradations: The results with a degraded modality.
+        notes: Sentences that a reader of the figures should know.
+        images: How many images the split holds; 0 if that is not known.
+        visible: The modality that people see best, if any; pictures show it where it is available.
+        samples: Images to be shown.
 
     Raises:
         ValueError: If the complete combination is not among the results.
@@ -48,6 +127,12 @@ class RobustnessReport:
     results: tuple[CombinationResult, ...]
     split: str = "val"
     weights: str = ""
+    fill: str = "zero"
+    degradations: tuple[DegradationResult, ...] = ()
+    notes: tuple[str, ...] = ()
+    images: int = 0
+    visible: str | None = None
+    samples: tuple[Sample, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self):
         if all(set(result.available) != set(self.modalities) for result in self.results):
@@ -58,7 +143,12 @@ class RobustnessReport:
         """The result with every modality."""
         return next(result for result in self.results if set(result.available) == set(self.modalities))
 
-    def collapse_rate(self, result: CombinationResult, metric: str = "mAP50") -> float | None:
+    def without(self, modality: str) -> CombinationResult | None:
+        """Return the result with every modality but one; None if that combination was not measured."""
+        rest = set(self.modalities) - {modality}
+        return next((result for result in self.results if set(result.available) == rest), None)
+
+    def collapse_rate(self, result: CombinationResult | DegradationResult, metric: str = "mAP50") -> float | None:
         """Return the PCR of a result in per cent; None for the complete one, or where the metric of that is 0."""
         if result == self.full:
             return None
@@ -74,11 +164,12 @@ class RobustnessReport:
         return sum(rates) / len(rates) if rates else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values, an undefined PCR as None."""
+        """Return everything but the samples as plain values, an undefined PCR as None."""
         return {
             "weights": self.weights,
             "split": self.split,
-            "missing_input": "zero",
+            "images": self.images,
+            "missing_input": self.fill,
             "modalities": list(self.modalities),
             "combinations": [
                 {
@@ -86,44 +177,77 @@ class RobustnessReport:
                     "missing": [name for name in self.modalities if name not in result.available],
                     **result.metrics,
                     "PCR": self.collapse_rate(result),
+                    "coco": result.coco,
                 }
                 for result in self.results
             ],
             "average": {**{m: self.average(m) for m in METRICS}, "PCR": self.average_collapse_rate()},
+            "classes": [
+                {"available": list(result.available), "class": each.name, "objects": each.objects, **each.metrics}
+                for result in self.results
+                for each in result.classes
+            ],
+            "precision_recall": {
+                "recall": list(RECALLS),
+                "precision": [
+                    {"available": list(result.available), "precision": list(result.precision)}
+                    for result in self.results
+                    if result.precision
+                ],
+            },
+            "degradations": [
+                {
+                    "modality": result.modality,
+                    "degradation": result.name,
+                    "severity": result.severity,
+                    **result.metrics,
+                    "PCR": self.collapse_rate(result),
+                }
+                for result in self.degradations
+            ],
+            "notes": list(self.notes),
         }
 
-    def save(self, folder: str | Path) -> None:
-        """Write robustness.json and robustness.csv to a folder; an undefined PCR is null and an empty cell."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        content = self.to_dict()
-        (folder / "robustness.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        with (folder / "robustness.csv").open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["available", *METRICS, "PCR"])
-            rows = [("+".join(row["available"]), row) for row in content["combinations"]]
-            for label, row in [*rows, ("average", content["average"])]:
-                writer.writerow([label, *(row[m] for m in METRICS), "" if row["PCR"] is None else row["PCR"]])
+    def save(self, folder: str | Path, plots: bool = True) -> None:
+        """Write the report to a folder; what an earlier report left there is replaced.
+
+        robustness.json holds everything; robustness.csv, .md and .tex hold the table (.tex in the form of Table 12);
+        robustness_classes.csv and robustness_degradations.csv what their names say; robustness_*.png the figures;
+        report.html everything for a browser, in one file.
+
+        Args:
+            folder: Made if it does not exist.
+            plots: Whether to draw figures.
+        """
+        from mwam_det.engine.report import write_report
+
+        write_report(self, Path(folder), plots)
 
     def show(self) -> None:
-        """Print the table to the terminal."""
+        """Print the table and the notes to the terminal."""
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title=f"Missing modalities, split '{self.split}'", caption="PCR of mAP50; lower is more robust")
+        from mwam_det.engine.report import combination_table
+
+        content = combination_table(self)
+        table = Table(
+            title=escape(f"Missing modalities, split '{self.split}'"), caption="PCR of mAP50; lower is more robust"
+        )
         for name in self.modalities:
-            table.add_column(name, justify="center")
-        for name in (*METRICS, "PCR %"):
+            table.add_column(escape(name), justify="center")
+        for name in content.columns:
             table.add_column(name, justify="right")
-        for result in self.results:
-            marks = ["●" if name in result.available else "○" for name in self.modalities]
-            table.add_row(*marks, *_cells(result.metrics, self.collapse_rate(result)))
-        averages = {metric: self.average(metric) for metric in METRICS}
-        empty = [""] * (len(self.modalities) - 1)
+        for marks, cells in content.rows:
+            table.add_row(*_dots(marks), *cells)
         table.add_section()
-        table.add_row("average", *empty, *_cells(averages, self.average_collapse_rate()))
-        Console().print(table)
+        table.add_row("average", *[""] * (len(self.modalities) - 1), *content.averages)
+        console = Console()
+        console.print(table)
+        for note in self.notes:
+            console.print(f"[bold]Note:[/bold] {escape(note)}")
 
 
-def _cells(metrics: dict[str, float], rate: float | None) -> Sequence[str]:
-    return [*(f"{metrics[metric]:.3f}" for metric in METRICS), "-" if rate is None else f"{rate:.2f}"]
+def _dots(marks: Sequence[bool]) -> list[str]:
+    return ["●" if mark else "○" for mark in marks]
