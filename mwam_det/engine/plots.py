@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ultralytics.utils import plt_settings
+from ultralytics.utils.plotting import Annotator
 
 from mwam_det.data.layout import Modality
 
@@ -40,6 +42,28 @@ def side_by_side(batch: dict[str, Any], modalities: Sequence[Modality]) -> dict[
 def repeat_predictions(predictions: list[dict[str, torch.Tensor]], times: int) -> list[dict[str, torch.Tensor]]:
     """Repeat the predictions of each image, as `side_by_side` repeats the images."""
     return [dict(prediction) for prediction in predictions for _ in range(times)]
+
+
+def in_a_row(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Put pictures beside each other, each below its name.
+
+    Args:
+        pictures: By name, shape (H, W, 3), uint8, all of the same size.
+
+    Returns:
+        Shape (H', W', 3), uint8. A picture that is alone stays as it is.
+    """
+    if len(pictures) == 1:
+        return next(iter(pictures.values()))
+    height, width = next(iter(pictures.values())).shape[:2]
+    size = max(round((height + width) / 2 * 0.03), 10)
+    gap = np.full((height + 2 * size, max(size // 3, 2), 3), 255, np.uint8)
+    panels = []
+    for name, picture in pictures.items():
+        head = Annotator(np.full((2 * size, width, 3), 255, np.uint8), font_size=size, pil=True)
+        head.text([size // 2, size // 2], name, txt_color=(0, 0, 0))
+        panels += [gap, np.concatenate([head.result(), picture])]
+    return np.concatenate(panels[1:], axis=1)
 
 
 @plt_settings()

@@ -24,6 +24,7 @@ from mwam_det.data.layout import (
 )
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.compat import use_bundled_font
+from mwam_det.engine.deployment import describe
 from mwam_det.engine.plots import repeat_predictions, side_by_side
 
 
@@ -39,9 +40,9 @@ class MultimodalValidator(DetectionValidator):
     """
 
     def __init__(self, dataloader=None, save_dir=None, args=None, _callbacks: dict | None = None):
-        args = without_own_arguments(args or {})
-        self.missing = tuple(args.pop("missing", ()))
-        super().__init__(dataloader, save_dir, args, _callbacks)
+        args = dict(args or {})
+        self.missing = tuple(args.pop("missing", ()))  # not the trainer's argument of this name, which it never passes
+        super().__init__(dataloader, save_dir, without_own_arguments(args), _callbacks)
         use_bundled_font()
 
     def __call__(self, trainer=None, model=None, **kwargs: Any) -> dict[str, Any] | None:
@@ -103,12 +104,13 @@ def check_modalities(model: Any, data: Mapping[str, Any]) -> None:
     """Check that a model is made for the modalities of a dataset, in name, order and channels.
 
     Raises:
-        DatasetError: If it is made for others, or has no streams. Files of weights are not opened.
+        DatasetError: If it is made for others, or has no streams. Files of weights are not opened, of exported files
+            the metadata are read.
     """
-    if not isinstance(model, nn.Module):
-        return
-    own = getattr(model, "yaml", {}).get("modalities")
+    own = describe(model).get("modalities")
     if own is None:
+        if not isinstance(model, nn.Module):
+            return
         raise DatasetError("the model has a single stream: train one with mwam_det on the modalities of this dataset")
     if list(own.items()) != list(data["modalities"].items()):
         raise DatasetError(f"the model takes the modalities {own}, the dataset gives {data['modalities']}")
@@ -120,7 +122,7 @@ def check_classes(model: Any, data: Mapping[str, Any]) -> None:
     Raises:
         DatasetError: If a number has two names. Models that were never given names are not judged.
     """
-    names = getattr(model, "names", None) or {}
+    names = describe(model).get("names", {})
     if all(str(number) == name for number, name in names.items()):
         return
     for number, name in data["names"].items():

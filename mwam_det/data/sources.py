@@ -1,0 +1,435 @@
+"""Pairs to predict on, as people have them: folders, patterns, files, videos, arrays and tensors, by modality."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from ultralytics.data.loaders import LoadImagesAndVideos, SourceTypes
+from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
+from ultralytics.utils import LOGGER
+
+from mwam_det.core.missing import check_missing
+from mwam_det.data.dataset import target_size
+from mwam_det.data.layout import Modality
+from mwam_det.data.pairing import find_partners, list_images, select_files
+from mwam_det.data.reading import as_stacked, place, read_image, reduction_of
+
+Item = str | np.ndarray
+"""One image or video of one modality: its file, the address of a stream, or its pixels as a file would hold them."""
+
+RATES_AGREE = 0.01
+"""Frame rates of two videos that differ by a smaller share count as equal."""
+
+NAMED = 3
+"""So many files are named where several lack a partner."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a detector gets of one scene.
+
+    Attributes:
+        path: The file of the first modality that was given, or a name for an image that has none.
+        images: The image of each modality that is not missing, by name, shape (H, W, 3), uint8, BGR, in its place on
+            the first one that was given.
+        stack: All modalities at the size of the network, shape (h, w, ΣC_m), uint8, colour in BGR; 0 where missing.
+    """
+
+    path: str
+    images: dict[str, np.ndarray]
+    stack: np.ndarray
+
+
+def by_modality(source: Any, modalities: Sequence[Modality]) -> dict[str, Any]:
+    """Tell which part of a source belongs to which modality.
+
+    Args:
+        source: By name of the modality, or a tuple or list in the order of the modalities, something for each that is
+            not missing (None, or no name, for those that are); or a list of tuples, each of them a pair in that order;
+            or an array (H, W, ΣC_m) or tensor ([B,] ΣC_m, H, W) of all of them.
+        modalities: The modalities of the model.
+
+    Returns:
+        What was given for each modality, in the order of the model.
+
+    Raises:
+        ValueError: If a modality is unknown, none is given, or the source does not say to which modality it belongs.
+    """
+    names = [modality.name for modality in modalities]
+    channels = sum(modality.channels for modality in modalities)
+    if isinstance(source, Mapping):
+        if unknown := [name for name in source if name not in names]:
+            raise ValueError(f"source: {unknown[0]} is no modality of this model: choose from {', '.join(names)}")
+        named = dict(source)
+    elif isinstance(source, np.ndarray) and source.ndim == 3 and source.shape[2] == channels:
+        named = {m.name: np.ascontiguousarray(source[..., m.slice]) for m in modalities}
+    elif isinstance(source, Tensor) and source.ndim in (3, 4) and source.shape[-3] == channels:
+        named = {m.name: source[..., m.slice, :, :] for m in modalities}
+    elif isinstance(source, list) and source and all(isinstance(p, tuple) and len(p) == len(names) for p in source):
+        named = {name: list(items) for name, items in zip(names, zip(*source, strict=True), strict=True)}
+    elif isinstance(source, list | tuple) and len(source) == len(names):
+        named = dict(zip(names, source, strict=True))
+    else:
+        what = repr(source) if isinstance(source, str | Path) else type(source).__name__
+        if isinstance(source, np.ndarray | Tensor):
+            what += f" of shape {tuple(source.shape)}"
+        elif isinstance(source, list | tuple):
+            what += f" of length {len(source)}"
+        raise ValueError(
+            f"source={what} does not say which modality it is: give {{{', '.join(f'{n!r}: …' for n in names)}}}, or "
+            f"all of them in the order ({', '.join(names)}), or stacked images with {channels} channels"
+        )
+    named = {name: named[name] for name in names if named.get(name) is not None}
+    if not named:
+        raise ValueError(f"source={source!r} gives no image of any modality: choose from {', '.join(names)}")
+    return named
+
+
+def missing_modalities(
+    named: Mapping[str, Any], modalities: Sequence[Modality], missing: str | Sequence[str] = ()
+) -> tuple[str, ...]:
+    """List the modalities that a detector does not see: those that are to be missing, and those that were not given.
+
+    Args:
+        named: What `by_modality` returned.
+        modalities: The modalities of the model.
+        missing: Names of modalities that count as missing even where they are given, or one name.
+
+    Raises:
+        ValueError: If a name is unknown, or nothing is left.
+    """
+    names = [modality.name for modality in modalities]
+    missing = check_missing((missing,) if isinstance(missing, str) else missing, names)
+    return tuple(check_missing([name for name in names if name in missing or name not in named], names))
+
+
+def stack_tensors(named: Mapping[str, Tensor], modalities: Sequence[Modality], missing: Sequence[str]) -> Tensor:
+    """Stack tensors of modalities, with 0 for those that are missing.
+
+    Args:
+        named: By modality, shape (B, C_m, H, W) or (C_m, H, W), RGB in [0, 1].
+        modalities: The modalities of the model.
+        missing: Names of those that are missing.
+
+    Returns:
+        Shape (B, ΣC_m, H, W).
+
+    Raises:
+        ValueError: If a tensor has other channels than its modality, or another size than the first.
+    """
+    tensors = {name: tensor if tensor.ndim == 4 else tensor[None] for name, tensor in named.items()}
+    first = next(iter(tensors.values()))
+    parts = []
+    for modality in modalities:
+        shape = (len(first), modality.channels, *first.shape[2:])
+        own = tensors.get(modality.name)
+        if own is not None and own.shape != shape:
+            raise ValueError(f"source: the tensor of {modality.name} has the shape {tuple(own.shape)}, not {shape}")
+        parts.append(first.new_zeros(shape) if modality.name in missing else own)
+    return torch.cat(parts, 1)
+
+
+def list_pairs(named: Mapping[str, Any], modalities: Sequence[Modality]) -> list[dict[str, Item]]:
+    """List the pairs of a source.
+
+    Folders and patterns are paired by stem, as in a dataset; lists, single files and arrays by their place.
+
+    Args:
+        named: For each modality a folder, a pattern like "night/*.png", a file, the address of a stream like
+            "rtsp://…", an array (H, W, 1 or 3), or a list of files, addresses and arrays; in the order of the
+            modalities.
+        modalities: The modalities of the model; their suffixes count for folders and patterns.
+
+    Returns:
+        For each pair, its file or array by modality.
+
+    Raises:
+        FileNotFoundError: If a file or folder does not exist or has no images.
+        ValueError: If an image has no partner or several, or the modalities are given in different ways.
+    """
+    kinds = {name: _kind(name, given) for name, given in named.items()}
+    if len(set(kinds.values())) > 1:
+        told = " but ".join(f"{name} as {kind}" for name, kind in kinds.items())
+        raise ValueError(f"source gives {told}: give all modalities in the same way")
+    if next(iter(kinds.values())) == "a folder or pattern":
+        return _pairs_by_stem(named, modalities)
+    lists = {name: given if isinstance(given, list | tuple) else [given] for name, given in named.items()}
+    lists = {name: [_item(name, item) for item in items] for name, items in lists.items()}
+    shortest, longest = min(lists, key=lambda n: len(lists[n])), max(lists, key=lambda n: len(lists[n]))
+    if not lists[shortest]:
+        raise ValueError(f"source: the list of {shortest} is empty")
+    if len(lists[shortest]) < len(lists[longest]):
+        alone = lists[longest][len(lists[shortest])]
+        alone = alone if isinstance(alone, str) else f"array {len(lists[shortest])}"
+        raise ValueError(
+            f"source: {longest} has {len(lists[longest])} images and {shortest} {len(lists[shortest])}: {alone} has no "
+            f"partner of {shortest}"
+        )
+    return [dict(zip(lists, items, strict=True)) for items in zip(*lists.values(), strict=True)]
+
+
+def read_pair(
+    inputs: Mapping[str, Item],
+    modalities: Sequence[Modality],
+    missing: Sequence[str],
+    imgsz: Sequence[int],
+    path: str,
+) -> Pair:
+    """Read a pair exactly as a validation reads it.
+
+    The first modality that is given rules the size, also where it counts as missing. Matrices for alignment lead to the
+    first modality of the model; where that one is not given, partners are stretched.
+
+    Args:
+        inputs: File or array by modality; may lack missing ones.
+        modalities: The modalities of the model.
+        missing: Names of those that are missing. They are 0 in the stack, and have no image.
+        imgsz: (height, width) of the network's input; the longer one is what the longer side of images becomes.
+        path: What the pair is called.
+
+    Raises:
+        FileNotFoundError: If a file cannot be read.
+        ValueError: If an array or file has values or channels that cannot be stacked.
+    """
+    given = [modality for modality in modalities if modality.name in inputs]
+    pixels = {modality.name: _pixels(inputs[modality.name], modality, path) for modality in given}
+    size = pixels[given[0].name].shape[:2]
+    target = target_size(size, tuple(imgsz), rect_mode=True, resize_short=False)
+    images, stacked = {}, []
+    for modality in modalities:
+        if modality.name in missing:
+            stacked.append(np.zeros((*target, modality.channels), np.uint8))
+            continue
+        if given[0] != modalities[0]:
+            modality = replace(modality, align=None)
+        item, full = inputs[modality.name], pixels[modality.name]
+        own_size = full.shape[:2]
+        divisor = reduction_of(item, modality, own_size, target) if isinstance(item, str) else 1
+        image = full if divisor == 1 else read_image(item, modality, divisor)
+        stacked.append(place(image, modality, own_size, size, target))
+        shown = place(full, modality, own_size, size, size)
+        images[modality.name] = shown if modality.channels == 3 else cv2.cvtColor(shown, cv2.COLOR_GRAY2BGR)
+    stack = cv2.merge(stacked)
+    return Pair(path, images, stack if stack.ndim == 3 else stack[..., None])
+
+
+class PairLoader(LoadImagesAndVideos):
+    """Ultralytics' loader of images and videos, for pairs of them.
+
+    Args:
+        named: As in `list_pairs`.
+        modalities: The modalities of the model.
+        missing: Names of those that are missing. Their files are not read, except for the first modality's, whose size
+            rules.
+        batch: Pairs a batch.
+        vid_stride: Every so many frames of videos are read.
+        imgsz: (height, width) of the network's input.
+
+    Raises:
+        FileNotFoundError: If a file or folder does not exist or has no images.
+        ValueError: If an image has no partner, or a pair mixes images and videos.
+    """
+
+    def __init__(
+        self,
+        named: Mapping[str, Any],
+        modalities: Sequence[Modality],
+        missing: Sequence[str] = (),
+        batch: int = 1,
+        vid_stride: int = 1,
+        imgsz: Sequence[int] = (640, 640),
+    ):
+        first = modalities[0].name
+        named = {name: given for name, given in named.items() if name == first or name not in missing}
+        self.modalities, self.missing, self.imgsz = tuple(modalities), tuple(missing), tuple(imgsz)
+        self.entries = list_pairs(named, modalities)
+        kinds = {_is_video(item) for entry in self.entries for item in entry.values()}
+        if len(kinds) > 1:
+            raise ValueError("source mixes images and videos: predict on them one after the other")
+        video = kinds.pop()
+        self.nf = len(self.entries)
+        self.ni = 0 if video else self.nf
+        self.video_flag = [video] * self.nf
+        self.files = [str(next(iter(entry.values()))) for entry in self.entries]
+        self.mode = "video" if video else "image"
+        self.bs, self.vid_stride, self.count = batch, vid_stride, 0
+        self.frame, self.frames, self.fps = 0, 0, 0.0
+        arrays = all(isinstance(item, np.ndarray) for entry in self.entries for item in entry.values())
+        self.source_type = SourceTypes(from_img=arrays)
+        self._open = ExitStack()
+
+    def __len__(self) -> int:
+        """Return the number of batches, a video counting as one image."""
+        return -(-self.nf // self.bs)
+
+    def __iter__(self) -> Iterator[tuple[list[str], list[Pair], list[str]]]:
+        """Yield batches: what each pair is called, the pairs, and what the log says of each."""
+        self.count = 0
+        batch: list[tuple[str, Pair, str]] = []
+        for place_, entry in enumerate(self.entries):
+            path = next((item for item in entry.values() if isinstance(item, str)), f"image{place_}.jpg")
+            pairs = self._frames(entry, path) if self.mode == "video" else [(entry, f"image {place_ + 1}/{self.nf}")]
+            for inputs, told in pairs:
+                told = "" if self.source_type.from_img else f"{told} {path}: "
+                batch.append((path, read_pair(inputs, self.modalities, self.missing, self.imgsz, path), told))
+                if len(batch) == self.bs:
+                    yield _transposed(batch)
+                    batch = []
+            self.count += 1
+            if self.mode == "video" and batch:  # a batch never spans two videos
+                yield _transposed(batch)
+                batch = []
+        if batch:
+            yield _transposed(batch)
+
+    def close(self) -> None:
+        """Release the videos that are open."""
+        self._open.close()
+
+    def _frames(self, entry: Mapping[str, str], path: str) -> Iterator[tuple[dict[str, np.ndarray], str]]:
+        """Yield the frames of videos or streams in step, none left out, until the shortest one ends."""
+        captures = {}
+        for name, file in entry.items():
+            captures[name] = capture = cv2.VideoCapture(file)
+            self._open.callback(capture.release)
+            if not capture.isOpened():
+                raise FileNotFoundError(f"{file}, the video of {name}, cannot be opened")
+        rates = {name: capture.get(cv2.CAP_PROP_FPS) for name, capture in captures.items()}
+        if max(rates.values()) > min(rates.values()) * (1 + RATES_AGREE):
+            told = ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
+            LOGGER.warning(f"{path}: frames a second differ ({told}); frames are paired by their number, not by time")
+        self.fps = next(iter(rates.values()))
+        lengths = [int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) for capture in captures.values()]
+        self.frame, self.frames = 0, max(min(lengths), 0) // self.vid_stride  # a stream has no number of frames
+        while True:
+            frames = {name: _next_frame(capture, self.vid_stride) for name, capture in captures.items()}
+            ended = [name for name, frame in frames.items() if frame is None]
+            if ended:
+                if len(ended) < len(frames):
+                    LOGGER.warning(f"{path}: {', '.join(ended)} ends after {self.frame} frames, before the other video")
+                break
+            self.frame += 1
+            yield frames, f"video {self.count + 1}/{self.nf} (frame {self.frame}/{self.frames})"
+        self.close()
+
+
+def _next_frame(capture: cv2.VideoCapture, stride: int) -> np.ndarray | None:
+    for _ in range(stride):
+        if not capture.grab():
+            return None
+    read, frame = capture.retrieve()
+    return frame if read else None
+
+
+def _transposed(batch: Sequence[tuple[str, Pair, str]]) -> tuple[list[str], list[Pair], list[str]]:
+    paths, pairs, told = map(list, zip(*batch, strict=True))
+    return paths, pairs, told
+
+
+def _kind(name: str, given: Any) -> str:
+    if isinstance(given, str | Path) and (Path(given).is_dir() or _is_pattern(given)):
+        return "a folder or pattern"
+    if isinstance(given, str | Path | np.ndarray | list | tuple):
+        return "files or arrays"
+    raise ValueError(
+        f"source: {name} is given as {type(given).__name__}: give a folder, a pattern, a file, an array, or a list of "
+        f"files or arrays; or tensors for all modalities"
+    )
+
+
+def _is_pattern(given: str | Path) -> bool:
+    return glob.has_magic(str(given)) and not _is_address(given) and not Path(given).exists()
+
+
+def _is_video(item: Item) -> bool:
+    return isinstance(item, str) and (_is_address(item) or Path(item).suffix[1:].lower() in VID_FORMATS)
+
+
+def _is_address(given: Any) -> bool:
+    return isinstance(given, str) and "://" in given
+
+
+def _item(name: str, item: Any) -> Item:
+    """Check one image of a list and make its path absolute."""
+    if isinstance(item, np.ndarray) or _is_address(item):
+        return item
+    if not isinstance(item, str | Path):
+        raise ValueError(f"source: {name} lists a {type(item).__name__}: give files or arrays (H, W, 1 or 3)")
+    file = Path(item).expanduser().absolute()
+    if not file.is_file():
+        raise FileNotFoundError(f"source: there is no file {item}, given for {name}")
+    if file.suffix[1:].lower() not in IMG_FORMATS | VID_FORMATS:
+        raise ValueError(f"source: {item}, given for {name}, is neither an image nor a video by its file extension")
+    return str(file)
+
+
+def _pairs_by_stem(named: Mapping[str, str | Path], modalities: Sequence[Modality]) -> list[dict[str, Item]]:
+    given = {name: Path(text).expanduser().absolute() for name, text in named.items()}
+    folders = {name: folder if folder.is_dir() else _fixed_part(folder) for name, folder in given.items()}
+    listed = {name: list_images(folder) if folder.is_dir() else _matching(folder) for name, folder in given.items()}
+    for name, files in listed.items():
+        if not files:
+            raise FileNotFoundError(f"source: there is no image of {name} in {named[name]}")
+    suffixes = {modality.name: modality.suffix for modality in modalities if modality.name in named}
+    first, *others = named
+    files = select_files(first, listed[first], folders, suffixes)
+    partners, left_over = find_partners(files, folders, suffixes)
+    wanted = {name: set(files) for name, files in listed.items()}
+    found = {
+        file: {name: [partner for partner in partners[file][name] if partner in wanted[name]] for name in named}
+        for file in files
+    }
+    for name in others:
+        if alone := [file for file in files if not found[file][name]]:
+            more = f" and {len(alone) - NAMED} more" if len(alone) > NAMED else ""
+            raise ValueError(f"source: there is no partner of {name} in {named[name]} for {_listed(alone)}{more}")
+        if left_over[name] and given[name].is_dir():
+            LOGGER.warning(f"{left_over[name]} images of {name} in {named[name]} have no partner of {first}")
+    for candidates in found.values():
+        for name, several in candidates.items():
+            if len(several) > 1:
+                raise ValueError(f"source: several files of {name} share their name: {_listed(several)}")
+    return [{name: candidates[name][0] for name in named} for candidates in found.values()]
+
+
+def _listed(files: Sequence[str]) -> str:
+    return ", ".join(files[:NAMED])
+
+
+def _matching(pattern: Path) -> list[str]:
+    files = sorted(glob.glob(str(pattern), recursive=True))
+    return [file for file in files if Path(file).suffix[1:].lower() in IMG_FORMATS]
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """Return the folder of a pattern above its first wildcard."""
+    fixed = next(place for place, part in enumerate(pattern.parts) if glob.has_magic(part))
+    return Path(*pattern.parts[:fixed])
+
+
+def _pixels(item: Item, modality: Modality, path: str) -> np.ndarray:
+    """Read an image of a modality at its own size, shape (H, W, C_m), uint8."""
+    if isinstance(item, str):
+        pixels, what = read_image(item, modality), item
+        if pixels is None:
+            raise FileNotFoundError(f"cannot read {item}, the {modality.name} image")
+    else:
+        pixels, what = item if item.ndim == 3 else item[..., None], f"the {modality.name} image of {path}"
+        if pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
+            raise ValueError(f"{what} has the shape {item.shape}: arrays are (H, W), (H, W, 1) or (H, W, 3)")
+        pixels = as_stacked(np.ascontiguousarray(pixels), modality)
+    if pixels.dtype != np.uint8 or pixels.shape[2] != modality.channels:
+        raise ValueError(
+            f"{what} has values of type {pixels.dtype}, which are no 8-bit image: the model must be trained with the "
+            f"key 'range' for {modality.name}, which says which values become 0 and 255"
+        )
+    return pixels

@@ -1,0 +1,207 @@
+"""Ultralytics' detection predictor, for pairs of images of which some modalities may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from ultralytics.engine.predictor import BasePredictor
+from ultralytics.engine.results import Results
+from ultralytics.models.yolo.detect import DetectionPredictor
+from ultralytics.utils import DEFAULT_CFG, LOGGER, ops
+from ultralytics.utils.checks import check_imgsz
+
+from mwam_det.core.missing import drop_modalities
+from mwam_det.data.layout import Modality
+from mwam_det.data.sources import Pair, PairLoader, by_modality, missing_modalities, stack_tensors
+from mwam_det.engine.arguments import without_own_arguments
+from mwam_det.engine.compat import use_bundled_font
+from mwam_det.engine.deployment import modalities_of_model
+from mwam_det.engine.plots import in_a_row
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """What to predict on.
+
+    Attributes:
+        given: The images, see `mwam_det.data.sources.by_modality` and `list_pairs`.
+        missing: Names of modalities that count as missing, or one name.
+        data: A resolved dataset that says how files are named and read, or None for what the model says.
+    """
+
+    given: Any
+    missing: str | tuple[str, ...] = ()
+    data: dict[str, Any] | None = None
+
+
+class PairResults(Results):
+    """Ultralytics' results of one pair.
+
+    `orig_img` is the image of the first modality that was not missing: `plot`, `save`, `show` and `save_crop` use it.
+
+    Attributes:
+        images: The image of each modality that was not missing, by name, shape (H, W, 3), uint8, BGR, all of the same
+            size and in the same place.
+    """
+
+    images: dict[str, np.ndarray]
+
+    @classmethod
+    def around(cls, result: Results, images: dict[str, np.ndarray]) -> PairResults:
+        """Return the same results, with the images of all modalities."""
+        own = cls.__new__(cls)
+        vars(own).update(vars(result), images=images)
+        return own
+
+    def new(self) -> PairResults:
+        """Return empty results of the same images."""
+        return self.around(super().new(), self.images)
+
+    def plot_modalities(self, **kwargs: Any) -> np.ndarray:
+        """Draw the results on every modality, one beside the other.
+
+        Args:
+            **kwargs: Arguments of `Results.plot`.
+
+        Returns:
+            Shape (H', W', 3), uint8, BGR.
+        """
+        return in_a_row({name: self.plot(img=image, **kwargs) for name, image in self.images.items()})
+
+
+class PairPredictor(BasePredictor):
+    """Predict on pairs, whatever the task: goes before a predictor of Ultralytics in the list of base classes.
+
+    Images are read, resized, letterboxed and normalised as in validation. Where images of a batch have the same shape
+    and `rect` is true, they are padded to a rectangle, as Ultralytics predicts; validation with `rect` pads by half a
+    stride more. With rect=False both see the same square.
+
+    Args:
+        cfg: As in `BasePredictor`.
+        overrides: As in `BasePredictor`.
+        _callbacks: As in `BasePredictor`.
+
+    Attributes:
+        modalities: The modalities of the model, once there was a source.
+        missing: Names of those that are missing in it.
+    """
+
+    def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        use_bundled_font()
+        super().__init__(cfg, without_own_arguments(overrides or {}), _callbacks)
+        self.modalities: tuple[Modality, ...] = ()
+        self.missing: tuple[str, ...] = ()
+        self._told: set[tuple[str, ...]] = set()
+        self._shown: PairResults | None = None
+
+    def setup_source(self, source: Any, stride: int | None = None) -> None:
+        """Find the pairs of a source.
+
+        Args:
+            source: A `PairSource`, or what one is made of.
+            stride: Stride of the model, in pixels.
+
+        Raises:
+            DatasetError: If the model does not say which modalities it takes.
+            FileNotFoundError: If a file or folder does not exist.
+            ValueError: If the source cannot be brought into pairs, or everything is missing.
+        """
+        source = source if isinstance(source, PairSource) else PairSource(source)
+        self.modalities = modalities_of_model(self.model, source.data)
+        named = by_modality(source.given, self.modalities)
+        self.missing = missing_modalities(named, self.modalities, source.missing)
+        if self.missing and self.missing not in self._told:
+            self._told.add(self.missing)
+            LOGGER.warning(f"{', '.join(self.missing)} is missing: its channels are 0, as in the robustness report")
+        tensors = [isinstance(given, Tensor) for given in named.values()]
+        if any(tensors) and not all(tensors):
+            raise ValueError("source gives tensors for some modalities alone: give tensors for all")
+        if all(tensors):
+            super().setup_source(stack_tensors(named, self.modalities, self.missing), stride)
+            return
+        if hasattr(self.model, "imgsz") and not getattr(self.model, "dynamic", False):
+            self.args.imgsz = self.model.imgsz  # an exported file with one size, which Ultralytics sets too late for us
+        imgsz = check_imgsz(self.args.imgsz, stride=stride or self.model.stride, min_dim=2)
+        loader = PairLoader(named, self.modalities, self.missing, self.args.batch, self.args.vid_stride, imgsz)
+        super().setup_source(loader, stride)
+
+    def preprocess(self, im: Tensor | list[Pair]) -> Tensor:
+        """Letterbox and normalise a batch, and remove the missing modalities from it.
+
+        Args:
+            im: Pairs, or stacked images, shape (B, ΣC_m, H, W), RGB in [0, 1].
+
+        Returns:
+            Shape (B, ΣC_m, H, W), RGB in [0, 1].
+        """
+        if isinstance(im, Tensor):
+            return super().preprocess(im)
+        stacks = torch.from_numpy(np.stack(self.pre_transform([pair.stack for pair in im])))
+        order = [channel for modality in self.modalities for channel in _as_rgb(modality)]
+        images = stacks.to(self.device).permute(0, 3, 1, 2).contiguous()[:, order]
+        images = (images.half() if self.model.fp16 else images.float()).div_(255)
+        return drop_modalities(images, {m.name: m.slice for m in self.modalities}, self.missing)
+
+    def postprocess(self, preds: Any, img: Tensor, orig_imgs: Tensor | list[Pair], **kwargs: Any) -> list[PairResults]:
+        """Turn outputs of the model into results that hold the images of all modalities."""
+        if isinstance(orig_imgs, Tensor):
+            images = [_pictures(stack, self.modalities, self.missing) for stack in orig_imgs]
+        else:
+            images = [pair.images for pair in orig_imgs]
+        firsts = [next(iter(own.values())) for own in images]
+        results = super().postprocess(preds, img, firsts, **kwargs)
+        return [PairResults.around(result, own) for result, own in zip(results, images, strict=True)]
+
+    def write_results(self, i: int, p: Path, im: Tensor, s: list[str]) -> str:
+        """Write what was found in a pair to files; as in `BasePredictor`."""
+        self._shown = self.results[i]
+        return super().write_results(i, p, im, s)
+
+    def save_predicted_images(self, save_path: Path, frame: int | None = 0) -> None:
+        """Save a picture of every modality beside the others: one alone may not show what a box is about."""
+        args = self.args
+        self.plotted_img = self._shown.plot_modalities(
+            line_width=args.line_width, boxes=args.show_boxes, conf=args.show_conf, labels=args.show_labels
+        )
+        super().save_predicted_images(save_path, frame)
+
+
+class MultimodalPredictor(PairPredictor, DetectionPredictor):
+    """Predict boxes on pairs."""
+
+    def construct_results(self, preds: Sequence[Tensor], img: Tensor, orig_imgs: list[np.ndarray]) -> list[Results]:
+        """Bring boxes back to the images, by the two steps in which images came to the network.
+
+        Ultralytics resizes and pads in one step, and would round the border of some sizes differently.
+        """
+        paths, pairs, _ = self.batch
+        if isinstance(pairs, Tensor):
+            return super().construct_results(preds, img, orig_imgs)
+        results = []
+        for pred, image, pair, path in zip(preds, orig_imgs, pairs, paths, strict=True):
+            height, width = pair.stack.shape[:2]
+            boxes = ops.scale_boxes(img.shape[2:], pred[:, :4], (height, width))
+            pred[:, :4] = boxes * boxes.new_tensor([image.shape[1] / width, image.shape[0] / height]).repeat(2)
+            results.append(Results(image, path=path, names=self.model.names, boxes=pred[:, :6]))
+        return results
+
+
+def _as_rgb(modality: Modality) -> Sequence[int]:
+    """List the channels of a modality in the order in which the model takes them."""
+    channels = range(modality.start, modality.start + modality.channels)
+    return channels[::-1] if modality.channels == 3 else channels
+
+
+def _pictures(stack: Tensor, modalities: Sequence[Modality], missing: Sequence[str]) -> dict[str, np.ndarray]:
+    """Cut a stack of shape (ΣC_m, H, W), RGB in [0, 1], into pictures (H, W, 3), uint8, BGR."""
+    own = {m.name: stack[m.slice].expand(3, -1, -1).flip(0) for m in modalities if m.name not in missing}
+    return {
+        name: np.ascontiguousarray(image.float().mul(255).round().byte().permute(1, 2, 0).cpu().numpy())
+        for name, image in own.items()
+    }

@@ -1,0 +1,311 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mwam_det.data.layout import Modality
+from mwam_det.data.sources import (
+    PairLoader,
+    by_modality,
+    list_pairs,
+    missing_modalities,
+    read_pair,
+    stack_tensors,
+)
+
+RGB = Modality("rgb", 3, 0)
+IR = Modality("ir", 1, 3)
+BOTH = (RGB, IR)
+
+
+def picture(seed: int, height: int = 24, width: int = 40, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
+
+
+def write(file: Path, seed: int = 0, **size: int) -> str:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(file), picture(seed, **size))
+    return str(file)
+
+
+def film(file: Path, frames: int, fps: float = 10, grey: int = 0) -> str:
+    """A video whose frames are as bright as their number says."""
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"MJPG"), fps, (32, 32))
+    for number in range(frames):
+        writer.write(np.full((32, 32, 3), grey + 10 * number, np.uint8))
+    writer.release()
+    return str(file)
+
+
+def load(named, modalities=BOTH, **options):
+    return [pair for _, pairs, _ in PairLoader(named, modalities, imgsz=(64, 64), **options) for pair in pairs]
+
+
+def names(pairs: list[dict[str, str]]) -> list[tuple[str, ...]]:
+    return [tuple(Path(file).name for file in pair.values()) for pair in pairs]
+
+
+# To which modality something belongs ---------------------------------------------------------------------------------
+
+
+def test_a_tuple_is_taken_in_the_order_of_the_model_and_a_mapping_by_name():
+    assert by_modality(("a", "b"), BOTH) == {"rgb": "a", "ir": "b"}
+    assert list(by_modality({"ir": "b", "rgb": "a"}, BOTH).items()) == [("rgb", "a"), ("ir", "b")]
+
+
+def test_none_and_a_name_left_out_mean_the_same():
+    assert by_modality(("a", None), BOTH) == by_modality({"rgb": "a"}, BOTH) == {"rgb": "a"}
+
+
+def test_a_list_of_tuples_is_a_list_of_pairs():
+    pairs = [("a", "b"), ("c", "d")]
+    assert by_modality(pairs, BOTH) == {"rgb": ["a", "c"], "ir": ["b", "d"]}
+    assert by_modality((["a", "c"], ["b", "d"]), BOTH) == by_modality(pairs, BOTH)
+
+
+def test_a_stack_is_taken_apart():
+    stack = picture(0, channels=4)
+    named = by_modality(stack, BOTH)
+    assert np.array_equal(named["rgb"], stack[..., :3]) and np.array_equal(named["ir"], stack[..., 3:])
+    tensor = torch.rand(2, 4, 32, 32)
+    assert torch.equal(by_modality(tensor, BOTH)["ir"], tensor[:, 3:])
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("a.jpg", "'a.jpg' does not say which modality it is: give {'rgb': …, 'ir': …}"),
+        (picture(0), r"ndarray of shape \(24, 40, 3\) does not say"),
+        (["a.jpg"], "list of length 1 does not say"),
+        ({"lidar": "a.jpg"}, "lidar is no modality of this model: choose from rgb, ir"),
+        ({}, "gives no image"),
+        ((None, None), "gives no image"),
+    ],
+)
+def test_what_names_no_modality_is_refused(source, words):
+    with pytest.raises(ValueError, match=words):
+        by_modality(source, BOTH)
+
+
+def test_what_is_not_given_is_missing_like_what_is_named():
+    assert missing_modalities({"rgb": "a"}, BOTH) == ("ir",)
+    assert missing_modalities({"rgb": "a", "ir": "b"}, BOTH, "rgb") == ("rgb",)
+    assert missing_modalities({"rgb": "a", "ir": "b"}, BOTH) == ()
+    with pytest.raises(ValueError, match="nothing is left"):
+        missing_modalities({"rgb": "a"}, BOTH, "rgb")
+    with pytest.raises(ValueError, match="choose from rgb, ir"):
+        missing_modalities({"rgb": "a"}, BOTH, "lidar")
+
+
+# Pairing -------------------------------------------------------------------------------------------------------------
+
+
+def test_folders_are_paired_by_stem_whatever_the_file_extension(tmp_path):
+    for stem in ("b", "a"):
+        write(tmp_path / "rgb" / f"{stem}.png")
+        write(tmp_path / "ir" / f"{stem}.bmp")
+    pairs = list_pairs({"rgb": tmp_path / "rgb", "ir": str(tmp_path / "ir")}, BOTH)
+    assert names(pairs) == [("a.png", "a.bmp"), ("b.png", "b.bmp")]
+
+
+def test_one_folder_may_hold_both_modalities_told_apart_by_suffix(tmp_path):
+    for name in ("1_co", "1_ir", "2_co", "2_ir"):
+        write(tmp_path / f"{name}.png")
+    suffixed = (Modality("rgb", suffix="_co"), Modality("ir", start=3, suffix="_ir"))
+    pairs = list_pairs({"rgb": tmp_path, "ir": tmp_path}, suffixed)
+    assert names(pairs) == [("1_co.png", "1_ir.png"), ("2_co.png", "2_ir.png")]
+
+
+def test_patterns_choose_among_the_files_of_a_folder(tmp_path):
+    for stem in ("day1", "night1", "night2"):
+        write(tmp_path / "rgb" / f"{stem}.png")
+        write(tmp_path / "ir" / f"{stem}.png")
+    pairs = list_pairs({"rgb": tmp_path / "rgb" / "night*", "ir": tmp_path / "ir" / "*.png"}, BOTH)
+    assert names(pairs) == [("night1.png", "night1.png"), ("night2.png", "night2.png")]
+
+
+def test_a_folder_whose_name_looks_like_a_pattern_is_a_folder(tmp_path):
+    for folder in ("rgb [1]", "ir [1]"):
+        write(tmp_path / folder / "a.png")
+    assert len(list_pairs({"rgb": tmp_path / "rgb [1]", "ir": tmp_path / "ir [1]"}, BOTH)) == 1
+
+
+def test_lists_are_paired_by_place(tmp_path):
+    rgb = [write(tmp_path / name) for name in ("z.png", "a.png")]
+    ir = [write(tmp_path / name) for name in ("1.png", "2.png")]
+    assert names(list_pairs({"rgb": rgb, "ir": ir}, BOTH)) == [("z.png", "1.png"), ("a.png", "2.png")]
+
+
+def test_an_image_without_partner_is_named(tmp_path):
+    for stem in ("a", "b"):
+        write(tmp_path / "rgb" / f"{stem}.png")
+    write(tmp_path / "ir" / "a.png")
+    with pytest.raises(ValueError, match=r"no partner of ir in .*ir for .*b\.png"):
+        list_pairs({"rgb": tmp_path / "rgb", "ir": tmp_path / "ir"}, BOTH)
+    rgb = [tmp_path / "rgb" / "a.png", tmp_path / "rgb" / "b.png"]
+    with pytest.raises(ValueError, match=r"rgb has 2 images and ir 1: .*b\.png has no partner of ir"):
+        list_pairs({"rgb": rgb, "ir": [tmp_path / "ir" / "a.png"]}, BOTH)
+
+
+def test_images_that_no_first_image_asks_for_are_counted(tmp_path, log):
+    for stem in ("a", "b"):
+        write(tmp_path / "ir" / f"{stem}.png")
+    write(tmp_path / "rgb" / "a.png")
+    assert len(list_pairs({"rgb": tmp_path / "rgb", "ir": tmp_path / "ir"}, BOTH)) == 1
+    assert any("1 images of ir" in text and "no partner of rgb" in text for _, text in log)
+
+
+def test_two_partners_of_the_same_name_are_refused(tmp_path):
+    write(tmp_path / "rgb" / "a.png")
+    for suffix in (".png", ".bmp"):
+        write(tmp_path / "ir" / f"a{suffix}")
+    with pytest.raises(ValueError, match=r"several files of ir share their name: .*a\.bmp, .*a\.png"):
+        list_pairs({"rgb": tmp_path / "rgb", "ir": tmp_path / "ir"}, BOTH)
+
+
+def test_modalities_given_in_different_ways_are_refused(tmp_path):
+    file = write(tmp_path / "rgb" / "a.png")
+    with pytest.raises(ValueError, match="rgb as a folder or pattern but ir as files or arrays"):
+        list_pairs({"rgb": tmp_path / "rgb", "ir": file}, BOTH)
+    with pytest.raises(ValueError, match="rgb is given as int"):
+        list_pairs({"rgb": 0, "ir": 1}, BOTH)
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.md").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"no file .*gone\.png, given for ir"):
+        list_pairs({"ir": tmp_path / "gone.png"}, BOTH)
+    with pytest.raises(FileNotFoundError, match="no image of ir in .*empty"):
+        list_pairs({"ir": tmp_path / "empty"}, BOTH)
+    with pytest.raises(ValueError, match=r"notes\.md, given for ir, is neither"):
+        list_pairs({"ir": tmp_path / "notes.md"}, BOTH)
+
+
+# Reading -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pair_is_stacked_at_the_size_of_the_network_and_shown_at_its_own(tmp_path):
+    inputs = {"rgb": write(tmp_path / "a.png"), "ir": write(tmp_path / "b.png", 1, height=12, width=20)}
+    pair = read_pair(inputs, BOTH, (), (80, 80), "a.png")
+    assert pair.stack.shape == (48, 80, 4) and pair.stack.dtype == np.uint8
+    assert {name: image.shape for name, image in pair.images.items()} == {"rgb": (24, 40, 3), "ir": (24, 40, 3)}
+    assert np.array_equal(pair.images["rgb"], picture(0))
+    grey = cv2.imread(inputs["ir"], cv2.IMREAD_GRAYSCALE)
+    assert np.array_equal(pair.images["ir"][..., 2], cv2.resize(grey, (40, 24)))
+    assert np.array_equal(pair.stack[..., 3], cv2.resize(grey, (80, 48)))
+
+
+def test_a_missing_modality_is_neither_read_nor_shown():
+    pair = read_pair({"rgb": picture(0)}, BOTH, ("ir",), (40, 40), "x")
+    assert list(pair.images) == ["rgb"] and not pair.stack[..., 3].any()
+
+
+def test_the_first_modality_rules_the_size_even_where_it_is_missing():
+    inputs = {"rgb": picture(0), "ir": picture(1, 12, 30)}
+    pair = read_pair(inputs, BOTH, ("rgb",), (40, 40), "x")
+    assert list(pair.images) == ["ir"] and pair.images["ir"].shape == (24, 40, 3)
+    assert not pair.stack[..., :3].any() and pair.stack[..., 3].any()
+
+
+def test_the_range_of_a_modality_holds_for_arrays_too():
+    warm = Modality("ir", 1, 3, value_range=(1000, 2000))
+    deep = np.full((24, 40), 1500, np.uint16)
+    pair = read_pair({"rgb": picture(0), "ir": deep}, (RGB, warm), (), (40, 40), "x")
+    assert (pair.stack[..., 3] == 128).all()
+    with pytest.raises(ValueError, match="values of type uint16.*key 'range' for ir"):
+        read_pair({"rgb": picture(0), "ir": deep}, BOTH, (), (40, 40), "x")
+
+
+def test_alignment_leads_to_the_first_modality_and_is_left_out_without_it():
+    moved = Modality("ir", 1, 3, align=((1.0, 0.0, 8.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
+    grey = picture(1, channels=1)
+    both = read_pair({"rgb": picture(0), "ir": grey}, (RGB, moved), (), (40, 40), "x")
+    assert np.array_equal(both.images["ir"][:, 8:, :1], grey[:, :-8])
+    alone = read_pair({"ir": grey}, (RGB, moved), ("rgb",), (40, 40), "x")
+    assert np.array_equal(alone.images["ir"][..., :1], grey)
+
+
+def test_an_array_of_other_channels_is_refused():
+    with pytest.raises(ValueError, match=r"rgb image of x has the shape \(24, 40, 4\)"):
+        read_pair({"rgb": picture(0, channels=4)}, BOTH, ("ir",), (40, 40), "x")
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path):
+    (tmp_path / "a.png").write_text("no image")
+    with pytest.raises(FileNotFoundError, match=r"cannot read .*a\.png, the rgb image"):
+        read_pair({"rgb": str(tmp_path / "a.png")}, BOTH, ("ir",), (40, 40), "x")
+
+
+def test_tensors_are_stacked_with_zeros_for_what_is_missing():
+    rgb, ir = torch.rand(2, 3, 32, 32), torch.rand(2, 1, 32, 32)
+    assert torch.equal(stack_tensors({"rgb": rgb, "ir": ir}, BOTH, ()), torch.cat([rgb, ir], 1))
+    assert torch.equal(stack_tensors({"ir": ir}, BOTH, ("rgb",))[:, :3], torch.zeros(2, 3, 32, 32))
+    with pytest.raises(ValueError, match=r"tensor of ir has the shape \(2, 3, 32, 32\), not \(2, 1, 32, 32\)"):
+        stack_tensors({"rgb": rgb, "ir": rgb}, BOTH, ())
+
+
+# The loader ----------------------------------------------------------------------------------------------------------
+
+
+def test_batches_hold_pairs_and_what_they_are_called(tmp_path):
+    rgb = [write(tmp_path / f"{number}.png", number) for number in range(3)]
+    loader = PairLoader({"rgb": rgb, "ir": rgb}, BOTH, batch=2, imgsz=(64, 64))
+    batches = list(loader)
+    assert [len(pairs) for _, pairs, _ in batches] == [2, 1] and len(loader) == 2
+    assert [Path(path).name for paths, *_ in batches for path in paths] == ["0.png", "1.png", "2.png"]
+    assert batches[0][2][1].startswith("image 2/3 ")
+    assert len(list(loader)) == 2, "a loader can be gone through again"
+
+
+def test_files_of_a_missing_modality_need_not_be_there(tmp_path):
+    file = write(tmp_path / "a.png")
+    assert len(load({"rgb": file, "ir": "gone.png"}, missing=("ir",))) == 1
+
+
+def test_videos_are_read_in_step_and_stop_at_the_shorter(tmp_path, log):
+    source = {"rgb": film(tmp_path / "rgb.avi", 5), "ir": film(tmp_path / "ir.avi", 3, grey=100)}
+    loader = PairLoader(source, BOTH, imgsz=(64, 64))
+    batches = list(loader)
+    assert len(batches) == 3 and loader.mode == "video" and loader.fps == 10
+    for number, (_, (pair,), _) in enumerate(batches):
+        assert abs(pair.images["rgb"].mean() - 10 * number) < 3
+        assert abs(pair.images["ir"].mean() - 100 - 10 * number) < 3
+    assert "(frame 2/3)" in batches[1][2][0]
+    assert any("ir ends after 3 frames" in text for _, text in log)
+
+
+def test_streams_are_opened_by_their_address(tmp_path):
+    source = {name: f"file://{film(tmp_path / f'{name}.avi', 3)}" for name in ("rgb", "ir")}
+    loader = PairLoader(source, BOTH, imgsz=(64, 64))
+    assert len(list(loader)) == 3 and loader.mode == "video"
+    with pytest.raises(FileNotFoundError, match=r"file://.*gone\.avi, the video of rgb, cannot be opened"):
+        load({"rgb": f"file://{tmp_path}/gone.avi"}, missing=("ir",))
+
+
+def test_every_second_frame_is_the_same_in_both_videos(tmp_path, log):
+    source = {"rgb": film(tmp_path / "rgb.avi", 6), "ir": film(tmp_path / "ir.avi", 6, grey=100)}
+    pairs = load(source, vid_stride=2)
+    assert [round(pair.images["rgb"].mean(), -1) for pair in pairs] == [10, 30, 50]
+    assert [round(pair.images["ir"].mean(), -1) for pair in pairs] == [110, 130, 150]
+    assert not log
+
+
+def test_other_rates_are_told(tmp_path, log):
+    load({"rgb": film(tmp_path / "rgb.avi", 2, fps=10), "ir": film(tmp_path / "ir.avi", 2, fps=25)})
+    assert any("rgb 10, ir 25" in text for _, text in log)
+
+
+def test_a_batch_never_spans_two_videos(tmp_path):
+    files = [film(tmp_path / f"{number}.avi", 3) for number in range(2)]
+    loader = PairLoader({"rgb": files, "ir": files}, BOTH, batch=2, imgsz=(64, 64))
+    assert [[Path(path).name for path in paths] for paths, *_ in loader] == [
+        ["0.avi", "0.avi"], ["0.avi"], ["1.avi", "1.avi"], ["1.avi"],
+    ]  # fmt: skip
+
+
+def test_images_and_videos_are_not_mixed(tmp_path):
+    with pytest.raises(ValueError, match="mixes images and videos"):
+        load({"rgb": film(tmp_path / "rgb.avi", 2), "ir": write(tmp_path / "a.png")})

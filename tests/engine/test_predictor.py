@@ -1,0 +1,442 @@
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import ultralytics
+from torch import nn
+from training import SHORT
+from ultralytics import YOLO
+from ultralytics.utils import ops
+from untrained import awake
+
+from mwam_det import MultimodalYOLO, MWAMTrainer
+from mwam_det.data.layout import DatasetError
+from mwam_det.engine.deployment import describe, write_description
+from mwam_det.engine.predictor import PairResults
+from mwam_det.engine.validator import MultimodalValidator
+from mwam_det.models.two_stream import build_two_stream, two_stream_cfg
+
+QUIET = {"imgsz": 64, "conf": 0.1, "verbose": False, "device": "cpu"}
+TURNED = [[0.9, 0.1, 3.0], [-0.1, 0.9, 5.0], [0.0, 0.0, 1.0]]
+
+
+def untrained(file, modalities=None, reading=None):
+    """Save a detector of one class that finds small boxes everywhere."""
+    torch.manual_seed(0)
+    modalities = modalities or {"rgb": 3, "ir": 3}
+    yolo = MultimodalYOLO("yolov8n.yaml", modalities)
+    model = build_two_stream(two_stream_cfg("yolov8n.yaml", modalities), nc=1)
+    model.names, model.args, model.task = {0: "car"}, yolo.model.args, "detect"
+    model.yaml["reading"] = reading or {}
+    yolo.model = awake(model, channels=sum(modalities.values()))
+    for boxes in model.model[-1].cv2:
+        boxes[-1].bias.data.view(4, -1)[:, 1] += 5  # sides lie about one stride from the centre
+    yolo.save(file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return untrained(tmp_path_factory.mktemp("model") / "best.pt")
+
+
+@pytest.fixture
+def model(weights):
+    return MultimodalYOLO(weights)
+
+
+def smooth(seed, height, width, low=0, high=256, dtype=np.uint8):
+    """Like a photograph: few details, so that a detector answers alike to almost the same image."""
+    coarse = np.random.default_rng(seed).uniform(low, high, (6, 8, 3)).astype(np.float32)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).clip(low, high - 1).astype(dtype)
+
+
+def make_set(folder, size=(96, 128), infrared=(96, 128), suffix=".png", deep=False, **section):
+    """Write four pairs with a label each and return the data section."""
+    for number in range(4):
+        images = {"rgb": smooth(number, *size), "ir": smooth(number + 50, *infrared)}
+        if deep:
+            images["ir"] = smooth(number + 50, *infrared, 7000, 9000, np.uint16)[..., 0]
+        for name, image in images.items():
+            file = folder / name / "val" / f"{number}{'.png' if deep and name == 'ir' else suffix}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(file), image)
+        label = folder / "labels" / "val" / f"{number}.txt"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text("0 0.5 0.5 0.4 0.4\n")
+    return {
+        "path": str(folder), "modalities": {"rgb": "rgb", "ir": "ir"}, "labels": "labels", "train": "val",
+        "val": "val", "names": ["car"], **section,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def section(tmp_path_factory):
+    return make_set(tmp_path_factory.mktemp("pairs"))
+
+
+def folders(section):
+    return {name: f"{section['path']}/{name}/val" for name in section["modalities"]}
+
+
+class Watching(MultimodalValidator):
+    """Keeps the images that the model saw and the boxes in pixels of the files, by file."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.images, self.found = {}, {}
+
+    def update_metrics(self, preds, batch):
+        for place, pred in enumerate(preds):
+            own, file = self._prepare_batch(place, batch), batch["im_file"][place]
+            boxes = ops.scale_boxes(own["imgsz"], pred["bboxes"].clone(), own["ori_shape"], ratio_pad=own["ratio_pad"])
+            self.images[file] = batch["img"][place].clone()
+            self.found[file] = torch.cat([boxes, pred["conf"][:, None], pred["cls"][:, None]], 1)
+        super().update_metrics(preds, batch)
+
+
+class WithoutExtraBorder(Watching):
+    """Pads rectangles no more than the stride demands."""
+
+    def build_dataset(self, *args, **kwargs):
+        dataset = super().build_dataset(*args, **kwargs)
+        for label in dataset.labels:
+            label["shape"] = dataset.sizes[label["im_file"]][0]
+        dataset.pad = 0.0
+        dataset.set_rectangle()
+        return dataset
+
+
+def validated(model, section, validator=Watching, **options):
+    args = {"data": section, "imgsz": 64, "conf": 0.1, "batch": 2, "plots": False, "device": "cpu", **options}
+    watching = validator(None, None, args)
+    watching(model=model.model)
+    return watching
+
+
+def predicted(model, source, **options):
+    """The images that the model saw, and results, by file."""
+    seen = []
+    model.clear_callback("on_predict_postprocess_end")
+    results, images = {}, {}
+    hook = nn.modules.module.register_module_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].clone()) if type(module).__name__ == "AutoBackend" else None
+    )
+    try:
+        for result in model.predict(source, **{**QUIET, "batch": 2, **options}):
+            results[result.path] = result
+    finally:
+        hook.remove()
+    for file, image in zip(results, torch.cat(seen) if len({s.shape for s in seen}) == 1 else [], strict=False):
+        images[file] = image
+    return images, results
+
+
+def assert_same(watching, images, results):
+    assert len(results) == len(watching.found) == 4 and sum(map(len, watching.found.values())) > 4
+    for file, expected in watching.found.items():
+        assert torch.equal(images[file], watching.images[file])
+        assert torch.allclose(results[file].boxes.data, expected, atol=1e-3)
+
+
+# As in validation ----------------------------------------------------------------------------------------------------
+
+SETS = {
+    "same size": {},
+    "uneven size": {"size": (70, 123), "infrared": (70, 123)},
+    "smaller than the network": {"size": (30, 47), "infrared": (30, 47)},
+    "partner of another size": {"infrared": (60, 110)},
+    "JPEG decoded at reduced size": {"size": (192, 256), "infrared": (192, 256), "suffix": ".jpg"},
+    "aligned": {"align": {"ir": TURNED}},
+    "16 bits with a range": {"deep": True, "range": {"ir": [7000, 9000]}},
+    "grey": {"channels": {"ir": 1}},
+}
+
+
+@pytest.mark.parametrize("kind", SETS)
+def test_prediction_sees_and_finds_what_validation_sees_and_finds(kind, tmp_path):
+    section = make_set(tmp_path, **SETS[kind])
+    reading = {key: section[key] for key in ("range", "align") if key in section}
+    channels = {"rgb": 3, "ir": section.get("channels", {}).get("ir", 3)}
+    model = MultimodalYOLO(untrained(tmp_path / "best.pt", channels, reading))
+    assert_same(validated(model, section, rect=False), *predicted(model, folders(section), rect=False))
+
+
+@pytest.mark.parametrize("size", [(64, 128), (60, 123)])
+def test_rectangles_are_those_of_validation_without_its_extra_border(size, tmp_path, model):
+    section = make_set(tmp_path, size, size)
+    watching = validated(model, section, WithoutExtraBorder, rect=True)
+    images, results = predicted(model, folders(section))
+    assert {image.shape[1:] for image in images.values()} == {(32, 64)}
+    assert_same(watching, images, results)
+
+
+@pytest.mark.parametrize("missing", ["rgb", "ir"])
+def test_a_missing_modality_is_the_condition_that_robustness_measures(missing, model, section):
+    watching = validated(model, section, rect=False, missing=[missing])
+    images, results = predicted(model, folders(section), rect=False, missing=missing)
+    assert_same(watching, images, results)
+    channels = slice(0, 3) if missing == "rgb" else slice(3, 6)
+    assert all(image[channels].eq(0).all() and image.max() > 0 for image in images.values()), "grey borders are 0 too"
+
+
+@pytest.mark.parametrize("missing", ["rgb", "ir"])
+def test_one_side_alone_is_the_same_as_the_other_missing_and_said_once(missing, model, section, log):
+    left = {name: folder for name, folder in folders(section).items() if name != missing}
+    _, named = predicted(model, folders(section), missing=missing)
+    _, alone = predicted(model, left)
+    assert len(alone) == 4 and sum(map(len, alone.values())) > 4
+    for mine, theirs in zip(alone.values(), named.values(), strict=True):
+        assert torch.equal(mine.boxes.data, theirs.boxes.data)
+    told = [text for _, text in log if "missing" in text]
+    assert len(told) == 1 and f"{missing} is missing: its channels are 0" in told[0]
+
+
+# Sources -------------------------------------------------------------------------------------------------------------
+
+
+def test_files_lists_and_arrays_give_the_same(model, section):
+    files = {name: f"{folder}/0.png" for name, folder in folders(section).items()}
+    arrays = {name: cv2.imread(file) for name, file in files.items()}
+    sources = [
+        files,
+        tuple(files.values()),
+        [[file] for file in files.values()],
+        arrays,
+        tuple(arrays.values()),
+        np.concatenate(list(arrays.values()), axis=2),
+    ]
+    expected, *others = [model.predict(source, **QUIET)[0] for source in sources]
+    assert len(expected)
+    for other in others:
+        assert torch.equal(other.boxes.data, expected.boxes.data)
+        assert np.array_equal(other.images["ir"], arrays["ir"]) and np.array_equal(other.orig_img, arrays["rgb"])
+
+
+def test_tensors_give_what_plain_ultralytics_gives_for_the_stack(model, weights):
+    stack = torch.rand(2, 6, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = YOLO(weights).predict(stack, **QUIET)
+    for source in (stack, (stack[:, :3], stack[:, 3:])):
+        results = model.predict(source, **QUIET)
+        for mine, theirs in zip(results, expected, strict=True):
+            assert len(mine) and torch.equal(mine.boxes.data, theirs.boxes.data)
+        blue = (stack[1, 2] * 255).round().byte().numpy()
+        assert np.array_equal(results[1].orig_img[..., 0], blue)
+
+
+def test_tensors_of_one_side_leave_the_other_at_zero(model):
+    stack = torch.rand(1, 6, 64, 64, generator=torch.Generator().manual_seed(0))
+    (result,) = model.predict({"ir": stack[:, 3:]}, **QUIET)
+    zeroed = stack.clone()
+    zeroed[:, :3] = 0
+    assert len(result) and torch.equal(result.boxes.data, model.predict(zeroed, **QUIET)[0].boxes.data)
+    assert list(result.images) == ["ir"]
+
+
+def test_one_image_that_names_no_modality_is_refused(model, section):
+    file = f"{folders(section)['rgb']}/0.png"
+    for source in (file, cv2.imread(file), torch.rand(1, 3, 64, 64)):
+        with pytest.raises(ValueError, match="does not say which modality it is: give {'rgb': …, 'ir': …}"):
+            model.predict(source, **QUIET)
+    with pytest.raises(ValueError, match="needs a source"):
+        model.predict()
+
+
+def test_impossible_combinations_are_refused(model, section):
+    with pytest.raises(ValueError, match="nothing is left"):
+        model.predict(folders(section), missing=["rgb", "ir"], **QUIET)
+    with pytest.raises(ValueError, match="choose from rgb, ir"):
+        model.predict(folders(section), missing="lidar", **QUIET)
+    with pytest.raises(ValueError, match="tensors for some"):
+        model.predict((torch.rand(1, 3, 64, 64), np.zeros((64, 64, 3), np.uint8)), **QUIET)
+
+
+def test_a_single_stream_checkpoint_takes_no_pairs(tmp_path, section):
+    YOLO("yolov8n.yaml").save(tmp_path / "single.pt")
+    with pytest.raises(DatasetError, match="does not say which modalities"):
+        MultimodalYOLO(tmp_path / "single.pt").predict(folders(section), **QUIET)
+
+
+def test_an_untrained_model_predicts_too(section):
+    results = MultimodalYOLO("yolov8n.yaml").predict(folders(section), **QUIET)
+    assert len(results) == 4
+
+
+# How files are read --------------------------------------------------------------------------------------------------
+
+
+def test_training_keeps_in_the_model_how_files_are_named_and_read(tmp_path):
+    section = make_set(tmp_path / "set", deep=True, range={"ir": [7000, 9000]}, align={"ir": TURNED})
+    trainer = MWAMTrainer(overrides={**SHORT, "data": section, "project": str(tmp_path), "name": "run"})
+    told = describe(trainer.get_model("yolov8n.yaml", verbose=False))
+    assert told["reading"] == {"range": {"ir": [7000, 9000]}, "align": {"ir": TURNED}}
+    assert list(told["modalities"]) == ["rgb", "ir"]
+
+
+def test_a_dataset_may_say_it_for_a_model_that_does_not(tmp_path, model):
+    section = make_set(tmp_path, deep=True, range={"ir": [7000, 9000]})
+    ours = predicted(model, folders(section), rect=False, data=section)
+    assert_same(validated(model, section, rect=False), *ours)
+    with pytest.raises(DatasetError, match="data gives"):
+        model.predict(folders(section), data={**section, "channels": {"ir": 1}}, **QUIET)
+
+
+# Results and files ---------------------------------------------------------------------------------------------------
+
+
+def test_results_show_each_modality_and_all_beside_each_other(model, section):
+    result = model.predict(folders(section), **QUIET)[0]
+    assert isinstance(result, PairResults) and list(result.images) == ["rgb", "ir"]
+    for part in (result, result[:1], result.cpu()):
+        together = part.plot_modalities(line_width=1)
+        rgb, ir = (part.plot(img=image, line_width=1) for image in part.images.values())
+        assert np.array_equal(together[-96:, :128], rgb) and np.array_equal(together[-96:, -128:], ir)
+        assert together.shape[0] > 96 and together.shape[1] > 256
+    assert np.array_equal(result.plot(line_width=1), rgb)
+
+
+def test_pictures_labels_and_crops_are_saved(model, section, tmp_path):
+    results = model.predict(
+        folders(section), save=True, save_txt=True, save_crop=True, project=str(tmp_path), name="run", **QUIET
+    )
+    folder = tmp_path / "run"
+    for number, result in enumerate(results):
+        picture = cv2.imread(str(folder / f"{number}.jpg"))
+        assert np.abs(picture.astype(int) - result.plot_modalities()).mean() < 12  # JPEG
+        assert len((folder / "labels" / f"{number}.txt").read_text().splitlines()) == len(result) > 0
+    assert len(list((folder / "crops" / "car").iterdir())) == sum(map(len, results))
+
+
+def test_one_side_alone_is_saved_as_one_picture(model, section, tmp_path):
+    source = {"ir": f"{folders(section)['ir']}/0.png"}
+    model.predict(source, save=True, project=str(tmp_path), name="run", **QUIET)
+    assert cv2.imread(str(tmp_path / "run" / "0.jpg")).shape == (96, 128, 3)
+
+
+def test_streaming_yields_results_as_they_come(model, section):
+    generator = model.predict(folders(section), stream=True, **QUIET)
+    assert not isinstance(generator, list)
+    assert [result.path[-5:] for result in generator] == ["0.png", "1.png", "2.png", "3.png"]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """A scene that moves a little from frame to frame, in two videos of which one is longer."""
+    folder = tmp_path_factory.mktemp("videos")
+    for name, count in (("rgb", 5), ("ir", 4)):
+        writer = cv2.VideoWriter(str(folder / f"{name}.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (128, 96))
+        scene = smooth(len(name), 96, 140)
+        for number in range(count):
+            writer.write(np.ascontiguousarray(scene[:, number : number + 128]))
+        writer.release()
+    return {"rgb": str(folder / "rgb.avi"), "ir": str(folder / "ir.avi")}
+
+
+def test_objects_are_tracked_over_two_videos(model, videos, log, tmp_path):
+    pytest.importorskip("lap", reason="needs lap, by which Ultralytics assigns boxes to tracks")
+    tracker = tmp_path / "tracker.yaml"
+    stock = (Path(ultralytics.__file__).parent / "cfg" / "trackers" / "botsort.yaml").read_text()
+    stock = stock.replace("fuse_score: True", "fuse_score: False")  # this model is never sure of anything
+    tracker.write_text(re.sub(r"(high|new_track)_thresh: [0-9.]+", r"\1_thresh: 0.05", stock))
+    results = list(model.track(videos, stream=True, imgsz=64, verbose=False, tracker=str(tracker)))
+    assert len(results) == 4 and all(list(result.images) == ["rgb", "ir"] for result in results)
+    seen = defaultdict(int)
+    for result in results:
+        for number in result.boxes.id.int().tolist() if result.boxes.is_track else []:
+            seen[number] += 1
+    assert max(seen.values()) >= 3, "no object keeps its number"
+    assert any("ir ends after 4 frames" in text for _, text in log)
+
+
+def test_a_video_of_both_modalities_is_saved(model, videos, tmp_path):
+    model.predict(videos, save=True, save_txt=True, project=str(tmp_path), name="run", **QUIET)
+    capture = cv2.VideoCapture(str(tmp_path / "run" / "rgb.avi"))
+    assert (capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)) == (4, 10)
+    assert capture.read()[1].shape[1] > 256
+    assert len(list((tmp_path / "run" / "labels").iterdir())) == 4
+
+
+# Exported files ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A model whose infrared images are 16-bit, its ONNX file, and a set whose labels are some of what it finds."""
+    pytest.importorskip("onnx", reason="needs the extra 'export'")
+    pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
+    folder = tmp_path_factory.mktemp("exported")
+    section = make_set(folder / "set", deep=True, range={"ir": [7000, 9000]})
+    file = untrained(folder / "best.pt", reading={"range": section["range"]})
+    model = MultimodalYOLO(file)
+    for result in model.predict(folders(section), rect=False, **QUIET):
+        label = Path(section["path"]) / "labels" / "val" / f"{Path(result.path).stem}.txt"
+        label.unlink()
+        result[:5].save_txt(label)
+    return model, MultimodalYOLO(MultimodalYOLO(file).export(format="onnx", imgsz=64, simplify=False)), section
+
+
+def test_an_exported_file_tells_the_modalities_in_their_order(exported):
+    told = describe(exported[1].model)
+    assert list(told["modalities"].items()) == [("rgb", 3), ("ir", 3)]
+    assert told["reading"] == {"range": {"ir": [7000, 9000]}} and told["names"] == {0: "car"}
+
+
+@pytest.mark.parametrize("missing", [(), ("ir",), ("rgb",)])
+def test_onnxruntime_finds_what_pytorch_finds(exported, missing):
+    model, onnx, section = exported
+    ours = onnx.predict(folders(section), missing=missing, **QUIET)
+    theirs = model.predict(folders(section), missing=missing, rect=False, **QUIET)
+    assert len(ours) == 4 and sum(map(len, ours)) > 4
+    for mine, expected in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine.boxes.data, expected.boxes.data, atol=1e-2)
+
+
+def test_the_robustness_of_an_exported_file_is_that_of_the_model(exported, tmp_path):
+    model, onnx, section = exported
+    for each, name in ((model, "pt"), (onnx, "onnx")):
+        each.robustness(section, save_dir=tmp_path / name, imgsz=64, rect=False, plots=False, workers=0)
+    ours, theirs = (json.loads((tmp_path / name / "robustness.json").read_text()) for name in ("onnx", "pt"))
+    assert [c["available"] for c in ours["combinations"]] == [["rgb"], ["ir"], ["rgb", "ir"]]
+    assert theirs["combinations"][-1]["mAP50"] > 0.2
+    for mine, expected in zip(ours["combinations"], theirs["combinations"], strict=True):
+        assert mine["mAP50"] == pytest.approx(expected["mAP50"], abs=0.002)
+    with pytest.raises(DatasetError, match="the model takes the modalities"):
+        onnx.robustness({**section, "channels": {"ir": 1}}, save_dir=tmp_path / "wrong", imgsz=64)
+
+
+def test_a_file_that_plain_ultralytics_exported_says_nothing_of_modalities(weights, section, tmp_path):
+    copy = tmp_path / "best.pt"
+    copy.write_bytes(weights.read_bytes())
+    plain = MultimodalYOLO(YOLO(copy).export(format="torchscript", imgsz=64))
+    with pytest.raises(DatasetError, match="export it by"):
+        plain.predict(folders(section), **QUIET)
+
+
+def test_torchscript_tells_its_modalities_too(weights, section, tmp_path):
+    copy = tmp_path / "best.pt"
+    copy.write_bytes(weights.read_bytes())
+    script = MultimodalYOLO(MultimodalYOLO(copy).export(format="torchscript", imgsz=64))
+    ours, theirs = (each.predict(folders(section), rect=False, **QUIET) for each in (script, MultimodalYOLO(copy)))
+    for mine, expected in zip(ours, theirs, strict=True):
+        assert len(mine) and torch.allclose(mine.boxes.data, expected.boxes.data, atol=1e-2)
+
+
+@pytest.mark.parametrize("precision", [{"int8": True}, {"quantize": 8}, {"quantize": "w8a16"}])
+def test_an_export_that_needs_calibration_is_refused_with_the_reason(model, precision):
+    with pytest.raises(NotImplementedError, match="calibrated by Ultralytics on a dataset of single images"):
+        model.export(format="onnx", imgsz=64, **precision)
+
+
+def test_a_format_that_is_always_calibrated_is_refused_before_it_is_written(model):
+    exporter = SimpleNamespace(args=SimpleNamespace(quantize=8), model=model.model, metadata={})
+    with pytest.raises(NotImplementedError, match="calibrated"):
+        write_description(exporter)
+    exporter.args.quantize = 16
+    write_description(exporter)
+    assert exporter.metadata == {"modalities": {"rgb": 3, "ir": 3}, "reading": {}}
