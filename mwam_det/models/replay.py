@@ -9,14 +9,23 @@ from torch import Tensor, nn
 
 
 def levels_of(model: nn.Module) -> dict[str, list[int]]:
-    """Return the layers of each stream that later ones read, by modality, ascending.
+    """Return the layers that put out what is fused of each modality, by modality, ascending.
 
     Args:
         model: A model that `build_two_stream` built.
     """
+    return model.yaml["levels"]
+
+
+def _outputs_of_stream(model: nn.Module, name: str) -> list[int]:
+    """Return the layers of a stream that later ones read, ascending: its levels, unless the backbone is shared.
+
+    The levels of a shared backbone lie behind it, where the mini-batch is taken apart again.
+    """
+    first, end = model.yaml["streams"][name]
     later = model.model[_end_of_streams(model) :]
     read = {source for layer in later for source in ([layer.f] if isinstance(layer.f, int) else layer.f)}
-    return {name: sorted(read & set(range(*ends))) for name, ends in model.yaml["streams"].items()}
+    return sorted(read & set(range(first, end)))
 
 
 def _end_of_streams(model: nn.Module) -> int:
@@ -72,7 +81,7 @@ def run_stream(model: nn.Module, name: str, images: Tensor) -> list[Tensor]:
     """
     first, end = model.yaml["streams"][name]
     outputs = _run(model, range(first + 1, end), images, {})  # the first layer picks the modality from the stack
-    return [outputs[level] for level in levels_of(model)[name]]
+    return [outputs[index] for index in _outputs_of_stream(model, name)]
 
 
 def run_from_levels(model: nn.Module, features: Mapping[str, Sequence[Tensor]]) -> Any:
@@ -85,7 +94,8 @@ def run_from_levels(model: nn.Module, features: Mapping[str, Sequence[Tensor]]) 
     levels = levels_of(model)
     known = {level: f for name in levels for level, f in zip(levels[name], features[name], strict=True)}
     last = len(model.model) - 1
-    return _run(model, range(_end_of_streams(model), last + 1), None, known)[last]
+    first = 1 + max(known) if model.yaml.get("share_backbone") else _end_of_streams(model)
+    return _run(model, range(first, last + 1), None, known)[last]
 
 
 def _run(model: nn.Module, layers: range, x: Any, known: Mapping[int, Any]) -> dict[int, Any]:

@@ -2,10 +2,15 @@ import copy
 
 import pytest
 import torch
-from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+from ultralytics import YOLO
+from ultralytics.cfg import get_cfg
+from ultralytics.nn.tasks import DetectionModel, torch_safe_load, yaml_model_load
+from untrained import awake
 
-from mwam_det import two_stream_cfg
-from mwam_det.models.two_stream import SPLIT_LAYER, build_two_stream, streams_of
+from mwam_det import MWAM, GradientModulator, two_stream_cfg
+from mwam_det.models.auxiliary import AuxiliaryHeads
+from mwam_det.models.replay import FeatureTap, levels_of, run_from_levels, run_stream
+from mwam_det.models.two_stream import FUSIONS, SPLIT_LAYER, build_two_stream, start_as_mean, streams_of
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +104,156 @@ def test_it_fuses_like_a_stock_model(model):
     [
         ({"cfg": {"nc": 3}}, "'backbone' and a 'head'"),
         ({"cfg": two_stream_cfg("yolov8n.yaml")}, "already has streams: rgb, ir"),
-        ({"cfg": "yolov8n.yaml", "fusion": "add"}, "fusion='add' is unknown: choose from concat"),
+        ({"cfg": "yolov8n.yaml", "fusion": "sum"}, "fusion='sum' is unknown: choose from concat, add"),
+        ({"cfg": "yolov8n.yaml", "fusion": "attention", "modalities": {"ir": 1}}, "against each other, but ir is one"),
+        (
+            {"cfg": "yolov8n.yaml", "share_backbone": True, "modalities": {"rgb": 3, "ir": 1}},
+            "as many channels in every",
+        ),
+        ({"cfg": "yolov8n-seg.yaml"}, "ends in Segment: only detection models do"),
         ({"cfg": "yolov8n.yaml", "modalities": {"rgb": 0}}, "at least one channel"),
     ],
 )
 def test_what_cannot_be_split_is_refused_with_a_sentence(arguments, words):
     with pytest.raises(ValueError, match=words):
         two_stream_cfg(**arguments)
+
+
+def layers_of(cfg):
+    return cfg["backbone"] + cfg["head"]
+
+
+@pytest.fixture(scope="module", params=[*((fusion, False) for fusion in FUSIONS), ("concat", True), ("late", True)])
+def fused(request):
+    """A model of each fusion on three modalities, and two with a shared backbone."""
+    fusion, share = request.param
+    torch.manual_seed(0)
+    cfg = two_stream_cfg("yolov8n.yaml", {"rgb": 3, "ir": 3, "depth": 3}, fusion, share)
+    return awake(build_two_stream(cfg, nc=2), channels=9)
+
+
+@torch.no_grad()
+def test_with_every_fusion_a_stream_can_be_replaced_without_running_the_others(fused):
+    images = torch.rand(2, 9, 64, 96)
+    without = images.clone()
+    without[:, 3:6] = 0
+    with FeatureTap(fused) as tap:
+        complete = fused(images)[0]
+        features = tap.take()
+    expected = fused(without)[0]
+    assert (expected - complete).abs().max() > 0.01, "the modality makes no difference"
+    nothing = run_stream(fused, "ir", without[:, 3:6])
+    torch.testing.assert_close(run_from_levels(fused, {**features, "ir": nothing})[0], expected, rtol=1e-4, atol=1e-3)
+
+
+def test_with_every_fusion_each_modality_has_as_many_levels_and_a_head_on_each(fused):
+    fused.args = get_cfg()
+    expected = 1 if fused.yaml["fusion"] == "p3" else 3
+    assert {len(levels) for levels in levels_of(fused).values()} == {expected}
+    for head in AuxiliaryHeads(fused).heads.values():
+        assert head.stride.tolist() == [8, 16, 32][:expected]
+        assert [branch[0].conv.in_channels for branch in head.cv2] == [64, 128, 256][:expected]
+
+
+def test_with_every_fusion_mwam_scales_the_gradients_of_the_streams_alone(fused):
+    if fused.yaml["share_backbone"]:
+        assert len({id(p) for s in streams_of(fused).values() for p in s.parameters()}) == len(
+            list(streams_of(fused)["rgb"].parameters())
+        )
+        return
+    images, gradients = torch.rand(2, 9, 64, 64), []
+    for weights in ((1.0, 1.0, 1.0), (1.0, 0.5, 2.0)):
+        model = copy.deepcopy(fused).double()
+        mwam = MWAM(["rgb", "ir", "depth"])
+        GradientModulator(mwam, streams_of(model))
+        mwam.weights = dict(zip(["rgb", "ir", "depth"], map(torch.tensor, weights), strict=True))
+        model(images.double())[0].square().mean().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    factor = {f"model.{i}.": w for (a, b), w in zip(fused.yaml["streams"].values(), weights, strict=True)
+              for i in range(a, b)}  # fmt: skip
+    plain, scaled = gradients
+    assert len(plain) > 100
+    for name, gradient in plain.items():
+        expected = gradient * factor.get(".".join(name.split(".")[:2]) + ".", 1.0)
+        torch.testing.assert_close(scaled[name], expected, rtol=1e-6, atol=1e-12)
+
+
+def test_every_fusion_is_of_stock_layers_and_loads_with_the_restricted_unpickler(fused, tmp_path):
+    assert {type(m).__module__.split(".")[0] for m in fused.modules()} <= {"ultralytics", "torch"}
+    file = tmp_path / "fused.pt"
+    torch.save({"model": copy.deepcopy(fused).half(), "train_args": {}}, file)
+    images = torch.rand(1, 9, 64, 64)
+    model = torch_safe_load(file, safe_only=True)[0]["model"].float()
+    expected = copy.deepcopy(fused).half().float()(images)[0]
+    assert torch.equal(model(images)[0], expected)
+    assert torch.allclose(YOLO(file).model(images)[0], expected, atol=1e-4)
+
+
+@torch.no_grad()
+def test_every_fusion_can_be_traced_with_its_batch_norms_folded(fused):
+    model = copy.deepcopy(fused).fuse(verbose=False)
+    model.model[-1].export, model.model[-1].format = True, "torchscript"
+    images = torch.rand(1, 9, 64, 64)
+    model(images)  # anchors
+    traced = torch.jit.trace(model, images, check_trace=False)
+    other = torch.rand(1, 9, 64, 64)
+    torch.testing.assert_close(traced(other), model(other))
+
+
+@pytest.mark.parametrize("fusion", ["add", "attention"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_add_and_attention_begin_as_the_mean_over_streams(fusion, count):
+    names = ["rgb", "ir", "depth"][:count]
+    model = build_two_stream(two_stream_cfg("yolov8n.yaml", dict.fromkeys(names, 3), fusion), nc=2).eval()
+    features = {name: [torch.randn(1, width, 8, 8) for width in (64, 128, 256)] for name in names}
+    means = [torch.stack(levels).mean(0) for levels in zip(*features.values(), strict=True)]
+    known = {level: f for name in names for level, f in zip(levels_of(model)[name], features[name], strict=True)}
+    first, end = model.yaml["fusions"]
+    outputs, x = dict(known), None
+    for index in range(first, end):
+        layer = model.model[index]
+        read = [
+            x if source == -1 else outputs[source] for source in ([layer.f] if isinstance(layer.f, int) else layer.f)
+        ]
+        x = outputs[index] = layer(read[0] if isinstance(layer.f, int) else read)
+    maps = [out for out in outputs.values() if isinstance(out, torch.Tensor)]
+    for mean in means:
+        assert any(out.shape == mean.shape and torch.allclose(out, mean, atol=1e-5) for out in maps)
+
+
+def test_a_convolution_with_an_activation_begins_as_the_activation_of_the_mean():
+    model = build_two_stream(two_stream_cfg("yolov8n.yaml"), nc=2).eval()
+    start_as_mean(model)
+    rgb, ir = torch.randn(2, 1, 64, 8, 8)
+    concatenated = torch.cat([rgb, ir], 1)
+    convolution = model.model[model.yaml["fusions"][0] + 1]
+    expected = torch.nn.functional.silu((rgb + ir) / 2)
+    torch.testing.assert_close(convolution(concatenated), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_late_streams_have_a_neck_each_and_p3_streams_end_where_the_neck_begins_to_read():
+    late, p3 = two_stream_cfg("yolov8n.yaml", fusion="late"), two_stream_cfg("yolov8n.yaml", fusion="p3")
+    assert late["streams"] == {"rgb": [1, 24], "ir": [24, 47]} and len(layers_of(late)) == 47 + 6 + 1
+    assert p3["streams"] == {"rgb": [1, 7], "ir": [7, 13]} and p3["levels"] == {"rgb": [6], "ir": [12]}
+
+
+def test_a_shared_backbone_is_there_once_and_gives_what_it_gives_to_each_modality_alone():
+    torch.manual_seed(0)
+    cfg = two_stream_cfg("yolov8n.yaml", {"rgb": 3, "ir": 3}, share_backbone=True)
+    model = awake(build_two_stream(cfg, nc=2), channels=6)
+    streams = streams_of(model)
+    single = DetectionModel("yolov8n.yaml", verbose=False).model[:10]
+    assert [p.shape for p in streams["rgb"].parameters()] == [p.shape for p in single.parameters()]
+    assert list(map(id, streams["rgb"].parameters())) == list(map(id, streams["ir"].parameters()))
+    images = torch.rand(2, 6, 64, 64)
+    with FeatureTap(model) as tap, torch.no_grad():
+        model(images)
+        features = tap.take()
+    for name, part in (("rgb", images[:, :3]), ("ir", images[:, 3:])):
+        with torch.no_grad():
+            alone = run_stream(model, name, part)
+        for level, expected in zip(features[name], alone, strict=True):
+            torch.testing.assert_close(level, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_single_stream_model_has_no_streams():

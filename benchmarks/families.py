@@ -1,0 +1,157 @@
+"""Which stock detection models become two-stream models, and what the second stream costs.
+
+    python benchmarks/families.py [--small] [--imgsz 640] [--fusion concat] [--share-backbone]
+
+For every detection model that the installed Ultralytics describes, at its smallest scale: is it built for RGB and
+infrared, does it make a training step (loss, backward, SGD) after which parameters of both streams have moved, does
+Ultralytics export it to TorchScript with the same output; its parameters and GFLOPs beside those of the stock
+single-stream model. Models that are refused stand below, each with the reason. With --small, one model a family.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+import ultralytics
+from machine import machine
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from ultralytics import YOLO
+from ultralytics.cfg import get_cfg
+from ultralytics.nn.tasks import yaml_model_load
+from ultralytics.utils import LOGGER
+from ultralytics.utils.torch_utils import get_flops
+
+from mwam_det.models.two_stream import (
+    FUSIONS,
+    MODEL_CLASSES,
+    REFUSED_HEADS,
+    UNTRAINABLE_HEADS,
+    build_two_stream,
+    streams_of,
+    two_stream_cfg,
+)
+
+SIDE = 64
+"""Of the images of the training step and the export, in pixels."""
+
+TOLERANCE = 1e-3
+"""By which the exported model may differ, relative to the largest value of the output."""
+
+
+def descriptions() -> dict[str, dict[str, Any]]:
+    """Return the detection models of the installed version by name, at their smallest scales."""
+    found = {}
+    for file in sorted((Path(ultralytics.__file__).parent / "cfg" / "models").rglob("*.yaml")):
+        cfg = yaml_model_load(file)
+        if cfg["head"][-1][2] in MODEL_CLASSES or cfg["head"][-1][2] in REFUSED_HEADS:
+            scale = next(iter(cfg.get("scales", {})), "")
+            found[f"{file.stem}{f' ({scale})' if scale else ''}"] = {**cfg, "scale": scale, "yaml_file": file.name}
+    return found
+
+
+def makes_a_step(model: nn.Module) -> bool:
+    """Train a model for a step and say whether the loss is finite and both streams have moved."""
+    model.args, model.nc = get_cfg(), 2
+    before = {name: [p.detach().clone() for p in stream.parameters()] for name, stream in streams_of(model).items()}
+    labels = {"batch_idx": [0.0, 1.0], "cls": [[0.0], [1.0]], "bboxes": [[0.5, 0.5, 0.4, 0.4], [0.4, 0.6, 0.3, 0.5]]}
+    batch = {"img": torch.rand(2, 6, SIDE, SIDE), **{key: torch.tensor(value) for key, value in labels.items()}}
+    loss = model.train()(batch)[0].sum()
+    loss.backward()
+    torch.optim.SGD(model.parameters(), 0.01).step()
+    moved = all(
+        any(not torch.equal(p, old) for p, old in zip(stream.parameters(), before[name], strict=True))
+        for name, stream in streams_of(model).items()
+    )
+    return bool(loss.isfinite()) and moved
+
+
+@torch.no_grad()
+def exports(model: nn.Module, folder: Path) -> bool:
+    """Export a model to TorchScript and say whether the file gives what the model gives.
+
+    Each value of the detections is compared by itself, in ascending order: heads without NMS sort detections by their
+    scores, and those of an untrained model are so close to each other that rounding changes the order.
+    """
+    checkpoint = folder / "model.pt"
+    torch.save({"model": deepcopy(model), "train_args": {}}, checkpoint)
+    file = YOLO(checkpoint).export(format="torchscript", imgsz=SIDE, device="cpu", verbose=False)
+    images = torch.rand(1, 6, SIDE, SIDE)
+    outputs = first_map(model.eval()(images)), first_map(torch.jit.load(file)(images))
+    expected, found = (output.sort(dim=output.shape.index(max(output.shape))).values for output in outputs)
+    return bool((expected - found).abs().max() <= TOLERANCE * expected.abs().max())
+
+
+def first_map(output: Any) -> Tensor:
+    """Return the predictions of what a model returns."""
+    return output if isinstance(output, Tensor) else first_map(output[0])
+
+
+def tried(check: Any, *arguments: Any) -> str:
+    """Return "yes" or "no", or the error's kind and first line."""
+    try:
+        return "yes" if check(*arguments) else "no"
+    except Exception as error:  # a row of the table, not the end of it
+        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+
+
+def cost(model: nn.Module, imgsz: int) -> tuple[float, float]:
+    """Return millions of parameters and GFLOPs."""
+    return sum(p.numel() for p in model.parameters()) / 1e6, get_flops(model, imgsz)
+
+
+def main() -> None:
+    """Build, train, export, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--imgsz", type=int, default=640)
+    parser.add_argument("--fusion", choices=FUSIONS, default="concat")
+    parser.add_argument("--share-backbone", action="store_true")
+    args = parser.parse_args()
+    LOGGER.setLevel("ERROR")
+    torch.manual_seed(0)
+    table = Table(
+        "model", "built", "a step", "exported", "M parameters", "single", "ratio", "GFLOPs", "single", "ratio"
+    )
+    refused, shown = {}, set()
+    for name, cfg in descriptions().items():
+        family = name[:6]
+        if args.small and family in shown:
+            continue
+        head = cfg["head"][-1][2]
+        try:
+            two = two_stream_cfg(cfg, {"rgb": 3, "ir": 3}, args.fusion, args.share_backbone)
+        except ValueError as error:
+            refused[name] = str(error)
+            continue
+        shown.add(family)
+        single, model = MODEL_CLASSES[head](deepcopy(cfg), nc=2, verbose=False), build_two_stream(two, nc=2)
+        (parameters, flops), (of_single, flops_of_single) = cost(model, args.imgsz), cost(single, args.imgsz)
+        del single
+        with tempfile.TemporaryDirectory() as folder:
+            exported = tried(exports, model.eval(), Path(folder))
+        step = tried(makes_a_step, model) + ("*" if head in UNTRAINABLE_HEADS else "")
+        table.add_row(
+            *(name, "yes", step, exported),
+            *(f"{parameters:.2f}", f"{of_single:.2f}", f"{parameters / of_single:.2f}"),
+            *(f"{flops:.1f}", f"{flops_of_single:.1f}", f"{flops / flops_of_single:.2f}"),
+        )
+    console = Console(width=max(140, Console().width))
+    console.print(machine())
+    shared = ", one backbone for both" if args.share_backbone else ""
+    console.print(f"fusion={args.fusion}{shared}, 2 classes, GFLOPs at {args.imgsz} px by Ultralytics' get_flops")
+    console.print(table)
+    for head, reason in UNTRAINABLE_HEADS.items():
+        console.print(f"* the model's own loss and SGD; our trainer refuses {head}. {reason}.")
+    for name, reason in refused.items():
+        console.print(f"refused: {name}: {reason}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Every detection model that the installed Ultralytics describes, with a stream a modality."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+import ultralytics
+from ultralytics.cfg import get_cfg
+from ultralytics.nn.tasks import guess_model_task, parse_model, yaml_model_load
+
+from mwam_det.models.two_stream import (
+    FUSIONS,
+    MODEL_CLASSES,
+    REFUSED_HEADS,
+    UNTRAINABLE_HEADS,
+    build_two_stream,
+    check_trainable,
+    streams_of,
+    two_stream_cfg,
+)
+
+OTHER_TASKS = {"classify", "segment", "pose", "obb", "semantic", "depth"}
+LARGE = 20e6
+"""Parameters from which on a model makes no training step here: it would take seconds and tell nothing new."""
+
+
+def descriptions():
+    """All model files of the installed version by their path."""
+    root = Path(ultralytics.__file__).parent / "cfg" / "models"
+    return {str(file.relative_to(root)): yaml_model_load(file) for file in sorted(root.rglob("*.yaml"))}
+
+
+ALL = descriptions()
+FAMILIES = [name for name, cfg in ALL.items() if cfg["head"][-1][2] in MODEL_CLASSES]
+SCALES = {name: list(ALL[name].get("scales", [None])) for name in FAMILIES}
+UNLIKE_EACH_OTHER = ("v3/yolov3-tiny", "v5/yolov5-p6", "v9/yolov9t", "26/yolo26", "rt-detr/rtdetr-l")
+
+
+def at_scale(name, scale):
+    cfg = deepcopy(ALL[name])
+    return {**cfg, "scale": scale} if scale else cfg
+
+
+def smallest(name):
+    return at_scale(name, SCALES[name][0] if name in SCALES else None)
+
+
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "img": torch.rand(2, 5, 64, 64, generator=generator),
+        "batch_idx": torch.tensor([0.0, 1.0]),
+        "cls": torch.tensor([[0.0], [1.0]]),
+        "bboxes": torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.4, 0.6, 0.3, 0.5]]),
+    }
+
+
+def test_the_installed_version_has_the_families_that_are_promised():
+    present = {file.split("/")[0] for file in FAMILIES}
+    assert present >= {"v3", "v5", "v6", "v8", "v9", "v10", "11", "12", "26", "rt-detr"}
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in FAMILIES])
+def test_every_other_model_file_is_refused_with_a_reason(name):
+    head = ALL[name]["head"][-1][2]
+    with pytest.raises(ValueError, match=f"ends in {head}: .+") as refusal:
+        two_stream_cfg(smallest(name))
+    if head in REFUSED_HEADS:
+        assert REFUSED_HEADS[head] in str(refusal.value)
+    else:
+        assert guess_model_task(ALL[name]) in OTHER_TASKS, f"{name} detects, but neither takes streams nor says why not"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_runs_on_two_modalities_and_small_ones_make_a_training_step(name):
+    torch.manual_seed(0)
+    model = build_two_stream(two_stream_cfg(smallest(name), {"rgb": 3, "ir": 2}), nc=2)
+    model.args, model.nc = get_cfg(), 2
+    with torch.no_grad():
+        outputs = model.eval()(batch()["img"])
+    assert outputs[0].isfinite().all() and len(outputs[0]) == 2
+    if sum(p.numel() for p in model.parameters()) > LARGE:
+        return
+    before = {n: [p.detach().clone() for p in stream.parameters()] for n, stream in streams_of(model).items()}
+    loss, items = model.train()(batch())
+    loss.sum().backward()
+    torch.optim.SGD(model.parameters(), 0.1).step()
+    assert all(torch.as_tensor(value).isfinite().all() for value in items.values())
+    for modality, stream in streams_of(model).items():
+        moved = [not torch.equal(p, old) for p, old in zip(stream.parameters(), before[modality], strict=True)]
+        assert sum(moved) > 0.9 * len(moved), f"{modality} did not learn"
+
+
+def without_memory(cfg, channels):
+    """Layers of a description, their sizes alone."""
+    with torch.device("meta"):
+        return parse_model(deepcopy({**cfg, "nc": 2}), ch=channels, verbose=False)[0]
+
+
+def shapes(layers):
+    return [[tensor.shape for tensor in layer.state_dict().values()] for layer in layers]
+
+
+@pytest.mark.parametrize(("name", "scale"), [(name, scale) for name in FAMILIES for scale in SCALES[name][:-1]])
+def test_every_scale_of_every_family_gets_streams(name, scale):
+    cfg = two_stream_cfg(at_scale(name, scale), {"rgb": 3, "ir": 3})
+    assert cfg["scale"] == scale and list(cfg["streams"]) == ["rgb", "ir"]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_at_the_largest_scale_streams_neck_and_head_are_as_wide_as_in_the_stock_model(name):
+    cfg = at_scale(name, SCALES[name][-1])
+    two = two_stream_cfg(cfg, {"rgb": 3, "ir": 3})
+    stock, built = without_memory(cfg, 3), without_memory(two, 6)
+    depth = len(cfg["backbone"])
+    for first, end in two["streams"].values():
+        assert shapes(built[first + 1 : end]) == shapes(stock[:depth])
+    assert shapes(built[two["fusions"][1] :]) == shapes(stock[depth:])
+
+
+@pytest.mark.parametrize(("fusion", "share_backbone"), [*((fusion, False) for fusion in FUSIONS), ("late", True)])
+@torch.no_grad()
+def test_every_fusion_fits_families_that_are_unlike_each_other(fusion, share_backbone):
+    for name in UNLIKE_EACH_OTHER:
+        cfg = smallest(f"{name}.yaml")
+        two = two_stream_cfg(cfg, {"rgb": 3, "ir": 3}, fusion, share_backbone)
+        stock, layers = without_memory(cfg, 3), without_memory(two, 6)
+        outputs, x = [], torch.zeros(2, 6, 64, 64, device="meta")
+        with torch.device("meta"):
+            for layer in layers[:-1].eval():
+                read = [x if i == -1 else outputs[i] for i in ([layer.f] if isinstance(layer.f, int) else layer.f)]
+                x = layer(read[0] if isinstance(layer.f, int) else read)
+                outputs.append(x)
+        rest = two["fusions"][1]
+        assert shapes(layers[rest:]) == shapes(stock[-(len(layers) - rest) :]), name
+        assert [len(outputs[i]) for i in layers[-1].f] == [2] * len(layers[-1].f), name
+
+
+def test_what_no_fusion_can_cut_is_refused_with_a_sentence():
+    with pytest.raises(ValueError, match=r"fusion='p3' would fuse layer 13 of .*yolov9e\.yaml, which passes several"):
+        two_stream_cfg("yolov9e.yaml", fusion="p3")
+
+
+@pytest.mark.parametrize("head", UNTRAINABLE_HEADS)
+def test_a_model_that_is_built_but_not_trained_says_why(head):
+    name = next(name for name in FAMILIES if ALL[name]["head"][-1][2] == head)
+    with pytest.raises(NotImplementedError, match=f"ends in {head}: .* built here, but not trained"):
+        check_trainable(ALL[name])
+
+
+def test_other_models_are_trained():
+    for name in FAMILIES:
+        if ALL[name]["head"][-1][2] not in UNTRAINABLE_HEADS:
+            check_trainable(ALL[name])
