@@ -1,15 +1,20 @@
-"""The command line: `mwam-det train RECIPE`, `mwam-det robustness WEIGHTS RECIPE`."""
+"""The command line: `mwam-det train`, `robustness`, `compare`, `convert`, `inspect`, each with a --help of its own."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from mwam_det.data.layout import DatasetError, resolve_dataset
-from mwam_det.recipe import ROBUSTNESS_KEYS, Recipe, RecipeError, load_recipe
+from mwam_det.compare import BUILT_IN, SEEDS, run_compare
+from mwam_det.data.formats import FORMATS
+from mwam_det.data.layout import DatasetError, as_single_class, resolve_dataset
+from mwam_det.recipe import ROBUSTNESS_KEYS, Recipe, RecipeError, check_device, load_recipe
 
 RUNS = Path("runs")
 """Results go to a folder below this one, in the working directory, named after the recipe."""
@@ -32,19 +37,149 @@ def main(argv: Sequence[str] | None = None) -> int:
         nargs="*",
         default=[],
         metavar="KEY=VALUE",
-        help=f"split=test, imgsz=320, batch=8, or {OVERRIDES_HELP}",
+        help=f"split=test, imgsz=320, fill=mean, degradations=true, or {OVERRIDES_HELP}",
     )
-    options = parser.parse_args(argv)
+    robustness.add_argument("--coco", action="store_true", help="measure by pycocotools too, and save its files")
+    compare = commands.add_parser("compare", help="train arms × seeds of a recipe and compare them; can be resumed")
+    compare.add_argument("recipe", nargs="?", help="YAML file of the experiment; a study may name one itself")
+    compare.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=OVERRIDES_HELP)
+    compare.add_argument(
+        "--arms",
+        default="baseline,mwam",
+        help=f"{', '.join(BUILT_IN)}, only-MODALITY, joined by + if you like, separated by commas; or a study, like "
+        "cfg/studies/table8.yaml (default: %(default)s)",
+    )
+    compare.add_argument("--seeds", type=int, help=f"how many seeds (default: the study's, or {SEEDS})")
+    _add_convert(commands)
+    inspect = commands.add_parser("inspect", help="tell what is in a recipe's dataset, before a long run")
+    inspect.add_argument("recipe", help="YAML file whose data section is looked at")
+    inspect.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"sample=500, the pairs whose pixels are looked at, or {OVERRIDES_HELP}",
+    )
+    options, rest = parser.parse_known_args(argv)
+    if rest:  # argparse does not look for overrides behind an option
+        if not hasattr(options, "overrides") or any(word.startswith("-") for word in rest):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.overrides += rest
     try:
         if options.command == "train":
             _train(load_recipe(options.recipe, options.overrides))
-        else:
+        elif options.command == "robustness":
             overrides = [f"robustness.{o}" if o.partition("=")[0] in ROBUSTNESS_KEYS else o for o in options.overrides]
+            overrides += ["robustness.coco=true"] * options.coco
             _robustness(options.weights, load_recipe(options.recipe, overrides))
+        elif options.command == "compare":
+            words = [word for word in (options.recipe, *options.overrides) if word]
+            recipe = words.pop(0) if words and "=" not in words[0] else None
+            return run_compare(recipe, words, arms=options.arms, seeds=options.seeds)
+        elif options.command == "convert":
+            _convert(options)
+        else:
+            samples = [o for o in options.overrides if o.partition("=")[0] == "sample"]
+            overrides = [o for o in options.overrides if o not in samples]
+            _inspect(load_recipe(options.recipe, overrides), _sample(samples))
     except (RecipeError, DatasetError, NotImplementedError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _add_convert(commands: Any) -> None:
+    """Add the command "convert" with a command a format below it, whose options are the format's."""
+    convert = commands.add_parser("convert", help="turn a dataset as it was published into what training reads")
+    formats = convert.add_subparsers(dest="format", metavar="FORMAT", required=True)
+    for format_ in FORMATS.values():
+        title = format_.title.replace("%", "%%")
+        one = formats.add_parser(format_.name, help=title, description=title)
+        one.add_argument("source", metavar="SRC", help="folder of the dataset as published; it is not changed")
+        one.add_argument(
+            "destination",
+            metavar="DST",
+            help="new or empty folder, or that of an interrupted conversion, which goes on",
+        )
+        for name, option in format_.options.items():
+            flag, said = f"--{name.replace('_', '-')}", option.help.replace("%", "%%")
+            if isinstance(option.default, bool):
+                one.add_argument(flag, dest=f"option {name}", action="store_true", help=said)
+                continue
+            one.add_argument(
+                flag,
+                dest=f"option {name}",
+                type=str if option.default is None else type(option.default),
+                default=option.default,
+                choices=option.choices or None,
+                metavar=None if option.choices else name.upper(),
+                help=said if option.default in (None, "") else f"{said} (default: {option.default})",
+            )
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from mwam_det.data.conversion import convert, summary
+
+    format_ = FORMATS[options.format]
+    chosen = {name: getattr(options, f"option {name}") for name in format_.options}
+    try:
+        record = convert(format_, options.source, options.destination, chosen)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on where this one was.", file=sys.stderr)
+        raise SystemExit(130) from None
+    Console().print(summary(record))
+    destination = Path(options.destination)
+    if format_.recipe is None:
+        command = ["mwam-det", "train", str(destination / "recipe.yaml")]
+    else:
+        command = ["mwam-det", "train", f"cfg/{format_.recipe}", f"data.path={destination}"]
+    print(shlex.join(command))  # not through rich, which would break the line
+
+
+def _sample(overrides: Sequence[str]) -> int:
+    """Return how many pairs to look at, as the last "sample=…" says."""
+    from mwam_det.data.inspection.sampling import DEFAULT_SAMPLE
+
+    if not overrides:
+        return DEFAULT_SAMPLE
+    text = overrides[-1].partition("=")[2]
+    if not text.isdecimal() or int(text) < 1:
+        raise RecipeError(f"sample={text} must be a whole number of pairs, at least 1")
+    return int(text)
+
+
+def _inspect(recipe: Recipe, sample: int) -> None:
+    data = resolve_dataset(recipe.data)
+    from rich.console import Console
+    from ultralytics.utils.files import increment_path
+
+    from mwam_det.data.inspection.contact_sheet import draw_contact_sheet
+    from mwam_det.data.inspection.gather import inspect_dataset
+    from mwam_det.data.inspection.tables import tables
+    from mwam_det.engine.arguments import mwam_config
+
+    imgsz, batch = recipe.train.get("imgsz", 640), recipe.train.get("batch", 16)
+    single_cls = bool(recipe.train.get("single_cls"))
+    try:
+        inspection, pictures = inspect_dataset(
+            as_single_class(data) if single_cls else data,
+            mwam_config(recipe.mwam),
+            imgsz=imgsz,
+            batch=batch if isinstance(batch, int) and batch > 0 else 16,  # Ultralytics finds a size for training alone
+            sample=sample,
+            single_cls=single_cls,
+        )
+    except KeyboardInterrupt:
+        print("\nStopped. Nothing was written.", file=sys.stderr)
+        raise SystemExit(130) from None
+    folder = increment_path(RUNS / f"{recipe.name}-inspect", mkdir=True)
+    text = json.dumps(inspection.to_dict(), indent=2, ensure_ascii=False)
+    (folder / "inspection.json").write_text(f"{text}\n", encoding="utf-8")
+    draw_contact_sheet(pictures, folder / "pairs.png")
+    Console().print(tables(inspection))
+    print(f"Figures: {folder / 'inspection.json'}\nPairs with their boxes: {folder / 'pairs.png'}")
 
 
 def _train(recipe: Recipe) -> None:
@@ -53,10 +188,17 @@ def _train(recipe: Recipe) -> None:
     if arguments.get("resume"):
         arguments["resume"] = str(_checkpoint_to_resume(arguments))
         _check_resumable(arguments["resume"], recipe)
-    _check_device(arguments.get("device"))
-    model = _load(recipe.model, fusion=recipe.fusion)
+    check_device(arguments.get("device"))
+    model = _load(recipe.model, fusion=recipe.fusion, share_backbone=recipe.share_backbone)
     try:
-        model.train(data=recipe.data, mwam=recipe.mwam, robustness=recipe.robustness, **arguments)
+        model.train(
+            data=recipe.data,
+            mwam=recipe.mwam,
+            missing=recipe.missing,
+            pretrained=recipe.pretrained,
+            robustness=recipe.robustness,
+            **arguments,
+        )
     except KeyboardInterrupt:
         last = getattr(model.trainer, "last", None)
         if last is not None and last.is_file():
@@ -73,19 +215,11 @@ def _robustness(weights: str, recipe: Recipe) -> None:
     shared = {key: recipe.train[key] for key in ("batch", "device", "workers") if key in recipe.train}
     if shared.get("batch", 1) < 1:  # Ultralytics finds a batch size for training alone
         del shared["batch"]
-    options = recipe.robustness if isinstance(recipe.robustness, dict) else {}
+    section = recipe.robustness if isinstance(recipe.robustness, dict) else {}
+    options = {key: section[key] for key in ROBUSTNESS_KEYS if key in section}
     arguments = {"project": str(RUNS.resolve()), "name": f"{recipe.name}-robustness", **shared, **options}
-    _check_device(arguments.get("device"))
+    check_device(arguments.get("device"))
     _load(weights).robustness(recipe.data, **arguments).show()
-
-
-def _check_device(device) -> None:
-    from ultralytics.utils.torch_utils import select_device
-
-    try:
-        select_device(device, verbose=False)
-    except ValueError as error:
-        raise RecipeError(f"train.device={device} is not there: {' '.join(str(error).split())}") from None
 
 
 def _load(model: str, **options):

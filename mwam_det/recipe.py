@@ -11,13 +11,23 @@ from typing import Any
 import yaml
 
 from mwam_det.core.config import refuse_unknown_keys
+from mwam_det.core.degradation import DEGRADATIONS, FILLS
 from mwam_det.data.layout import SECTION_KEYS, SPLITS
-from mwam_det.engine.arguments import check_train_arguments, mwam_config
-from mwam_det.models.two_stream import FUSIONS, two_stream_cfg
+from mwam_det.engine.arguments import (
+    Selection,
+    check_shared_backbone,
+    check_train_arguments,
+    dropout_config,
+    freeze_with,
+    mwam_config,
+)
+from mwam_det.models.two_stream import FUSIONS, check_trainable, two_stream_cfg
+from mwam_det.models.weights import pretrained_files
 
-KEYS = ("task", "model", "fusion", "data", "mwam", "train", "robustness")
+KEYS = ("task", "model", "fusion", "share_backbone", "pretrained", "data", "mwam", "missing", "train", "robustness")
 TASKS = ("detect",)
-ROBUSTNESS_KEYS = ("split", "imgsz", "batch", "device", "workers")
+ROBUSTNESS_KEYS = ("split", "imgsz", "batch", "device", "workers", "fill", "degradations", "coco")
+SELECTION_KEYS = ("select", "every")
 
 
 class RecipeError(ValueError):
@@ -33,10 +43,15 @@ class Recipe:
         data: Data section (see `mwam_det.data.layout.resolve_dataset`); folders are not looked at yet.
         model: A stock description such as "yolov8n.yaml", or a checkpoint of a two-stream model.
         task: What the model does: "detect".
-        fusion: How streams are fused.
+        fusion: How streams are fused (see `mwam_det.models.two_stream.two_stream_cfg`).
+        share_backbone: Whether all modalities pass one backbone.
+        pretrained: A checkpoint of a stock single-stream model, or one for each modality; False to take a checkpoint's
+            structure, but not its weights.
         mwam: True, False, or values of `MWAMConfig`.
+        missing: None, False, or values of `DropoutConfig`: modality dropout in training.
         train: Ultralytics' arguments.
-        robustness: False, or arguments of `MultimodalYOLO.robustness`, of the keys in `ROBUSTNESS_KEYS`.
+        robustness: False, or arguments of `MultimodalYOLO.robustness`, of the keys in `ROBUSTNESS_KEYS`, and what
+            decides on the best checkpoint, of the keys in `SELECTION_KEYS` (see `mwam_det.engine.arguments.Selection`).
     """
 
     name: str
@@ -47,6 +62,9 @@ class Recipe:
     mwam: bool | dict[str, Any] = True
     train: dict[str, Any] = field(default_factory=dict)
     robustness: bool | dict[str, Any] = True
+    missing: bool | dict[str, Any] | None = None
+    share_backbone: bool = False
+    pretrained: bool | str | dict[str, str] = True
 
 
 def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -61,7 +79,7 @@ def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """
     file = Path(file)
     if not file.is_file():
-        there = ", ".join(sorted(str(p) for p in Path("cfg").glob("**/*.yaml")))
+        there = ", ".join(sorted(str(p) for p in Path("cfg").glob("**/*.yaml") if "studies" not in p.parts))
         raise RecipeError(f"there is no recipe {file}" + (f"; there are {there}" if there else ""))
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -77,6 +95,20 @@ def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     except ValueError as error:
         raise RecipeError(f"{file}: {error}") from None
     return Recipe(file.stem, **content)
+
+
+def check_device(device: Any) -> None:
+    """Check that a device of Ultralytics' naming is there.
+
+    Raises:
+        RecipeError: If it is not.
+    """
+    from ultralytics.utils.torch_utils import select_device
+
+    try:
+        select_device(device, verbose=False)
+    except ValueError as error:
+        raise RecipeError(f"train.device={device} is not there: {' '.join(str(error).split())}") from None
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
@@ -116,6 +148,7 @@ def _check(content: Mapping[str, Any]) -> None:
     _check_section(content, "data", lambda section: refuse_unknown_keys(section, SECTION_KEYS))
     _check_section(content, "train", check_train_arguments)
     _check_section(content, "mwam", mwam_config)
+    _check_section(content, "missing", dropout_config)
     if "data" not in content:
         raise ValueError("the section 'data' is missing")
     _check_section(content, "robustness", _check_robustness)
@@ -123,20 +156,38 @@ def _check(content: Mapping[str, Any]) -> None:
         _choice(
             "robustness.split", content["robustness"].get("split", "val"), [s for s in SPLITS if s in content["data"]]
         )
-    _check_model(content.get("model", "yolov8n.yaml"))
+    modalities = list(content["data"].get("modalities") or {})
+    check_shared_backbone(content.get("share_backbone", False), mwam_config(content.get("mwam", True)))
+    if not isinstance(pretrained := content.get("pretrained", True), bool) and modalities:
+        try:
+            pretrained_files(pretrained, modalities)
+        except FileNotFoundError as error:
+            raise ValueError(str(error)) from None
+    if modalities:
+        freeze_with(0, content.get("train", {}).get("freeze"), modalities)
+    _check_model(content.get("model", "yolov8n.yaml"), content.get("fusion", "concat"))
 
 
 def _check_robustness(section: Mapping[str, Any]) -> None:
-    refuse_unknown_keys(section, ROBUSTNESS_KEYS)
-    check_train_arguments({key: value for key, value in section.items() if key != "split"})
+    refuse_unknown_keys(section, (*ROBUSTNESS_KEYS, *SELECTION_KEYS))
+    Selection.from_dict({key: section[key] for key in SELECTION_KEYS if key in section})
+    own = ("split", "fill", "degradations", "coco")
+    check_train_arguments({key: section[key] for key in ROBUSTNESS_KEYS if key not in own and key in section})
+    _choice("fill", section.get("fill", "zero"), FILLS)
+    if not isinstance(section.get("coco", False), bool):
+        raise ValueError(f"coco={section['coco']!r} must be true or false")
+    degradations = section.get("degradations", False)
+    if not isinstance(degradations, bool):
+        for name in [degradations] if isinstance(degradations, str) else degradations:
+            _choice("degradations", name, DEGRADATIONS)
 
 
 def _check_section(content: Mapping[str, Any], name: str, check: Any) -> None:
     section = content.get(name, {})
-    if isinstance(section, bool) and name in ("mwam", "robustness"):
+    if isinstance(section, bool) and name in ("mwam", "robustness") or section is False and name == "missing":
         return
     if not isinstance(section, Mapping):
-        also = ", or true or false" if name in ("mwam", "robustness") else ""
+        also = {"mwam": ", or true or false", "robustness": ", or true or false", "missing": ", or false"}.get(name, "")
         raise ValueError(f"{name}={section!r} must be a mapping of keys to values{also}")
     try:
         check(section)
@@ -149,7 +200,7 @@ def _choice(key: str, value: Any, choices: Iterable[str]) -> None:
         raise ValueError(f"{key}={value!r} is unknown: choose from {', '.join(choices)}")
 
 
-def _check_model(model: Any) -> None:
+def _check_model(model: Any, fusion: str) -> None:
     text = str(model)
     if text.endswith(".pt"):
         if not Path(text).is_file():
@@ -158,7 +209,9 @@ def _check_model(model: Any) -> None:
         raise ValueError(f"model={text} must be a stock description like yolov8n.yaml or a checkpoint like best.pt")
     else:
         try:
-            two_stream_cfg(text)
+            check_trainable(two_stream_cfg(text, fusion=fusion))
+        except NotImplementedError as error:
+            raise ValueError(f"model={text}: {error}") from None
         except FileNotFoundError:
             raise ValueError(
                 f"model={text}: Ultralytics has no such description, nor is it a file; try yolov8n.yaml (n, s, m, l, x)"

@@ -1,15 +1,25 @@
+import json
 import os
+import shlex
 import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 
+from mwam_det import cli
 from mwam_det.cli import main
+from mwam_det.data.conversion import ConversionError, Format, Option
+from mwam_det.data.formats import FORMATS
+from mwam_det.data.layout import resolve_dataset
+from mwam_det.recipe import load_recipe
 
-TOOLS = Path(__file__).parents[1] / "tools"
+ROOT = Path(__file__).parents[1]
+TOOLS = ROOT / "tools"
 DATA = {
     "path": "datasets/none",
     "modalities": {"rgb": "visible", "ir": "infrared"},
@@ -41,13 +51,14 @@ def mistake(capsys, *argv: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("command", [["train"], ["robustness", "best.pt"]])
+@pytest.mark.parametrize("command", [["train"], ["robustness", "best.pt"], ["inspect"]])
 def test_a_missing_recipe_is_an_error_of_one_line(capsys, command):
     assert "there is no recipe cfg/none.yaml" in mistake(capsys, *command, "cfg/none.yaml")
 
 
-def test_a_missing_dataset_is_an_error_of_one_line(capsys, folder):
-    line = mistake(capsys, "train", "night.yaml", "data.path=datasets/nowhere")
+@pytest.mark.parametrize("command", ["train", "inspect"])
+def test_a_missing_dataset_is_an_error_of_one_line(capsys, folder, command):
+    line = mistake(capsys, command, "night.yaml", "data.path=datasets/nowhere")
     assert "path=datasets/nowhere" in line
     assert str(folder / "datasets/nowhere") in line
 
@@ -60,7 +71,7 @@ def test_a_missing_split_is_an_error_of_one_line_that_tells_what_there_is(capsys
     assert "there are: train" in line
 
 
-@pytest.mark.parametrize("command", [["train"], ["robustness", "best.pt"]])
+@pytest.mark.parametrize("command", [["train"], ["robustness", "best.pt"], ["inspect"]])
 @pytest.mark.parametrize(
     ("override", "part"),
     [
@@ -140,9 +151,11 @@ def test_a_checkpoint_of_another_recipe_is_not_resumed(capsys, folder, name):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--help"], ["train", "robustness"]),
+        (["--help"], ["train", "robustness", "convert", "inspect"]),
         (["train", "--help"], ["recipe", "KEY=VALUE", "train.epochs=60"]),
         (["robustness", "--help"], ["weights", "KEY=VALUE", "split="]),
+        (["convert", "--help"], list(FORMATS)),
+        (["inspect", "--help"], ["recipe", "KEY=VALUE", "sample=500"]),
     ],
 )
 def test_help_tells_the_commands_and_their_arguments(capsys, arguments, words):
@@ -153,7 +166,20 @@ def test_help_tells_the_commands_and_their_arguments(capsys, arguments, words):
     assert all(word in said for word in words)
 
 
-@pytest.mark.parametrize("arguments", [[], ["trian", "night.yaml"], ["train"], ["robustness", "best.pt"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["trian", "night.yaml"],
+        ["train"],
+        ["robustness", "best.pt"],
+        ["convert"],
+        ["convert", "lvip", "from", "to"],
+        ["convert", "llvip", "from"],
+        ["convert", "llvip", "from", "to", "--lables", "ir"],
+        ["inspect"],
+    ],
+)
 def test_an_incomplete_command_shows_its_usage(capsys, arguments):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
@@ -162,7 +188,14 @@ def test_an_incomplete_command_shows_its_usage(capsys, arguments):
 
 
 @pytest.mark.parametrize(
-    ("script", "words"), [("train.py", ["recipe", "KEY=VALUE"]), ("evaluate.py", ["weights", "recipe"])]
+    ("script", "words"),
+    [
+        ("train.py", ["recipe", "KEY=VALUE"]),
+        ("evaluate.py", ["weights", "recipe"]),
+        ("compare.py", ["--arms", "--seeds"]),
+        ("convert.py", ["FORMAT", "llvip"]),
+        ("inspect_data.py", ["recipe", "sample=500"]),
+    ],
 )
 def test_the_scripts_start(folder, script, words):
     environment = {**os.environ, "YOLO_CONFIG_DIR": str(folder / "settings"), "YOLO_OFFLINE": "true"}
@@ -172,8 +205,42 @@ def test_the_scripts_start(folder, script, words):
     assert all(word in done.stdout for word in words)
 
 
+@pytest.mark.parametrize(
+    ("words", "recipe", "overrides"),
+    [
+        (["a.yaml", "train.epochs=1", "--arms", "x", "--seeds", "2"], "a.yaml", ["train.epochs=1"]),
+        (["a.yaml", "--arms", "x", "--seeds", "2", "train.epochs=1"], "a.yaml", ["train.epochs=1"]),
+        (["--arms", "x", "--seeds", "2", "a.yaml", "mwam=false", "train.epochs=1"], "a.yaml",
+         ["mwam=false", "train.epochs=1"]),
+        (["--arms", "x", "train.epochs=1", "--seeds", "2"], None, ["train.epochs=1"]),
+    ],
+)  # fmt: skip
+def test_compare_takes_its_words_in_any_order(monkeypatch, words, recipe, overrides):
+    called = []
+    monkeypatch.setattr(cli, "run_compare", lambda *args, **kwargs: called.append((args, kwargs)) or 1)
+    assert main(["compare", *words]) == 1
+    assert called == [((recipe, overrides), {"arms": "x", "seeds": 2})]
+
+
+@pytest.mark.parametrize("words", [["compare", "a.yaml", "--arm", "--nonsense"], ["convert", "llvip", "a", "b", "c=1"]])
+def test_a_word_that_no_command_knows_is_refused(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2 and "error:" in capsys.readouterr().err
+
+
 def test_every_script_is_tested_here():
-    assert sorted(file.name for file in TOOLS.glob("*.py")) == ["evaluate.py", "train.py"]
+    assert sorted(file.name for file in TOOLS.glob("*.py")) == [
+        "compare.py",
+        "convert.py",
+        "evaluate.py",
+        "inspect_data.py",
+        "train.py",
+    ]
+
+
+def test_no_script_takes_the_place_of_a_module_that_python_needs():
+    assert not {file.stem for file in TOOLS.glob("*.py")} & set(sys.stdlib_module_names)
 
 
 def test_the_installed_command_is_this_one():
@@ -213,7 +280,7 @@ def test_the_run_of_a_recipe_whose_name_goes_on_with_a_digit_is_not_resumed(caps
 
 def test_a_run_is_not_resumed_on_other_data_than_it_was_begun_with(capsys, folder, demo_section):
     last = trained({"data": demo_section}, "night")
-    other = {**demo_section, "modalities": {"rgb": "infrared", "ir": "infrared"}}
+    other = {**demo_section, "modalities": {"rgb": "infrared", "ir": "visible"}}
     (folder / "night.yaml").write_text(yaml.safe_dump({"data": other}, sort_keys=False))
     line = mistake(capsys, "train", "night.yaml", f"train.resume={last}")
     assert "begun with other data (train, val, splits differ" in line
@@ -241,3 +308,183 @@ def test_a_name_that_is_a_number_or_nothing_is_understood(capsys, override):
 
 def test_weights_that_are_a_recipe_are_an_error_of_one_line(capsys):
     assert "must be a checkpoint like best.pt" in mistake(capsys, "robustness", "night.yaml", "night.yaml")
+
+
+# convert --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(folder) -> Path:
+    """A folder as LLVIP is published, with two pairs to train with and one to test with."""
+    for part, names in (("train", ("010001", "010002")), ("test", ("190001",))):
+        for name in names:
+            for kind in ("visible", "infrared"):
+                file = folder / "LLVIP raw" / kind / part / f"{name}.jpg"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(file), np.random.default_rng(int(name)).integers(0, 256, (64, 80, 3), np.uint8))
+            annotation = folder / "LLVIP raw" / "Annotations" / f"{name}.xml"
+            annotation.parent.mkdir(exist_ok=True)
+            annotation.write_text(
+                "<annotation><object><name>person</name><bndbox><xmin>10</xmin><ymin>8</ymin><xmax>30</xmax>"
+                "<ymax>50</ymax></bndbox></object></annotation>"
+            )
+    return folder / "LLVIP raw"
+
+
+def test_a_conversion_sums_up_and_ends_with_the_line_to_train_with(capsys, published):
+    assert main(["convert", "llvip", str(published), "LLVIP set"]) == 0
+    said = capsys.readouterr().out
+    assert "person" in said
+    assert "the complete set has" in said
+    command, train, recipe, override = shlex.split(said.splitlines()[-1])
+    assert (command, train, recipe) == ("mwam-det", "train", "cfg/llvip.yaml")
+    section = load_recipe(ROOT / recipe, [override]).data
+    assert resolve_dataset(section)["path"] == str(Path("LLVIP set").resolve())
+
+
+def test_a_conversion_is_ready_to_be_inspected(capsys, published):
+    assert main(["convert", "llvip", str(published), "set"]) == 0
+    assert main(["inspect", str(ROOT / "cfg/llvip.yaml"), "data.path=set", "train.imgsz=64"]) == 0
+    assert json.loads(Path("runs/llvip-inspect/inspection.json").read_text())["splits"]["train"]["pairs"] == 2
+
+
+def test_a_source_of_another_kind_is_an_error_of_one_line(capsys, folder):
+    (folder / "elsewhere").mkdir()
+    assert "is not LLVIP" in mistake(capsys, "convert", "llvip", "elsewhere", "set")
+    assert "nowhere" in mistake(capsys, "convert", "llvip", "nowhere", "set")
+
+
+def test_a_destination_in_use_is_an_error_of_one_line(capsys, published, folder):
+    (folder / "set").mkdir()
+    (folder / "set" / "precious.txt").write_text("")
+    assert "not empty" in mistake(capsys, "convert", "llvip", str(published), "set")
+
+
+def test_an_interrupted_conversion_says_how_it_goes_on_and_does(capsys, published, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mwam_det.data.conversion._write", interrupt)
+        with pytest.raises(SystemExit) as caught:
+            main(["convert", "llvip", str(published), "set"])
+    assert caught.value.code == 130
+    assert "same command goes on" in capsys.readouterr().err
+    assert main(["convert", "llvip", str(published), "set"]) == 0
+
+
+OPTIONS = {
+    "labels": Option("ir", "whose labels, 100 % of them", ("ir", "rgb")),
+    "keep_frame": Option(False, "keep the frame"),
+    "seed": Option(7, "seed of the split"),
+    "share": Option(0.2, "share of the split"),
+    "only": Option("", "one part alone"),
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], {"labels": "ir", "keep_frame": False, "seed": 7, "share": 0.2, "only": ""}),
+        (
+            ["--labels", "rgb", "--keep-frame", "--seed", "3", "--share", "0.5", "--only", "x"],
+            {"labels": "rgb", "keep_frame": True, "seed": 3, "share": 0.5, "only": "x"},
+        ),
+    ],
+)
+def test_the_options_of_a_format_are_those_of_its_command(capsys, folder, monkeypatch, arguments, expected):
+    received = []
+
+    def read(source, options, report):
+        received.append(options)
+        raise ConversionError("that is all")
+
+    format_ = Format("fake", "Fake", {"rgb": "rgb", "ir": "ir"}, read, ["thing"], options=OPTIONS)
+    monkeypatch.setitem(FORMATS, "fake", format_)
+    (folder / "from").mkdir()
+    assert "that is all" in mistake(capsys, "convert", "fake", "from", "to", *arguments)
+    assert received == [expected]
+    for wrong in (["--labels", "both"], ["--seed", "x"], ["--keep-frame", "yes"]):
+        with pytest.raises(SystemExit) as caught:
+            main(["convert", "fake", "from", "to", *wrong])
+        assert caught.value.code == 2
+
+
+def test_a_format_without_a_recipe_ends_with_the_recipe_that_it_wrote(capsys, published, monkeypatch):
+    from dataclasses import replace
+
+    monkeypatch.setitem(FORMATS, "llvip", replace(FORMATS["llvip"], recipe=None))
+    assert main(["convert", "llvip", str(published), "my set"]) == 0
+    command, train, recipe = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert (command, train, recipe) == ("mwam-det", "train", "my set/recipe.yaml")
+    resolve_dataset(load_recipe(recipe).data)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_help_of_a_format_names_its_options_and_their_choices(capsys, name):
+    with pytest.raises(SystemExit) as caught:
+        main(["convert", name, "--help"])
+    assert caught.value.code == 0
+    said = capsys.readouterr().out
+    for option, values in FORMATS[name].options.items():
+        assert f"--{option.replace('_', '-')}" in said
+        assert all(str(choice) in said for choice in values.choices)
+
+
+# inspect --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def demo_recipe(folder, demo_section) -> str:
+    """A recipe of the demo set."""
+    recipe = {"data": demo_section, "train": {"imgsz": 128, "batch": 4}}
+    (folder / "demo.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    return "demo.yaml"
+
+
+def test_an_inspection_prints_tables_and_writes_figures_and_pictures(capsys, demo_recipe):
+    assert main(["inspect", demo_recipe]) == 0
+    said = capsys.readouterr().out
+    assert "usable pairs" in said
+    assert "weight K" in said
+    content = json.loads(Path("runs/demo-inspect/inspection.json").read_text())
+    assert content["imgsz"] == 128
+    assert content["preference"]["batch"] == 4
+    assert cv2.imread("runs/demo-inspect/pairs.png") is not None
+
+
+def test_a_second_inspection_overwrites_nothing(demo_recipe):
+    assert main(["inspect", demo_recipe, "sample=2"]) == 0
+    before = Path("runs/demo-inspect/inspection.json").read_bytes()
+    assert main(["inspect", demo_recipe, "sample=4"]) == 0
+    assert Path("runs/demo-inspect/inspection.json").read_bytes() == before
+    assert json.loads(Path("runs/demo-inspect-2/inspection.json").read_text())["sampled"] == 4
+
+
+def test_an_inspection_with_findings_succeeds_and_prints_them(capsys, demo_recipe):
+    assert main(["inspect", demo_recipe, "data.modalities.rgb=infrared", "data.modalities.ir=visible"]) == 0
+    assert "seem swapped" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_methods_settings_of_the_recipe_are_inspected(demo_recipe):
+    assert main(["inspect", demo_recipe, "mwam.rule=ac_ratio", "train.batch=-1", "train.single_cls=true"]) == 0
+    content = json.loads(Path("runs/demo-inspect/inspection.json").read_text())
+    assert content["preference"]["rule"] == "ac_ratio"
+    assert list(content["splits"]["train"]["boxes"]) == ["item"]
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "half", "1.5", ""])
+def test_a_sample_that_is_no_number_of_pairs_is_an_error_of_one_line(capsys, demo_recipe, value):
+    assert f"sample={value}" in mistake(capsys, "inspect", demo_recipe, f"sample={value}")
+
+
+def test_an_interrupted_inspection_writes_nothing(capsys, demo_recipe, folder, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mwam_det.data.inspection.gather.inspect_dataset", interrupt)
+    with pytest.raises(SystemExit) as caught:
+        main(["inspect", demo_recipe])
+    assert caught.value.code == 130
+    assert "Nothing was written" in capsys.readouterr().err
+    assert not (folder / "runs").exists()

@@ -1,4 +1,4 @@
-"""Imports go one way: core → data | models → engine → recipe → cli."""
+"""Imports go one way: core → data | models → engine → recipe → compare → cli."""
 
 import ast
 import subprocess
@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "models": {"core", "models"},
     "engine": {"core", "data", "models", "engine"},
     "recipe": {"core", "data", "models", "engine"},
-    "cli": {"core", "data", "models", "engine", "recipe"},
+    "compare": {"core", "data", "models", "engine", "recipe"},
+    "cli": {"core", "data", "models", "engine", "recipe", "compare"},
     "__init__": {"core", "data", "models", "engine"},
 }
 

@@ -14,9 +14,9 @@ import torch
 import yaml
 from torch import nn
 
-from mwam_det import MWAM, GradientModulator, MultimodalYOLO, MWAMConfig
+from mwam_det import MWAM, GradientModulator, MultimodalYOLO, MWAMConfig, cli
 from mwam_det.core.config import refuse_unknown_keys
-from mwam_det.data.layout import SECTION_KEYS, modalities_of, resolve_dataset
+from mwam_det.data.layout import SECTION_KEYS, DatasetError, modalities_of, resolve_dataset
 from mwam_det.recipe import ROBUSTNESS_KEYS, load_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -59,7 +59,17 @@ def test_every_file_that_a_command_names_is_in_the_repository_or_a_result(words)
     files = [word for word in words if re.search(r"\.(py|yaml|pt|json|csv)$", word) and "=" not in word]
     for file in files:
         assert file.startswith("runs/") or (ROOT / file).is_file(), file
-    assert files or words[0] in ("pip", "pytest", "ruff")
+    assert files or words[0] in ("pip", "pytest", "ruff") or words[:2] == ["mwam-det", "convert"]
+
+
+@pytest.mark.parametrize("words", [words for words in commands() if words[0] == "mwam-det"], ids=" ".join)
+def test_the_command_line_understands_what_is_shown(words, monkeypatch):
+    called = []
+    for name in ("_train", "_robustness", "_inspect", "_convert", "run_compare"):
+        monkeypatch.setattr(cli, name, lambda *args, name=name, **kwargs: called.append(name) or 0)
+    monkeypatch.chdir(ROOT)
+    assert cli.main(words[1:]) == 0
+    assert called == [{"compare": "run_compare"}.get(words[1], f"_{words[1]}")]
 
 
 @pytest.mark.parametrize("words", [words for words in commands() if "tools/train.py" in words], ids=" ".join)
@@ -107,7 +117,7 @@ def make_folders(section, root):
             (root / folder).mkdir(parents=True)
 
 
-@pytest.mark.parametrize("block", blocks("yaml"))
+@pytest.mark.parametrize("block", [block for block in blocks("yaml") if "data:" in block])
 def test_every_recipe_loads_and_its_data_section_describes_a_dataset(block, tmp_path):
     section = yaml.safe_load(block)["data"]
     refuse_unknown_keys(section, SECTION_KEYS)
@@ -117,6 +127,25 @@ def test_every_recipe_loads_and_its_data_section_describes_a_dataset(block, tmp_
     make_folders(section, tmp_path / "set")
     resolved = resolve_dataset({**section, "path": str(tmp_path / "set")})
     assert [modality.name for modality in modalities_of(resolved)] == list(section["modalities"])
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("yaml") if "data:" not in block])
+def test_sections_of_a_recipe_are_accepted(block, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"{(ROOT / 'cfg' / 'llvip.yaml').read_text().partition('robustness:')[0]}\n{block}")
+    section = yaml.safe_load(block)
+    assert {key: getattr(load_recipe(recipe), key) for key in section} == section
+
+
+def test_the_values_of_the_data_keys_that_the_text_shows_are_accepted():
+    shown = re.findall(r"^\| `(suffix|channels|range|align)` \| `([^`]+)`", TEXT, re.MULTILINE)
+    assert [key for key, _ in shown] == ["suffix", "channels", "range", "align"]
+    data = load_recipe(ROOT / "cfg" / "llvip.yaml").data
+    for key, value in shown:
+        value = yaml.safe_load(value)
+        section = {**data, "path": str(ROOT), "modalities": {"rgb": "cfg", "ir": "docs", "depth": "tools"}, key: value}
+        with pytest.raises(DatasetError, match="the folder of rgb .train. is missing"):  # past the check of the keys
+            resolve_dataset(section)
 
 
 def test_every_setting_of_the_method_that_the_text_shows_is_accepted():

@@ -6,7 +6,7 @@ import yaml
 from mwam_det.engine.arguments import NOT_FOR_RECIPES
 from mwam_det.recipe import Recipe, RecipeError, load_recipe
 
-RECIPES = sorted((Path(__file__).parents[1] / "cfg").rglob("*.yaml"))
+RECIPES = sorted(f for f in (Path(__file__).parents[1] / "cfg").rglob("*.yaml") if "studies" not in f.parts)
 DATA = {
     "path": "datasets/none",
     "modalities": {"rgb": "visible", "ir": "infrared"},
@@ -191,7 +191,7 @@ def test_a_file_that_maps_no_keys_is_refused_with_the_keys(tmp_path, text):
     ("override", "parts"),
     [
         ("modell=yolov8n.yaml", ["unknown key 'modell'", "did you mean 'model'?"]),
-        ("names=1", ["unknown key 'names'", "choose from task, model, fusion, data, mwam, train, robustness"]),
+        ("names=1", ["unknown key 'names'", "choose from task, model, fusion, share_backbone, pretrained, data"]),
         ("train.epoch=3", ["in section 'train'", "unknown key 'epoch'", "did you mean 'epochs'?"]),
         ("train.learning_rate=3", ["in section 'train'", "unknown key 'learning_rate'"]),
         ("mwam.gama=1", ["in section 'mwam'", "unknown key 'gama'", "did you mean 'gamma'?"]),

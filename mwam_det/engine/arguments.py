@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,13 +11,19 @@ from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from mwam_det.core.config import MWAMConfig, refuse_unknown_keys
+from mwam_det.core.missing import DropoutConfig
 
 OWN_ARGUMENTS: dict[str, Any] = {
     "mwam": True,  # True: the paper's MWAM; False: none; a mapping: values of MWAMConfig
     "fusion": "concat",  # see models.two_stream.FUSIONS
+    "share_backbone": False,  # one backbone for all modalities
+    "missing": None,  # modality dropout: None, or values of DropoutConfig
+    "robustness": {},  # what decides on the best checkpoint: values of Selection
     "mwam_state": None,  # MWAM's state on its way through a checkpoint; never set by hand
 }
 """What the trainer takes beyond Ultralytics' arguments, with the defaults."""
+
+SELECTIONS = ("full", "mean", "worst")
 
 NOT_FOR_RECIPES = {"task", "mode", "model", "data", "cfg", "split", "pretrained"}
 """Ultralytics arguments that a recipe's train section may not hold: other keys of the recipe say them."""
@@ -30,6 +37,53 @@ def with_own_arguments(cfg: Any) -> dict[str, Any]:
 def without_own_arguments(args: SimpleNamespace | Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that Ultralytics' own classes accept."""
     return {key: value for key, value in cfg2dict(args).items() if key not in OWN_ARGUMENTS}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What decides which checkpoint is the best, and when training stops early.
+
+    Args:
+        select: "full", the fitness with all modalities, as Ultralytics does; "mean", its mean over all combinations of
+            modalities; "worst", the smallest of them. Fitness is Ultralytics' own (mAP50-95 for detection).
+        every: Combinations are validated in each so many epochs (and the last), in the others complete input alone.
+            Other epochs cannot become the best, unless `select` is "full".
+
+    Raises:
+        ValueError: If a value is outside its range; the message names key, value and choices.
+    """
+
+    select: str = "full"
+    every: int = 1
+
+    def __post_init__(self):
+        if self.select not in SELECTIONS:
+            raise ValueError(f"select={self.select!r} must be one of {', '.join(SELECTIONS)}")
+        if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
+            raise ValueError(f"every={self.every!r} must be a number of epochs, at least 1")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Selection:
+        """Build a selection from a mapping; what it does not name keeps its default.
+
+        Raises:
+            ValueError: If a key is unknown or a value is outside its range.
+        """
+        refuse_unknown_keys(values, ("select", "every"))
+        return cls(**values)
+
+
+def dropout_config(value: Any) -> DropoutConfig | None:
+    """Read the argument `missing`: None or False for no modality dropout, or a mapping with values of `DropoutConfig`.
+
+    Raises:
+        ValueError: If the value or a key in it is not one of these.
+    """
+    if value is None or value is False:
+        return None
+    if isinstance(value, Mapping):
+        return DropoutConfig.from_dict(value)
+    raise ValueError(f"missing={value!r} must be false or a mapping with p and allocation, like {{p: 0.5}}")
 
 
 def mwam_config(value: Any) -> MWAMConfig | None:
@@ -54,13 +108,11 @@ def mwam_config(value: Any) -> MWAMConfig | None:
 
 
 def refuse_unsupported(arguments: Mapping[str, Any]) -> None:
-    """Refuse what Ultralytics would do with one modality alone, or without the streams.
+    """Refuse what Ultralytics would do without the streams.
 
     Raises:
         NotImplementedError: With the reason and what to do instead.
     """
-    if str(arguments.get("cache")).lower() == "disk":
-        raise NotImplementedError("cache=disk would store the first modality alone: use cache=ram or cache=false")
     if arguments.get("distill_model"):
         raise NotImplementedError("distill_model wraps the model, and its streams are not found there: leave it out")
 
@@ -84,17 +136,48 @@ def check_train_arguments(arguments: Mapping[str, Any]) -> None:
         raise ValueError(" ".join(str(error).split())) from None
 
 
-def freeze_with(layer: int, freeze: Any) -> list[int | str]:
-    """Add a layer to Ultralytics' argument `freeze`.
+def freeze_with(
+    layer: int, freeze: Any, streams: Mapping[str, Sequence[int]] | Iterable[str] | None = None
+) -> list[int | str]:
+    """Add a layer to Ultralytics' argument `freeze`, and put layers in the place of streams.
 
     Args:
         layer: Index of the layer that must stay frozen. The trainer would make it trainable if it were not named.
-        freeze: None, a number n (the first n layers), or a list of indices and names.
+        freeze: None, a number n (the first n layers), or a list of indices, of names as Ultralytics takes them, which
+            begin with an index ("23.cv2"), and of streams.
+        streams: The half-open range [first, end) of layers of each stream by modality, or modalities alone to check
+            names by. If left out, every name is taken for Ultralytics'.
+
+    Returns:
+        The list; where ranges were given, Ultralytics knows all that is in it.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If `freeze` is none of these or names what is neither a stream nor a layer.
     """
     if isinstance(freeze, bool) or not (freeze is None or isinstance(freeze, int | list | tuple)):
         raise ValueError(f"freeze={freeze!r} must be a number of layers or a list of layer indices and names")
-    layers = list(range(freeze)) if isinstance(freeze, int) else list(freeze or [])
+    layers: list[int | str] = []
+    for item in range(freeze) if isinstance(freeze, int) else freeze or []:
+        if isinstance(item, str) and streams is not None and not item[:1].isdigit():
+            if item not in streams:
+                raise ValueError(f"freeze names '{item}': choose from {', '.join(streams)}, or name layers by index")
+            if isinstance(streams, Mapping):
+                layers += range(*streams[item])
+                continue
+        layers.append(item)
     return layers if layer in layers else [layer, *layers]
+
+
+def check_shared_backbone(share_backbone: Any, mwam: MWAMConfig | None) -> None:
+    """Check that what MWAM would scale is there.
+
+    Raises:
+        ValueError: If there is one backbone for all modalities, but MWAM scales the gradients of one each.
+    """
+    if not isinstance(share_backbone, bool):
+        raise ValueError(f"share_backbone={share_backbone!r} must be true or false")
+    if share_backbone and mwam is not None:
+        raise ValueError(
+            "share_backbone=true leaves MWAM nothing to weigh: it scales the gradients of a backbone for each "
+            "modality, and here all have the same one; set mwam=false"
+        )

@@ -11,17 +11,24 @@ from ultralytics.models import YOLO
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 
+from mwam_det.core.direction import explain
 from mwam_det.data.layout import check_split, resolve_dataset
 from mwam_det.engine.combinations import OnePassValidator, missing_conditions
-from mwam_det.engine.robustness import CombinationResult, RobustnessReport
+from mwam_det.engine.deployment import refuse_calibration, write_description
+from mwam_det.engine.evaluation import ReportingValidator, degradation_conditions
+from mwam_det.engine.predictor import MultimodalPredictor, PairSource
+from mwam_det.engine.robustness import RobustnessReport
 from mwam_det.engine.trainer import MWAMTrainer
 from mwam_det.engine.validator import MultimodalValidator, check_modalities
 from mwam_det.models.two_stream import build_two_stream, two_stream_cfg
 
 VALIDATION_ARGUMENTS = (
-    "imgsz", "batch", "device", "workers", "single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms"
+    "imgsz", "batch", "device", "workers", "single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms", "plots"
 )  # fmt: skip
 """What the report at the end of a training takes over from it, so that it measures as the last validation did."""
+
+SAMPLES = 6
+"""So many images are shown in a robustness report."""
 
 
 class MultimodalYOLO(YOLO):
@@ -36,7 +43,8 @@ class MultimodalYOLO(YOLO):
         model: A stock description such as "yolov8n.yaml", or a checkpoint of a two-stream model.
         modalities: Channels of each modality by name, for a model from a description; {"rgb": 3, "ir": 3} if left out.
             `train` takes the modalities of its dataset instead, if they differ.
-        fusion: How the streams are fused, for a model from a description.
+        fusion: How the streams are fused, for a model from a description (see `two_stream_cfg`).
+        share_backbone: Whether all modalities pass one backbone, for a model from a description.
         verbose: Whether to list the layers.
 
     Raises:
@@ -49,21 +57,29 @@ class MultimodalYOLO(YOLO):
         modalities: Mapping[str, int] | None = None,
         fusion: str = "concat",
         verbose: bool = False,
+        share_backbone: bool = False,
     ):
-        self._wanted = modalities, fusion
+        self._wanted = modalities, fusion, share_backbone
         super().__init__(str(model), task="detect", verbose=verbose)
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
         """Classes for each task; detection alone for now."""
-        return {"detect": {"model": DetectionModel, "trainer": MWAMTrainer, "validator": MultimodalValidator}}
+        return {
+            "detect": {
+                "model": DetectionModel,
+                "trainer": MWAMTrainer,
+                "validator": MultimodalValidator,
+                "predictor": MultimodalPredictor,
+            }
+        }
 
     def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
-        modalities, fusion = self._wanted
+        modalities, fusion, share = self._wanted
         self.cfg = self.model_name = cfg
         self.task = task
-        self.model = build_two_stream(two_stream_cfg(yaml_model_load(cfg), modalities, fusion), verbose=verbose)
-        self.overrides.update(model=cfg, task=task, fusion=fusion)
+        self.model = build_two_stream(two_stream_cfg(yaml_model_load(cfg), modalities, fusion, share), verbose=verbose)
+        self.overrides.update(model=cfg, task=task, fusion=fusion, share_backbone=share)
         self.model.args = {**DEFAULT_CFG_DICT, "model": cfg, "task": task}
         self.model.task = task
 
@@ -72,10 +88,12 @@ class MultimodalYOLO(YOLO):
 
         Args:
             trainer: A subclass of `MWAMTrainer`, or None for that.
-            robustness: Whether to evaluate at the end, or the arguments of `robustness` to do it with (`split`). The
-                table is printed; robustness.json and robustness.csv lie in the run folder.
+            robustness: Whether to evaluate at the end, or the arguments of `robustness` to do it with (`split`), and
+                which combinations decide on the best checkpoint (`select`, `every`, see `Selection`). The table is
+                printed; the report lies in the run folder.
             **kwargs: Arguments of Ultralytics, with `data` a recipe's data section or a file that holds one, and
-                `mwam` and `fusion` (see `MWAMTrainer`).
+                `mwam`, `missing`, `fusion` and `share_backbone` (see `MWAMTrainer`). `pretrained` may name a checkpoint
+                of a stock single-stream model, or one for each modality, and `freeze` streams by modality.
 
         Returns:
             Ultralytics' metrics of the best checkpoint.
@@ -87,12 +105,13 @@ class MultimodalYOLO(YOLO):
         if isinstance(kwargs.get("data"), list | tuple):
             raise NotImplementedError("data=[…] trains without this package's trainer: call train once a dataset")
         options = dict(robustness) if isinstance(robustness, Mapping) else {}
+        selection = {key: options.pop(key) for key in ("select", "every") if key in options}
         if robustness and kwargs.get("data") is not None:  # known now, needed after hours
             check_split(resolve_dataset(kwargs["data"]), options.get("split", "val"))
-        metrics = super().train(trainer, **kwargs)
+        metrics = super().train(trainer, robustness=selection, **kwargs)
         if robustness:
             shared = {key: getattr(self.trainer.args, key) for key in VALIDATION_ARGUMENTS}
-            options = {"save_dir": self.trainer.save_dir, **shared, **options}
+            options = {"save_dir": self.trainer.save_dir, "shares": self.trainer.shares, **shared, **options}
             self.robustness(self.trainer.args.data, **options).show()
         return metrics
 
@@ -114,15 +133,103 @@ class MultimodalYOLO(YOLO):
         missing = (missing,) if isinstance(missing, str) else tuple(missing)
         return super().val(validator, missing=missing, **kwargs)
 
+    def predict(
+        self,
+        source: Any = None,
+        stream: bool = False,
+        predictor=None,
+        missing: str | Iterable[str] = (),
+        data: Any = None,
+        **kwargs: Any,
+    ):
+        """Predict on pairs.
+
+        Images are read as in the training: suffixes, ranges and alignment are in the checkpoint, and in what was
+        exported from it. With `save=True`, every picture shows all modalities beside each other.
+
+        Args:
+            source: By name of the modality, {"rgb": …, "ir": …}, or a tuple or list in the order of the model:
+                - two folders or patterns ("night/*.png"), paired by stem as in a dataset
+                - two image files, or two lists of files, paired by their place
+                - two videos, or addresses of streams ("rtsp://…"), paired frame by frame until the shorter one ends
+                - two arrays (H, W, 3) in BGR or (H, W, 1), or lists of them
+                - two tensors (B, C_m, H, W), RGB in [0, 1], H and W multiples of the model's stride
+                Or a list of tuples, each of them a pair of files or arrays, like list(zip(files, others)). Or all
+                modalities stacked in that order: one array (H, W, ΣC_m), colour in BGR, or one tensor
+                (B, ΣC_m, H, W). A modality that is left out, or None, counts as missing.
+            stream: Whether to return a generator, for many images and videos.
+            predictor: A subclass of `MultimodalPredictor`, or None for that.
+            missing: Names of modalities that count as missing even where they are given, or one name: their channels
+                are 0 after normalisation, as in `robustness`.
+            data: As in `train`: a dataset whose suffixes, ranges and alignment replace those of the training.
+            **kwargs: Arguments of Ultralytics.
+
+        Returns:
+            Ultralytics' results of each pair, with the images of all modalities (see `PairResults`).
+
+        Raises:
+            DatasetError: If the model does not say which modalities it takes.
+            FileNotFoundError: If a file or folder does not exist.
+            ValueError: If an image has no partner, the source does not say which modality it is, a missing modality is
+                unknown, or all are missing.
+        """
+        if source is None:
+            raise ValueError("predict needs a source: an image of each modality, like {'rgb': 'a.jpg', 'ir': 'b.jpg'}")
+        missing = (missing,) if isinstance(missing, str) else tuple(missing)
+        source = PairSource(source, missing, None if data is None else resolve_dataset(data))
+        return super().predict(source, stream, predictor, **kwargs)
+
+    def export(self, **kwargs: Any) -> str:
+        """Export the model; its one input is the stacked image (B, ΣC_m, H, W), RGB in [0, 1].
+
+        The metadata of the file tell the modalities and their order, so that `predict`, `val` and `robustness` run it.
+
+        Args:
+            **kwargs: Arguments of Ultralytics, with `format` "onnx", "torchscript", "openvino" and so on.
+
+        Returns:
+            The file, which lies beside the checkpoint.
+
+        Raises:
+            NotImplementedError: If the export needs a calibration, which Ultralytics does on single images.
+        """
+        refuse_calibration("int8" if kwargs.get("int8") else kwargs.get("quantize"))
+        self.add_callback("on_export_start", write_description)
+        try:
+            return super().export(**kwargs)
+        finally:
+            self.callbacks["on_export_start"].remove(write_description)
+
     def robustness(
-        self, data: Any = None, split: str = "val", save_dir: str | Path | None = None, **kwargs: Any
+        self,
+        data: Any = None,
+        split: str = "val",
+        save_dir: str | Path | None = None,
+        coco: bool = False,
+        fill: str = "zero",
+        degradations: bool | str | Iterable[str] = False,
+        plots: bool = True,
+        notes: Iterable[str] = (),
+        shares: Mapping[str, float] | None = None,
+        **kwargs: Any,
     ) -> RobustnessReport:
-        """Evaluate every combination of modalities on a split.
+        """Evaluate every combination of modalities on a split, in one pass.
 
         Args:
             data: As in `train`; by default the dataset of the training.
             split: The split to evaluate: "val", "test" or "train".
-            save_dir: Where robustness.json and robustness.csv go; a new folder as for `val` if left out.
+            save_dir: Where the files of the report go (see `RobustnessReport.save`); a new folder as for `val` if left
+                out.
+            coco: Whether to measure with pycocotools too. Labels and predictions of every combination then lie in the
+                folder coco, in COCO's format.
+            fill: What stands in for a missing modality: "zero", "mean" or "noise".
+            degradations: Whether to degrade each modality in every way that suits it, in five severities (see
+                `mwam_det.core.degradation.DEGRADATIONS`), or the names of some ways. The visible modality of the
+                dataset counts as a camera, all others as thermal.
+            plots: Whether the report has figures. Ultralytics' own are those of `val`.
+            notes: Sentences to add to the report.
+            shares: T of every modality (Eq. 6) at the end of the training. If it contradicts which modality the model
+                depends on, a note says so.
             **kwargs: Arguments of Ultralytics' validation.
 
         Returns:
@@ -130,30 +237,24 @@ class MultimodalYOLO(YOLO):
 
         Raises:
             DatasetError: If the dataset cannot be used or its modalities are not those of the model.
+            ValueError: If `fill` or a degradation is unknown, or suits no modality.
         """
-        defaults = {"rect": True, "plots": False, "verbose": False}
-        args = {**self.overrides, **defaults, **kwargs, "split": split, "mode": "val"}
+        defaults = {"rect": True, "verbose": False}
+        args = {**self.overrides, **defaults, **kwargs, "plots": False, "split": split, "mode": "val"}
         args["data"] = resolve_dataset(data if data is not None else self._val_data())
         check_modalities(self.model, args["data"])
         check_split(args["data"], split)
+        conditions = missing_conditions(args["data"]["modalities"], fill)
+        conditions += degradation_conditions(args["data"], degradations)
         stock = {key: value for key, value in args.items() if key in DEFAULT_CFG_DICT}
         save_dir = Path(save_dir or get_save_dir(get_cfg(overrides=stock)))
-        modalities = tuple(args["data"]["modalities"])
-        conditions = missing_conditions(modalities)
-        validator = OnePassValidator(None, save_dir, {**args, "conditions": conditions}, self.callbacks)
+        own = {"conditions": conditions, "samples": SAMPLES if plots else 0, "coco": coco}
+        validator = ReportingValidator(None, save_dir, {**args, **own}, self.callbacks)
         validator(model=self.model)
-        results = [
-            CombinationResult(
-                tuple(name for name in modalities if name not in missing),
-                {"mAP50": float(metrics.box.map50), "mAP50-95": float(metrics.box.map)},
-            )
-            for missing, metrics in [
-                *((c.missing, other.metrics) for c, other in zip(conditions, validator.others, strict=True)),
-                ((), validator.metrics),
-            ]
-        ]
-        report = RobustnessReport(modalities, tuple(results), split, str(self.overrides.get("model", "")))
-        report.save(save_dir)
+        report = validator.report(str(self.overrides.get("model", "")), [*notes, *_contradictions(validator, shares)])
+        report.save(save_dir, plots)
+        if validator.coco is not None:
+            validator.coco.write(save_dir / "coco")
         LOGGER.info(f"Robustness report saved to {save_dir}")
         return report
 
@@ -172,3 +273,12 @@ class MultimodalYOLO(YOLO):
             NotImplementedError: Always.
         """
         raise NotImplementedError("benchmark reads one modality alone: export each format and compare its outputs")
+
+
+def _contradictions(validator: OnePassValidator, shares: Mapping[str, float] | None) -> list[str]:
+    """Say in a sentence where MWAM's preference contradicts what the model depends on, if it does."""
+    if shares is None or len(shares) < 2:
+        return []
+    map50 = {available: float(metrics.box.map50) for available, metrics in validator.by_combination.items()}
+    sentence = explain(shares, {name: map50[(name,)] for name in shares})
+    return [] if sentence is None else [f"{sentence}."]

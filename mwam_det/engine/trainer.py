@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -14,36 +15,50 @@ from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
-from mwam_det.core.missing import performance_collapse_rate
+from mwam_det.core.config import MWAMConfig
+from mwam_det.core.direction import DirectionCheck
+from mwam_det.core.missing import DropoutConfig, draw_missing, performance_collapse_rate
 from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
 from mwam_det.core.mwam import MWAM
 from mwam_det.data.dataset import PairedDataset, build_paired_dataset
-from mwam_det.data.layout import as_single_class, modalities_of, resolve_dataset, save_dataset_yaml
+from mwam_det.data.layout import READING_KEYS, as_single_class, modalities_of, resolve_dataset, save_dataset_yaml
 from mwam_det.engine.arguments import (
+    Selection,
+    check_shared_backbone,
+    dropout_config,
     freeze_with,
     mwam_config,
     refuse_unsupported,
     with_own_arguments,
     without_own_arguments,
 )
+from mwam_det.engine.combinations import OnePassValidator, missing_conditions
 from mwam_det.engine.compat import half_precision_works, use_bundled_font
 from mwam_det.engine.history import MWAMHistory
 from mwam_det.engine.plots import plot_mwam, side_by_side
+from mwam_det.engine.report import FILES
 from mwam_det.engine.validator import MultimodalValidator, check_modalities
 from mwam_det.models.auxiliary import AuxiliaryHeads, AuxiliaryLoss
-from mwam_det.models.two_stream import SPLIT_LAYER, build_two_stream, streams_of, two_stream_cfg
+from mwam_det.models.two_stream import SPLIT_LAYER, build_two_stream, check_trainable, streams_of, two_stream_cfg
+from mwam_det.models.weights import load_pretrained, pretrained_files
 
-MAP50 = "metrics/mAP50(B)"
-OWN_FILES = ("mwam.csv", "mwam.png", "robustness.json", "robustness.csv")
+SMALLEST_WEIGHT = 1e-3
+"""Of a modality where weights tell which one a sample lacks."""
+
+OWN_FILES = ("mwam.csv", "mwam.png", *FILES)
 
 
 class MWAMTrainer(DetectionTrainer):
     """Train a two-stream detector, its backbones' gradients scaled by MWAM.
 
-    Takes all arguments of Ultralytics and `mwam` (True, False, or values of `MWAMConfig`) and `fusion`. `data` is a
-    recipe's data section or a file that holds one; `model` a stock description such as "yolov8n.yaml", or a checkpoint
-    of this trainer. MWAM measures each mini-batch as the loader gives it, uint8 and after augmentation, before
-    Ultralytics normalises and resizes it, so that the metric is exact.
+    Takes all arguments of Ultralytics and `mwam` (True, False, or values of `MWAMConfig`), `fusion` and
+    `share_backbone` (see `two_stream_cfg`), `missing` (None, or values of `DropoutConfig`: samples lack modalities in
+    training) and `robustness` (values of `Selection`: which combinations of modalities decide on the best checkpoint).
+    `pretrained` may name a checkpoint of a stock single-stream model, or one for each modality (see `load_pretrained`),
+    and `freeze` streams by modality beside layers. `data` is a recipe's data section or a file that holds
+    one; `model` a stock description such as "yolov8n.yaml", or a checkpoint of this trainer. MWAM measures each
+    mini-batch as the loader gives it, uint8, after augmentation and complete, before Ultralytics normalises and resizes
+    it, so that the metric is exact.
 
     Without MWAM the run is Ultralytics' own, bit for bit.
 
@@ -58,16 +73,26 @@ class MWAMTrainer(DetectionTrainer):
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         requested = overrides or {}
-        mwam_config(requested.get("mwam", True))  # a mistake in these should not cost a run folder
+        config = mwam_config(requested.get("mwam", True))  # a mistake in these should not cost a run folder
+        Selection.from_dict(requested.get("robustness") or {})
         refuse_unsupported(requested)
+        check_shared_backbone(requested.get("share_backbone", False), config)
         if requested.get("data") is not None:
-            resolve_dataset(requested["data"])
+            data = resolve_dataset(requested["data"])
+            check_dropout(dropout_config(requested.get("missing")), config, data)
+            freeze_with(SPLIT_LAYER, requested.get("freeze"), tuple(data["modalities"]))
+            if _names_files(requested.get("pretrained")) and not requested.get("resume"):
+                pretrained_files(requested["pretrained"], data["modalities"])
         use_bundled_font()
         super().__init__(with_own_arguments(cfg), overrides, _callbacks)
         self.modalities = modalities_of(self.data)
         names = [modality.name for modality in self.modalities]
         config = mwam_config(self.args.mwam)
         self.mwam = MWAM(names, config) if config else None
+        self.dropout = dropout_config(self.args.missing)
+        self.selection = Selection.from_dict(self.args.robustness or {})
+        self._draw = torch.Generator().manual_seed(self.args.seed + 1 + RANK)  # ranks draw for other samples
+        self._direction = DirectionCheck()
         self.modulator: GradientModulator | UpdateModulator | None = None
         self.heads: AuxiliaryHeads | None = None
         self._auxiliary_loss: AuxiliaryLoss | None = None
@@ -102,7 +127,8 @@ class MWAMTrainer(DetectionTrainer):
 
         Args:
             cfg: A stock description, a file with one, or a description with streams (from a checkpoint).
-            weights: A model with the same streams whose weights are taken over.
+            weights: A model with the same streams whose weights are taken over, unless the argument `pretrained` names
+                checkpoints of single-stream models.
             verbose: Whether to list the layers.
 
         Raises:
@@ -110,23 +136,43 @@ class MWAMTrainer(DetectionTrainer):
         """
         cfg = cfg if isinstance(cfg, dict) else yaml_model_load(cfg)
         if "streams" not in cfg:
-            cfg = two_stream_cfg(cfg, self.data["modalities"], self.args.fusion)
+            cfg = two_stream_cfg(cfg, self.data["modalities"], self.args.fusion, self.args.share_backbone)
+        check_trainable(cfg)
+        check_shared_backbone(cfg.get("share_backbone", False), mwam_config(self.args.mwam))
         model = build_two_stream(cfg, self.data["nc"], verbose and RANK == -1)
+        model.yaml["reading"] = {key: self.data[key] for key in READING_KEYS if self.data.get(key)}  # to predict by
         check_modalities(model, self.data)
         model = self.set_model_names_for_load(model)
-        if weights is not None:
+        pretrained = self.args.pretrained
+        whole = isinstance(pretrained, str | Path) and "streams" in getattr(weights, "yaml", {})
+        if _names_files(pretrained) and not self.resume and not whole:
+            LOGGER.info(load_pretrained(model, pretrained))
+        elif weights is not None:
             check_modalities(weights, self.data)  # keys of a single-stream model would fit layers they do not belong to
             model.load(weights)
         return model
 
     def get_validator(self) -> MultimodalValidator:
-        """Return the validator that knows of modalities."""
-        return MultimodalValidator(
-            self.test_loader, self.save_dir, without_own_arguments(self.args), _callbacks=self.callbacks
-        )
+        """Return the validator that knows of modalities, and of their combinations where they are asked for."""
+        arguments = without_own_arguments(self.args)
+        if not self._validates_combinations:
+            return MultimodalValidator(self.test_loader, self.save_dir, arguments, _callbacks=self.callbacks)
+        arguments["select"] = self.selection.select
+        return OnePassValidator(self.test_loader, self.save_dir, arguments, _callbacks=self.callbacks)
+
+    @property
+    def _validates_combinations(self) -> bool:
+        measures = self.mwam is not None and self.mwam.config.preference == "measured"
+        return self.args.val and len(self.modalities) > 1 and (measures or self.selection.select != "full")
+
+    def setup_model(self) -> dict[str, Any] | None:
+        """Build or load the model as Ultralytics does, and freeze its split and the streams that are named."""
+        checkpoint = super().setup_model()
+        streams = unwrap_model(self.model).yaml["streams"]
+        self.args.freeze = freeze_with(SPLIT_LAYER, self.args.freeze, streams)
+        return checkpoint
 
     def _setup_train(self) -> None:
-        self.args.freeze = freeze_with(SPLIT_LAYER, self.args.freeze)
         if self.device.type == "cuda" and self.args.amp not in {False, "fp32", "bf16"}:
             self._setup_train_in_half_precision()
         else:
@@ -186,36 +232,65 @@ class MWAMTrainer(DetectionTrainer):
         self.args.mwam_state = None
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Let MWAM observe the mini-batch, then move, normalise and resize it as Ultralytics does."""
+        """Let MWAM observe the mini-batch, move, normalise and resize it as Ultralytics does, and drop modalities."""
         if self._ready:
             images = batch["img"] = batch["img"].to(self.device, non_blocking=self.device.type == "cuda")
             self.mwam.observe({modality.name: images[:, modality.slice] for modality in self.modalities})
             if RANK in {-1, 0} and self.mwam.last is not None:
                 self.history.append(self.epoch + 1, self.mwam.last)
-        return super().preprocess_batch(batch)
+        batch = super().preprocess_batch(batch)
+        if self.dropout is not None:
+            self._drop_modalities(batch["img"])
+        return batch
+
+    @property
+    def shares(self) -> dict[str, float] | None:
+        """T of every modality as last measured in the frequencies, or None without such a measurement."""
+        if self.mwam is None or self.mwam.last is None or self.mwam.config.preference != "frequency":
+            return None
+        return self.mwam.last.share
+
+    def _drop_modalities(self, images: torch.Tensor) -> None:
+        """Set the channels of the modalities that samples lack to 0, in place, shape (B, C, H, W)."""
+        names = [modality.name for modality in self.modalities]
+        weights = None
+        if self.dropout.allocation == "mwam":  # beta = alpha lets a weight come down to 0
+            weights = {name: max(float(weight), SMALLEST_WEIGHT) for name, weight in self.mwam.weights.items()}
+        lacking = draw_missing(len(images), names, self.dropout.p, weights, self._draw)
+        for modality in self.modalities:
+            images[lacking[modality.name].to(images.device), modality.slice] = 0
 
     def validate(self) -> tuple[dict[str, float] | None, float | None]:
-        """Validate, and again without each modality where MWAM goes by what the model is measured to depend on."""
+        """Validate, on every combination of modalities where something depends on that."""
+        if self._validates_combinations:
+            due = self.epoch % self.selection.every == 0 or self.epoch + 1 == self.epochs
+            names = [modality.name for modality in self.modalities]
+            self.validator.conditions = missing_conditions(names) if due else ()
         metrics, fitness = super().validate()
-        if self.mwam is not None and self.mwam.config.preference == "measured":
-            self._measure_dependence(metrics)
+        if self._validates_combinations and due:
+            self._take_in_combinations()
         return metrics, fitness
 
-    def _measure_dependence(self, metrics: dict[str, float] | None) -> None:
-        """Tell MWAM the collapse of mAP50 without each modality; a model that finds nothing yet tells nothing."""
-        dependence = {}
-        for modality in self.modalities:
-            arguments = {**without_own_arguments(self.args), "plots": False, "missing": [modality.name]}
-            validator = MultimodalValidator(self.test_loader, self.save_dir, arguments, self.callbacks)
-            LOGGER.info(f"Without {modality.name}:")
-            alone = validator(self)
-            if RANK in {-1, 0}:
-                dependence[modality.name] = performance_collapse_rate(metrics[MAP50], alone[MAP50])
-        told = [dependence]
+    def _take_in_combinations(self) -> None:
+        """Tell MWAM what the model depends on, if it asks, or compare that with what MWAM takes for preferred."""
+        names = [modality.name for modality in self.modalities]
+        told = [{}]
+        if RANK in {-1, 0}:
+            told = [{known: float(of.box.map50) for known, of in self.validator.by_combination.items()}]
         if RANK != -1:
             dist.broadcast_object_list(told, 0)
-        if all(rate is not None for rate in told[0].values()):
-            self.mwam.measure(told[0])
+        map50 = told[0]
+        if self.mwam is None:
+            return
+        if self.mwam.config.preference == "measured":
+            without = {name: tuple(other for other in names if other != name) for name in names}
+            dependence = {n: performance_collapse_rate(map50[tuple(names)], map50[without[n]]) for n in names}
+            if all(rate is not None for rate in dependence.values()):  # a model that finds nothing yet tells nothing
+                self.mwam.measure(dependence)
+        elif self.shares is not None:
+            warning = self._direction.update(self.shares, {name: map50[(name,)] for name in names})
+            if warning and RANK in {-1, 0}:
+                LOGGER.warning(warning)
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write results.csv and mwam.csv of the epoch."""
@@ -265,3 +340,30 @@ class MWAMTrainer(DetectionTrainer):
             picture = Path(self.save_dir) / "mwam.png"
             plot_mwam(self.history.file, picture)
             self.on_plot(picture)
+
+
+def _names_files(pretrained: Any) -> bool:
+    """Whether the argument `pretrained` names checkpoints, rather than saying whether to keep the model's weights."""
+    return pretrained is not None and not isinstance(pretrained, bool)
+
+
+def check_dropout(dropout: DropoutConfig | None, mwam: MWAMConfig | None, data: Mapping[str, Any]) -> None:
+    """Check that modality dropout is possible in a run.
+
+    Args:
+        dropout: What was asked for.
+        mwam: MWAM's parameters, None without it.
+        data: A resolved dataset.
+
+    Raises:
+        ValueError: If there is but one modality, or allocation is "mwam" and MWAM does not measure.
+    """
+    if dropout is None:
+        return
+    if len(data["modalities"]) < 2:
+        raise ValueError(f"missing.p={dropout.p}: with {', '.join(data['modalities'])} alone nothing can be missing")
+    if dropout.allocation == "mwam" and mwam is None:
+        raise ValueError(
+            "missing.allocation=mwam goes by MWAM's weights, but mwam is false: mwam.mode=observe measures them and "
+            "scales nothing"
+        )

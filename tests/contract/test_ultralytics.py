@@ -34,11 +34,15 @@ OVERRIDES = [
     ("PairedDataset", "get_img_files", "BaseDataset", "self, img_path"),
     ("PairedDataset", "get_label_files", "YOLODataset", "self"),
     ("PairedDataset", "verify_args", "YOLODataset", "self"),
+    ("PairedDataset", "result_to_label", "YOLODataset", "self, result"),
     ("PairedDataset", "get_cache_hash", "YOLODataset", "self"),
     ("PairedDataset", "get_labels", "YOLODataset", "self"),
     ("PairedDataset", "_load_or_scan_cache", "YOLODataset", "self, cache_path, cache_hash"),
     ("PairedDataset", "load_image", "BaseDataset", "self, i, rect_mode, resize_short"),
+    ("PairedDataset", "check_cache_disk", "BaseDataset", "self, safety_margin"),
+    ("PairedDataset", "cache_images_to_disk", "BaseDataset", "self, i"),
     ("PairedDataset", "build_transforms", "YOLODataset", "self, hyp"),
+    ("PlanarLetterBox", "apply_image", "LetterBox", "self, labels, params"),
     (
         "StackedFormat",
         "__init__",
@@ -53,6 +57,9 @@ OVERRIDES = [
     ("OnePassValidator", "update_metrics", "DetectionValidator", "self, preds, batch"),
     ("OnePassValidator", "gather_stats", "DetectionValidator", "self"),
     ("OnePassValidator", "get_stats", "DetectionValidator", "self"),
+    ("ReportingValidator", "__init__", "DetectionValidator", "self, dataloader, save_dir, args, _callbacks"),
+    ("ReportingValidator", "init_metrics", "DetectionValidator", "self, model"),
+    ("OnePassValidator", "preprocess", "DetectionValidator", "self, batch"),
     ("MWAMTrainer", "validate", "BaseTrainer", "self"),
     ("MWAMTrainer", "build_optimizer", "BaseTrainer", "self, model, name, lr, momentum, decay, iterations"),
     ("MWAMTrainer", "check_resume", "BaseTrainer", "self, overrides"),
@@ -63,6 +70,7 @@ OVERRIDES = [
     ("MWAMTrainer", "get_model", "DetectionTrainer", "self, cfg, weights, verbose"),
     ("MWAMTrainer", "get_validator", "DetectionTrainer", "self"),
     ("MWAMTrainer", "_setup_train", "BaseTrainer", "self"),
+    ("MWAMTrainer", "setup_model", "BaseTrainer", "self"),
     ("MWAMTrainer", "preprocess_batch", "DetectionTrainer", "self, batch"),
     ("MWAMTrainer", "save_metrics", "BaseTrainer", "self, metrics"),
     ("MWAMTrainer", "save_model", "BaseTrainer", "self"),
@@ -82,15 +90,32 @@ OVERRIDES = [
     ("MultimodalYOLO", "train", "Model", "self, trainer, **kwargs"),
     ("MultimodalYOLO", "val", "Model", "self, validator, **kwargs"),
     ("MultimodalYOLO", "tune", "Model", "self, use_ray, iterations, *args, **kwargs"),
+    ("PairLoader", "__init__", "LoadImagesAndVideos", "self, path, batch, vid_stride, channels"),
+    ("PairLoader", "__len__", "LoadImagesAndVideos", "self"),
+    ("PairLoader", "__iter__", "LoadImagesAndVideos", "self"),
+    ("PairLoader", "close", "LoadImagesAndVideos", "self"),
+    ("MultimodalYOLO", "predict", "Model", "self, source, stream, predictor, **kwargs"),
+    ("MultimodalYOLO", "export", "Model", "self, **kwargs"),
+    ("PairResults", "new", "Results", "self"),
+    ("PairPredictor", "__init__", "BasePredictor", "self, cfg, overrides, _callbacks"),
+    ("PairPredictor", "setup_source", "BasePredictor", "self, source, stride"),
+    ("PairPredictor", "preprocess", "BasePredictor", "self, im"),
+    ("PairPredictor", "postprocess", "BasePredictor", "self, preds, img, orig_imgs"),
+    ("PairPredictor", "write_results", "BasePredictor", "self, i, p, im, s"),
+    ("PairPredictor", "save_predicted_images", "BasePredictor", "self, save_path, frame"),
+    ("MultimodalPredictor", "construct_results", "DetectionPredictor", "self, preds, img, orig_imgs"),
 ]
 
 # Attributes that our classes add to instances of stock ones.
 OWN_ATTRIBUTES = {
-    "PairedDataset": ["modalities", "folders", "partners"],
+    "PairedDataset": ["modalities", "folders", "partners", "sizes"],
     "StackedFormat": ["modalities"],
     "MWAMTrainer": ["modalities", "mwam", "modulator", "history"],
     "MultimodalValidator": ["modalities", "missing"],
     "MultimodalYOLO": ["_wanted"],
+    "PairLoader": ["modalities", "missing", "imgsz", "entries", "_open"],
+    "PairPredictor": ["modalities", "missing", "_told", "_shown"],
+    "PairResults": ["images"],
 }
 
 
@@ -224,6 +249,23 @@ def test_imread_gives_three_8_bit_channels_with_the_high_byte(tmp_path):
         "Ultralytics' imread reads 16-bit images differently: PairedDataset.load_image and the warning about dark "
         "images in mwam_det/data/dataset.py count on 3 channels of the high byte"
     )
+
+
+def test_the_letterbox_pads_by_the_parameters_that_we_read():
+    from ultralytics.data.augment import LetterBox
+
+    source = source_of(LetterBox.apply_image)
+    for name in ("new_unpad", "top", "bottom", "left", "right", "new_shape"):
+        assert f'params["{name}"]' in source, (
+            f"LetterBox.apply_image no longer reads '{name}': see PlanarLetterBox in mwam_det/data/transforms.py"
+        )
+
+
+def test_the_disk_cache_is_prepared_before_it_is_filled_and_measured_by_npy_files():
+    why = "check_cache_disk of PairedDataset in mwam_det/data/dataset.py moves the files out of the user's folders"
+    prepared = source_of(BaseDataset.__init__)
+    assert prepared.find("self.npy_files =") < prepared.find("self.check_cache_disk()"), f"the order changed: {why}"
+    assert "self.npy_files[i].stat()" in source_of(BaseDataset.cache_images), f"npy_files is not read there: {why}"
 
 
 # Datasets ------------------------------------------------------------------------------------------------------------
@@ -428,3 +470,42 @@ def test_index_picks_one_of_several_tensors():
     assert hasattr(modules, "Index"), f"Index is gone: {why}"
     parts = torch.rand(2), torch.rand(2)
     assert modules.Index(1)(parts) is parts[1], f"Index no longer returns the item itself: {why}"
+
+
+# Prediction and export -----------------------------------------------------------------------------------------------
+
+
+def test_a_loader_of_ours_is_taken_as_a_source():
+    from ultralytics.data.build import check_source
+
+    from mwam_det.data.sources import PairLoader
+
+    _, *flags = check_source(PairLoader.__new__(PairLoader))
+    assert flags == [False, False, False, True, False], (
+        "load_inference_source no longer takes a loader as it is: see PairPredictor.setup_source in "
+        "mwam_det/engine/predictor.py"
+    )
+
+
+def test_the_predictor_hands_what_the_loader_gives_to_the_methods_that_we_override():
+    from ultralytics.engine.predictor import BasePredictor
+
+    stream = source_of(BasePredictor.stream_inference)
+    for part in ("self.preprocess(im0s)", "self.postprocess(preds, im, im0s)", "n = len(im0s)"):
+        assert part in stream, f"'{part}' is gone from stream_inference: see PairPredictor in engine/predictor.py"
+    written = source_of(BasePredictor.write_results)
+    assert written.find("self.plotted_img = result.plot(") < written.find("self.save_predicted_images("), (
+        "pictures are saved differently: see PairPredictor.save_predicted_images in mwam_det/engine/predictor.py"
+    )
+
+
+def test_metadata_of_an_export_can_be_added_to_before_they_are_written():
+    from ultralytics.engine.exporter import Exporter
+
+    export = source_of(Exporter.__call__)
+    places = [
+        export.find(part) for part in ("self.metadata = {", 'self.run_callbacks("on_export_start")', "# Export if")
+    ]
+    assert -1 < places[0] < places[1] < places[2], (
+        "the exporter gathers its metadata elsewhere: see write_description in mwam_det/engine/deployment.py"
+    )

@@ -46,7 +46,6 @@ def test_any_other_mwam_is_refused(value, words):
         ({"epoch": 3}, "did you mean 'epochs'"),
         ({"epochs": "many"}, "epochs=many"),
         ({"data": "coco8.yaml"}, "'data' has no place"),
-        ({"cache": "disk"}, "store the first modality alone"),
         ({"distill_model": "teacher.pt"}, "its streams are not found"),
         ({"freeze": "abc"}, "freeze='abc' must be a number"),
     ],

@@ -182,9 +182,15 @@ def test_one_missing_modality_may_be_named_without_a_list(trained, demo_section,
     assert trained.val(missing="ir", **shared).box.map50 == trained.val(missing=["ir"], **shared).box.map50
 
 
-def test_predicting_from_files_is_refused_rather_than_reading_one_modality():
-    with pytest.raises(NotImplementedError, match="predict"):
+def test_predicting_from_a_file_of_no_named_modality_is_refused():
+    with pytest.raises(ValueError, match="'image.jpg' does not say which modality it is"):
         MultimodalYOLO("yolov8n.yaml").predict("image.jpg")
+
+
+def test_a_trained_model_predicts_on_the_folders_of_its_set(trained, demo_section):
+    source = {name: f"{demo_section['path']}/{folder}/val" for name, folder in demo_section["modalities"].items()}
+    results = trained.predict(source, imgsz=64, conf=0.001, verbose=False)
+    assert len(results) == 4 and sum(map(len, results)) > 0
 
 
 def test_validating_on_other_modalities_is_refused(trained, demo_section, tmp_path):
@@ -203,3 +209,20 @@ def test_a_single_stream_checkpoint_has_no_report(demo_section, tmp_path):
 def test_an_impossible_combination_is_refused(trained, demo_section, tmp_path, missing, words):
     with pytest.raises(ValueError, match=words):
         trained.val(data=demo_section, missing=missing, imgsz=64, project=str(tmp_path))
+
+
+def test_the_report_compares_the_preference_with_the_metric_of_each_modality_alone(trained, tmp_path, monkeypatch):
+    from mwam_det.engine import facade
+
+    compared = []
+    monkeypatch.setattr(facade, "explain", lambda shares, alone: compared.append((shares, alone)) or "They disagree")
+    shares = {"rgb": 0.6, "ir": 1.4}
+    report = trained.robustness(save_dir=tmp_path, shares=shares, imgsz=64, plots=False)
+    map50 = {result.available: result.metrics["mAP50"] for result in report.results}
+    assert compared == [(shares, {"rgb": map50["rgb",], "ir": map50["ir",]})]
+    assert report.notes == ("They disagree.",)
+    assert "They disagree." in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_training_tells_its_report_which_modality_it_preferred(trained):
+    assert trained.trainer.shares == trained.trainer.mwam.last.share

@@ -1,8 +1,10 @@
 import copy
 import csv
+import math
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from mwam_det import GradientModulator, MWAMTrainer, UpdateModulator
 from mwam_det.cli import main
 from mwam_det.data.layout import DatasetError
+from mwam_det.engine.combinations import OnePassValidator
 from mwam_det.models.two_stream import SPLIT_LAYER, streams_of, two_stream_cfg
 
 
@@ -213,12 +216,12 @@ def test_the_weights_of_a_checkpoint_are_taken_over(trained, demo_section, tmp_p
         assert torch.equal(tensor, expected[name]), name
 
 
-def test_a_single_stream_checkpoint_is_refused_as_start(demo_section, tmp_path):
+def test_a_single_stream_checkpoint_is_refused_as_the_model_itself(demo_section, tmp_path):
     from ultralytics import YOLO
 
     YOLO("yolov8n.yaml").save(tmp_path / "single.pt")
     trainer = MWAMTrainer(
-        overrides={**SHORT, "data": demo_section, "project": str(tmp_path), "pretrained": str(tmp_path / "single.pt")}
+        overrides={**SHORT, "data": demo_section, "project": str(tmp_path), "model": str(tmp_path / "single.pt")}
     )
     with pytest.raises(DatasetError, match="single stream"):
         trainer.setup_model()
@@ -352,23 +355,149 @@ def test_auxiliary_losses_survive_the_recovery_from_a_nan_loss(demo_section, tmp
     assert trainer.losses[-1] > 1.5 * plain.losses[-1], "the losses of the heads are part of the loss again"
 
 
-def test_measured_preference_follows_the_validation_without_each_modality(demo_section, tmp_path, monkeypatch):
-    from mwam_det.engine.validator import MultimodalValidator
+@pytest.fixture
+def scored(monkeypatch):
+    """Let validations find given values of mAP50 and fitness, by available modalities and epoch (from 0)."""
 
-    scores = {(): 0.8, ("rgb",): 0.6, ("ir",): 0.2}
-    validate = MultimodalValidator.__call__
+    def score(scores):
+        found = OnePassValidator.by_combination.fget
 
-    def scored(self, trainer=None, model=None, **kwargs):
-        results = validate(self, trainer, model, **kwargs)
-        return {**results, "metrics/mAP50(B)": scores[self.missing]} if trainer else results
+        def by_combination(self):
+            known = found(self)
+            values = scores if isinstance(scores, dict) else scores(self.epoch)
+            return {
+                available: SimpleNamespace(box=SimpleNamespace(map50=values[available]), fitness=values[available])
+                for available in known
+            }
 
-    monkeypatch.setattr(MultimodalValidator, "__call__", scored)
+        def call(self, trainer=None, model=None, **kwargs):
+            self.epoch = trainer.epoch if trainer else None
+            return validate(self, trainer, model, **kwargs)
+
+        validate = OnePassValidator.__call__
+        monkeypatch.setattr(OnePassValidator, "__call__", call)
+        monkeypatch.setattr(OnePassValidator, "by_combination", property(by_combination))
+
+    return score
+
+
+def test_measured_preference_follows_the_validation_without_each_modality(demo_section, tmp_path, scored):
+    scored({("ir",): 0.6, ("rgb",): 0.2, ("rgb", "ir"): 0.8})
     mwam = {"preference": "measured", "omega": 0.0}
     trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=mwam, epochs=3)
     assert trainer.mwam.last.frm == pytest.approx({"rgb": 25.0, "ir": 75.0})
     rows = rows_of(trainer)
     assert [row["epoch"] for row in rows] == [2, 2, 3, 3], "nothing is known before the first validation"
     assert all(row["share_rgb"] == pytest.approx(0.5) and row["weight_rgb"] > row["weight_ir"] for row in rows)
+
+
+def results_of(trainer):
+    with (trainer.save_dir / "results.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize(("select", "best"), [("mean", 1), ("worst", 2)])
+def test_the_best_checkpoint_is_the_one_that_the_selection_asks_for(demo_section, tmp_path, scored, select, best):
+    values = {
+        0: {("rgb",): 0.1, ("ir",): 0.3, ("rgb", "ir"): 0.9},
+        1: {("rgb",): 0.2, ("ir",): 0.7, ("rgb", "ir"): 0.8},
+        2: {("rgb",): 0.3, ("ir",): 0.3, ("rgb", "ir"): 0.5},
+    }
+    scored(lambda epoch: values[2 if epoch is None else epoch])
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, robustness={"select": select}, epochs=3)
+    assert trainer.stopper.best_epoch == best + 1
+    expected = {"mean": 1.7 / 3, "worst": 0.3}[select]
+    assert trainer.best_fitness == pytest.approx(expected, abs=1e-4)
+    rows = results_of(trainer)
+    assert [float(row["metrics/mAP50(rgb)"]) for row in rows] == [0.1, 0.2, 0.3]
+    assert [float(row["metrics/mAP50(ir)"]) for row in rows] == [0.3, 0.7, 0.3]
+
+
+def test_combinations_are_validated_every_so_many_epochs_and_only_these_can_be_the_best(demo_section, tmp_path, scored):
+    scored(lambda epoch: dict.fromkeys([("rgb",), ("ir",), ("rgb", "ir")], 0.2))
+    selection = {"select": "mean", "every": 2}
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, robustness=selection, epochs=4)
+    measured = [not math.isnan(float(row["metrics/mAP50(rgb)"])) for row in results_of(trainer)]
+    assert measured == [True, False, True, True], "the last epoch counts whenever it comes"
+    assert trainer.stopper.best_epoch == 1
+
+
+def test_a_run_without_selection_validates_as_ultralytics_does(demo_section, tmp_path):
+    trainer = run(MWAMTrainer, demo_section, tmp_path)
+    assert type(trainer.validator).__name__ == "MultimodalValidator"
+    assert not any("(rgb)" in column for column in results_of(trainer)[0])
+
+
+def test_a_contradiction_that_lasts_is_told_once_with_both_figures(demo_section, tmp_path, scored, log):
+    scored({("ir",): 0.01, ("rgb",): 0.5, ("rgb", "ir"): 0.6})
+    mwam = {"mode": "observe"}
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=mwam, robustness={"select": "mean"}, epochs=5)
+    assert trainer.mwam.last.share["ir"] > trainer.mwam.last.share["rgb"], "the set is not what the test needs"
+    said = [text for level, text in log if "MWAM measures" in text]
+    assert len(said) == 1
+    assert all(part in said[0] for part in ("mAP50 0.500", "0.010", "mwam.rule=ac_ratio", "3 validations in a row"))
+
+
+# Modality dropout
+
+
+class Watching(MWAMTrainer):
+    """Keeps the mini-batches that the model is given."""
+
+    def preprocess_batch(self, batch):
+        batch = super().preprocess_batch(batch)
+        self.__dict__.setdefault("seen", []).append(batch["img"].clone())
+        return batch
+
+
+def missing_in(trainer):
+    images = torch.cat([images.flatten(2).amax(2) for images in trainer.seen])
+    return images[:, :3].amax(1) == 0, images[:, 3:].amax(1) == 0
+
+
+def test_samples_lack_one_modality_and_never_both(demo_section, tmp_path):
+    trainer = run(Watching, demo_section, tmp_path, mwam=False, missing={"p": 0.5}, epochs=8)
+    rgb, ir = missing_in(trainer)
+    assert len(rgb) == 64 and not (rgb & ir).any()
+    assert 8 <= rgb.sum() <= 26 and 8 <= ir.sum() <= 26
+
+
+def test_mwam_measures_complete_images_under_dropout(demo_section, tmp_path):
+    alone = run(MWAMTrainer, demo_section, tmp_path, mwam={"mode": "observe"}, epochs=1)
+    dropped = run(MWAMTrainer, demo_section, tmp_path, mwam={"mode": "observe"}, missing={"p": 1.0}, epochs=1)
+    assert [row["frm_rgb"] for row in rows_of(alone)] == [row["frm_rgb"] for row in rows_of(dropped)]
+    assert alone.losses != dropped.losses
+
+
+def test_mwams_allocation_lets_the_preferred_modality_be_missing_more_often(demo_section, tmp_path):
+    arguments = {"mwam": {"mode": "observe", "lam": 50.0}, "missing": {"p": 1.0, "allocation": "mwam"}, "epochs": 8}
+    trainer = run(Watching, demo_section, tmp_path, **arguments)
+    rgb, ir = missing_in(trainer)
+    preferred, other = (ir, rgb) if trainer.mwam.last.share["ir"] > 1 else (rgb, ir)
+    assert preferred.sum() > 1.5 * other.sum()
+
+
+def test_observing_changes_nothing_in_the_training(demo_section, tmp_path):
+    observed = run(MWAMTrainer, demo_section, tmp_path, mwam={"mode": "observe"})
+    assert observed.losses == run(MWAMTrainer, demo_section, tmp_path, mwam=False).losses
+    assert rows_of(observed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"missing": {"p": 2}}, "p=2 must be a number in"),
+        ({"missing": {"q": 1}}, "unknown key 'q'"),
+        ({"missing": True}, "missing=True must be false or a mapping"),
+        ({"missing": {"allocation": "mwam"}, "mwam": False}, "mwam.mode=observe"),
+        ({"robustness": {"select": "best"}}, "select='best' must be one of full, mean, worst"),
+        ({"robustness": {"select": "mean", "every": 0}}, "every=0"),
+    ],
+)
+def test_a_mistake_about_missing_modalities_costs_no_run_folder(demo_section, tmp_path, arguments, words):
+    with pytest.raises(ValueError, match=words):
+        run(MWAMTrainer, demo_section, tmp_path, **arguments)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_model_that_finds_nothing_yet_is_no_measurement(demo_section, tmp_path):

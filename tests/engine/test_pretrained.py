@@ -1,0 +1,203 @@
+"""Checkpoints of stock models, frozen streams and a shared backbone in training."""
+
+import copy
+
+import pytest
+import torch
+import yaml
+from training import SHORT, run
+from ultralytics import YOLO
+from ultralytics.nn.tasks import DetectionModel
+
+from mwam_det import MultimodalYOLO, MWAMTrainer
+from mwam_det.engine.arguments import freeze_with
+from mwam_det.models.two_stream import streams_of
+from mwam_det.recipe import RecipeError, load_recipe
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    """A stock single-stream checkpoint."""
+    torch.manual_seed(5)
+    file = tmp_path_factory.mktemp("stock") / "yolov8n.pt"
+    model = YOLO("yolov8n.yaml")
+    for parameter in model.model.parameters():
+        parameter.data.add_(0.01)
+    model.save(file)
+    return file
+
+
+def stock_backbone(file):
+    return list(YOLO(file).model.model[:10].float().parameters())
+
+
+def trainer_for(section, folder, **overrides):
+    return MWAMTrainer(overrides={**SHORT, "data": section, "project": str(folder), **overrides})
+
+
+def same(parameters, others):
+    return all(torch.equal(p, o.to(p)) for p, o in zip(parameters, others, strict=True))
+
+
+def test_a_checkpoint_of_a_stock_model_fills_the_streams_and_the_report_is_logged(single, demo_section, tmp_path, log):
+    trainer = trainer_for(demo_section, tmp_path, pretrained=str(single))
+    trainer.setup_model()
+    for stream in streams_of(trainer.model).values():
+        assert same(stream.parameters(), stock_backbone(single))
+    assert any("Pretrained weights: " in text and str(single) in text for _, text in log)
+    assert trainer.args.pretrained == str(single)
+
+
+def test_a_checkpoint_for_one_modality_fills_its_stream(single, demo_section, tmp_path):
+    trainer = trainer_for(demo_section, tmp_path, pretrained={"ir": str(single)})
+    trainer.setup_model()
+    streams = streams_of(trainer.model)
+    assert same(streams["ir"].parameters(), stock_backbone(single))
+    assert not same(streams["rgb"].parameters(), stock_backbone(single))
+
+
+def test_the_face_takes_them_too_also_on_top_of_a_checkpoint_with_streams(single, demo_section, tmp_path):
+    first = run(MWAMTrainer, demo_section, tmp_path, epochs=1)
+    seen = {}
+    model = MultimodalYOLO(first.last)
+    model.add_callback("on_train_start", lambda t: seen.update(copy.deepcopy(streams_of(t.model))))
+    arguments = {key: value for key, value in SHORT.items() if key != "model"}
+    model.train(
+        data=demo_section, pretrained={"rgb": str(single)}, robustness=False, project=str(tmp_path), name="second",
+        **{**arguments, "epochs": 1},
+    )  # fmt: skip
+    assert same(seen["rgb"].parameters(), stock_backbone(single))
+    saved = yaml.safe_load((tmp_path / "second" / "args.yaml").read_text())
+    assert saved["pretrained"] == {"rgb": str(single)}
+
+
+def test_a_resumed_run_goes_on_with_its_own_weights_and_without_the_file(single, demo_section, tmp_path):
+    file = tmp_path / "start.pt"
+    file.write_bytes(single.read_bytes())
+
+    class Stopped(MWAMTrainer):
+        def final_eval(self):
+            pass  # which would take the optimizer out of the checkpoint
+
+    def stop(trainer):
+        trainer.stop = True
+
+    trainer = Stopped(
+        overrides={**SHORT, "data": demo_section, "project": str(tmp_path), "name": "run", "pretrained": str(file)}
+    )
+    trainer.add_callback("on_fit_epoch_end", stop)
+    trainer.train()
+    file.unlink()
+    kept = torch.load(trainer.last, weights_only=False)["ema"].float()
+    resumed = MWAMTrainer(overrides={"resume": str(trainer.last), "device": "cpu"})
+    resumed.setup_model()
+    assert same(streams_of(resumed.model)["rgb"].parameters(), streams_of(kept)["rgb"].parameters())
+    assert not same(streams_of(resumed.model)["rgb"].parameters(), stock_backbone(single))
+
+
+def test_a_file_that_is_not_there_is_refused_before_there_is_a_run_folder(demo_section, tmp_path):
+    with pytest.raises(FileNotFoundError, match="pretrained=yolov8n.pt is not a file; nothing is downloaded"):
+        trainer_for(demo_section, tmp_path, pretrained="yolov8n.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_frozen_stream_stays_as_it_is_and_the_other_learns(demo_section, tmp_path):
+    before = {}
+
+    class Remembering(MWAMTrainer):
+        def setup_model(self):
+            checkpoint = super().setup_model()
+            before.update(copy.deepcopy(streams_of(self.model)))
+            return checkpoint
+
+    trainer = run(Remembering, demo_section, tmp_path, epochs=1, freeze=["rgb"], warmup_epochs=0, lr0=0.1)
+    after = streams_of(trainer.model)
+    assert same(after["rgb"].parameters(), before["rgb"].parameters())
+    assert same(after["rgb"].buffers(), before["rgb"].buffers()), "the batch norms went on counting"
+    assert not same(after["ir"].parameters(), before["ir"].parameters())
+
+
+@pytest.mark.parametrize("streams", [{"rgb": (1, 4), "ir": (4, 7)}])
+@pytest.mark.parametrize(
+    ("freeze", "expected"),
+    [(["rgb"], [0, 1, 2, 3]), (["ir", 9, "23.cv2"], [0, 4, 5, 6, 9, "23.cv2"]), (2, [0, 1]), (None, [0])],
+)
+def test_names_of_streams_become_their_layers(streams, freeze, expected):
+    assert freeze_with(0, freeze, streams) == expected
+
+
+def test_a_stream_that_is_not_there_cannot_be_frozen(demo_section, tmp_path):
+    with pytest.raises(ValueError, match="freeze names 'thermal': choose from rgb, ir"):
+        trainer_for(demo_section, tmp_path, freeze=["thermal"])
+
+
+@pytest.mark.parametrize("fusion", ["add", "attention", "p3", "late"])
+def test_every_fusion_is_trained_with_mwam(fusion, demo_section, tmp_path):
+    trainer = run(MWAMTrainer, demo_section, tmp_path, epochs=1, fusion=fusion)
+    assert trainer.model.yaml["fusion"] == fusion and trainer.losses and trainer.last.is_file()
+
+
+def test_a_shared_backbone_is_trained_without_mwam_and_evaluated_on_every_combination(demo_section, tmp_path):
+    model = MultimodalYOLO("yolov8n.yaml", share_backbone=True)
+    model.train(
+        data=demo_section, mwam=False, robustness={"select": "mean"}, project=str(tmp_path), name="run",
+        **{**SHORT, "epochs": 1},
+    )  # fmt: skip
+    assert model.model.yaml["share_backbone"] and isinstance(model.model, DetectionModel)
+    assert (tmp_path / "run" / "robustness.json").is_file()
+
+
+def test_mwam_and_a_shared_backbone_exclude_each_other(demo_section, tmp_path):
+    with pytest.raises(ValueError, match="share_backbone=true leaves MWAM nothing to weigh"):
+        trainer_for(demo_section, tmp_path, share_backbone=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_cannot_be_trained_is_refused(demo_section, tmp_path):
+    trainer = trainer_for(demo_section, tmp_path, model="yolov8-rtdetr.yaml")
+    with pytest.raises(NotImplementedError, match="RT-DETR needs a trainer"):
+        trainer.setup_model()
+
+
+# Recipes -------------------------------------------------------------------------------------------------------------
+
+DATA = {
+    "path": "none", "modalities": {"rgb": "a", "ir": "b"}, "labels": "labels", "train": "train", "val": "val",
+    "names": {0: "person"},
+}  # fmt: skip
+
+
+def recipe(folder, **content):
+    file = folder / "night.yaml"
+    file.write_text(yaml.safe_dump({"data": DATA, **content}, sort_keys=False))
+    return load_recipe(file)
+
+
+def test_a_recipe_names_checkpoints_fusion_and_shared_backbone(single, tmp_path):
+    files = {"rgb": str(single), "ir": str(single)}
+    read = recipe(tmp_path, pretrained=files, fusion="late", share_backbone=True, mwam=False)
+    assert (read.pretrained, read.fusion, read.share_backbone) == (files, "late", True)
+    assert recipe(tmp_path).pretrained is True
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"pretrained": "yolov8n.pt"}, "pretrained=yolov8n.pt is not a file; nothing is downloaded"),
+        ({"pretrained": {"thermal": "a.pt"}}, "pretrained names thermal: choose from rgb, ir"),
+        ({"share_backbone": True}, "set mwam=false"),
+        ({"share_backbone": "yes", "mwam": False}, "share_backbone='yes' must be true or false"),
+        ({"train": {"freeze": ["thermal"]}}, "freeze names 'thermal': choose from rgb, ir"),
+        ({"fusion": "early"}, "fusion='early' is unknown: choose from concat, add, attention, p3, late"),
+        (
+            {"model": "rtdetr-l.yaml"},
+            "model=rtdetr-l.yaml: rtdetr-l.yaml ends in RTDETRDecoder: RT-DETR needs a trainer",
+        ),
+        ({"model": "yolov9e.yaml", "fusion": "p3"}, "passes several maps on at once"),
+    ],
+    ids=str,
+)
+def test_a_recipe_that_asks_for_the_impossible_is_refused(content, words, tmp_path):
+    with pytest.raises(RecipeError) as caught:
+        recipe(tmp_path, **content)
+    assert words in str(caught.value)
