@@ -212,7 +212,9 @@ def _robustness(weights: str, recipe: Recipe) -> None:
     if not weights.endswith(".pt"):
         raise RecipeError(f"weights={weights} must be a checkpoint like best.pt")
     # Not imgsz: the weights know the size that they were trained at, and it may not be the recipe's.
-    shared = {key: recipe.train[key] for key in ("batch", "device", "workers") if key in recipe.train}
+    from mwam_det.engine.facade import VALIDATION_ARGUMENTS
+
+    shared = {key: recipe.train[key] for key in VALIDATION_ARGUMENTS if key in recipe.train and key != "imgsz"}
     if shared.get("batch", 1) < 1:  # Ultralytics finds a batch size for training alone
         del shared["batch"]
     section = recipe.robustness if isinstance(recipe.robustness, dict) else {}

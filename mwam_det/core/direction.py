@@ -40,8 +40,8 @@ def explain(shares: Mapping[str, float], alone: Mapping[str, float], metric: str
     return (
         f"MWAM measures {preferred} as the preferred modality (share T {shares[preferred]:.2f}, {depended} "
         f"{shares[depended]:.2f}), but alone the model does better with {depended} ({metric} {alone[depended]:.3f}, "
-        f"{preferred} {alone[preferred]:.3f}): the weights hold back the stream that it depends on less. Try "
-        "mwam.rule=ac_ratio or mwam.preference=measured"
+        f"{preferred} {alone[preferred]:.3f}): weights by it hold back the stream that it depends on less. "
+        "Try mwam.rule=ac_ratio or mwam.preference=measured"
     )
 
 

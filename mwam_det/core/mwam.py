@@ -6,7 +6,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -240,6 +240,7 @@ class MWAM:
             "skipped": dict(self.skipped),
             "weights": {name: weight.item() for name, weight in self.weights.items()},
             "frozen": self.frozen,
+            "last": self.last and asdict(self.last),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -254,3 +255,4 @@ class MWAM:
         self.skipped = Counter(state["skipped"])
         self.weights = {name: torch.tensor(state["weights"][name]) for name in self.modalities}
         self.frozen = state["frozen"]
+        self.last = Observation(**state["last"]) if state.get("last") else None

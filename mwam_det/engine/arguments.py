@@ -45,9 +45,11 @@ class Selection:
 
     Args:
         select: "full", the fitness with all modalities, as Ultralytics does; "mean", its mean over all combinations of
-            modalities; "worst", the smallest of them. Fitness is Ultralytics' own (mAP50-95 for detection).
-        every: Combinations are validated in each so many epochs (and the last), in the others complete input alone.
-            Other epochs cannot become the best, unless `select` is "full".
+            modalities; "worst", the smallest of them, and where that is the same, the mean. Fitness is Ultralytics' own
+            (mAP50-95 for detection).
+        every: Where `select` or MWAM's preference needs combinations, they are validated in each so many epochs and the
+            last, in the others complete input alone. Unless `select` is "full", other epochs cannot become the best
+            and do not count for early stopping.
 
     Raises:
         ValueError: If a value is outside its range; the message names key, value and choices.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,9 @@ from mwam_det.core.missing import check_missing, modality_combinations
 from mwam_det.data.layout import Modality
 from mwam_det.engine.validator import MultimodalValidator
 from mwam_det.models.replay import FeatureTap, run_from_levels, run_stream
+
+TIE_BREAK = 1e-3
+"""Weight of the mean in a fitness that is the worst: a modality that finds nothing makes all epochs equal otherwise."""
 
 IMAGES_FOR_MEANS = 100
 """The means of the fill "mean" rest on so many images, evenly spaced over the split."""
@@ -72,6 +74,7 @@ class OnePassValidator(MultimodalValidator):
     Attributes:
         conditions: The conditions beside complete input. May be changed between two validations.
         others: A validator for each condition, which holds its metrics; from the first validation on.
+        known: In a training, mAP50 of the combinations when they were last validated, by column of results.csv.
 
     Raises:
         ValueError: If `augment` is asked for: test-time augmentation runs the model several times.
@@ -85,7 +88,8 @@ class OnePassValidator(MultimodalValidator):
         if self.args.augment:
             raise ValueError("augment=True runs the model several times an image: validate each combination alone")
         self.others: list[MultimodalValidator] = []
-        self._arguments = {**args, "plots": False}
+        self.known: dict[str, float] = {}
+        self._arguments = {**args, "plots": False, "save_txt": False, "save_json": False}  # they share the folder
         self._model: Any = None
         self._hooks: list[Any] = []
         self._batch: dict[str, Any] = {}
@@ -236,8 +240,8 @@ class OnePassValidator(MultimodalValidator):
         """Compute the metrics of every condition.
 
         Returns:
-            The metrics of complete input. In a training also mAP50 of each other combination, NaN in an epoch that
-            leaves it out, and the fitness that `select` asks for, 0 in such an epoch.
+            The metrics of complete input. In a training also mAP50 of each other combination, in an epoch that leaves
+            it out as it was last, and the fitness that `select` asks for, 0 in such an epoch.
         """
         stats = super().get_stats()
         if RANK not in {-1, 0}:
@@ -247,11 +251,13 @@ class OnePassValidator(MultimodalValidator):
         if self.training:
             metrics = self.by_combination
             for available in modality_combinations([modality.name for modality in self.modalities])[:-1]:
-                value = float(metrics[available].box.map50) if available in metrics else math.nan
-                stats[f"metrics/mAP50({'+'.join(available)})"] = value
+                if available in metrics:
+                    self.known[f"metrics/mAP50({'+'.join(available)})"] = float(metrics[available].box.map50)
+            stats.update(self.known)
             if self.select != "full":
                 values = [float(of.fitness) for of in metrics.values()]
-                selected = min(values) if self.select == "worst" else sum(values) / len(values)
+                mean = sum(values) / len(values)
+                selected = min(values) + TIE_BREAK * mean if self.select == "worst" else mean
                 stats["fitness"] = selected if self.conditions else 0.0
         return stats
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ultralytics.models import YOLO
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 
+from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.core.direction import explain
 from mwam_det.data.layout import check_split, resolve_dataset
 from mwam_det.engine.combinations import OnePassValidator, missing_conditions
@@ -23,7 +25,8 @@ from mwam_det.engine.validator import MultimodalValidator, check_modalities
 from mwam_det.models.two_stream import build_two_stream, two_stream_cfg
 
 VALIDATION_ARGUMENTS = (
-    "imgsz", "batch", "device", "workers", "single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms", "plots"
+    "imgsz", "batch", "device", "workers", "single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms", "nms",
+    "plots",
 )  # fmt: skip
 """What the report at the end of a training takes over from it, so that it measures as the last validation did."""
 
@@ -107,8 +110,14 @@ class MultimodalYOLO(YOLO):
         options = dict(robustness) if isinstance(robustness, Mapping) else {}
         selection = {key: options.pop(key) for key in ("select", "every") if key in options}
         if robustness and kwargs.get("data") is not None:  # known now, needed after hours
-            check_split(resolve_dataset(kwargs["data"]), options.get("split", "val"))
-        metrics = super().train(trainer, robustness=selection, **kwargs)
+            data = resolve_dataset(kwargs["data"])
+            check_split(data, options.get("split", "val"))
+            missing_conditions(data["modalities"], options.get("fill", "zero"))
+            degradation_conditions(data, options.get("degradations", False))
+            refuse_unknown_keys(options, [*signature(self.robustness).parameters, *DEFAULT_CFG_DICT])
+        if selection:
+            kwargs["robustness"] = selection
+        metrics = super().train(trainer, **kwargs)
         if robustness:
             shared = {key: getattr(self.trainer.args, key) for key in VALIDATION_ARGUMENTS}
             options = {"save_dir": self.trainer.save_dir, "shares": self.trainer.shares, **shared, **options}

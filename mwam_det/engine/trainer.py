@@ -38,7 +38,7 @@ from mwam_det.engine.history import MWAMHistory
 from mwam_det.engine.plots import plot_mwam, side_by_side
 from mwam_det.engine.report import FILES
 from mwam_det.engine.validator import MultimodalValidator, check_modalities
-from mwam_det.models.auxiliary import AuxiliaryHeads, AuxiliaryLoss
+from mwam_det.models.auxiliary import LACKING, AuxiliaryHeads, AuxiliaryLoss
 from mwam_det.models.two_stream import SPLIT_LAYER, build_two_stream, check_trainable, streams_of, two_stream_cfg
 from mwam_det.models.weights import load_pretrained, pretrained_files
 
@@ -74,7 +74,7 @@ class MWAMTrainer(DetectionTrainer):
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         requested = overrides or {}
         config = mwam_config(requested.get("mwam", True))  # a mistake in these should not cost a run folder
-        Selection.from_dict(requested.get("robustness") or {})
+        check_validation(Selection.from_dict(requested.get("robustness") or {}), config, requested.get("val", True))
         refuse_unsupported(requested)
         check_shared_backbone(requested.get("share_backbone", False), config)
         if requested.get("data") is not None:
@@ -240,7 +240,7 @@ class MWAMTrainer(DetectionTrainer):
                 self.history.append(self.epoch + 1, self.mwam.last)
         batch = super().preprocess_batch(batch)
         if self.dropout is not None:
-            self._drop_modalities(batch["img"])
+            batch[LACKING] = self._drop_modalities(batch["img"])
         return batch
 
     @property
@@ -250,8 +250,8 @@ class MWAMTrainer(DetectionTrainer):
             return None
         return self.mwam.last.share
 
-    def _drop_modalities(self, images: torch.Tensor) -> None:
-        """Set the channels of the modalities that samples lack to 0, in place, shape (B, C, H, W)."""
+    def _drop_modalities(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Set the channels of the modalities that samples lack to 0, in place, shape (B, C, H, W); say which lack."""
         names = [modality.name for modality in self.modalities]
         weights = None
         if self.dropout.allocation == "mwam":  # beta = alpha lets a weight come down to 0
@@ -259,16 +259,19 @@ class MWAMTrainer(DetectionTrainer):
         lacking = draw_missing(len(images), names, self.dropout.p, weights, self._draw)
         for modality in self.modalities:
             images[lacking[modality.name].to(images.device), modality.slice] = 0
+        return lacking
 
     def validate(self) -> tuple[dict[str, float] | None, float | None]:
         """Validate, on every combination of modalities where something depends on that."""
         if self._validates_combinations:
-            due = self.epoch % self.selection.every == 0 or self.epoch + 1 == self.epochs
+            due = self.epoch % self.selection.every == 0 or self.epoch + 1 == self.epochs or not self.validator.known
             names = [modality.name for modality in self.modalities]
             self.validator.conditions = missing_conditions(names) if due else ()
         metrics, fitness = super().validate()
         if self._validates_combinations and due:
             self._take_in_combinations()
+        elif self._validates_combinations and self.selection.select != "full":
+            fitness = None  # to Ultralytics: not validated, so neither the best nor an epoch without progress
         return metrics, fitness
 
     def _take_in_combinations(self) -> None:
@@ -345,6 +348,18 @@ class MWAMTrainer(DetectionTrainer):
 def _names_files(pretrained: Any) -> bool:
     """Whether the argument `pretrained` names checkpoints, rather than saying whether to keep the model's weights."""
     return pretrained is not None and not isinstance(pretrained, bool)
+
+
+def check_validation(selection: Selection, mwam: MWAMConfig | None, val: bool) -> None:
+    """Check that what goes by validations has them.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    measured = mwam is not None and mwam.preference == "measured"
+    if not val and (measured or selection.select != "full"):
+        needs = "mwam.preference=measured" if measured else f"robustness.select={selection.select}"
+        raise ValueError(f"{needs} goes by the validations, but val is false")
 
 
 def check_dropout(dropout: DropoutConfig | None, mwam: MWAMConfig | None, data: Mapping[str, Any]) -> None:

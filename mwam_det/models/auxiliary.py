@@ -18,6 +18,9 @@ from mwam_det.core.modulation import weighted_loss
 from mwam_det.core.mwam import MWAM
 from mwam_det.models.replay import FeatureTap
 
+LACKING = "lacking"
+"""Key of a batch under which the trainer says which samples lack a modality, by modality, shape (B,), bool."""
+
 PROBE_SIZE = 256
 """Side of the empty image with which widths and strides of the levels are found, in pixels."""
 
@@ -54,9 +57,30 @@ class AuxiliaryHeads(nn.Module):
 
         Args:
             features: The levels of every stream by modality, shapes (B, C_l, H_l, W_l).
-            batch: Ultralytics' batch with the labels.
+            batch: Ultralytics' batch with the labels. With the key `LACKING`, samples that lack a modality have no
+                loss of its head: there is nothing in them to learn from.
         """
-        return {name: self._criteria[name](head(list(features[name])), batch)[0] for name, head in self.heads.items()}
+        losses = {}
+        for name, head in self.heads.items():
+            levels, labels = list(features[name]), batch
+            if LACKING in batch:
+                levels, labels = _without(batch[LACKING][name], levels, batch)
+            if len(levels[0]):
+                losses[name] = self._criteria[name](head(levels), labels)[0]
+            else:
+                losses[name] = sum(level.sum() for level in levels)  # 0, and still a part of the graph
+        return losses
+
+
+def _without(lacking: Tensor, levels: list[Tensor], batch: Mapping[str, Any]) -> tuple[list[Tensor], dict[str, Any]]:
+    """Leave samples of a mini-batch out: lacking, shape (B,), bool."""
+    kept = ~lacking.to(levels[0].device)
+    places = kept.cumsum(0) - 1  # where a kept sample is afterwards
+    samples = batch["batch_idx"].long()
+    own = kept[samples.to(kept.device)]
+    labels = {key: batch[key][own.to(batch[key].device)] for key in ("cls", "bboxes")}
+    moved = places[samples.to(kept.device)][own].to(batch["batch_idx"])
+    return [level[kept] for level in levels], {**batch, **labels, "batch_idx": moved}
 
 
 class AuxiliaryLoss:

@@ -14,7 +14,7 @@ def levels_of(model: nn.Module) -> dict[str, list[int]]:
     Args:
         model: A model that `build_two_stream` built.
     """
-    return model.yaml["levels"]
+    return model.yaml.get("levels") or {name: _outputs_of_stream(model, name) for name in model.yaml["streams"]}
 
 
 def _outputs_of_stream(model: nn.Module, name: str) -> list[int]:

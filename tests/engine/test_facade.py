@@ -226,3 +226,28 @@ def test_the_report_compares_the_preference_with_the_metric_of_each_modality_alo
 
 def test_a_training_tells_its_report_which_modality_it_preferred(trained):
     assert trained.trainer.shares == trained.trainer.mwam.last.share
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"fill": "grey"}, "fill='grey'"),
+        ({"degradations": ["fogg"]}, "unknown degradation fogg"),
+        ({"selct": "mean"}, "unknown key 'selct'"),
+    ],
+)
+def test_a_mistake_about_the_report_is_told_before_the_training(demo_section, tmp_path, options, words):
+    with pytest.raises(ValueError, match=words):
+        MultimodalYOLO("yolov8n.yaml").train(data=demo_section, robustness=options, project=str(tmp_path))
+    assert not any(tmp_path.iterdir())
+
+
+def test_saved_labels_are_those_of_complete_input_alone(trained, tmp_path):
+    shared = {"imgsz": 64, "conf": 0.0005, "save_txt": True, "plots": False, "project": str(tmp_path)}
+    trained.robustness(save_dir=tmp_path / "report", **shared)
+    trained.val(name="val", rect=True, **shared)
+    count = [len(list((tmp_path / name / "labels").glob("*.txt"))) for name in ("report", "val")]
+    lines = [
+        sum(len(f.read_text().splitlines()) for f in (tmp_path / n / "labels").glob("*.txt")) for n in ("report", "val")
+    ]
+    assert lines[0] == lines[1] > 0 and count[0] == count[1]

@@ -6,7 +6,7 @@ import torch
 from ultralytics.cfg import get_cfg
 
 from mwam_det import MWAM
-from mwam_det.models.auxiliary import AuxiliaryHeads, AuxiliaryLoss
+from mwam_det.models.auxiliary import LACKING, AuxiliaryHeads, AuxiliaryLoss
 from mwam_det.models.replay import FeatureTap
 from mwam_det.models.two_stream import build_two_stream, streams_of, two_stream_cfg
 
@@ -82,3 +82,28 @@ def test_class_weights_of_the_model_count_for_the_heads_too(model):
     heads = AuxiliaryHeads(model)
     assert heads._criteria["rgb"].class_weights.flatten().tolist() == [1.0, 3.0]
     assert isinstance(model.args, SimpleNamespace)
+
+
+def test_samples_that_lack_a_modality_have_no_loss_of_its_head(model):
+    heads, whole = AuxiliaryHeads(model), batch()
+    with FeatureTap(model) as tap:
+        model(whole["img"])
+        features = tap.take()
+    lacking = {"rgb": torch.tensor([False, False]), "ir": torch.tensor([True, False])}
+    losses, part = heads.losses(features, whole), heads.losses(features, {**whole, LACKING: lacking})
+    second = {"batch_idx": torch.tensor([0.0]), **{key: whole[key][1:] for key in ("img", "cls", "bboxes")}}
+    alone = heads.losses({name: [level[1:] for level in levels] for name, levels in features.items()}, second)
+    assert torch.equal(part["rgb"], losses["rgb"])
+    torch.testing.assert_close(part["ir"], alone["ir"])
+    assert not torch.allclose(part["ir"], losses["ir"])
+
+
+def test_where_all_samples_lack_a_modality_its_head_learns_nothing(model):
+    heads, whole = AuxiliaryHeads(model), batch()
+    with FeatureTap(model) as tap:
+        model(whole["img"])
+        features = tap.take()
+    lacking = {"rgb": torch.tensor([False, False]), "ir": torch.tensor([True, True])}
+    loss = heads.losses(features, {**whole, LACKING: lacking})["ir"]
+    loss.backward()
+    assert loss.item() == 0 and all(p.grad is None for p in heads.heads["ir"].parameters())
