@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from mwam_det.compare import BUILT_IN, SEEDS, run_compare
 from mwam_det.data.formats import FORMATS
@@ -85,6 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (RecipeError, DatasetError, NotImplementedError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -134,7 +140,8 @@ def _convert(options: argparse.Namespace) -> None:
     if format_.recipe is None:
         command = ["mwam-det", "train", str(destination / "recipe.yaml")]
     else:
-        command = ["mwam-det", "train", f"cfg/{format_.recipe}", f"data.path={destination}"]
+        path = yaml.safe_dump(str(destination), width=math.inf, allow_unicode=True).removesuffix("...\n").strip()
+        command = ["mwam-det", "train", f"cfg/{format_.recipe}", f"data.path={path}"]  # values are read as YAML
     print(shlex.join(command))  # not through rich, which would break the line
 
 
@@ -166,7 +173,7 @@ def _inspect(recipe: Recipe, sample: int) -> None:
         inspection, pictures = inspect_dataset(
             as_single_class(data) if single_cls else data,
             mwam_config(recipe.mwam),
-            imgsz=imgsz,
+            imgsz=max(imgsz) if isinstance(imgsz, list) else imgsz,
             batch=batch if isinstance(batch, int) and batch > 0 else 16,  # Ultralytics finds a size for training alone
             sample=sample,
             single_cls=single_cls,

@@ -83,7 +83,7 @@ def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         raise RecipeError(f"there is no recipe {file}" + (f"; there are {there}" if there else ""))
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise RecipeError(f"{file} is not valid YAML: {error}") from None
     if not isinstance(content, Mapping):
         raise RecipeError(f"{file} must map keys to values: {', '.join(KEYS)}")
@@ -156,7 +156,12 @@ def _check(content: Mapping[str, Any]) -> None:
         _choice(
             "robustness.split", content["robustness"].get("split", "val"), [s for s in SPLITS if s in content["data"]]
         )
-    modalities = list(content["data"].get("modalities") or {})
+    modalities = content["data"].get("modalities") or {}
+    if not isinstance(modalities, Mapping):
+        raise ValueError(
+            f"data.modalities={modalities!r} must map names to folders, like {{rgb: visible, ir: infrared}}"
+        )
+    modalities = list(modalities)
     check_shared_backbone(content.get("share_backbone", False), mwam_config(content.get("mwam", True)))
     if not isinstance(pretrained := content.get("pretrained", True), bool) and modalities:
         try:
@@ -178,7 +183,7 @@ def _check_robustness(section: Mapping[str, Any]) -> None:
         raise ValueError(f"coco={section['coco']!r} must be true or false")
     degradations = section.get("degradations", False)
     if not isinstance(degradations, bool):
-        for name in [degradations] if isinstance(degradations, str) else degradations:
+        for name in degradations if isinstance(degradations, list) else [degradations]:
             _choice("degradations", name, DEGRADATIONS)
 
 

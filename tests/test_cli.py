@@ -488,3 +488,24 @@ def test_an_interrupted_inspection_writes_nothing(capsys, demo_recipe, folder, m
     assert caught.value.code == 130
     assert "Nothing was written" in capsys.readouterr().err
     assert not (folder / "runs").exists()
+
+
+def test_the_path_of_a_converted_set_is_printed_so_that_it_is_read_as_it_is(monkeypatch, tmp_path, capsys):
+    from mwam_det.data import conversion
+
+    monkeypatch.setattr(conversion, "convert", lambda *args: {})
+    monkeypatch.setattr(conversion, "summary", lambda record: "")
+    for folder in ("D #2", "007", "plain"):
+        assert main(["convert", "llvip", "src", folder]) == 0
+        words = shlex.split(capsys.readouterr().out.strip().splitlines()[-1])
+        assert load_recipe(Path(cli.__file__).parents[1] / words[2], words[3:]).data["path"] == folder
+
+
+def test_ctrl_c_ends_any_command_with_a_word_and_130(monkeypatch, capsys):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "load_recipe", interrupted)
+    for words in (["train", "a.yaml"], ["robustness", "a.pt", "a.yaml"], ["inspect", "a.yaml"]):
+        assert main(words) == 130
+        assert capsys.readouterr().err.strip() == "Stopped."

@@ -290,3 +290,17 @@ def test_an_override_whose_value_is_no_yaml_is_refused_by_name(tmp_path):
 
 def test_a_recipe_is_checked_without_a_look_at_the_folders_of_its_data(tmp_path):
     assert load_recipe(recipe_file(tmp_path), ["data.path=nowhere"]).data["path"] == "nowhere"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.imgsz=abc", "imgsz='abc' must be a number of pixels"),
+        ("train.imgsz=0", "imgsz=0"),
+        ("train.cache=xyz", "cache='xyz' must be true, false, ram or disk"),
+        ("data.modalities=5", "data.modalities=5 must map names to folders"),
+        ("robustness.degradations=5", "degradations=5"),
+    ],
+)
+def test_a_value_that_no_one_can_use_is_refused_before_anything_starts(tmp_path, override, words):
+    assert words in refusal(tmp_path, override)

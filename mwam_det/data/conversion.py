@@ -20,7 +20,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,9 @@ EXAMPLES = 5
 
 LONGEST_TEXT = 300
 """Longer reasons and examples, in characters, are cut: they hold names that strangers chose."""
+
+SAME_SHAPE = 0.02
+"""Largest difference of two aspect ratios by which an image is still the other one resized."""
 
 JPEG_QUALITY = 95
 """Of images that had to be changed; lower settings quantise away the high frequencies that tell modalities apart."""
@@ -383,10 +386,11 @@ class _Claim:
         """Remove what an earlier try left here and this one did not write: training would read it."""
         # without case, lest a file system that ignores it holds one of ours under another spelling
         ours = {str(file).casefold() for file in (*self._written, self._marker)}
-        for folder, _, names in os.walk(self._destination):
-            for file in (Path(folder, name) for name in names):
-                if str(file).casefold() not in ours:
-                    file.unlink()
+        folders = {file.relative_to(self._destination).parts[0] for file in self._written}
+        for file in (file for name in folders for file in (self._destination / name).rglob("*")):
+            read = file.suffix[1:].lower() in (*IMG_FORMATS, "txt") or file.name.endswith(".unfinished")
+            if read and file.is_file() and str(file).casefold() not in ours:
+                file.unlink()
 
 
 def _check_stems(samples: Sequence[Sample]) -> None:
@@ -459,7 +463,7 @@ def _write_all(
     if odd_sizes:
         report.notes.append(
             f"{len(odd_sizes)} annotations state a size that none of their images has, for example {odd_sizes[0]}: "
-            "their labels were read as pixels of the first image"
+            "their labels were resized with it"
         )
     for name, count in without_8_bits.items():
         report.notes.append(
@@ -509,6 +513,13 @@ def _write(
         odd_size = f"{place} ({_text_of(size)} instead of {_text_of(image_sizes[0])})"
         if size[::-1] in image_sizes:
             return _LeftOut("pair: labelled before its image was turned by 90°", odd_size)
+        down, across = (now / then for now, then in zip(image_sizes[0], size, strict=True))
+        if abs(down / across - 1) > SAME_SHAPE:
+            return _LeftOut("pair: labelled on an image of another shape", odd_size)
+        points = [tuple((x * across, y * down) for x, y in label.points) for label in sample.labels]
+        sample = replace(
+            sample, labels=[Label(of.class_id, own) for of, own in zip(sample.labels, points, strict=True)]
+        )
         size = image_sizes[0]
     offset = (0, 0)
     if crop is not None:
@@ -604,10 +615,16 @@ def _printable(text: str) -> str:
 
 
 def _write_image(file: Path, target: Path, crop: tuple[int, int, int, int] | None) -> Path:
-    """Write an image to `target` plus its suffix, a link or the part that is kept, unless it is there already."""
+    """Write an image to `target` plus its suffix, a link or the part that is kept, unless it is there already.
+
+    What is no link has the time of its file, so that one that was replaced meanwhile is noticed, even by an older one.
+    """
     target = target.with_name(target.name + file.suffix.lower())
-    if not target.is_file() or target.stat().st_mtime < file.stat().st_mtime:  # the source may have been mended
+    state = file.stat()
+    if not target.is_file() or not (target.samefile(file) or target.stat().st_mtime_ns == state.st_mtime_ns):
         _replace(target, lambda unfinished: _link(file, unfinished) if crop is None else _cut(file, unfinished, crop))
+        if not target.samefile(file):
+            os.utime(target, ns=(state.st_atime_ns, state.st_mtime_ns))
     return target
 
 

@@ -26,8 +26,12 @@ from mwam_det.data.reading import place, read_image, reduction_of
 from mwam_det.data.stacks import fingerprint, is_current, load_stack, save_stack, stack_name
 from mwam_det.data.transforms import StackedFormat, colour_on_visible, planar_letterbox
 
-SCANS = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "mwam_det"
+SCANS = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mwam_det"
 """Where the results of scans are kept, and in "stacks" what `cache="disk"` keeps; all of it may be deleted."""
+
+
+LONGEST_PART = 40
+"""So many characters of a folder's name are part of the names there; file systems allow 255 bytes."""
 
 
 class PairedDataset(YOLODataset):
@@ -295,7 +299,8 @@ def build_paired_dataset(
 
 def _own_name(path: Path) -> str:
     """Return a name for what belongs to a folder of the user: its last parts, and a hash of the whole path."""
-    return f"{'-'.join(path.parts[-3:])}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    parts = path.relative_to(path.anchor).parts[-3:]
+    return f"{'-'.join(part[:LONGEST_PART] for part in parts)}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def target_size(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -197,7 +198,7 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
     if reserved := {"labels"} & set(modalities):
         raise DatasetError(f"a modality may not be called '{reserved.pop()}'")
     visible = section.get("visible", next((m for m in modalities if m.lower() in VISIBLE_NAMES), None))
-    if visible is not None and visible not in modalities:
+    if visible is not None and (not isinstance(visible, str) or visible not in modalities):
         raise DatasetError(f"visible={visible} is no modality: choose from {', '.join(modalities)}")
     names = _class_names(section["names"])
     suffixes = {name: _suffix(name, value) for name, value in _by_modality(section, "suffix").items()}
@@ -320,7 +321,10 @@ def _class_names(names: Any) -> dict[int, str]:
         raise DatasetError(f"names={names!r} must be a list of class names or map numbers to names")
     if sorted(names, key=str) != sorted(range(len(names)), key=str):
         raise DatasetError(f"names has the numbers {list(names)}: they must run from 0 to {len(names) - 1}")
-    return {number: str(names[number]) for number in range(len(names))}
+    named = {number: str(names[number]) for number in range(len(names))}
+    if twice := sorted(name for name, count in Counter(named.values()).items() if count > 1):
+        raise DatasetError(f"names holds {', '.join(twice)} more than once: give each class a name of its own")
+    return named
 
 
 def _check_folder(folder: Path, what: str) -> None:

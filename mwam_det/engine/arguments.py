@@ -131,6 +131,12 @@ def check_train_arguments(arguments: Mapping[str, Any]) -> None:
             raise ValueError(f"'{key}' has no place in the train section: see the recipe's other keys")
     refuse_unknown_keys(arguments, known)
     freeze_with(0, arguments.get("freeze"))
+    sides = arguments.get("imgsz", 640)
+    for side in sides if isinstance(sides, list) and sides else [sides]:
+        if isinstance(side, bool) or not isinstance(side, int) or side < 1:
+            raise ValueError(f"imgsz={sides!r} must be a number of pixels, or a list of height and width")
+    if (cache := arguments.get("cache")) not in (None, True, False, "ram", "disk"):
+        raise ValueError(f"cache={cache!r} must be true, false, ram or disk")
     try:
         refuse_unsupported(arguments)
         get_cfg(overrides=dict(arguments))

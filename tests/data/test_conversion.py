@@ -433,13 +433,42 @@ def test_labels_for_an_image_before_it_was_turned_leave_the_pair_out(source, des
     assert record["left_out"] == {reason: {"count": 1, "examples": ["train/a (24×40 instead of 40×24)"]}}
 
 
-def test_a_stated_size_that_no_image_has_is_told(source, destination):
-    record = convert(with_size(source, (512, 640)), source, destination)
-    assert record["splits"]["train"]["pairs"] == 1
+def test_labels_for_a_larger_copy_of_the_image_are_resized_with_it_and_this_is_told(source, destination):
+    record = convert(with_size(source, (48, 80)), source, destination)
+    assert np.allclose(np.loadtxt(destination / "labels/train/a.txt")[1:] * [80, 48, 80, 48], [14, 12, 20, 12])
     assert record["notes"][0].startswith(
-        "1 annotations state a size that none of their images has, for example train/a"
+        "1 annotations state a size that none of their images has, for example train/a (80×48 instead of 40×24)"
     )
-    assert "640×512 instead of 40×24" in record["notes"][0]
+
+
+def test_labels_for_an_image_of_another_shape_leave_the_pair_out(source, destination):
+    record = convert(with_size(source, (512, 640)), source, destination)
+    reason = "pair: labelled on an image of another shape"
+    assert record["left_out"] == {reason: {"count": 1, "examples": ["train/a (640×512 instead of 40×24)"]}}
+
+
+def test_an_image_that_an_older_one_has_replaced_is_written_again(source, destination, monkeypatch):
+    monkeypatch.setattr(conversion, "_compare", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        convert(toy(), source, destination)
+    monkeypatch.undo()
+    old = next(source.rglob("a.png"))
+    old.unlink()
+    write(old, np.full((24, 40, 3), 77, np.uint8))
+    os.utime(old, (1e9, 1e9))
+    convert(toy(), source, destination)
+    kept = {file.read_bytes() for file in destination.rglob("train/a.*")}
+    assert old.read_bytes() in kept
+
+
+def test_what_a_user_put_beside_an_unfinished_conversion_stays(source, destination, monkeypatch):
+    monkeypatch.setattr(conversion, "_compare", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        convert(toy(), source, destination)
+    monkeypatch.undo()
+    (destination / "notes.txt").write_text("mine")
+    convert(toy(), source, destination)
+    assert (destination / "notes.txt").read_text() == "mine"
 
 
 # Names and numbers of strangers --------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from PIL import Image
 from ultralytics.cfg import get_cfg
 from ultralytics.data.dataset import YOLODataset
 
+from mwam_det.data import dataset
 from mwam_det.data.dataset import PairedDataset, build_paired_dataset
 from mwam_det.data.layout import DatasetError, resolve_dataset
 from mwam_det.data.pairing import verify_pair
@@ -924,3 +925,9 @@ def test_a_file_object_of_arguments_is_not_changed_by_building(tmp_path):
     data = make_set(tmp_path, [noise(0)])
     build_paired_dataset(SimpleNamespace(**vars(args)), data["train"], 2, data, "train", rect=True, stride=32)
     assert dict(vars(args)) == before
+
+
+def test_what_is_kept_for_a_folder_near_the_root_stays_in_the_cache():
+    for folder in (Path("/data/rgb_train"), Path("/rgb"), Path("/a", "x" * 250, "y" * 250, "z" * 250)):
+        name = dataset._own_name(folder)
+        assert "/" not in name and len(name) < 200

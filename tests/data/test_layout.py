@@ -410,3 +410,8 @@ def test_a_mistake_in_a_file_is_reported_with_the_file(root, tmp_path):
     file.write_text(yaml.safe_dump({"data": section(root, visible="depth")}))
     with pytest.raises(DatasetError, match=re.escape(f"{file}: visible=depth")):
         resolve_dataset(file)
+
+
+def test_two_classes_of_one_name_are_refused(demo_section):
+    with pytest.raises(DatasetError, match="names holds car more than once"):
+        resolve_dataset({**demo_section, "names": ["car", "bus", "car"]})

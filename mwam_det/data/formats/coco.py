@@ -61,7 +61,8 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
     if not 0 < share < 1:
         raise ConversionError(f"val_share={share}: it must be between 0 and 1")
     samples = list(_read_split(source, "train", files["train"], contents["train"], numbers, options, report))
-    held_back = set(random.Random(0).sample(range(len(samples)), round(share * len(samples))))
+    count = max(min(1, len(samples) - 1), round(share * len(samples)))  # both parts hold something if they can
+    held_back = set(random.Random(0).sample(range(len(samples)), min(count, max(len(samples) - 1, 0))))
     report.notes.append(f"one JSON for all: {len(held_back)} images, drawn at random, are for val, see {DRAWN}")
     report.files[DRAWN] = "".join(f"{samples[i].stem}\n" for i in sorted(held_back))
     for i, sample in enumerate(samples):

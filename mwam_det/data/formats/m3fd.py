@@ -66,7 +66,8 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
 def validation_part(names: Collection[str], seed: int, share: float) -> set[str]:
     """Draw the names to validate with: the share that comes first when names are ordered by a hash of seed and name."""
     ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode(errors="replace")).digest())
-    return set(ordered[: round(share * len(ordered))])
+    count = max(1, round(share * len(ordered)))  # both parts hold something if they can
+    return set(ordered[: min(count, len(ordered) - 1)]) if ordered else set()
 
 
 def expected(options: Mapping[str, Any]) -> dict[str, int]:
