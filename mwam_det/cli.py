@@ -31,21 +31,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train a recipe, then tell what a missing modality costs")
     train.add_argument("recipe", help="YAML file of the experiment")
-    train.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=OVERRIDES_HELP)
+    _add_overrides(train)
     robustness = commands.add_parser("robustness", help="evaluate weights with every combination of modalities")
     robustness.add_argument("weights", help="checkpoint of a two-stream model, like runs/demo/weights/best.pt")
     robustness.add_argument("recipe", help="YAML file whose data section is evaluated")
-    robustness.add_argument(
-        "overrides",
-        nargs="*",
-        default=[],
-        metavar="KEY=VALUE",
-        help=f"split=test, imgsz=320, fill=mean, degradations=true, or {OVERRIDES_HELP}",
-    )
+    _add_overrides(robustness, "split=test, imgsz=320, fill=mean, degradations=true, or ")
     robustness.add_argument("--coco", action="store_true", help="measure by pycocotools too, and save its files")
     compare = commands.add_parser("compare", help="train arms × seeds of a recipe and compare them; can be resumed")
     compare.add_argument("recipe", nargs="?", help="YAML file of the experiment; a study may name one itself")
-    compare.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=OVERRIDES_HELP)
+    _add_overrides(compare)
     compare.add_argument(
         "--arms",
         default="baseline,mwam",
@@ -56,13 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_convert(commands)
     inspect = commands.add_parser("inspect", help="tell what is in a recipe's dataset, before a long run")
     inspect.add_argument("recipe", help="YAML file whose data section is looked at")
-    inspect.add_argument(
-        "overrides",
-        nargs="*",
-        default=[],
-        metavar="KEY=VALUE",
-        help=f"sample=500, the pairs whose pixels are looked at, or {OVERRIDES_HELP}",
-    )
+    _add_overrides(inspect, "sample=500, the pairs whose pixels are looked at, or ")
     options, rest = parser.parse_known_args(argv)
     if rest:  # argparse does not look for overrides behind an option
         if not hasattr(options, "overrides") or any(word.startswith("-") for word in rest):
@@ -92,6 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nStopped.", file=sys.stderr)
         return 130
     return 0
+
+
+def _add_overrides(command: argparse.ArgumentParser, also: str = "") -> None:
+    command.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=f"{also}{OVERRIDES_HELP}")
 
 
 def _add_convert(commands: Any) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 from mwam_det.core.frequency import LAYOUTS, check_rule
+
+Own = TypeVar("Own", bound="Settings")
 
 
 def refuse_unknown_keys(given: Iterable[str], known: Iterable[str]) -> None:
@@ -27,8 +29,22 @@ def refuse_unknown_keys(given: Iterable[str], known: Iterable[str]) -> None:
             )
 
 
+class Settings:
+    """What dataclasses of settings share: they can be read from a mapping, such as a section of a recipe."""
+
+    @classmethod
+    def from_dict(cls: type[Own], values: Mapping[str, Any]) -> Own:
+        """Build the settings from a mapping; what it does not name keeps its default.
+
+        Raises:
+            ValueError: If a key is unknown (the nearest known one is named) or a value is outside its range.
+        """
+        refuse_unknown_keys(values, [field.name for field in fields(cls)])
+        return cls(**values)
+
+
 @dataclass(frozen=True)
-class MWAMConfig:
+class MWAMConfig(Settings):
     """Everything that shapes the weights, checked when built. `MWAMConfig()` is the paper.
 
     Args:
@@ -129,16 +145,6 @@ class MWAMConfig:
     def small_batch(cls) -> MWAMConfig:
         """Return the paper's setting for small mini-batches and online learning: γ = 1 and λ = 4 (Table 10)."""
         return cls(gamma=1.0, lam=4.0)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> MWAMConfig:
-        """Build a configuration from a mapping; what it does not name keeps its default.
-
-        Raises:
-            ValueError: If a key is unknown (the nearest known one is named) or a value is outside its range.
-        """
-        refuse_unknown_keys(values, [field.name for field in fields(cls)])
-        return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all values as a plain dictionary that `from_dict` takes back."""

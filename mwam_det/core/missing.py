@@ -11,7 +11,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from mwam_det.core.config import refuse_unknown_keys
+from mwam_det.core.config import Settings
 
 ALLOCATIONS = ("uniform", "mwam")
 
@@ -45,7 +45,7 @@ def drop_modalities(images: Tensor, slices: Mapping[str, slice], missing: Iterab
 
 
 @dataclass(frozen=True)
-class DropoutConfig:
+class DropoutConfig(Settings):
     """How often modalities are missing in training, so that the model learns to do without them.
 
     Args:
@@ -65,16 +65,6 @@ class DropoutConfig:
             raise ValueError(f"p={self.p!r} must be a number in [0, 1]")
         if self.allocation not in ALLOCATIONS:
             raise ValueError(f"allocation={self.allocation!r} must be one of {', '.join(ALLOCATIONS)}")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> DropoutConfig:
-        """Build a configuration from a mapping; what it does not name keeps its default.
-
-        Raises:
-            ValueError: If a key is unknown or a value is outside its range.
-        """
-        refuse_unknown_keys(values, ("p", "allocation"))
-        return cls(**values)
 
 
 def draw_missing(

@@ -47,6 +47,9 @@ class PairedDataset(YOLODataset):
         data: A resolved dataset (see `mwam_det.data.layout.resolve_dataset`).
         **kwargs: Arguments of `YOLODataset`.
 
+    Attributes:
+        left_over: By modality, how many of its images belong to no image of the first.
+
     Raises:
         DatasetError: If a split is empty or no pair can be used.
     """
@@ -79,8 +82,8 @@ class PairedDataset(YOLODataset):
         suffixes = {modality.name: modality.suffix for modality in self.modalities}
         files = select_files(first, files, image_folders, suffixes)
         files = files[: fraction if isinstance(fraction, int) else max(1, round(len(files) * fraction))]
-        self.partners, left_over = find_partners(files, image_folders, suffixes)
-        for name, count in left_over.items():
+        self.partners, self.left_over = find_partners(files, image_folders, suffixes)
+        for name, count in self.left_over.items():
             if count and self.fraction == 1:  # a fraction of the first modality leaves partners over by design
                 LOGGER.warning(f"{self.prefix}{count} images of {name} in {folders[name]} have no partner of {first}")
         return files

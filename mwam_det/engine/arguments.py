@@ -10,7 +10,7 @@ from typing import Any
 from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from mwam_det.core.config import MWAMConfig, refuse_unknown_keys
+from mwam_det.core.config import MWAMConfig, Settings, refuse_unknown_keys
 from mwam_det.core.missing import DropoutConfig
 
 OWN_ARGUMENTS: dict[str, Any] = {
@@ -40,7 +40,7 @@ def without_own_arguments(args: SimpleNamespace | Mapping[str, Any]) -> dict[str
 
 
 @dataclass(frozen=True)
-class Selection:
+class Selection(Settings):
     """What decides which checkpoint is the best, and when training stops early.
 
     Args:
@@ -63,16 +63,6 @@ class Selection:
             raise ValueError(f"select={self.select!r} must be one of {', '.join(SELECTIONS)}")
         if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
             raise ValueError(f"every={self.every!r} must be a number of epochs, at least 1")
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Selection:
-        """Build a selection from a mapping; what it does not name keeps its default.
-
-        Raises:
-            ValueError: If a key is unknown or a value is outside its range.
-        """
-        refuse_unknown_keys(values, ("select", "every"))
-        return cls(**values)
 
 
 def dropout_config(value: Any) -> DropoutConfig | None:

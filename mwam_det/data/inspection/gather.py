@@ -30,7 +30,6 @@ from mwam_det.data.inspection.preference import PreferenceMeter
 from mwam_det.data.inspection.sampling import DEFAULT_SAMPLE, divide_sample, evenly
 from mwam_det.data.inspection.splits import split_figures
 from mwam_det.data.layout import modalities_of
-from mwam_det.data.pairing import find_partners
 
 
 def inspect_dataset(
@@ -64,8 +63,7 @@ def inspect_dataset(
         config = replace(config, preference="frequency")
     modalities = modalities_of(data)
     datasets = {split: _scan(data, split, imgsz, single_cls) for split in data["splits"]}
-    splits = {split: split_figures(dataset, left_over) for split, (dataset, left_over) in datasets.items()}
-    datasets = {split: dataset for split, (dataset, _) in datasets.items()}
+    splits = {split: split_figures(dataset) for split, dataset in datasets.items()}
     sampled = divide_sample({split: len(dataset) for split, dataset in datasets.items()}, sample)
     preference = PreferenceMeter(modalities, config, imgsz, batch)
     measured = []
@@ -108,10 +106,10 @@ def inspect_dataset(
     return replace(inspection, findings=tuple(findings_of(inspection))), choose_pictures(datasets, pictures)
 
 
-def _scan(data: Mapping[str, Any], split: str, imgsz: int, single_cls: bool) -> tuple[PairedDataset, dict[str, int]]:
-    """Scan a split as training does, which reuses the result; return also how many partners are left over."""
+def _scan(data: Mapping[str, Any], split: str, imgsz: int, single_cls: bool) -> PairedDataset:
+    """Scan a split as training does, which reuses the result."""
     with _messages_held_back():
-        dataset = PairedDataset(
+        return PairedDataset(
             img_path=data[split],
             imgsz=imgsz,
             augment=False,
@@ -120,11 +118,6 @@ def _scan(data: Mapping[str, Any], split: str, imgsz: int, single_cls: bool) -> 
             prefix=f"{split}: ",
             data=dict(data),
         )
-        folders = {modality.name: dataset.folders[modality.name] for modality in dataset.modalities}
-        _, left_over = find_partners(
-            dataset.partners, folders, {modality.name: modality.suffix for modality in dataset.modalities}
-        )
-    return dataset, left_over
 
 
 @contextmanager

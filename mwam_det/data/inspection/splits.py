@@ -15,12 +15,11 @@ from mwam_det.data.inspection.figures import SMALL_AT_TRAINING, SplitFigures
 from mwam_det.data.pairing import image_size
 
 
-def split_figures(dataset: PairedDataset, left_over: Mapping[str, int]) -> SplitFigures:
+def split_figures(dataset: PairedDataset) -> SplitFigures:
     """Count what the scan of a split has found.
 
     Args:
         dataset: The split.
-        left_over: By modality, how many of its images belong to no image of the first.
     """
     names = dataset.data["names"]
     boxes, images_with, sides = Counter(), Counter(), []
@@ -44,7 +43,7 @@ def split_figures(dataset: PairedDataset, left_over: Mapping[str, int]) -> Split
         images=len(dataset.partners),
         pairs=len(dataset.labels),
         left_out=_left_out(dataset, label_files),
-        left_over={name: count for name, count in left_over.items() if count},
+        left_over={name: count for name, count in dataset.left_over.items() if count},
         boxes={names[number]: boxes[number] for number in names},
         images_with={names[number]: images_with[number] for number in names},
         without_objects=without_objects,
