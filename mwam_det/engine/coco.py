@@ -124,6 +124,6 @@ def coco_metrics(
 
 def _entries(boxes: Boxes) -> list[tuple[int, list[float]]]:
     """Return category and [left, top, width, height] of every box, to a thousandth of a pixel."""
-    sizes = boxes.corners[:, 2:] - boxes.corners[:, :2]
-    rows = np.concatenate([boxes.corners[:, :2], sizes], axis=1).astype(float).round(3).tolist()
+    sizes = boxes.coordinates[:, 2:] - boxes.coordinates[:, :2]
+    rows = np.concatenate([boxes.coordinates[:, :2], sizes], axis=1).astype(float).round(3).tolist()
     return list(zip((boxes.classes.astype(int) + 1).tolist(), rows, strict=True))

@@ -117,26 +117,37 @@ class Comparison:
     runs: tuple[Run, ...]
     against: dict[str, str] = field(default_factory=dict)
 
-    def columns(self, metric: str = "mAP50") -> list[str]:
-        """List what is estimated: each combination, their average, and the mean PCR, which is of mAP50."""
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What the runs measured, the metric of PCR first."""
+        reports = (run.report for run in self.runs if run.report)
+        return tuple(next(reports, {}).get("metrics", METRICS))
+
+    @property
+    def primary(self) -> str:
+        """The metric that PCR is of."""
+        return self.metrics[0]
+
+    def columns(self, metric: str | None = None) -> list[str]:
+        """List what is estimated: each combination, their average, and the mean PCR of the first metric."""
         combinations = ["+".join(available) for available in modality_combinations(self.modalities)]
         return [*combinations, *([AVERAGE] if len(combinations) > 1 else []), *([COLLAPSE] * self._collapses(metric))]
 
-    def _collapses(self, metric: str) -> bool:
-        return metric == "mAP50" and len(self.modalities) > 1
+    def _collapses(self, metric: str | None) -> bool:
+        return metric in (None, self.primary) and len(self.modalities) > 1
 
     def reference(self, arm: str) -> str | None:
         """Return the arm that an arm is compared with; None for the first one."""
         first = next(iter(self.arms))
         return self.against.get(arm, first if arm != first else None)
 
-    def estimate(self, arm: str, column: str, metric: str = "mAP50") -> Estimate | None:
+    def estimate(self, arm: str, column: str, metric: str | None = None) -> Estimate | None:
         """Estimate a metric of an arm in a column, see `columns`; None if no run has it."""
-        values = {run.seed: self._value(run, column, metric) for run in self.runs if run.arm == arm}
+        values = {run.seed: self._value(run, column, metric or self.primary) for run in self.runs if run.arm == arm}
         values = {seed: value for seed, value in values.items() if value is not None}
         return Estimate(values) if values else None
 
-    def difference(self, arm: str, column: str, metric: str = "mAP50") -> Estimate | None:
+    def difference(self, arm: str, column: str, metric: str | None = None) -> Estimate | None:
         """Estimate by how much an arm exceeds its reference; None where there is nothing to compare."""
         reference = self.reference(arm)
         own, other = (self.estimate(name, column, metric) if name else None for name in (arm, reference))
@@ -166,24 +177,26 @@ class Comparison:
 
         seeds = sorted({run.seed for run in self.runs})
         done = sum(run.state == "done" for run in self.runs)
-        caption = "mAP50 with all modalities of the arm, and its average over all combinations"
+        caption = f"{self.primary} with all modalities of the arm, and its average over all combinations"
         table = Table("arm", title=f"{done} of {len(self.runs)} runs done", caption=caption, min_width=len(caption))
         for seed in seeds:
             table.add_column(f"seed {seed}", justify="center")
         styles = {"waiting": "dim", "begun": "dim", "running": "bold", "failed": "red"}
         for arm in self.arms:
             by_seed = {run.seed: run for run in self.runs if run.arm == arm}
-            table.add_row(arm, *(Text(_progress(by_seed[s]), styles.get(by_seed[s].state, "")) for s in seeds))
+            table.add_row(
+                arm, *(Text(_progress(by_seed[s], self.primary), styles.get(by_seed[s].state, "")) for s in seeds)
+            )
         return table
 
     def table(self) -> RenderableType:
-        """Lay out means and differences of mAP50 for the terminal, and what failed."""
+        """Lay out means and differences of the first metric for the terminal, and what failed."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
         parts: list[RenderableType] = []
-        for title, rows in self._tables("mAP50"):
+        for title, rows in self._tables(self.primary):
             table = Table(*rows[0], title=title)
             table.columns[0].min_width = max(len(row[0]) for row in rows)  # names are not to be cut
             for column in table.columns[1:]:
@@ -213,7 +226,7 @@ class Comparison:
                     ],
                     "metrics": {
                         metric: {column: self._entry(arm, column, metric) for column in self.columns(metric)}
-                        for metric in METRICS
+                        for metric in self.metrics
                     },
                 }
                 for arm, overrides in self.arms.items()
@@ -243,7 +256,7 @@ class Comparison:
             header = "arm metric input seeds mean std against pairs difference low high"
             writer.writerow(header.split())
             for arm in self.arms:
-                writer.writerows(self._csv_row(arm, c, metric) for metric in METRICS for c in self.columns(metric))
+                writer.writerows(self._csv_row(arm, c, metric) for metric in self.metrics for c in self.columns(metric))
         files[2].write_text(self.markdown(), encoding="utf-8")
         if not any(run.report for run in self.runs):
             return files[:3]
@@ -259,7 +272,7 @@ class Comparison:
     def markdown(self) -> str:
         """Return the comparison as a Markdown document."""
         lines = [f"# {self.title}", ""]
-        for metric in METRICS:
+        for metric in self.metrics:
             for title, rows in self._tables(metric, bold="**"):
                 lines += [f"## {title}", "", *_markdown_table(rows), ""]
         lines += [*(f"{note}\n" for note in self._notes()), "## Arms", ""]
@@ -287,8 +300,8 @@ class Comparison:
 
     def _notes(self) -> list[str]:
         notes = [
-            "The average is over all combinations of modalities, PCR over the incomplete ones, of mAP50; less PCR is "
-            "more robust. An arm with one modality alone has neither."
+            "The average is over all combinations of modalities, PCR over the incomplete ones, of "
+            f"{self.primary}; less PCR is more robust. An arm with one modality alone has neither."
         ]
         pairs = [d for arm in self.arms for c in self.columns() if (d := self.difference(arm, c)) is not None]
         if any(difference.interval() for difference in pairs):
@@ -309,7 +322,7 @@ class Comparison:
 
 @plt_settings()
 def plot_comparison(comparison: Comparison, file: Path) -> None:
-    """Draw mAP50 of every arm on every combination: bars for means, lines for standard deviations, dots for seeds.
+    """Draw the first metric of every arm on every combination: means, standard deviations, and a dot a seed.
 
     Args:
         comparison: What to draw.
@@ -330,7 +343,7 @@ def plot_comparison(comparison: Comparison, file: Path) -> None:
             _draw_arm(axis, comparison, row, arm, place)
         axis.set_xticks(range(len(row)), [column.replace("+", " + ") for column in row])
         axis.set_xlim(-0.6, in_a_row - 0.4)  # the last row may be shorter
-        axis.set_ylabel("mAP50")
+        axis.set_ylabel(comparison.primary)
         axis.grid(axis="y", alpha=0.3)
         axis.set_axisbelow(True)
         if AVERAGE in row:
@@ -370,10 +383,10 @@ def _spread(count: int, width: float) -> list[float]:
     return [width * (place / (count - 1) - 0.5) if count > 1 else 0.0 for place in range(count)]
 
 
-def _progress(run: Run) -> str:
+def _progress(run: Run, metric: str) -> str:
     if run.state != "done" or run.report is None:
         return run.state
-    full, average = run.measure("mAP50", run.report["modalities"]), run.report["average"]["mAP50"]
+    full, average = run.measure(metric, run.report["modalities"]), run.report["average"][metric]
     return f"{full:.3f}" if len(run.report["modalities"]) == 1 else f"{full:.3f}, {average:.3f}"
 
 

@@ -87,7 +87,7 @@ class ReportingValidator(OnePassValidator):
         offset = np.array([left, top, left, top])
 
         def moved(boxes: Boxes) -> Boxes:
-            return Boxes(boxes.corners - offset, boxes.classes, boxes.scores)
+            return Boxes(boxes.coordinates - offset, boxes.classes, boxes.scores)
 
         boxes = {available: moved(each) for available, each in found.items()}
         return Sample(Path(file).name, images, moved(labels), boxes)
@@ -203,7 +203,7 @@ def _scaled(boxes: Boxes, own: Mapping[str, Any]) -> Boxes:
     What lies outside of the image is not cut off: Ultralytics' metrics measure the whole boxes, and where a detector
     guesses that an object goes on beyond the edge, cutting changes mAP much.
     """
-    centres = ops.xyxy2xywh(boxes.corners.astype(float))  # only boxes in this form are not cut off
+    centres = ops.xyxy2xywh(boxes.coordinates.astype(float))  # only boxes in this form are not cut off
     centres = ops.scale_boxes(own["imgsz"], centres, own["ori_shape"], ratio_pad=own["ratio_pad"], xywh=True)
     return Boxes(ops.xywh2xyxy(centres), boxes.classes, boxes.scores)
 

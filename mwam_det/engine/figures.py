@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Polygon
 from matplotlib.patheffects import Normal, withStroke
-from ultralytics.utils.metrics import bbox_ioa
+from ultralytics.utils.metrics import batch_probiou, bbox_ioa
+from ultralytics.utils.ops import xywhr2xyxyxyxy
 
 from mwam_det.core.degradation import SEVERITIES
 from mwam_det.engine.robustness import RECALLS, Boxes, RobustnessReport, Sample
@@ -54,30 +55,37 @@ def draw_figures(report: RobustnessReport) -> dict[str, bytes]:
 
 def curves(report: RobustnessReport) -> Figure:
     """Draw precision over recall of every combination (Fig. 7)."""
-    names = [f"{_label(r.available)}  ({r.metrics['mAP50']:.3f})" for r in report.results]
+    names = [f"{_label(r.available)}  ({r.metrics[report.primary]:.3f})" for r in report.results]
     figure = Figure(figsize=(6 + 0.085 * max(map(len, names)), 4.4), layout="constrained")
     axis = figure.subplots()
     styles = _styles(report)
     for result, style in zip(report.results, styles, strict=True):
         axis.plot(RECALLS, result.precision, clip_on=False, **style)
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.0))
-    figure.legend(axis.get_lines(), names, title="available (mAP50)", loc="outside right upper", frameon=False)
+    figure.legend(
+        axis.get_lines(), names, title=f"available ({report.primary})", loc="outside right upper", frameon=False
+    )
     _tidy(axis)
     return figure
 
 
 def bars(report: RobustnessReport) -> Figure:
-    """Draw mAP50, mAP50-95 and PCR of every combination."""
+    """Draw two metrics and PCR of every combination."""
     count = len(report.results)
     figure = Figure(figsize=(9, 1.5 + 0.5 * count), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     places = np.arange(count)
-    for offset, metric, colour in ((-0.2, "mAP50", PALETTE[0]), (0.2, "mAP50-95", PALETTE[4])):
+    for offset, metric, colour in zip((-0.2, 0.2), report.metrics, (PALETTE[0], PALETTE[4]), strict=False):
         values = [result.metrics[metric] for result in report.results]
         drawn = left.barh(places + offset, values, 0.38, color=colour, label=metric)
         left.bar_label(drawn, fmt="%.3f", padding=3, fontsize=8, color=INK, bbox=_GROUND)
-    left.axvline(report.average(), color=SOFT, linestyle="--", linewidth=1, zorder=0.9, label="average mAP50")
-    left.set(xlim=(0, 1.12 * max(0.05, *(r.metrics["mAP50"] for r in report.results))), xlabel="mAP")
+    left.axvline(
+        report.average(), color=SOFT, linestyle="--", linewidth=1, zorder=0.9, label=f"average {report.primary}"
+    )
+    left.set(
+        xlim=(0, 1.12 * max(0.05, *(r.metrics[report.primary] for r in report.results))),
+        xlabel=", ".join(report.metrics),
+    )
     left.set_yticks(places, [_label(result.available) for result in report.results])
     left.invert_yaxis()
 
@@ -93,7 +101,7 @@ def bars(report: RobustnessReport) -> Figure:
         right.axvline(average, color=SOFT, linestyle="--", linewidth=1, zorder=0.9)
     low, high = min([0, *(rate for _, rate in defined)]), max([1, *(rate for _, rate in defined)])
     reach = high - low
-    right.set(xlim=(low - (0.22 * reach if low < 0 else 0), high + 0.22 * reach), xlabel="PCR of mAP50, %")
+    right.set(xlim=(low - (0.22 * reach if low < 0 else 0), high + 0.22 * reach), xlabel=f"PCR of {report.primary}, %")
     for axis in (left, right):
         _tidy(axis, "x")
         axis.tick_params("y", length=0)
@@ -102,19 +110,23 @@ def bars(report: RobustnessReport) -> Figure:
 
 
 def degradation_curves(report: RobustnessReport) -> Figure:
-    """Draw mAP50 over the severity of every degradation, a panel a modality, with clean and missing as references."""
+    """Draw the first metric over the severity of every degradation, a panel a modality, beside clean and missing."""
     modalities = list(dict.fromkeys(each.modality for each in report.degradations))
     names = list(dict.fromkeys(each.name for each in report.degradations))
     figure = Figure(figsize=(1 + 4.2 * len(modalities), 5.6 if len(modalities) > 1 else 6.2), layout="constrained")
     panels = figure.subplots(1, len(modalities), sharey=True, squeeze=False)[0]
-    clean, handles = report.full.metrics["mAP50"], {}
+    clean, handles = report.full.metrics[report.primary], {}
     for axis, modality in zip(panels, modalities, strict=True):
         handles["clean"] = axis.axhline(clean, color=INK, linestyle="--", linewidth=1.2)
         if absent := report.without(modality):
-            handles["modality missing"] = axis.axhline(absent.metrics["mAP50"], color=INK, linestyle=":", linewidth=1.6)
+            handles["modality missing"] = axis.axhline(
+                absent.metrics[report.primary], color=INK, linestyle=":", linewidth=1.6
+            )
         for place, name in enumerate(names):
             measured = {
-                e.severity: e.metrics["mAP50"] for e in report.degradations if (e.modality, e.name) == (modality, name)
+                e.severity: e.metrics[report.primary]
+                for e in report.degradations
+                if (e.modality, e.name) == (modality, name)
             }
             if not measured:
                 continue
@@ -132,7 +144,7 @@ def degradation_curves(report: RobustnessReport) -> Figure:
         axis.set_xticks([0, *SEVERITIES], ["clean", *map(str, SEVERITIES)])
         _tidy(axis)
     highest = max(clean, *(max(line.get_ydata()) for axis in panels for line in axis.get_lines()), 0.01)
-    panels[0].set(ylabel="mAP50", ylim=(0, 1.04 * highest))
+    panels[0].set(ylabel=report.primary, ylim=(0, 1.04 * highest))
     order = [name for name in ("clean", "modality missing", *names) if name in handles]
     figure.legend(
         [handles[name] for name in order],
@@ -165,7 +177,7 @@ def sample_sheet(report: RobustnessReport) -> Figure:
         titled = rows_each > 1 or row == 0
         for axis, modality in zip(cells, report.modalities, strict=False):
             _show(axis, sample.images[modality], f"{modality}, labels" if titled else "")
-            _draw(axis, sample.labels.corners, LABEL, "-")
+            _draw(axis, sample.labels.coordinates, LABEL, "-")
         for axis, result in zip(cells[len(report.modalities) :], report.results, strict=False):
             modality = report.visible if report.visible in result.available else result.available[0]
             _show(axis, sample.images[modality], " + ".join(result.available) if titled else "")
@@ -200,7 +212,7 @@ def judge(labels: Boxes, found: Boxes, iou: float = IOU) -> tuple[np.ndarray, np
     hits, taken = np.zeros(len(found.classes), bool), np.zeros(len(labels.classes), bool)
     if not len(hits) or not len(taken):
         return hits, taken
-    overlaps = bbox_ioa(found.corners, labels.corners, iou=True)
+    overlaps = _overlaps(found.coordinates, labels.coordinates)
     overlaps[found.classes[:, None] != labels.classes] = 0
     for place in np.argsort(-found.scores, kind="stable"):
         free = np.where(taken, 0, overlaps[place])
@@ -211,21 +223,35 @@ def judge(labels: Boxes, found: Boxes, iou: float = IOU) -> tuple[np.ndarray, np
 
 def _draw_found(axis: Axes, labels: Boxes, found: Boxes) -> None:
     sure = found.scores >= CONFIDENCE
-    found = Boxes(found.corners[sure], found.classes[sure], found.scores[sure])
+    found = Boxes(found.coordinates[sure], found.classes[sure], found.scores[sure])
     hits, taken = judge(labels, found)
-    _draw(axis, labels.corners[~taken], MISS, "--")
-    _draw(axis, found.corners[~hits], FALSE_ALARM, ":")
-    _draw(axis, found.corners[hits], HIT, "-")
+    _draw(axis, labels.coordinates[~taken], MISS, "--")
+    _draw(axis, found.coordinates[~hits], FALSE_ALARM, ":")
+    _draw(axis, found.coordinates[hits], HIT, "-")
 
 
-def _draw(axis: Axes, corners: np.ndarray, colour: str, dashes: str) -> None:
-    for left, top, right, bottom in corners:
+def _draw(axis: Axes, coordinates: np.ndarray, colour: str, dashes: str) -> None:
+    for corners in _corners(coordinates):
         axis.add_patch(
-            Rectangle(
-                (left, top), right - left, bottom - top, fill=False, edgecolor=colour, linestyle=dashes, linewidth=1.3,
+            Polygon(
+                corners, closed=True, fill=False, edgecolor=colour, linestyle=dashes, linewidth=1.3,
                 path_effects=_outline(1.3),
             )
         )  # fmt: skip
+
+
+def _corners(coordinates: np.ndarray) -> np.ndarray:
+    """Return the four corners of each box (see `Boxes`), shape (N, 4, 2)."""
+    if coordinates.shape[1] == 5:
+        return xywhr2xyxyxyxy(coordinates)
+    return coordinates[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+
+
+def _overlaps(found: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the overlap of every box that was found with every one that is labelled, as Ultralytics measures it."""
+    if labels.shape[1] == 5:
+        return batch_probiou(found.astype(np.float32), labels.astype(np.float32)).numpy()
+    return bbox_ioa(found, labels, iou=True)
 
 
 def _outline(width: float) -> list:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader
 
 from mwam_det.core.degradation import DEGRADATIONS, SEVERITIES
 from mwam_det.engine.figures import CONFIDENCE, IOU, draw_figures
-from mwam_det.engine.robustness import METRICS, CombinationResult, RobustnessReport
+from mwam_det.engine.robustness import CombinationResult, RobustnessReport
 
 FILES = (
     "robustness.json",
@@ -30,6 +30,9 @@ FILES = (
     "report.html",
 )
 """All files that a report may consist of."""
+
+MEASURED = {"obb": "rotated boxes", "segment": "masks", "pose": "keypoints"}
+"""What the metrics are of, where a task does not say it."""
 
 _UP, _DOWN = r"$\uparrow$", r"$\downarrow$"
 
@@ -58,14 +61,14 @@ class CombinationTable:
 def combination_table(report: RobustnessReport) -> CombinationTable:
     """Lay out the metrics and the PCR of every combination, and those of pycocotools where they were measured."""
     coco = report.full.coco is not None
-    columns = [*METRICS, "PCR %", *(f"COCO {metric}" for metric in METRICS if coco)]
+    columns = [*report.metrics, "PCR %", *(f"COCO {metric}" for metric in report.metrics if coco)]
     rows = []
     for result in report.results:
-        cells = [*(_score(result.metrics[metric]) for metric in METRICS), _rate(report.collapse_rate(result))]
-        cells += [_score((result.coco or {}).get(metric)) for metric in METRICS if coco]
+        cells = [*(_score(result.metrics[metric]) for metric in report.metrics), _rate(report.collapse_rate(result))]
+        cells += [_score((result.coco or {}).get(metric)) for metric in report.metrics if coco]
         rows.append(([name in result.available for name in report.modalities], cells))
-    averages = [*(_score(report.average(metric)) for metric in METRICS), _rate(report.average_collapse_rate())]
-    averages += [_score(_coco_average(report, metric)) for metric in METRICS if coco]
+    averages = [*(_score(report.average(metric)) for metric in report.metrics), _rate(report.average_collapse_rate())]
+    averages += [_score(_coco_average(report, metric)) for metric in report.metrics if coco]
     return CombinationTable(columns, rows, averages)
 
 
@@ -83,10 +86,10 @@ def markdown(report: RobustnessReport) -> str:
     )
     lines += [f"> {_markdown(note)}\n" for note in report.notes]
     if report.full.classes:
-        columns, rows = class_table(report, "mAP50")
-        lines += ["## mAP50 of each class", "", *_markdown_table(columns, rows)]
+        columns, rows = class_table(report, report.primary)
+        lines += [f"## {report.primary} of each class", "", *_markdown_table(columns, rows)]
     for modality, rows in degradation_table(report).items():
-        lines += [f"## mAP50 with {_markdown(modality)} degraded", ""]
+        lines += [f"## {report.primary} with {_markdown(modality)} degraded", ""]
         lines += _markdown_table(
             ["degradation", *(f"severity {severity}" for severity in SEVERITIES)],
             [[row["name"], *(_score(cell["value"]) for cell in row["cells"])] for row in rows],
@@ -140,7 +143,7 @@ def html(report: RobustnessReport, figures: dict[str, bytes] | None = None) -> s
         report: The report.
         figures: PNG files by name, see `draw_figures`.
     """
-    worst = min(report.results, key=lambda result: result.metrics["mAP50"])
+    worst = min(report.results, key=lambda result: result.metrics[report.primary])
     page = Environment(
         loader=PackageLoader("mwam_det.engine", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     ).get_template("report.html")
@@ -149,12 +152,12 @@ def html(report: RobustnessReport, figures: dict[str, bytes] | None = None) -> s
         table=combination_table(report),
         figures={name: base64.b64encode(picture).decode() for name, picture in (figures or {}).items()},
         key_figures=[
-            ("mAP50, complete", _score(report.full.metrics["mAP50"])),
-            ("mAP50, average", _score(report.average())),
-            (f"mAP50, worst: {label(worst)}", _score(worst.metrics["mAP50"])),
+            (f"{report.primary}, complete", _score(report.full.metrics[report.primary])),
+            (f"{report.primary}, average", _score(report.average())),
+            (f"{report.primary}, worst: {label(worst)}", _score(worst.metrics[report.primary])),
             ("PCR, average", f"{rate:.2f} %" if (rate := report.average_collapse_rate()) is not None else "-"),
         ],
-        class_tables={metric: class_table(report, metric) for metric in METRICS} if report.full.classes else {},
+        class_tables={metric: class_table(report, metric) for metric in report.metrics} if report.full.classes else {},
         degradations=degradation_table(report),
         severities=SEVERITIES,
         score=_score,
@@ -174,13 +177,13 @@ def class_table(report: RobustnessReport, metric: str) -> tuple[list[str], list[
 
 
 def degradation_table(report: RobustnessReport) -> dict[str, list[dict[str, Any]]]:
-    """Lay out mAP50 of every degradation by modality.
+    """Lay out the first metric of every degradation by modality.
 
     Returns:
         For each degraded modality a row a degradation: its "name" and "parameter", and "cells", one a severity, with
         "value" (None if not measured), "level" and "worse", whether having no such modality at all is better.
     """
-    values = {(each.modality, each.name, each.severity): each.metrics["mAP50"] for each in report.degradations}
+    values = {(each.modality, each.name, each.severity): each.metrics[report.primary] for each in report.degradations}
     table = {}
     for modality in dict.fromkeys(each.modality for each in report.degradations):
         absent = report.without(modality)
@@ -189,7 +192,7 @@ def degradation_table(report: RobustnessReport) -> dict[str, list[dict[str, Any]
             cells = []
             for severity, level in zip(SEVERITIES, DEGRADATIONS[name].levels, strict=True):
                 value = values.get((modality, name, severity))
-                worse = absent is not None and value is not None and value < absent.metrics["mAP50"]
+                worse = absent is not None and value is not None and value < absent.metrics[report.primary]
                 cells.append({"value": value, "level": level, "worse": worse})
             rows.append({"name": name, "parameter": DEGRADATIONS[name].parameter, "cells": cells})
         table[modality] = rows
@@ -214,26 +217,30 @@ def write_report(report: RobustnessReport, folder: Path, plots: bool = True) -> 
     for name, picture in figures.items():
         (folder / f"robustness_{name}.png").write_bytes(picture)
 
-    coco = [f"COCO {metric}" for metric in METRICS if report.full.coco is not None]
+    coco = [f"COCO {metric}" for metric in report.metrics if report.full.coco is not None]
     rows = [
-        ["+".join(row["available"]), *(row[m] for m in (*METRICS, "PCR")), *(row["coco"][m] for m in METRICS if coco)]
+        [
+            "+".join(row["available"]),
+            *(row[m] for m in (*report.metrics, "PCR")),
+            *(row["coco"][m] for m in report.metrics if coco),
+        ]
         for row in content["combinations"]
     ]
     average = content["average"]
     averages = [
         "average",
-        *(average[m] for m in (*METRICS, "PCR")),
-        *(_coco_average(report, m) for m in METRICS if coco),
+        *(average[m] for m in (*report.metrics, "PCR")),
+        *(_coco_average(report, m) for m in report.metrics if coco),
     ]
-    _write_csv(folder / "robustness.csv", ["available", *METRICS, "PCR", *coco], [*rows, averages])
+    _write_csv(folder / "robustness.csv", ["available", *report.metrics, "PCR", *coco], [*rows, averages])
     if content["classes"]:
         classes = [
-            ["+".join(row["available"]), row["class"], row["objects"], *(row[metric] for metric in METRICS)]
+            ["+".join(row["available"]), row["class"], row["objects"], *(row[metric] for metric in report.metrics)]
             for row in content["classes"]
         ]
-        _write_csv(folder / "robustness_classes.csv", ["available", "class", "objects", *METRICS], classes)
+        _write_csv(folder / "robustness_classes.csv", ["available", "class", "objects", *report.metrics], classes)
     if content["degradations"]:
-        columns = ["modality", "degradation", "severity", *METRICS, "PCR"]
+        columns = ["modality", "degradation", "severity", *report.metrics, "PCR"]
         degraded = [[row[column] for column in columns] for row in content["degradations"]]
         _write_csv(folder / "robustness_degradations.csv", columns, degraded)
 
@@ -247,7 +254,11 @@ def _summary(report: RobustnessReport) -> str:
     parts = [f"split {report.split}", f"{report.images} images"] if report.images else [f"split {report.split}"]
     if report.weights:
         parts.insert(0, report.weights)
-    return f"{', '.join(parts)}. Fill of what is missing: {report.fill}. PCR is that of mAP50; lower is more robust."
+    measured = f" {report.primary} is that of {MEASURED[report.task]}." if report.task in MEASURED else ""
+    return (
+        f"{', '.join(parts)}. Fill of what is missing: {report.fill}.{measured} PCR is that of {report.primary}; "
+        "lower is more robust."
+    )
 
 
 def _coco_average(report: RobustnessReport, metric: str) -> float | None:

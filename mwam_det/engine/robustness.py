@@ -12,6 +12,7 @@ import numpy as np
 from mwam_det.core.missing import performance_collapse_rate
 
 METRICS = ("mAP50", "mAP50-95")
+"""The metrics of a report unless it says others; the first decides: PCR is of it."""
 
 RECALLS = tuple(step / 100 for step in range(101))
 """Precision-recall curves are given at these values of recall, as in the COCO protocol."""
@@ -23,8 +24,8 @@ class ClassResult:
 
     Attributes:
         name: The class.
-        objects: How many objects of it the split holds.
-        metrics: mAP50 and mAP50-95 by name, in [0, 1].
+        objects: How many objects of it the split holds; pixels, where a report is on pixels.
+        metrics: The metrics of the report by name, in [0, 1].
     """
 
     name: str
@@ -38,7 +39,8 @@ class CombinationResult:
 
     Attributes:
         available: The modalities that were not missing.
-        metrics: mAP50 and mAP50-95 by name, in [0, 1]: means over the classes of which the split holds objects.
+        metrics: The metrics of the report by name, in [0, 1]. Where classes are measured, means over those of which the
+            split holds objects.
         classes: The metrics of each such class.
         precision: Precision at IoU 0.5 for every one of `RECALLS`, the mean over these classes; or nothing.
         coco: The same metrics and others as pycocotools measures them (see `mwam_det.engine.coco`), or None.
@@ -59,7 +61,7 @@ class DegradationResult:
         modality: The degraded modality.
         name: The degradation, one of `mwam_det.core.degradation.DEGRADATIONS`.
         severity: 1 to 5.
-        metrics: mAP50 and mAP50-95 by name, in [0, 1].
+        metrics: The metrics of the report by name, in [0, 1].
     """
 
     modality: str
@@ -73,12 +75,13 @@ class Boxes:
     """Objects in an image, labelled or found.
 
     Attributes:
-        corners: Left, top, right, bottom in pixels, shape (N, 4), float.
+        coordinates: Left, top, right, bottom in pixels, shape (N, 4), float; of rotated boxes the centre x and y, the
+            width and the height in pixels and the angle in radians, shape (N, 5).
         classes: Numbers of the classes, shape (N,).
         scores: Confidences, shape (N,); 1 for labels.
     """
 
-    corners: np.ndarray
+    coordinates: np.ndarray
     classes: np.ndarray
     scores: np.ndarray
 
@@ -104,8 +107,8 @@ class Sample:
 class RobustnessReport:
     """The metrics on all 2^M − 1 combinations of modalities, with the Performance Collapse Rate of each.
 
-    PCR = (A_full − A_miss) / A_full in per cent (Eq. 26), of mAP50. The average of a metric is over all combinations,
-    the complete one included; the average of PCR is over the incomplete ones (Table 12).
+    PCR = (A_full − A_miss) / A_full in per cent (Eq. 26), A being the first of the metrics. The average of a metric
+    is over all combinations, the complete one included; the average of PCR is over the incomplete ones (Table 12).
 
     Args:
         modalities: All modalities.
@@ -118,6 +121,8 @@ class RobustnessReport:
         images: How many images the split holds; 0 if that is not known.
         visible: The modality that people see best, if any; pictures show it where it is available.
         samples: Images to be shown.
+        task: What the model does, one of Ultralytics' tasks.
+        metrics: What is measured, by name, the metric of PCR first.
 
     Raises:
         ValueError: If the complete combination is not among the results.
@@ -133,6 +138,8 @@ class RobustnessReport:
     images: int = 0
     visible: str | None = None
     samples: tuple[Sample, ...] = field(default=(), compare=False, repr=False)
+    task: str = "detect"
+    metrics: tuple[str, ...] = METRICS
 
     def __post_init__(self):
         if all(set(result.available) != set(self.modalities) for result in self.results):
@@ -148,17 +155,24 @@ class RobustnessReport:
         rest = set(self.modalities) - {modality}
         return next((result for result in self.results if set(result.available) == rest), None)
 
-    def collapse_rate(self, result: CombinationResult | DegradationResult, metric: str = "mAP50") -> float | None:
+    @property
+    def primary(self) -> str:
+        """The metric that PCR is of."""
+        return self.metrics[0]
+
+    def collapse_rate(self, result: CombinationResult | DegradationResult, metric: str | None = None) -> float | None:
         """Return the PCR of a result in per cent; None for the complete one, or where the metric of that is 0."""
         if result == self.full:
             return None
+        metric = metric or self.primary
         return performance_collapse_rate(self.full.metrics[metric], result.metrics[metric])
 
-    def average(self, metric: str = "mAP50") -> float:
+    def average(self, metric: str | None = None) -> float:
         """Average a metric over all combinations, the complete one included."""
+        metric = metric or self.primary
         return sum(result.metrics[metric] for result in self.results) / len(self.results)
 
-    def average_collapse_rate(self, metric: str = "mAP50") -> float | None:
+    def average_collapse_rate(self, metric: str | None = None) -> float | None:
         """Average PCR over the incomplete combinations, in per cent; None where it is undefined."""
         rates = [rate for result in self.results if (rate := self.collapse_rate(result, metric)) is not None]
         return sum(rates) / len(rates) if rates else None
@@ -167,6 +181,8 @@ class RobustnessReport:
         """Return everything but the samples as plain values, an undefined PCR as None."""
         return {
             "weights": self.weights,
+            "task": self.task,
+            "metrics": list(self.metrics),
             "split": self.split,
             "images": self.images,
             "missing_input": self.fill,
@@ -181,7 +197,7 @@ class RobustnessReport:
                 }
                 for result in self.results
             ],
-            "average": {**{m: self.average(m) for m in METRICS}, "PCR": self.average_collapse_rate()},
+            "average": {**{m: self.average(m) for m in self.metrics}, "PCR": self.average_collapse_rate()},
             "classes": [
                 {"available": list(result.available), "class": each.name, "objects": each.objects, **each.metrics}
                 for result in self.results
@@ -233,7 +249,8 @@ class RobustnessReport:
 
         content = combination_table(self)
         table = Table(
-            title=escape(f"Missing modalities, split '{self.split}'"), caption="PCR of mAP50; lower is more robust"
+            title=escape(f"Missing modalities, split '{self.split}'"),
+            caption=f"PCR of {self.primary}; lower is more robust",
         )
         for name in self.modalities:
             table.add_column(escape(name), justify="center")

@@ -198,7 +198,7 @@ def test_the_report_holds_classes_curves_and_samples_of_every_combination(model,
         height, width = sample.images["rgb"].shape[:2]
         assert width == 64 and height == math.ceil(70 * 64 / 123)  # no border of the letterbox
         assert sample.images["rgb"].std() > 5 and len(sample.labels.classes)
-        assert sample.labels.corners.min() > -1 and sample.labels.corners[:, 3].max() < height + 1
+        assert sample.labels.coordinates.min() > -1 and sample.labels.coordinates[:, 3].max() < height + 1
 
 
 def test_every_degradation_that_suits_a_modality_is_tried_in_every_severity():

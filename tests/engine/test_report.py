@@ -229,7 +229,7 @@ def test_hits_misses_and_unsure_predictions_are_drawn_as_such():
     report = full_report(images=1)
     sample = report.samples[0]
     labels = sample.labels
-    half = Boxes(labels.corners[:2], labels.classes[:2], np.array([0.9, 0.1]))
+    half = Boxes(labels.coordinates[:2], labels.classes[:2], np.array([0.9, 0.1]))
     sample.found[("rgb",)] = half
     axis = sample_sheet(report).axes[2]
     colours = [

@@ -34,9 +34,9 @@ def boxes(random, count, classes, size=(96, 128)):
 def jittered(random, labels, size=(96, 128)):
     """Most of the labels, a little beside their places, and a false alarm; confidences at random."""
     kept = random.random(len(labels.classes)) < 0.7
-    corners = labels.corners[kept] + random.normal(0, 2, (kept.sum(), 4))
+    corners = labels.coordinates[kept] + random.normal(0, 2, (kept.sum(), 4))
     false = boxes(random, 1, 1, size)
-    corners = np.concatenate([corners, false.corners])
+    corners = np.concatenate([corners, false.coordinates])
     classes = np.concatenate([labels.classes[kept], false.classes])
     return Boxes(corners, classes, random.uniform(0.1, 1, len(classes)))
 
