@@ -35,6 +35,7 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.utils import LOGGER
 
 from mwam_det.data import dataset
+from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.layout import resolve_dataset
 
 FOLDERS = {"rgb": "images", "ir": "infrared"}  # "images" and "labels" are where Ultralytics' own dataset looks
@@ -91,7 +92,7 @@ def loader(data: dict[str, Any], args: argparse.Namespace, cache: str | bool, au
         )  # fmt: skip
     else:
         mode = "train" if augment else "val"
-        built = dataset.build_paired_dataset(hyp, data["train"], args.batch, data, mode, rect=False, stride=32)
+        built = build_paired_dataset(hyp, data["train"], args.batch, data, mode, rect=False, stride=32)
     batches = build_dataloader(built, args.batch, workers=0, shuffle=False)
 
     def run() -> None:

@@ -12,20 +12,21 @@ import yaml
 
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.core.degradation import DEGRADATIONS, FILLS
-from mwam_det.data.layout import SECTION_KEYS, SPLITS
+from mwam_det.data.layout import SECTION_KEYS, SPLITS, check_labels
 from mwam_det.engine.arguments import (
     Selection,
+    check_auxiliary,
     check_shared_backbone,
     check_train_arguments,
     dropout_config,
     freeze_with,
     mwam_config,
 )
-from mwam_det.models.two_stream import FUSIONS, check_trainable, two_stream_cfg
+from mwam_det.models.two_stream import FUSIONS, check_trainable, task_of, two_stream_cfg
 from mwam_det.models.weights import pretrained_files
 
 KEYS = ("task", "model", "fusion", "share_backbone", "pretrained", "data", "mwam", "missing", "train", "robustness")
-TASKS = ("detect",)
+TASKS = ("detect", "obb", "segment", "pose", "semantic")
 ROBUSTNESS_KEYS = ("split", "imgsz", "batch", "device", "workers", "fill", "degradations", "coco")
 SELECTION_KEYS = ("select", "every")
 
@@ -42,7 +43,7 @@ class Recipe:
         name: The file's name without suffix; names the run folder.
         data: Data section (see `mwam_det.data.layout.resolve_dataset`); folders are not looked at yet.
         model: A stock description such as "yolov8n.yaml", or a checkpoint of a two-stream model.
-        task: What the model does: "detect".
+        task: What the model does, one of `TASKS`; what the model ends in must do that.
         fusion: How streams are fused (see `mwam_det.models.two_stream.two_stream_cfg`).
         share_backbone: Whether all modalities pass one backbone.
         pretrained: A checkpoint of a stock single-stream model, or one for each modality; False to take a checkpoint's
@@ -162,7 +163,13 @@ def _check(content: Mapping[str, Any]) -> None:
             f"data.modalities={modalities!r} must map names to folders, like {{rgb: visible, ir: infrared}}"
         )
     modalities = list(modalities)
-    check_shared_backbone(content.get("share_backbone", False), mwam_config(content.get("mwam", True)))
+    task, mwam = content.get("task", "detect"), mwam_config(content.get("mwam", True))
+    check_shared_backbone(content.get("share_backbone", False), mwam)
+    check_labels(content["data"], task, content.get("train", {}).get("single_cls", False))
+    try:
+        check_auxiliary(mwam, task)
+    except NotImplementedError as error:
+        raise ValueError(str(error)) from None
     if not isinstance(pretrained := content.get("pretrained", True), bool) and modalities:
         try:
             pretrained_files(pretrained, modalities)
@@ -170,7 +177,7 @@ def _check(content: Mapping[str, Any]) -> None:
             raise ValueError(str(error)) from None
     if modalities:
         freeze_with(0, content.get("train", {}).get("freeze"), modalities)
-    _check_model(content.get("model", "yolov8n.yaml"), content.get("fusion", "concat"))
+    _check_model(content.get("model", "yolov8n.yaml"), content.get("fusion", "concat"), task)
 
 
 def _check_robustness(section: Mapping[str, Any]) -> None:
@@ -205,7 +212,7 @@ def _choice(key: str, value: Any, choices: Iterable[str]) -> None:
         raise ValueError(f"{key}={value!r} is unknown: choose from {', '.join(choices)}")
 
 
-def _check_model(model: Any, fusion: str) -> None:
+def _check_model(model: Any, fusion: str, task: str) -> None:
     text = str(model)
     if text.endswith(".pt"):
         if not Path(text).is_file():
@@ -214,10 +221,13 @@ def _check_model(model: Any, fusion: str) -> None:
         raise ValueError(f"model={text} must be a stock description like yolov8n.yaml or a checkpoint like best.pt")
     else:
         try:
-            check_trainable(two_stream_cfg(text, fusion=fusion))
+            described = two_stream_cfg(text, fusion=fusion)
+            check_trainable(described)
         except NotImplementedError as error:
             raise ValueError(f"model={text}: {error}") from None
         except FileNotFoundError:
             raise ValueError(
                 f"model={text}: Ultralytics has no such description, nor is it a file; try yolov8n.yaml (n, s, m, l, x)"
             ) from None
+        if (own := task_of(described)) != task:
+            raise ValueError(f"task={task}, but model={text} is made for the task '{own}'")

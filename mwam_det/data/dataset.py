@@ -10,15 +10,14 @@ import shutil
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 from ultralytics.data.augment import Compose
 from ultralytics.data.dataset import YOLODataset
-from ultralytics.data.utils import get_hash, get_split_fraction
-from ultralytics.utils import LOGGER, colorstr
+from ultralytics.data.utils import get_hash
+from ultralytics.utils import LOGGER
 
 from mwam_det.data.layout import DatasetError, modalities_of
 from mwam_det.data.pairing import dark_16_bit_maximum, find_partners, select_files, stem_of, verify_pair
@@ -54,9 +53,13 @@ class PairedDataset(YOLODataset):
         DatasetError: If a split is empty or no pair can be used.
     """
 
+    label_suffix = ".txt"
+    resize_short = False
+    stacked_format = StackedFormat
+
     def __init__(self, *args: Any, data: dict[str, Any], **kwargs: Any):
         self.modalities = modalities_of(data)
-        self.format_class = partial(StackedFormat, self.modalities)
+        self.format_class = partial(self.stacked_format, self.modalities)
         super().__init__(*args, data=data, **kwargs)
         self._warn_of_dark_images()
 
@@ -89,16 +92,17 @@ class PairedDataset(YOLODataset):
         return files
 
     def get_label_files(self) -> list[str]:
-        """Return the label file of each image: the same stem below the labels' folder."""
+        """Return the label file of each image: the same stem below the labels' folder, and `label_suffix`."""
         labels, first = self.folders["labels"], self.modalities[0]
         stems = (stem_of(file, self.folders[first.name], first.suffix) for file in self.im_files)
-        self.label_files = [str(labels / f"{stem}.txt") for stem in stems]
+        self.label_files = [str(labels / f"{stem}{self.label_suffix}") for stem in stems]
         return self.label_files
 
     def verify_args(self) -> tuple:
         """Return the function that checks a pair and its arguments for every image."""
         candidates = [self.partners[file] for file in self.im_files]
-        constants = map(repeat, (self.prefix, len(self.data["names"]), self.single_cls, self.modalities))
+        keypoints = tuple(self.data["kpt_shape"]) if self.use_keypoints else (0, 0)
+        constants = map(repeat, (self.prefix, len(self.data["names"]), self.single_cls, self.modalities, keypoints))
         return verify_pair, zip(self.im_files, candidates, self.label_files, *constants)  # noqa: B905 (endless repeat)
 
     def result_to_label(self, result: tuple | list) -> tuple:
@@ -121,7 +125,11 @@ class PairedDataset(YOLODataset):
         try:
             labels = super().get_labels()
         except (RuntimeError, ValueError) as error:
-            reasons = {"No labels found": "no labels", "No valid images found": "no usable pair"}
+            reasons = {
+                "No labels found": "no labels",
+                "No valid images found": "no usable pair",
+                "requires equal numbers of boxes": "labels are boxes and no outlines",
+            }
             reason = next((ours for theirs, ours in reasons.items() if theirs in str(error)), None)
             if reason is None:
                 raise
@@ -140,7 +148,7 @@ class PairedDataset(YOLODataset):
         return super()._load_or_scan_cache(SCANS / f"{_own_name(cache_path.with_suffix(''))}.cache", cache_hash)
 
     def load_image(
-        self, i: int, rect_mode: bool = True, resize_short: bool = False
+        self, i: int, rect_mode: bool = True, resize_short: bool | None = None
     ) -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
         """Read image `i` of every modality, bring it to the training size and stack all along the channels.
 
@@ -158,7 +166,8 @@ class PairedDataset(YOLODataset):
         if self.ims[i] is not None:
             return self.ims[i], self.im_hw0[i], self.im_hw[i]
         original = self.sizes[self.im_files[i]][0]
-        target = target_size(original, self.imgsz, rect_mode, resize_short)
+        short = self.resize_short if resize_short is None else resize_short
+        target = target_size(original, self.imgsz, rect_mode, short)
         stack = self._kept_stack(self.im_files[i], target) if self.cache == "disk" else None
         if stack is None:
             stack = self._read_stack(self.im_files[i], target)
@@ -179,7 +188,7 @@ class PairedDataset(YOLODataset):
         Returns:
             Whether stacks can be kept; if not, a warning says why, and files are decoded each time.
         """
-        sizes = [target_size(self.sizes[f][0], self.imgsz, rect_mode=True, resize_short=False) for f in self.im_files]
+        sizes = [target_size(self.sizes[f][0], self.imgsz, True, self.resize_short) for f in self.im_files]
         # Ultralytics' progress bar looks these up; its own would lie beside the images of the user
         self.npy_files = [self._stack_file(f, size) for f, size in zip(self.im_files, sizes, strict=True)]
         missing = (size for file, size in zip(self.npy_files, sizes, strict=True) if not file.is_file())
@@ -206,7 +215,7 @@ class PairedDataset(YOLODataset):
         made_from = fingerprint(self._files(first))
         if is_current(file, made_from):
             return
-        target = target_size(self.sizes[first][0], self.imgsz, rect_mode=True, resize_short=False)
+        target = target_size(self.sizes[first][0], self.imgsz, True, self.resize_short)
         stack = self._read_stack(first, target)
         try:
             save_stack(file, made_from, stack)
@@ -259,45 +268,6 @@ class PairedDataset(YOLODataset):
                     f"byte is read, so it is nearly black (0 to {maximum >> 8} of 255): say by the key 'range' which "
                     f"values become 0 and 255, like {{{modality.name}: [0, {maximum}]}}"
                 )
-
-
-def build_paired_dataset(
-    args: SimpleNamespace,
-    img_path: str,
-    batch: int | None,
-    data: dict[str, Any],
-    mode: str,
-    rect: bool,
-    stride: int,
-) -> PairedDataset:
-    """Build the dataset of one split for trainer or validator, as `ultralytics.data.build_yolo_dataset` does.
-
-    Args:
-        args: Ultralytics' arguments.
-        img_path: The first modality's folder of the split.
-        batch: Batch size, for rectangular batches.
-        data: A resolved dataset.
-        mode: "train" augments, "val" does not.
-        rect: Whether batches are rectangular.
-        stride: Stride of the model, in pixels.
-    """
-    return PairedDataset(
-        img_path=img_path,
-        imgsz=args.imgsz,
-        batch_size=batch,
-        augment=mode == "train",
-        hyp=args,
-        rect=rect,
-        cache=args.cache or None,
-        single_cls=args.single_cls or False,
-        stride=stride,
-        pad=0.0 if mode == "train" else 0.5,
-        prefix=colorstr(f"{mode}: "),
-        task=args.task,
-        classes=args.classes,
-        data=data,
-        fraction=get_split_fraction(args.fraction, "train" if mode == "train" else args.split),
-    )
 
 
 def _own_name(path: Path) -> str:

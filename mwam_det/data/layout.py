@@ -17,11 +17,15 @@ from mwam_det.core.config import refuse_unknown_keys
 
 SECTION_KEYS = (
     "path", "modalities", "labels", "train", "val", "test", "names", "visible", "suffix", "channels", "range", "align",
-    "synthetic",
+    "kpt_shape", "flip_idx", "label_mapping", "synthetic",
 )  # fmt: skip
 RESOLVED_KEYS = {"path", "names", "nc", "channels", "modalities", "visible", "splits"}
 READING_KEYS = ("suffix", "range", "align")
 """Keys of a resolved dataset that say, by modality, how its files are found and read; a modality may be left out."""
+KEYPOINT_KEYS = ("kpt_shape", "flip_idx")
+"""Keys that only a dataset with keypoints has, named as Ultralytics names them."""
+IGNORED = 255
+"""The class of a pixel that counts for nothing."""
 CHANNELS = (1, 3)
 RANGES = ("percentile", "minmax")
 """Ranges that are taken from each image by itself."""
@@ -92,6 +96,8 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     - modalities: Folder below `path` by modality, {rgb: visible, ir: infrared}. The first modality's size rules, and
       labels belong to it. The split is appended to each folder, or stands where the folder says "{split}".
     - labels: Folder of the label files, likewise: YOLO's, one text file a pair, named by the stem that the pair shares.
+      For the task obb a line holds a class and four corners, for segment a class and an outline, for pose a class, a
+      box and keypoints. For the task semantic there is a PNG of class numbers instead, 255 where nothing counts.
     - train, val: What the splits are called in the folders. "test" is a third one, which may be left out.
     - names: Class names, as a list or by number from 0.
     - visible: The modality that takes colour augmentation, or null for none. If left out, the one that is called like a
@@ -111,6 +117,11 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
       of the first modality, both in the files as they are, counted from the centre of the upper left pixel: a
       homography from a calibration. Beyond its own view the image is mirrored. If left out, a partner of another size
       is stretched to the first one's.
+    - kpt_shape: For the task pose, [number of keypoints, 2 or 3]: x and y of each, and with 3 whether it is visible.
+    - flip_idx: For the task pose, which keypoint each one becomes when an image is mirrored, a permutation of their
+      numbers; without it, images are not mirrored.
+    - label_mapping: For the task semantic, which class a number in the PNG means, {0: 255, 1: 0}; others mean what they
+      say.
     - synthetic: Arguments of `mwam_det.data.synthetic.write_demo`; the set is generated if it does not exist yet.
 
     Args:
@@ -120,7 +131,8 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     Returns:
         Ultralytics' keys "path", "train", "val", perhaps "test" (absolute folders of the first modality), "names", "nc"
         and "channels" (of the stacked image), and ours: "modalities" (channels by name), "visible" (a name or None),
-        "splits" (for each split, the absolute folder of every modality and of "labels") and `READING_KEYS`, as above.
+        "splits" (for each split, the absolute folder of every modality and of "labels") and `READING_KEYS`, as above;
+        `KEYPOINT_KEYS` and "label_mapping" where they are given.
 
     Raises:
         DatasetError: If the file, a key or a folder is missing or wrong.
@@ -155,6 +167,23 @@ def check_split(data: Mapping[str, Any], split: str) -> None:
     """
     if split not in data["splits"]:
         raise DatasetError(f"the data section names no split '{split}': choose from {', '.join(data['splits'])}")
+
+
+def check_labels(data: Mapping[str, Any], task: str, single_class: bool = False) -> None:
+    """Check that a dataset says what a task needs to know of its labels.
+
+    Args:
+        data: A resolved dataset.
+        task: One of Ultralytics' tasks.
+        single_class: Whether all classes count as one.
+
+    Raises:
+        DatasetError: If it does not, or if the task cannot count all classes as one.
+    """
+    if task == "pose" and "kpt_shape" not in data:
+        raise DatasetError("task=pose needs data.kpt_shape, [number of keypoints, 2 or 3], like [17, 3]")
+    if task == "semantic" and single_class:
+        raise DatasetError("single_cls=true would leave task=semantic with one class everywhere: leave it out")
 
 
 def save_dataset_yaml(data: Mapping[str, Any], folder: Path) -> str:
@@ -230,6 +259,8 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
         "suffix": suffixes,
         "range": ranges,
         "align": matrices,
+        **_keypoints(section),
+        **_label_mapping(section, len(names)),
     }
 
 
@@ -281,6 +312,38 @@ def _matrix(name: str, value: Any) -> list[list[float]]:
     if np.linalg.matrix_rank(np.array(rows, float)) < 3:
         raise DatasetError(f"align: {name}={value!r} is singular: it maps the image onto a line or a point")
     return [list(row) for row in rows]
+
+
+def _keypoints(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a section says of keypoints, checked; nothing if it has none."""
+    shape, flip = (section.get(key) for key in KEYPOINT_KEYS)
+    if shape is None:
+        if flip is not None:
+            raise DatasetError(f"flip_idx={flip!r} says how keypoints are mirrored, but there is no kpt_shape")
+        return {}
+    whole = isinstance(shape, list | tuple) and len(shape) == 2 and all(type(number) is int for number in shape)
+    if not whole or shape[0] < 1 or shape[1] not in (2, 3):
+        raise DatasetError(f"kpt_shape={shape!r} must be [number of keypoints, 2 or 3], like [17, 3]")
+    if flip is None:
+        return {"kpt_shape": list(shape)}
+    if not isinstance(flip, list | tuple) or sorted(flip, key=str) != sorted(range(shape[0]), key=str):
+        raise DatasetError(f"flip_idx={flip!r} must hold each of the numbers 0 to {shape[0] - 1} once")
+    return {"kpt_shape": list(shape), "flip_idx": list(flip)}
+
+
+def _label_mapping(section: Mapping[str, Any], classes: int) -> dict[str, Any]:
+    """Return the mapping of a section, checked; nothing if it has none."""
+    mapping = section.get("label_mapping")
+    if mapping is None:
+        return {}
+    numbers = [*mapping, *mapping.values()] if isinstance(mapping, Mapping) else [None]
+    if any(type(number) is not int or not 0 <= number <= IGNORED for number in numbers):
+        raise DatasetError(f"label_mapping={mapping!r} must map numbers from 0 to 255 to such numbers, like {{0: 255}}")
+    if wrong := [number for number in mapping.values() if number != IGNORED and number >= classes]:
+        raise DatasetError(
+            f"label_mapping leads to {wrong[0]}: there are the classes 0 to {classes - 1}, and {IGNORED}"
+        )
+    return {"label_mapping": dict(mapping)}
 
 
 def _is_number(value: Any) -> bool:

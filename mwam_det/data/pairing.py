@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,28 +164,56 @@ def verify_pair(args: tuple) -> tuple | list:
 
     Args:
         args: Image of the first modality, candidates of every modality by name, label file, prefix of messages, number
-            of classes, whether all classes count as one, the modalities.
+            of classes, whether all classes count as one, the modalities, and the number of keypoints and of values of
+            each, 0 if labels hold none.
 
     Returns:
         What `verify_image_label` returns: image, labels (N, 5), (height, width), segments, keypoints, and the numbers
         missing, found, empty, corrupt, and a message. The first five are None for a pair that is left out. Then the
         (height, width) of every modality's file.
     """
-    image, candidates, label_file, prefix, num_classes, single_class, modalities = args
+    image, candidates, label_file, prefix, num_classes, single_class, modalities, (keypoints, values) = args
     try:
-        for name, files in candidates.items():
-            if not files:
-                raise ValueError(f"it has no partner of {name}")
-            if len(files) > 1:
-                raise ValueError(f"several files of {name} share its name: {', '.join(files)}")
-        sizes = [image_size(candidates[modality.name][0], modality) for modality in modalities]
+        sizes = check_pair(candidates, modalities)
     except ValueError as error:
         return [None] * 5 + [0, 0, 0, 1, f"{prefix}{image}: pair left out, {error}", ()]
     stand_in = _StandIn(image)
-    result = verify_image_label((stand_in, label_file, prefix, False, num_classes, 0, 0, single_class))
+    result = verify_image_label(
+        (stand_in, label_file, prefix, bool(keypoints), num_classes, keypoints, values, single_class)
+    )
     if result[0] is None:
         return [*result[:-1], f"{prefix}{label_file}: pair left out, {str(result[-1]).rpartition('label: ')[2]}", ()]
-    return (image, result[1], sizes[0], *result[3:], tuple(sizes))
+    return (image, result[1], sizes[0], *result[3:], sizes)
+
+
+def check_pair(candidates: Mapping[str, Sequence[str]], modalities: Sequence[Modality]) -> tuple[tuple[int, int], ...]:
+    """Check that a pair is complete and can be read, and return the (height, width) of every modality's file.
+
+    Args:
+        candidates: Files of every modality that may belong to the pair, see `find_partners`.
+        modalities: The modalities.
+
+    Raises:
+        ValueError: If a partner is missing or ambiguous, or a file cannot be read.
+    """
+    for name, files in candidates.items():
+        if not files:
+            raise ValueError(f"it has no partner of {name}")
+        if len(files) > 1:
+            raise ValueError(f"several files of {name} share its name: {', '.join(files)}")
+    return tuple(image_size(candidates[modality.name][0], modality) for modality in modalities)
+
+
+def read_mode(file: str | Path) -> str:
+    """Return Pillow's mode of a PNG, which says how its numbers are stored, after a check that it is whole.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        OSError, SyntaxError, ValueError: If it is no PNG, or damaged.
+    """
+    _check_completeness(Path(file), PngImageFile)
+    with PngImageFile(file) as image:
+        return image.mode
 
 
 def dark_16_bit_maximum(file: str | Path) -> int | None:

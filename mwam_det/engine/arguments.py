@@ -179,3 +179,16 @@ def check_shared_backbone(share_backbone: Any, mwam: MWAMConfig | None) -> None:
             "share_backbone=true leaves MWAM nothing to weigh: it scales the gradients of a backbone for each "
             "modality, and here all have the same one; set mwam=false"
         )
+
+
+def check_auxiliary(mwam: MWAMConfig | None, task: str) -> None:
+    """Check that a task has the heads that MWAM asks for.
+
+    Raises:
+        NotImplementedError: If it has none.
+    """
+    if mwam is not None and mwam.mode in ("loss", "hybrid") and task != "detect":
+        raise NotImplementedError(
+            f"mwam.mode={mwam.mode} puts a detection head on each backbone, which task={task} has no labels for: "
+            "choose gradient, update or auto"
+        )

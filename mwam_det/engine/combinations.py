@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from ultralytics.utils import RANK
-from ultralytics.utils.metrics import DetMetrics
 
 from mwam_det.core.degradation import DEGRADATIONS, FILLS, degrade, fill
 from mwam_det.core.missing import check_missing, modality_combinations
 from mwam_det.data.layout import Modality
-from mwam_det.engine.validator import MultimodalValidator
+from mwam_det.engine.measures import measure, metrics_of
+from mwam_det.engine.validator import MultimodalValidator, PairValidator
 from mwam_det.models.replay import FeatureTap, run_from_levels, run_stream
 
 TIE_BREAK = 1e-3
@@ -57,28 +57,34 @@ def missing_conditions(modalities: Iterable[str], fill: str = "zero") -> list[Co
     ]
 
 
-class OnePassValidator(MultimodalValidator):
-    """Validate on complete input and, in the same pass over the split, under other conditions.
+class OnePass(PairValidator):
+    """Validate on complete input and, in the same pass over the split, under other conditions, whatever the task.
+
+    Goes before a validator of pairs in the list of base classes, and names that one as `plain`.
 
     Images are read and preprocessed once, and each stream's backbone runs once on them. What a stream makes of an input
     of zeros is computed once for each shape; of another fill or a degraded image, in each batch. Fusion, neck, head and
     NMS run for every condition. The metrics are those of a validation of each condition alone.
 
     Args:
-        dataloader: As in `MultimodalValidator`.
-        save_dir: As in `MultimodalValidator`.
-        args: As in `MultimodalValidator`, but nothing may be missing, and `conditions`, a list of `Condition`, and
+        dataloader: As in `PairValidator`.
+        save_dir: As in `PairValidator`.
+        args: As in `PairValidator`, but nothing may be missing, and `conditions`, a list of `Condition`, and
             `select`, which combinations the fitness is of, see `mwam_det.engine.arguments.Selection`.
-        _callbacks: As in `MultimodalValidator`.
+        _callbacks: As in `PairValidator`.
 
     Attributes:
+        plain: The validator of pairs that measures one condition.
         conditions: The conditions beside complete input. May be changed between two validations.
         others: A validator for each condition, which holds its metrics; from the first validation on.
-        known: In a training, mAP50 of the combinations when they were last validated, by column of results.csv.
+        known: In a training, the first metric of the combinations when they were last validated, by column of
+            results.csv.
 
     Raises:
         ValueError: If `augment` is asked for: test-time augmentation runs the model several times.
     """
+
+    plain: type[PairValidator]
 
     def __init__(self, dataloader=None, save_dir=None, args=None, _callbacks: dict | None = None):
         args = dict(args or {})
@@ -87,7 +93,7 @@ class OnePassValidator(MultimodalValidator):
         super().__init__(dataloader, save_dir, args, _callbacks)
         if self.args.augment:
             raise ValueError("augment=True runs the model several times an image: validate each combination alone")
-        self.others: list[MultimodalValidator] = []
+        self.others: list[PairValidator] = []
         self.known: dict[str, float] = {}
         self._arguments = {**args, "plots": False, "save_txt": False, "save_json": False}  # they share the folder
         self._model: Any = None
@@ -99,7 +105,7 @@ class OnePassValidator(MultimodalValidator):
         self._before: Tensor | None = None
 
     @property
-    def by_combination(self) -> dict[tuple[str, ...], DetMetrics]:
+    def by_combination(self) -> dict[tuple[str, ...], Any]:
         """The metrics by available modalities, of complete input last, without those of degraded input."""
         metrics = {
             tuple(m.name for m in self.modalities if m.name not in condition.missing): other.metrics
@@ -109,7 +115,7 @@ class OnePassValidator(MultimodalValidator):
         return {**metrics, tuple(m.name for m in self.modalities): self.metrics}
 
     def __call__(self, trainer=None, model=None, **kwargs: Any) -> dict[str, Any] | None:
-        """Validate; see `MultimodalValidator.__call__`."""
+        """Validate; see `PairValidator.__call__`."""
         try:
             return super().__call__(trainer, model, **kwargs)
         finally:
@@ -124,7 +130,7 @@ class OnePassValidator(MultimodalValidator):
         self.others = []
         for condition in self.conditions:
             self._check(condition)
-            other = MultimodalValidator(None, Path(self.save_dir), dict(self._arguments), self.callbacks)
+            other = self.plain(None, Path(self.save_dir), dict(self._arguments), self.callbacks)
             for name in ("dataloader", "data", "device", "stride", "training", "batch_i"):
                 setattr(other, name, getattr(self, name))
             other.args.max_det = self.args.max_det
@@ -145,6 +151,8 @@ class OnePassValidator(MultimodalValidator):
     def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Normalise a batch."""
         self._batch = batch = super().preprocess(batch)
+        for other in self.others:
+            other.take_over(self)
         return batch
 
     def _replay(self, model: nn.Module, tap: FeatureTap, images: Tensor) -> None:
@@ -240,8 +248,8 @@ class OnePassValidator(MultimodalValidator):
         """Compute the metrics of every condition.
 
         Returns:
-            The metrics of complete input. In a training also mAP50 of each other combination, in an epoch that leaves
-            it out as it was last, and the fitness that `select` asks for, 0 in such an epoch.
+            The metrics of complete input. In a training also the first metric of each other combination, in an epoch
+            that leaves it out as it was last, and the fitness that `select` asks for, 0 in such an epoch.
         """
         stats = super().get_stats()
         if RANK not in {-1, 0}:
@@ -249,10 +257,11 @@ class OnePassValidator(MultimodalValidator):
         for other in self.others:
             other.get_stats()
         if self.training:
-            metrics = self.by_combination
+            metrics, first = self.by_combination, metrics_of(self.args.task)[0]
             for available in modality_combinations([modality.name for modality in self.modalities])[:-1]:
                 if available in metrics:
-                    self.known[f"metrics/mAP50({'+'.join(available)})"] = float(metrics[available].box.map50)
+                    value = measure(self.args.task, metrics[available])[first]
+                    self.known[f"metrics/{first}({'+'.join(available)})"] = value
             stats.update(self.known)
             if self.select != "full":
                 values = [float(of.fitness) for of in metrics.values()]
@@ -260,6 +269,12 @@ class OnePassValidator(MultimodalValidator):
                 selected = min(values) + TIE_BREAK * mean if self.select == "worst" else mean
                 stats["fitness"] = selected if self.conditions else 0.0
         return stats
+
+
+class OnePassValidator(OnePass, MultimodalValidator):
+    """Validate a detector under several conditions."""
+
+    plain = MultimodalValidator
 
 
 def _letterboxed(batch: dict[str, Any]) -> list[tuple[int, int, int, int]]:

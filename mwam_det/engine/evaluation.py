@@ -9,31 +9,25 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 from ultralytics.utils import ops
-from ultralytics.utils.metrics import DetMetrics
 
 from mwam_det.core.degradation import DEGRADATIONS, SEVERITIES, degradations_for
 from mwam_det.engine.coco import DETECTIONS, CocoRecord
-from mwam_det.engine.combinations import Condition, OnePassValidator
-from mwam_det.engine.robustness import (
-    RECALLS,
-    Boxes,
-    ClassResult,
-    CombinationResult,
-    DegradationResult,
-    RobustnessReport,
-    Sample,
-)
+from mwam_det.engine.combinations import Condition, OnePass, OnePassValidator
+from mwam_det.engine.measures import measure, measure_classes, measure_precision, metrics_of
+from mwam_det.engine.robustness import Boxes, CombinationResult, DegradationResult, RobustnessReport, Sample
 
 
-class ReportingValidator(OnePassValidator):
-    """A one-pass validation that keeps what a report needs beyond the metrics.
+class Reporting(OnePass):
+    """A one-pass validation that keeps what a report needs beyond the metrics, whatever the task.
+
+    Goes before a one-pass validator in the list of base classes.
 
     Args:
-        dataloader: As in `OnePassValidator`.
-        save_dir: As in `OnePassValidator`.
-        args: As in `OnePassValidator`, and `samples`, how many images to keep with what was found in them (see
+        dataloader: As in `OnePass`.
+        save_dir: As in `OnePass`.
+        args: As in `OnePass`, and `samples`, how many images to keep with what was found in them (see
             `evenly_spaced`), and `coco`, whether to collect all predictions for the COCO protocol.
-        _callbacks: As in `OnePassValidator`.
+        _callbacks: As in `OnePass`.
 
     Attributes:
         samples: The kept images, by file.
@@ -51,8 +45,7 @@ class ReportingValidator(OnePassValidator):
     def init_metrics(self, model: nn.Module) -> None:
         """Prepare the metrics, and choose the images to keep."""
         super().init_metrics(model)
-        with_objects = [label["im_file"] for label in self.dataloader.dataset.labels if len(label["cls"])]
-        self._wanted = set(evenly_spaced(sorted(with_objects), self._count))
+        self._wanted = set(evenly_spaced(sorted(self.worth_showing()), self._count))
         self.samples, self.coco = {}, CocoRecord(self.data["names"]) if self._collect else None
 
     def observe(self, batch: dict[str, Any], predictions: Sequence[list[dict[str, Tensor]]]) -> None:
@@ -64,33 +57,54 @@ class ReportingValidator(OnePassValidator):
         for index, file in enumerate(batch["im_file"]):
             if self.coco is None and file not in self._wanted:
                 continue
-            own = self._prepare_batch(index, batch)
-            labels = Boxes(*(own[key].float().cpu().numpy() for key in ("bboxes", "cls")), np.ones(len(own["cls"])))
-            found = {available: _boxes(predictions[place][index]) for available, place in places.items()}
+            labels = self.labels_of(index, batch)
+            found = {available: self.found_in(predictions[place][index]) for available, place in places.items()}
             if file in self._wanted:
-                self.samples[file] = self._sample(file, batch["img"][index], own, labels, found)
+                self.samples[file] = self._sample(index, batch, labels, found)
             if self.coco is not None:
+                own = self._prepare_batch(index, batch)
                 scaled = {available: _scaled(boxes, own) for available, boxes in found.items()}
                 self.coco.add(Path(file).name, tuple(own["ori_shape"]), _scaled(labels, own), scaled)
+
+    def worth_showing(self) -> list[str]:
+        """List the images of which some are kept: those with objects."""
+        return [label["im_file"] for label in self.dataloader.dataset.labels if len(label["cls"])]
+
+    def labels_of(self, index: int, batch: dict[str, Any]) -> Boxes | np.ndarray:
+        """Return the labels of an image of a batch in the pixels of its letterbox, see `Sample`."""
+        own = self._prepare_batch(index, batch)
+        return Boxes(*(own[key].float().cpu().numpy() for key in ("bboxes", "cls")), np.ones(len(own["cls"])))
+
+    def found_in(self, prediction: Any) -> Boxes | np.ndarray:
+        """Return what was found in an image, likewise."""
+        return Boxes(*(prediction[key].float().cpu().numpy() for key in ("bboxes", "cls", "conf")))
 
     def _available(self, condition: Condition) -> tuple[str, ...]:
         return tuple(m.name for m in self.modalities if m.name not in condition.missing)
 
     def _sample(
-        self, file: str, stack: Tensor, own: Mapping[str, Any], labels: Boxes, found: Mapping[tuple[str, ...], Boxes]
+        self,
+        index: int,
+        batch: dict[str, Any],
+        labels: Boxes | np.ndarray,
+        found: Mapping[tuple[str, ...], Boxes | np.ndarray],
     ) -> Sample:
-        """Cut an image and its boxes out of the letterbox."""
-        (height, width), (ratio, (left, top)) = own["ori_shape"], own["ratio_pad"]
+        """Cut an image of a batch and what is in it out of the letterbox."""
+        (height, width), (ratio, (left, top)) = batch["ori_shape"][index], batch["ratio_pad"][index]
         left, top = round(left), round(top)
         area = (slice(top, top + round(height * ratio[0])), slice(left, left + round(width * ratio[1])))
+        stack = batch["img"][index]
         images = {m.name: _picture(stack[m.slice][(slice(None), *area)]) for m in self.modalities}
-        offset = np.array([left, top, left, top])
 
-        def moved(boxes: Boxes) -> Boxes:
-            return Boxes(boxes.coordinates - offset, boxes.classes, boxes.scores)
+        def cut(each: Boxes | np.ndarray) -> Boxes | np.ndarray:
+            if not isinstance(each, Boxes):
+                return each[area]
+            rotated = each.coordinates.shape[1] == 5
+            offset = np.array([left, top, 0, 0, 0] if rotated else [left, top, left, top])
+            return Boxes(each.coordinates - offset, each.classes, each.scores)
 
-        boxes = {available: moved(each) for available, each in found.items()}
-        return Sample(Path(file).name, images, moved(labels), boxes)
+        name = Path(batch["im_file"][index]).name
+        return Sample(name, images, cut(labels), {available: cut(each) for available, each in found.items()})
 
     def report(self, weights: str = "", notes: Iterable[str] = ()) -> RobustnessReport:
         """Put everything together after the validation.
@@ -109,14 +123,14 @@ class ReportingValidator(OnePassValidator):
         return RobustnessReport(
             modalities=tuple(m.name for m in self.modalities),
             results=tuple(
-                combination_result(available, metrics, coco.get(available))
+                combination_result(self.args.task, available, metrics, coco.get(available))
                 for available, metrics in self.by_combination.items()
             ),
             split=self.args.split,
             weights=weights,
             fill=next((c.fill for c in self.conditions if c.missing), "zero"),
             degradations=tuple(
-                DegradationResult(*condition.degraded, _metrics(other.metrics))
+                DegradationResult(*condition.degraded, measure(self.args.task, other.metrics))
                 for condition, other in zip(self.conditions, self.others, strict=True)
                 if condition.degraded is not None
             ),
@@ -124,30 +138,29 @@ class ReportingValidator(OnePassValidator):
             images=self.seen,
             visible=self.data["visible"],
             samples=tuple(self.samples[file] for file in sorted(self.samples)),
+            task=self.args.task,
+            metrics=metrics_of(self.args.task),
+            names=tuple(map(str, self.names.values())),
         )
 
 
+class ReportingValidator(Reporting, OnePassValidator):
+    """A report on a detector."""
+
+
 def combination_result(
-    available: tuple[str, ...], metrics: DetMetrics, coco: dict[str, float | None] | None = None
+    task: str, available: tuple[str, ...], metrics: Any, coco: dict[str, float | None] | None = None
 ) -> CombinationResult:
     """Read from Ultralytics' metrics what the report tells of a combination.
 
     Args:
+        task: One of Ultralytics' tasks.
         available: The modalities that were not missing.
-        metrics: Metrics that were processed.
+        metrics: Metrics of that task that were processed.
         coco: pycocotools' metrics of the same predictions.
     """
-    box = metrics.box
-    classes = tuple(
-        ClassResult(
-            str(metrics.names[number]),
-            int(metrics.nt_per_class[number]),
-            {"mAP50": float(box.ap50[place]), "mAP50-95": float(box.ap[place])},
-        )
-        for place, number in enumerate(box.ap_class_index)
-    )
-    curve = np.interp(RECALLS, box.px, np.mean(box.prec_values, axis=0)) if classes else ()
-    return CombinationResult(available, _metrics(metrics), classes, tuple(float(value) for value in curve), coco)
+    classes, precision = measure_classes(task, metrics), measure_precision(task, metrics)
+    return CombinationResult(available, measure(task, metrics), classes, precision, coco)
 
 
 def degradation_conditions(data: Mapping[str, Any], degradations: bool | str | Iterable[str]) -> list[Condition]:
@@ -187,14 +200,6 @@ def evenly_spaced(items: Sequence[str], count: int) -> list[str]:
     if len(items) <= count:
         return list(items)
     return [items[int((place + 0.5) * len(items) / count)] for place in range(count)]
-
-
-def _metrics(metrics: DetMetrics) -> dict[str, float]:
-    return {"mAP50": float(metrics.box.map50), "mAP50-95": float(metrics.box.map)}
-
-
-def _boxes(prediction: Mapping[str, Tensor]) -> Boxes:
-    return Boxes(*(prediction[key].float().cpu().numpy() for key in ("bboxes", "cls", "conf")))
 
 
 def _scaled(boxes: Boxes, own: Mapping[str, Any]) -> Boxes:

@@ -9,20 +9,21 @@ from typing import Any
 
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.models import YOLO
-from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+from ultralytics.nn.tasks import yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.core.direction import explain
 from mwam_det.data.layout import check_split, resolve_dataset
-from mwam_det.engine.combinations import OnePassValidator, missing_conditions
+from mwam_det.engine.combinations import OnePass, missing_conditions
 from mwam_det.engine.deployment import refuse_calibration, write_description
-from mwam_det.engine.evaluation import ReportingValidator, degradation_conditions
-from mwam_det.engine.predictor import MultimodalPredictor, PairSource
+from mwam_det.engine.evaluation import degradation_conditions
+from mwam_det.engine.measures import measure, metrics_of
+from mwam_det.engine.predictor import PairSource
 from mwam_det.engine.robustness import RobustnessReport
-from mwam_det.engine.trainer import MWAMTrainer
-from mwam_det.engine.validator import MultimodalValidator, check_modalities
-from mwam_det.models.two_stream import build_two_stream, two_stream_cfg
+from mwam_det.engine.tasks import TASKS
+from mwam_det.engine.validator import check_modalities
+from mwam_det.models.two_stream import build_two_stream, task_of, two_stream_cfg
 
 VALIDATION_ARGUMENTS = (
     "imgsz", "batch", "device", "workers", "single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms", "nms",
@@ -35,7 +36,7 @@ SAMPLES = 6
 
 
 class MultimodalYOLO(YOLO):
-    """`ultralytics.YOLO` for two-stream detectors: trains with MWAM and tells what a missing modality costs.
+    """`ultralytics.YOLO` for two-stream models: trains with MWAM and tells what a missing modality costs.
 
     Example:
         >>> model = MultimodalYOLO("yolov8n.yaml")  # doctest: +SKIP (trains)
@@ -43,7 +44,8 @@ class MultimodalYOLO(YOLO):
         >>> model.robustness().show()  # doctest: +SKIP
 
     Args:
-        model: A stock description such as "yolov8n.yaml", or a checkpoint of a two-stream model.
+        model: A stock description such as "yolov8n.yaml" or "yolov8n-obb.yaml", or a checkpoint of a two-stream model.
+            What it ends in decides on the task.
         modalities: Channels of each modality by name, for a model from a description; {"rgb": 3, "ir": 3} if left out.
             `train` takes the modalities of its dataset instead, if they differ.
         fusion: How the streams are fused, for a model from a description (see `two_stream_cfg`).
@@ -63,25 +65,19 @@ class MultimodalYOLO(YOLO):
         share_backbone: bool = False,
     ):
         self._wanted = modalities, fusion, share_backbone
-        super().__init__(str(model), task="detect", verbose=verbose)
+        super().__init__(str(model), verbose=verbose)
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
-        """Classes for each task; detection alone for now."""
-        return {
-            "detect": {
-                "model": DetectionModel,
-                "trainer": MWAMTrainer,
-                "validator": MultimodalValidator,
-                "predictor": MultimodalPredictor,
-            }
-        }
+        """Classes for each task."""
+        return {name: task.as_map() for name, task in TASKS.items()}
 
     def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
         modalities, fusion, share = self._wanted
         self.cfg = self.model_name = cfg
-        self.task = task
-        self.model = build_two_stream(two_stream_cfg(yaml_model_load(cfg), modalities, fusion, share), verbose=verbose)
+        described = two_stream_cfg(yaml_model_load(cfg), modalities, fusion, share)
+        self.task = task = task_of(described)
+        self.model = build_two_stream(described, verbose=verbose)
         self.overrides.update(model=cfg, task=task, fusion=fusion, share_backbone=share)
         self.model.args = {**DEFAULT_CFG_DICT, "model": cfg, "task": task}
         self.model.task = task
@@ -90,7 +86,7 @@ class MultimodalYOLO(YOLO):
         """Train, then evaluate the best checkpoint with every combination of modalities.
 
         Args:
-            trainer: A subclass of `MWAMTrainer`, or None for that.
+            trainer: A subclass of `MWAMTrainer`, or of another task's trainer; None for that.
             robustness: Whether to evaluate at the end, or the arguments of `robustness` to do it with (`split`), and
                 which combinations decide on the best checkpoint (`select`, `every`, see `Selection`). The table is
                 printed; the report lies in the run folder.
@@ -115,6 +111,7 @@ class MultimodalYOLO(YOLO):
             missing_conditions(data["modalities"], options.get("fill", "zero"))
             degradation_conditions(data, options.get("degradations", False))
             refuse_unknown_keys(options, [*signature(self.robustness).parameters, *DEFAULT_CFG_DICT])
+            check_coco(options.get("coco", False), self.task)
         if selection:
             kwargs["robustness"] = selection
         metrics = super().train(trainer, **kwargs)
@@ -247,7 +244,9 @@ class MultimodalYOLO(YOLO):
         Raises:
             DatasetError: If the dataset cannot be used or its modalities are not those of the model.
             ValueError: If `fill` or a degradation is unknown, or suits no modality.
+            NotImplementedError: If `coco` is asked for in a task other than "detect".
         """
+        check_coco(coco, self.task)
         defaults = {"rect": True, "verbose": False}
         args = {**self.overrides, **defaults, **kwargs, "plots": False, "split": split, "mode": "val"}
         args["data"] = resolve_dataset(data if data is not None else self._val_data())
@@ -258,7 +257,7 @@ class MultimodalYOLO(YOLO):
         stock = {key: value for key, value in args.items() if key in DEFAULT_CFG_DICT}
         save_dir = Path(save_dir or get_save_dir(get_cfg(overrides=stock)))
         own = {"conditions": conditions, "samples": SAMPLES if plots else 0, "coco": coco}
-        validator = ReportingValidator(None, save_dir, {**args, **own}, self.callbacks)
+        validator = TASKS[self.task].reporting(None, save_dir, {**args, **own}, self.callbacks)
         validator(model=self.model)
         report = validator.report(str(self.overrides.get("model", "")), [*notes, *_contradictions(validator, shares)])
         report.save(save_dir, plots)
@@ -284,10 +283,21 @@ class MultimodalYOLO(YOLO):
         raise NotImplementedError("benchmark reads one modality alone: export each format and compare its outputs")
 
 
-def _contradictions(validator: OnePassValidator, shares: Mapping[str, float] | None) -> list[str]:
+def check_coco(coco: bool, task: str) -> None:
+    """Check that the COCO protocol can be asked for.
+
+    Raises:
+        NotImplementedError: If the task is not "detect".
+    """
+    if coco and task != "detect":
+        raise NotImplementedError(f"coco=true measures upright boxes, and the task is '{task}': leave it out")
+
+
+def _contradictions(validator: OnePass, shares: Mapping[str, float] | None) -> list[str]:
     """Say in a sentence where MWAM's preference contradicts what the model depends on, if it does."""
     if shares is None or len(shares) < 2:
         return []
-    map50 = {available: float(metrics.box.map50) for available, metrics in validator.by_combination.items()}
-    sentence = explain(shares, {name: map50[(name,)] for name in shares})
+    task, metrics = validator.args.task, validator.by_combination
+    first = metrics_of(task)[0]
+    sentence = explain(shares, {name: measure(task, metrics[(name,)])[first] for name in shares}, first)
     return [] if sentence is None else [f"{sentence}."]

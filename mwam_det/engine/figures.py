@@ -10,10 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Polygon
+from matplotlib.patches import Patch, Polygon
 from matplotlib.patheffects import Normal, withStroke
 from ultralytics.utils.metrics import batch_probiou, bbox_ioa
 from ultralytics.utils.ops import xywhr2xyxyxyxy
+from ultralytics.utils.plotting import colors
 
 from mwam_det.core.degradation import SEVERITIES
 from mwam_det.engine.robustness import RECALLS, Boxes, RobustnessReport, Sample
@@ -35,6 +36,9 @@ _GROUND = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "non
 
 _LARGEST_ROW = 6
 """More pictures beside each other are too small to see objects in."""
+
+_MOST_CLASSES = 12
+"""So many classes are explained above the samples."""
 
 
 def draw_figures(report: RobustnessReport) -> dict[str, bytes]:
@@ -177,22 +181,47 @@ def sample_sheet(report: RobustnessReport) -> Figure:
         titled = rows_each > 1 or row == 0
         for axis, modality in zip(cells, report.modalities, strict=False):
             _show(axis, sample.images[modality], f"{modality}, labels" if titled else "")
-            _draw(axis, sample.labels.coordinates, LABEL, "-")
+            if isinstance(sample.labels, Boxes):
+                _draw(axis, sample.labels.coordinates, LABEL, "-")
+            else:
+                _paint(axis, sample.labels)
         for axis, result in zip(cells[len(report.modalities) :], report.results, strict=False):
             modality = report.visible if report.visible in result.available else result.available[0]
             _show(axis, sample.images[modality], " + ".join(result.available) if titled else "")
-            _draw_found(axis, sample.labels, sample.found[result.available])
+            if isinstance(sample.labels, Boxes):
+                _draw_found(axis, sample.labels, sample.found[result.available])
+            else:
+                _paint(axis, sample.found[result.available])
         cells[0].text(
             -0.02, 0.5, _plain(sample.name, 28), rotation=90, ha="right", va="center", fontsize=6, color=SOFT,
             transform=cells[0].transAxes,
         )  # fmt: skip
-    kinds = {"label": (LABEL, "-"), "hit": (HIT, "-"), "miss": (MISS, "--"), "false alarm": (FALSE_ALARM, ":")}
-    handles = [
-        Line2D([], [], color=colour, linestyle=dashes, linewidth=2.5, path_effects=_outline(2.5))
-        for colour, dashes in kinds.values()
-    ]
-    figure.legend(handles, list(kinds), loc="outside upper center", ncols=len(kinds), frameon=False)
+    figure.legend(handles=_legend(report), loc="outside upper center", ncols=_LARGEST_ROW, frameon=False)
     return figure
+
+
+def _legend(report: RobustnessReport) -> list[Line2D | Patch]:
+    """Explain the colours of the samples: of the classes that occur most, or of labels, hits and errors."""
+    if isinstance(report.samples[0].labels, Boxes):
+        kinds = {"label": (LABEL, "-"), "hit": (HIT, "-"), "miss": (MISS, "--"), "false alarm": (FALSE_ALARM, ":")}
+        return [
+            Line2D([], [], color=colour, linestyle=dashes, linewidth=2.5, path_effects=_outline(2.5), label=name)
+            for name, (colour, dashes) in kinds.items()
+        ]
+    counts = sum(np.bincount(sample.labels.ravel(), minlength=256) for sample in report.samples)[: len(report.names)]
+    shown = sorted(np.argsort(-counts, kind="stable")[:_MOST_CLASSES][: (counts > 0).sum()])
+    return [Patch(color=_class_colour(number), label=_plain(report.names[number], 20)) for number in shown]
+
+
+def _class_colour(number: int) -> tuple[float, ...]:
+    return tuple(channel / 255 for channel in colors(int(number)))
+
+
+def _paint(axis: Axes, classes: np.ndarray) -> None:
+    """Lay the colours of classes over an image, none where nothing counts."""
+    colours = np.array([(*_class_colour(number), 0.6) for number in range(255)] + [(0, 0, 0, 0)])
+    height, width = classes.shape
+    axis.imshow(colours[classes], extent=(0, width, height, 0), interpolation="nearest")
 
 
 def judge(labels: Boxes, found: Boxes, iou: float = IOU) -> tuple[np.ndarray, np.ndarray]:

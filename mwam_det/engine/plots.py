@@ -21,26 +21,35 @@ def side_by_side(batch: dict[str, Any], modalities: Sequence[Modality]) -> dict[
     Ultralytics' plots show the first three channels alone; given this batch they show every modality with its labels.
 
     Args:
-        batch: "img" of shape (B, ΣC_m, H, W); "batch_idx", "cls", "bboxes" of N labels; "im_file", B paths.
+        batch: "img" of shape (B, ΣC_m, H, W); "im_file", B paths; of N objects "batch_idx", "cls", "bboxes" and perhaps
+            "keypoints"; of B images perhaps "masks" or "semantic_mask". "masks" may be of N objects too.
         modalities: The M modalities of the stack.
 
     Returns:
-        "img" of shape (B·M, 3, H, W), a copy; the labels M times; "im_file" followed by the modality's name.
+        "img" of shape (B·M, 3, H, W), a copy; what is of objects M times, what is of images for each modality;
+        "im_file" followed by the modality's name.
     """
     count = len(modalities)
     views = [batch["img"][:, m.slice].expand(-1, 3, -1, -1) for m in modalities]
-    labels = {key: batch[key].repeat(count, *[1] * (batch[key].ndim - 1)) for key in ("cls", "bboxes")}
-    places = torch.cat([batch["batch_idx"] * count + place for place in range(count)])
+    repeated = {}
+    for key in ("cls", "bboxes", "keypoints", "masks", "semantic_mask"):
+        if key in batch and key in ("masks", "semantic_mask") and len(batch[key]) == len(batch["img"]):
+            repeated[key] = batch[key].repeat_interleave(count, 0)
+        elif key in batch:
+            repeated[key] = batch[key].repeat(count, *[1] * (batch[key].ndim - 1))
+    if "batch_idx" in batch:
+        repeated["batch_idx"] = torch.cat([batch["batch_idx"] * count + place for place in range(count)])
     return {
-        **labels,
+        **repeated,
         "img": torch.stack(views, 1).flatten(0, 1).clone(),
-        "batch_idx": places,
         "im_file": [f"{Path(file).name} {m.name}" for file in batch["im_file"] for m in modalities],
     }
 
 
-def repeat_predictions(predictions: list[dict[str, torch.Tensor]], times: int) -> list[dict[str, torch.Tensor]]:
-    """Repeat the predictions of each image, as `side_by_side` repeats the images."""
+def repeat_predictions(predictions: list[dict[str, torch.Tensor]] | torch.Tensor, times: int) -> Any:
+    """Repeat the predictions of each image, a mapping or a map of classes, as `side_by_side` repeats the images."""
+    if isinstance(predictions, torch.Tensor):
+        return predictions.repeat_interleave(times, 0)
     return [dict(prediction) for prediction in predictions for _ in range(times)]
 
 

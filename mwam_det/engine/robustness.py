@@ -93,14 +93,14 @@ class Sample:
     Attributes:
         name: What its file is called.
         images: What the detector saw, by modality, without the border of the letterbox: RGB of shape (H, W, 3), uint8.
-        labels: Its objects.
-        found: What was found with each combination, by its available modalities.
+        labels: Its objects, or where classes are of pixels the number of each, (H, W), uint8, 255 where nothing counts.
+        found: What was found with each combination, likewise, by its available modalities.
     """
 
     name: str
     images: dict[str, np.ndarray]
-    labels: Boxes
-    found: dict[tuple[str, ...], Boxes]
+    labels: Boxes | np.ndarray
+    found: dict[tuple[str, ...], Boxes | np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,7 @@ class RobustnessReport:
         samples: Images to be shown.
         task: What the model does, one of Ultralytics' tasks.
         metrics: What is measured, by name, the metric of PCR first.
+        names: The classes in the order of their numbers, where samples hold numbers.
 
     Raises:
         ValueError: If the complete combination is not among the results.
@@ -140,6 +141,7 @@ class RobustnessReport:
     samples: tuple[Sample, ...] = field(default=(), compare=False, repr=False)
     task: str = "detect"
     metrics: tuple[str, ...] = METRICS
+    names: tuple[str, ...] = ()
 
     def __post_init__(self):
         if all(set(result.available) != set(self.modalities) for result in self.results):

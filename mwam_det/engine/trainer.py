@@ -1,4 +1,4 @@
-"""Ultralytics' detection trainer, for stacked modalities and with MWAM in the loop."""
+"""Ultralytics' trainers, for stacked modalities and with MWAM in the loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import distributed as dist
 from torch import nn
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+from ultralytics.nn.tasks import BaseModel, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
@@ -20,10 +20,19 @@ from mwam_det.core.direction import DirectionCheck
 from mwam_det.core.missing import DropoutConfig, draw_missing, performance_collapse_rate
 from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
 from mwam_det.core.mwam import MWAM
-from mwam_det.data.dataset import PairedDataset, build_paired_dataset
-from mwam_det.data.layout import READING_KEYS, as_single_class, modalities_of, resolve_dataset, save_dataset_yaml
+from mwam_det.data.build import build_paired_dataset
+from mwam_det.data.dataset import PairedDataset
+from mwam_det.data.layout import (
+    READING_KEYS,
+    as_single_class,
+    check_labels,
+    modalities_of,
+    resolve_dataset,
+    save_dataset_yaml,
+)
 from mwam_det.engine.arguments import (
     Selection,
+    check_auxiliary,
     check_shared_backbone,
     dropout_config,
     freeze_with,
@@ -32,14 +41,22 @@ from mwam_det.engine.arguments import (
     with_own_arguments,
     without_own_arguments,
 )
-from mwam_det.engine.combinations import OnePassValidator, missing_conditions
+from mwam_det.engine.combinations import OnePass, OnePassValidator, missing_conditions
 from mwam_det.engine.compat import half_precision_works, use_bundled_font
 from mwam_det.engine.history import MWAMHistory
+from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.plots import plot_mwam, side_by_side
 from mwam_det.engine.report import FILES
-from mwam_det.engine.validator import MultimodalValidator, check_modalities
+from mwam_det.engine.validator import MultimodalValidator, PairValidator, check_modalities
 from mwam_det.models.auxiliary import LACKING, AuxiliaryHeads, AuxiliaryLoss
-from mwam_det.models.two_stream import SPLIT_LAYER, build_two_stream, check_trainable, streams_of, two_stream_cfg
+from mwam_det.models.two_stream import (
+    SPLIT_LAYER,
+    build_two_stream,
+    check_trainable,
+    streams_of,
+    task_of,
+    two_stream_cfg,
+)
 from mwam_det.models.weights import load_pretrained, pretrained_files
 
 SMALLEST_WEIGHT = 1e-3
@@ -48,8 +65,10 @@ SMALLEST_WEIGHT = 1e-3
 OWN_FILES = ("mwam.csv", "mwam.png", *FILES)
 
 
-class MWAMTrainer(DetectionTrainer):
-    """Train a two-stream detector, its backbones' gradients scaled by MWAM.
+class PairTrainer(DetectionTrainer):
+    """Train a model on pairs, its backbones' gradients scaled by MWAM, whatever the task.
+
+    Goes before a trainer of Ultralytics in the list of base classes.
 
     Takes all arguments of Ultralytics and `mwam` (True, False, or values of `MWAMConfig`), `fusion` and
     `share_backbone` (see `two_stream_cfg`), `missing` (None, or values of `DropoutConfig`: samples lack modalities in
@@ -68,8 +87,13 @@ class MWAMTrainer(DetectionTrainer):
         _callbacks: As in `DetectionTrainer`.
 
     Attributes:
+        plain: The validator of the task.
+        one_pass: The same for several conditions at once.
         mwam: The `MWAM` of this run, or None.
     """
+
+    plain: type[PairValidator]
+    one_pass: type[OnePass]
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         requested = overrides or {}
@@ -77,8 +101,10 @@ class MWAMTrainer(DetectionTrainer):
         check_validation(Selection.from_dict(requested.get("robustness") or {}), config, requested.get("val", True))
         refuse_unsupported(requested)
         check_shared_backbone(requested.get("share_backbone", False), config)
+        check_auxiliary(config, requested.get("task", "detect"))
         if requested.get("data") is not None:
             data = resolve_dataset(requested["data"])
+            check_labels(data, requested.get("task", "detect"), requested.get("single_cls") or False)
             check_dropout(dropout_config(requested.get("missing")), config, data)
             freeze_with(SPLIT_LAYER, requested.get("freeze"), tuple(data["modalities"]))
             if _names_files(requested.get("pretrained")) and not requested.get("resume"):
@@ -122,8 +148,8 @@ class MWAMTrainer(DetectionTrainer):
 
     def get_model(
         self, cfg: str | dict | None = None, weights: nn.Module | None = None, verbose: bool = True
-    ) -> DetectionModel:
-        """Build the detector with a stream for each modality of the dataset.
+    ) -> BaseModel:
+        """Build the model with a stream for each modality of the dataset.
 
         Args:
             cfg: A stock description, a file with one, or a description with streams (from a checkpoint).
@@ -133,11 +159,18 @@ class MWAMTrainer(DetectionTrainer):
 
         Raises:
             DatasetError: If `cfg` or `weights` are made for other modalities or for a single stream.
+            ValueError: If `cfg` is made for another task.
         """
         cfg = cfg if isinstance(cfg, dict) else yaml_model_load(cfg)
         if "streams" not in cfg:
             cfg = two_stream_cfg(cfg, self.data["modalities"], self.args.fusion, self.args.share_backbone)
         check_trainable(cfg)
+        if (task := task_of(cfg)) != self.args.task:
+            raise ValueError(
+                f"{cfg.get('yaml_file', 'the model')} is made for the task '{task}', not '{self.args.task}'"
+            )
+        if "kpt_shape" in self.data:
+            cfg = {**cfg, "kpt_shape": self.data["kpt_shape"]}
         check_shared_backbone(cfg.get("share_backbone", False), mwam_config(self.args.mwam))
         model = build_two_stream(cfg, self.data["nc"], verbose and RANK == -1)
         model.yaml["reading"] = {key: self.data[key] for key in READING_KEYS if self.data.get(key)}  # to predict by
@@ -152,13 +185,13 @@ class MWAMTrainer(DetectionTrainer):
             model.load(weights)
         return model
 
-    def get_validator(self) -> MultimodalValidator:
+    def get_validator(self) -> PairValidator:
         """Return the validator that knows of modalities, and of their combinations where they are asked for."""
         arguments = without_own_arguments(self.args)
         if not self._validates_combinations:
-            return MultimodalValidator(self.test_loader, self.save_dir, arguments, _callbacks=self.callbacks)
+            return self.plain(self.test_loader, self.save_dir, arguments, _callbacks=self.callbacks)
         arguments["select"] = self.selection.select
-        return OnePassValidator(self.test_loader, self.save_dir, arguments, _callbacks=self.callbacks)
+        return self.one_pass(self.test_loader, self.save_dir, arguments, _callbacks=self.callbacks)
 
     @property
     def _validates_combinations(self) -> bool:
@@ -277,21 +310,22 @@ class MWAMTrainer(DetectionTrainer):
     def _take_in_combinations(self) -> None:
         """Tell MWAM what the model depends on, if it asks, or compare that with what MWAM takes for preferred."""
         names = [modality.name for modality in self.modalities]
-        told = [{}]
+        told, first = [{}], metrics_of(self.args.task)[0]
         if RANK in {-1, 0}:
-            told = [{known: float(of.box.map50) for known, of in self.validator.by_combination.items()}]
+            of = self.validator.by_combination.items()
+            told = [{known: measure(self.args.task, metrics)[first] for known, metrics in of}]
         if RANK != -1:
             dist.broadcast_object_list(told, 0)
-        map50 = told[0]
+        measured = told[0]
         if self.mwam is None:
             return
         if self.mwam.config.preference == "measured":
             without = {name: tuple(other for other in names if other != name) for name in names}
-            dependence = {n: performance_collapse_rate(map50[tuple(names)], map50[without[n]]) for n in names}
+            dependence = {n: performance_collapse_rate(measured[tuple(names)], measured[without[n]]) for n in names}
             if all(rate is not None for rate in dependence.values()):  # a model that finds nothing yet tells nothing
                 self.mwam.measure(dependence)
         elif self.shares is not None:
-            warning = self._direction.update(self.shares, {name: map50[(name,)] for name in names})
+            warning = self._direction.update(self.shares, {name: measured[(name,)] for name in names}, first)
             if warning and RANK in {-1, 0}:
                 LOGGER.warning(warning)
 
@@ -343,6 +377,13 @@ class MWAMTrainer(DetectionTrainer):
             picture = Path(self.save_dir) / "mwam.png"
             plot_mwam(self.history.file, picture)
             self.on_plot(picture)
+
+
+class MWAMTrainer(PairTrainer):
+    """Train a detector with a stream for each modality."""
+
+    plain = MultimodalValidator
+    one_pass = OnePassValidator
 
 
 def _names_files(pretrained: Any) -> bool:

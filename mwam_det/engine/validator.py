@@ -1,4 +1,4 @@
-"""Ultralytics' detection validator, for stacked modalities of which some may be missing."""
+"""Ultralytics' validators, for stacked modalities of which some may be missing."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from ultralytics.engine.validator import BaseValidator
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.tasks import load_checkpoint
 
 from mwam_det.core.missing import check_missing, drop_modalities
-from mwam_det.data.dataset import PairedDataset, build_paired_dataset
+from mwam_det.data.build import build_paired_dataset
+from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.layout import (
     DatasetError,
     Modality,
@@ -28,15 +30,17 @@ from mwam_det.engine.deployment import describe
 from mwam_det.engine.plots import repeat_predictions, side_by_side
 
 
-class MultimodalValidator(DetectionValidator):
-    """Validate a two-stream detector, optionally with modalities missing (0 after normalisation).
+class PairValidator(BaseValidator):
+    """Validate on pairs, whatever the task: goes before a validator of Ultralytics in the list of base classes.
+
+    Modalities may be missing: their channels are 0 after normalisation.
 
     Args:
-        dataloader: As in `DetectionValidator`.
-        save_dir: As in `DetectionValidator`.
+        dataloader: As in `BaseValidator`.
+        save_dir: As in `BaseValidator`.
         args: Ultralytics' arguments and `missing`, the names of the modalities to leave out; `data` may be a recipe's
             data section.
-        _callbacks: As in `DetectionValidator`.
+        _callbacks: As in `BaseValidator`.
     """
 
     def __init__(self, dataloader=None, save_dir=None, args=None, _callbacks: dict | None = None):
@@ -61,6 +65,7 @@ class MultimodalValidator(DetectionValidator):
         if str(model).endswith(".pt") and not isinstance(model, nn.Module):
             model, _ = load_checkpoint(model)
         check_modalities(model, data)
+        check_task(model, self.args.task)
         if self.args.single_cls:
             data = as_single_class(data)
         else:
@@ -88,16 +93,34 @@ class MultimodalValidator(DetectionValidator):
         batch["img"] = drop_modalities(batch["img"], slices, self.missing)
         return batch
 
+    def take_over(self, other: PairValidator) -> None:
+        """Take from a validator of the same task what it learnt from preprocessing a batch; nothing, for most tasks."""
+
     def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:
         """Draw the labels of a batch, every modality beside the others."""
         super().plot_val_samples(side_by_side(batch, self.modalities), ni)
 
     def plot_predictions(
-        self, batch: dict[str, Any], preds: list[dict[str, torch.Tensor]], ni: int, max_det: int | None = None
+        self, batch: dict[str, Any], preds: list[dict[str, torch.Tensor]] | torch.Tensor, ni: int, *args: Any
     ) -> None:
         """Draw the predictions of a batch, every modality beside the others."""
         repeated = repeat_predictions(preds, len(self.modalities))
-        super().plot_predictions(side_by_side(batch, self.modalities), repeated, ni, max_det)
+        super().plot_predictions(side_by_side(batch, self.modalities), repeated, ni, *args)
+
+
+class MultimodalValidator(PairValidator, DetectionValidator):
+    """Validate a detector with a stream for each modality."""
+
+
+def check_task(model: Any, task: str) -> None:
+    """Check that a model with streams does what is to be validated.
+
+    Raises:
+        ValueError: If it does something else.
+    """
+    own = getattr(model, "task", task) if isinstance(model, nn.Module) else task
+    if own != task:
+        raise ValueError(f"the model is made for the task '{own}', not for '{task}'")
 
 
 def check_modalities(model: Any, data: Mapping[str, Any]) -> None:

@@ -19,7 +19,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules import CBLinear
-from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, parse_model, yaml_model_load
+from ultralytics.nn.tasks import (
+    BaseModel,
+    DetectionModel,
+    OBBModel,
+    PoseModel,
+    RTDETRDetectionModel,
+    SegmentationModel,
+    SemanticSegmentationModel,
+    parse_model,
+    yaml_model_load,
+)
 from ultralytics.utils.ops import make_divisible
 from ultralytics.utils.torch_utils import unwrap_model
 
@@ -28,20 +38,40 @@ SPLIT_LAYER = 0
 
 FUSIONS = ("concat", "add", "attention", "p3", "late")
 
-MODEL_CLASSES: dict[str, type[DetectionModel]] = {
+MODEL_CLASSES: dict[str, type[BaseModel]] = {
     "Detect": DetectionModel,
     "v10Detect": DetectionModel,
     "RTDETRDecoder": RTDETRDetectionModel,
+    "OBB": OBBModel,
+    "OBB26": OBBModel,
+    "Segment": SegmentationModel,
+    "Segment26": SegmentationModel,
+    "Pose": PoseModel,
+    "Pose26": PoseModel,
+    "SemanticSegment": SemanticSegmentationModel,
 }
 """The class of the model by its head; models with other heads are refused."""
+
+TASKS: dict[type[BaseModel], str] = {
+    DetectionModel: "detect",
+    RTDETRDetectionModel: "detect",
+    OBBModel: "obb",
+    SegmentationModel: "segment",
+    PoseModel: "pose",
+    SemanticSegmentationModel: "semantic",
+}
+"""What a model does, in Ultralytics' words, by its class."""
 
 REFUSED_HEADS = {
     "WorldDetect": "YOLO-World compares features with embeddings of the class names as text, which its neck reads too: "
     "its layers need more than the ones before them, so they cannot follow streams",
+    "Classify": "its streams would meet at the last layer alone, and Ultralytics' classification reads images through "
+    "Pillow, three channels each; mwam_det.adapters classifies with several modalities",
+    "Depth": "it estimates depth from one camera; with several modalities depth is an input here",
     "YOLOEDetect": "YOLOE finds what a prompt names and is trained by trainers of its own, from prompts: take the YOLO "
     "of the same number, whose backbone and neck are the same",
 }
-"""Heads of detection models that get no streams, and why."""
+"""Heads of stock models that get no streams, and why."""
 
 UNTRAINABLE_HEADS = {
     "RTDETRDecoder": "RT-DETR needs a trainer, a dataset and a validator of its own in Ultralytics (images stretched "
@@ -89,7 +119,7 @@ def two_stream_cfg(
         layers of each modality that are fused, and "fusions", the range [first, end) of layers that fuse them.
 
     Raises:
-        ValueError: If `cfg` is no single-stream description of a detector or its head gets no streams (see
+        ValueError: If `cfg` is no single-stream description of a model or its head gets no streams (see
             `REFUSED_HEADS`), a channel count is not positive, or `fusion` is unknown or not possible.
     """
     modalities = dict(modalities or {"rgb": 3, "ir": 3})
@@ -149,13 +179,22 @@ def _check(stock: Mapping[str, Any], source: str, modalities: Mapping[str, int],
     if head in REFUSED_HEADS:
         raise ValueError(f"{source} ends in {head}: {REFUSED_HEADS[head]}")
     if head not in MODEL_CLASSES:
-        raise ValueError(f"{source} ends in {head}: only detection models do ({', '.join(MODEL_CLASSES)})")
+        raise ValueError(f"{source} ends in {head}: choose a model that ends in one of {', '.join(MODEL_CLASSES)}")
     if fusion not in FUSIONS:
         raise ValueError(f"fusion='{fusion}' is unknown: choose from {', '.join(FUSIONS)}")
     if not modalities or any(not isinstance(c, int) or c < 1 for c in modalities.values()):
         raise ValueError(f"modalities={modalities} must give every modality at least one channel")
     if fusion == "attention" and len(modalities) < 2:
         raise ValueError(f"fusion='attention' weighs modalities against each other, but {', '.join(modalities)} is one")
+
+
+def task_of(cfg: Mapping[str, Any]) -> str:
+    """Return what a model does, in Ultralytics' words.
+
+    Args:
+        cfg: A description, stock or with streams, whose head is one of `MODEL_CLASSES`.
+    """
+    return TASKS[MODEL_CLASSES[cfg["head"][-1][2]]]
 
 
 def check_trainable(cfg: Mapping[str, Any]) -> None:
@@ -300,8 +339,8 @@ def _argument_for(width: int, stock: Mapping[str, Any]) -> int | None:
     return argument if make_divisible(min(argument, most) * multiple, 8) == width else None
 
 
-def build_two_stream(cfg: Mapping[str, Any], nc: int | None = None, verbose: bool = False) -> DetectionModel:
-    """Build the detector that `two_stream_cfg` describes, its split set to the identity.
+def build_two_stream(cfg: Mapping[str, Any], nc: int | None = None, verbose: bool = False) -> BaseModel:
+    """Build the model that `two_stream_cfg` describes, its split set to the identity.
 
     Args:
         cfg: What `two_stream_cfg` returned.

@@ -14,7 +14,8 @@ from ultralytics.cfg import get_cfg
 from ultralytics.data.dataset import YOLODataset
 
 from mwam_det.data import dataset
-from mwam_det.data.dataset import PairedDataset, build_paired_dataset
+from mwam_det.data.build import build_paired_dataset
+from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.layout import DatasetError, resolve_dataset
 from mwam_det.data.pairing import verify_pair
 from mwam_det.data.reading import read_image

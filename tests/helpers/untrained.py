@@ -8,7 +8,7 @@ from torch import nn
 def awake(model: nn.Module, channels: int) -> nn.Module:
     """Let batch norms see noise once: with fresh statistics the input hardly reaches the head. Returns it in eval mode.
 
-    Class scores are raised, so that there are predictions.
+    Class scores of objects are raised, so that there are predictions.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     usual = [norm.momentum for norm in norms]
@@ -18,6 +18,6 @@ def awake(model: nn.Module, channels: int) -> nn.Module:
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum
     head = model.model[-1]
-    for scores in (*head.cv3, *getattr(head, "one2one_cv3", ())):
+    for scores in (*getattr(head, "cv3", ()), *getattr(head, "one2one_cv3", ())):
         scores[-1].bias.fill_(-2.0)
     return model.eval()

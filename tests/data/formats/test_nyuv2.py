@@ -8,8 +8,8 @@ from sources import boxes_in, reasons, write
 from training import check_training, train_recipe
 from ultralytics.cfg import get_cfg
 
+from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.conversion import ConversionError, convert
-from mwam_det.data.dataset import build_paired_dataset
 from mwam_det.data.formats.nyuv2 import CLASSES, NYU40, NYUV2, regions
 from mwam_det.data.layout import resolve_dataset
 from mwam_det.recipe import load_recipe

@@ -7,8 +7,8 @@ from sources import labels_in, reasons, snapshot, write
 from training import check_training, train_recipe
 from ultralytics.cfg import get_cfg
 
+from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.conversion import ConversionError, convert
-from mwam_det.data.dataset import build_paired_dataset
 from mwam_det.data.formats.vedai import CLASS_NAMES, VEDAI
 from mwam_det.data.layout import resolve_dataset
 from mwam_det.recipe import load_recipe

@@ -1,0 +1,52 @@
+"""The dataset of one split, as a task needs it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from ultralytics.data.utils import get_split_fraction
+from ultralytics.utils import colorstr
+
+from mwam_det.data.dataset import PairedDataset
+from mwam_det.data.semantic import PairedSemanticDataset
+
+
+def build_paired_dataset(
+    args: SimpleNamespace,
+    img_path: str,
+    batch: int | None,
+    data: dict[str, Any],
+    mode: str,
+    rect: bool,
+    stride: int,
+) -> PairedDataset:
+    """Build the dataset of one split for trainer or validator, as `ultralytics.data.build_yolo_dataset` does.
+
+    Args:
+        args: Ultralytics' arguments.
+        img_path: The first modality's folder of the split.
+        batch: Batch size, for rectangular batches.
+        data: A resolved dataset.
+        mode: "train" augments, "val" does not.
+        rect: Whether batches are rectangular.
+        stride: Stride of the model, in pixels.
+    """
+    kind = PairedSemanticDataset if args.task == "semantic" else PairedDataset
+    return kind(
+        img_path=img_path,
+        imgsz=args.imgsz,
+        batch_size=batch,
+        augment=mode == "train",
+        hyp=args,
+        rect=rect,
+        cache=args.cache or None,
+        single_cls=args.single_cls or False,
+        stride=stride,
+        pad=0.0 if mode == "train" else 0.5,
+        prefix=colorstr(f"{mode}: "),
+        task=args.task,
+        classes=args.classes,
+        data=data,
+        fraction=get_split_fraction(args.fraction, "train" if mode == "train" else args.split),
+    )

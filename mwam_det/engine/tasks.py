@@ -1,0 +1,177 @@
+"""What each task of Ultralytics is made of here: its stock classes, behind the mixins that know of modalities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from ultralytics.models.yolo.obb import OBBPredictor, OBBTrainer, OBBValidator
+from ultralytics.models.yolo.pose import PosePredictor, PoseTrainer, PoseValidator
+from ultralytics.models.yolo.segment import SegmentationPredictor, SegmentationTrainer, SegmentationValidator
+from ultralytics.models.yolo.semantic import (
+    SemanticSegmentationPredictor,
+    SemanticSegmentationTrainer,
+    SemanticSegmentationValidator,
+)
+
+from mwam_det.engine.combinations import OnePass
+from mwam_det.engine.evaluation import Reporting, ReportingValidator
+from mwam_det.engine.predictor import MultimodalPredictor, PairPredictor
+from mwam_det.engine.trainer import MWAMTrainer, PairTrainer
+from mwam_det.engine.validator import MultimodalValidator, PairValidator
+
+
+class MultimodalOBBValidator(PairValidator, OBBValidator):
+    """Validate rotated boxes."""
+
+
+class OnePassOBBValidator(OnePass, MultimodalOBBValidator):
+    """Validate rotated boxes under several conditions."""
+
+    plain = MultimodalOBBValidator
+
+
+class ReportingOBBValidator(Reporting, OnePassOBBValidator):
+    """A report on rotated boxes."""
+
+
+class MWAMOBBTrainer(PairTrainer, OBBTrainer):
+    """Train for rotated boxes."""
+
+    plain = MultimodalOBBValidator
+    one_pass = OnePassOBBValidator
+
+
+class MultimodalOBBPredictor(PairPredictor, OBBPredictor):
+    """Predict rotated boxes on pairs."""
+
+
+class MultimodalSegmentationValidator(PairValidator, SegmentationValidator):
+    """Validate masks of objects."""
+
+
+class OnePassSegmentationValidator(OnePass, MultimodalSegmentationValidator):
+    """Validate masks of objects under several conditions."""
+
+    plain = MultimodalSegmentationValidator
+
+
+class ReportingSegmentationValidator(Reporting, OnePassSegmentationValidator):
+    """A report on masks of objects."""
+
+
+class MWAMSegmentationTrainer(PairTrainer, SegmentationTrainer):
+    """Train for masks of objects."""
+
+    plain = MultimodalSegmentationValidator
+    one_pass = OnePassSegmentationValidator
+
+
+class MultimodalSegmentationPredictor(PairPredictor, SegmentationPredictor):
+    """Predict masks of objects on pairs."""
+
+
+class MultimodalPoseValidator(PairValidator, PoseValidator):
+    """Validate keypoints."""
+
+
+class OnePassPoseValidator(OnePass, MultimodalPoseValidator):
+    """Validate keypoints under several conditions."""
+
+    plain = MultimodalPoseValidator
+
+
+class ReportingPoseValidator(Reporting, OnePassPoseValidator):
+    """A report on keypoints."""
+
+
+class MWAMPoseTrainer(PairTrainer, PoseTrainer):
+    """Train for keypoints."""
+
+    plain = MultimodalPoseValidator
+    one_pass = OnePassPoseValidator
+
+
+class MultimodalPosePredictor(PairPredictor, PosePredictor):
+    """Predict keypoints on pairs."""
+
+
+class MultimodalSemanticValidator(PairValidator, SemanticSegmentationValidator):
+    """Validate classes of pixels."""
+
+    def take_over(self, other: PairValidator) -> None:
+        """Take over the size of the masks, to which predictions are brought."""
+        self._semantic_target_shape = other._semantic_target_shape
+
+
+class OnePassSemanticValidator(OnePass, MultimodalSemanticValidator):
+    """Validate classes of pixels under several conditions."""
+
+    plain = MultimodalSemanticValidator
+
+
+class ReportingSemanticValidator(Reporting, OnePassSemanticValidator):
+    """A report on classes of pixels."""
+
+    def worth_showing(self) -> list[str]:
+        """List the images of which some are kept: all."""
+        return list(self.dataloader.dataset.im_files)
+
+    def labels_of(self, index: int, batch: dict[str, Any]) -> np.ndarray:
+        """Return the class of every pixel of an image of a batch, letterbox included."""
+        return self.found_in(batch["semantic_mask"][index])
+
+    def found_in(self, prediction: Tensor) -> np.ndarray:
+        """Return the class that was found for every pixel."""
+        return prediction.byte().cpu().numpy()
+
+
+class MWAMSemanticTrainer(PairTrainer, SemanticSegmentationTrainer):
+    """Train for classes of pixels."""
+
+    plain = MultimodalSemanticValidator
+    one_pass = OnePassSemanticValidator
+
+
+class MultimodalSemanticPredictor(PairPredictor, SemanticSegmentationPredictor):
+    """Predict classes of pixels on pairs."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """The classes of a task.
+
+    Attributes:
+        trainer: Trains.
+        validator: Validates one condition.
+        reporting: Validates every combination of modalities, for a report.
+        predictor: Predicts.
+    """
+
+    trainer: type[PairTrainer]
+    validator: type[PairValidator]
+    reporting: type[Reporting]
+    predictor: type[PairPredictor]
+
+    def as_map(self) -> dict[str, Any]:
+        """Return the classes that Ultralytics asks a model for."""
+        return {"trainer": self.trainer, "validator": self.validator, "predictor": self.predictor}
+
+
+TASKS = {
+    "detect": Task(MWAMTrainer, MultimodalValidator, ReportingValidator, MultimodalPredictor),
+    "obb": Task(MWAMOBBTrainer, MultimodalOBBValidator, ReportingOBBValidator, MultimodalOBBPredictor),
+    "segment": Task(
+        MWAMSegmentationTrainer,
+        MultimodalSegmentationValidator,
+        ReportingSegmentationValidator,
+        MultimodalSegmentationPredictor,
+    ),
+    "pose": Task(MWAMPoseTrainer, MultimodalPoseValidator, ReportingPoseValidator, MultimodalPosePredictor),
+    "semantic": Task(
+        MWAMSemanticTrainer, MultimodalSemanticValidator, ReportingSemanticValidator, MultimodalSemanticPredictor
+    ),
+}
+"""By Ultralytics' name of the task."""

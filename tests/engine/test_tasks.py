@@ -1,0 +1,193 @@
+"""Every task trains, validates each combination of modalities, reports and predicts on pairs."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from training import SHORT
+from untrained import awake
+
+from mwam_det import MultimodalYOLO
+from mwam_det.data.layout import DatasetError, resolve_dataset
+from mwam_det.engine.combinations import Condition
+from mwam_det.engine.tasks import TASKS
+
+MODELS = {
+    "obb": "yolov8n-obb.yaml",
+    "segment": "yolov8n-seg.yaml",
+    "pose": "yolov8n-pose.yaml",
+    "semantic": "yolo26n-sem.yaml",
+}
+FOUND = {"obb": "obb", "segment": "masks", "pose": "keypoints", "semantic": "semantic_mask"}
+SIZE = (96, 128)
+
+
+def with_keypoints(line: str) -> str:
+    """Turn a class and four corners into a class, a box and the corners as visible keypoints."""
+    label, *numbers = line.split()
+    corners = np.array(numbers, float).reshape(-1, 2)
+    low, high = corners.min(0), corners.max(0)
+    points = np.c_[corners, np.full(len(corners), 2)]
+    return " ".join([label, *(f"{n:.6f}" for n in np.concatenate([(low + high) / 2, high - low, points.ravel()]))])
+
+
+def as_classes(lines: list[str]) -> np.ndarray:
+    """Paint the objects of a label file as numbers: 0 where nothing is, 7 for what does not count, class + 1 else."""
+    numbers = np.zeros(SIZE, np.uint8)
+    numbers[:4] = 7
+    for line in lines:
+        label, *corners = line.split()
+        points = np.array(corners, float).reshape(-1, 2) * SIZE[::-1]
+        cv2.fillPoly(numbers, [points.round().astype(np.int32)], int(label) + 1)
+    return numbers
+
+
+@pytest.fixture(scope="session")
+def sections(demo_section, tmp_path_factory) -> dict[str, dict]:
+    """The data section of the generated set by task."""
+    outlines = Path(demo_section["path"]) / "labels_obb"
+    root = tmp_path_factory.mktemp("tasks")
+    for file in outlines.rglob("*.txt"):
+        split, lines = file.parent.name, file.read_text().splitlines()
+        for kind in ("pose", "semantic"):
+            (root / kind / split).mkdir(parents=True, exist_ok=True)
+        (root / "pose" / split / file.name).write_text("".join(f"{with_keypoints(line)}\n" for line in lines))
+        cv2.imwrite(str(root / "semantic" / split / f"{file.stem}.png"), as_classes(lines))
+    classes = list(demo_section["names"].values())
+    return {
+        "obb": {**demo_section, "labels": "labels_obb"},
+        "segment": {**demo_section, "labels": "labels_obb"},
+        "pose": {
+            **demo_section,
+            "labels": str(root / "pose" / "{split}"),
+            "kpt_shape": [4, 3],
+            "flip_idx": [1, 0, 3, 2],
+        },
+        "semantic": {
+            **demo_section,
+            "labels": str(root / "semantic" / "{split}"),
+            "names": ["ground", *classes],
+            "label_mapping": {7: 255},
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def trained(sections, tmp_path_factory):
+    """A function that trains a model of a task for a moment, once."""
+    models = {}
+
+    def train(task: str) -> MultimodalYOLO:
+        if task not in models:
+            models[task] = model = MultimodalYOLO(MODELS[task])
+            arguments = {key: value for key, value in SHORT.items() if key not in ("model", "plots")}
+            folder = tmp_path_factory.mktemp(task)
+            model.train(data=sections[task], project=str(folder), name="run", plots=True, **arguments)
+        return models[task]
+
+    return train
+
+
+@pytest.mark.parametrize("task", MODELS)
+def test_a_task_trains_with_mwam_and_reports_every_combination(task, trained):
+    model = trained(task)
+    folder = Path(model.trainer.save_dir)
+    assert type(model.trainer) is TASKS[task].trainer and model.task == task
+    assert model.trainer.mwam.last is not None and len(set(model.trainer.mwam.last.weight.values())) == 2
+    content = json.loads((folder / "robustness.json").read_text())
+    assert [row["available"] for row in content["combinations"]] == [["rgb"], ["ir"], ["rgb", "ir"]]
+    names = ["mIoU", "pixel accuracy"] if task == "semantic" else ["mAP50", "mAP50-95"]
+    assert content["metrics"] == names and content["task"] == task
+    assert all(0 <= row[name] <= 1 for row in content["combinations"] for name in names)
+    for picture in ("train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg", "robustness_bars.png"):
+        assert cv2.imread(str(folder / picture)).std() > 5, picture
+    assert cv2.imread(str(folder / "robustness_samples.png")).std() > 5
+
+
+def kept(predictions) -> list[torch.Tensor]:
+    """What was found, as tensors."""
+    if isinstance(predictions, torch.Tensor):
+        return [predictions.float()]
+    return [value.float() for image in predictions for key, value in sorted(image.items()) if key != "batch_idx"]
+
+
+@pytest.mark.parametrize("task", MODELS)
+def test_one_pass_finds_what_separate_validations_find(task, trained, sections, tmp_path):
+    model, alone, together = MultimodalYOLO(trained(task).trainer.best), {}, {}
+    awake(model.model, 6)
+
+    class Watching(TASKS[task].validator):
+        def update_metrics(self, preds, batch):
+            alone.setdefault(self.missing, []).extend(kept(preds))
+            super().update_metrics(preds, batch)
+
+    class Reporting(TASKS[task].reporting):
+        def observe(self, batch, predictions):
+            for missing, found in zip([(), ("ir",), ("rgb",)], predictions, strict=True):
+                together.setdefault(missing, []).extend(kept(found))
+            super().observe(batch, predictions)
+
+    arguments = {
+        "data": sections[task],
+        "imgsz": 64,
+        "batch": 3,
+        "conf": 1e-6,
+        "max_det": 20,
+        "workers": 0,
+        "rect": True,
+    }
+    for missing in ((), ("ir",), ("rgb",)):
+        model.val(Watching, missing=missing, plots=False, project=str(tmp_path), **arguments)
+    own = {"conditions": [Condition(("ir",)), Condition(("rgb",))], "samples": 2}
+    args = {
+        **model.overrides,
+        **arguments,
+        "data": resolve_dataset(sections[task]),
+        "plots": False,
+        "mode": "val",
+        **own,
+    }
+    validator = Reporting(None, tmp_path / "report", args)
+    validator(model=model.model)
+    for missing, found in alone.items():
+        assert sum(value.numel() for value in found)
+        for value, other in zip(found, together[missing], strict=True):
+            assert torch.allclose(value, other, atol=1e-3), missing  # pixels
+    assert any(not torch.equal(a, b) for a, b in zip(alone[()], alone[("rgb",)], strict=False) if a.shape == b.shape)
+
+
+@pytest.mark.parametrize("task", MODELS)
+def test_predict_gives_the_results_of_the_task_in_the_pixels_of_the_files(task, trained, demo_section):
+    pair = {
+        name: f"{demo_section['path']}/{folder}/val/0000.jpg" for name, folder in demo_section["modalities"].items()
+    }
+    (result,) = trained(task).predict(pair, conf=1e-6, max_det=5, imgsz=64, verbose=False)
+    found = getattr(result, FOUND[task])
+    assert len(result.images) == 2 and result.orig_shape == SIZE
+    assert found is not None and result.plot_modalities().shape[2] == 3
+    if task == "semantic":
+        assert found.data.shape[-2:] == SIZE and int(found.data.max()) < 4
+    elif task == "segment":
+        assert len(found.data) and all(0 <= coordinate <= 128 for mask in found.xy for coordinate in mask.ravel())
+    else:
+        assert len(found.xyxy if task == "obb" else found.xy) == 5
+
+
+def test_labels_that_do_not_fit_the_task_are_named_before_training(demo_section, sections, tmp_path):
+    for task, said in (("obb", "labels are boxes and no outlines"), ("pose", "kpt_shape")):
+        with pytest.raises(DatasetError, match=said):
+            MultimodalYOLO(MODELS[task]).train(
+                data=demo_section, project=str(tmp_path), **{**SHORT, "model": MODELS[task]}
+            )
+    with pytest.raises(DatasetError, match="single_cls"):
+        arguments = {**SHORT, "model": MODELS["semantic"], "single_cls": True}
+        MultimodalYOLO(MODELS["semantic"]).train(data=sections["semantic"], project=str(tmp_path), **arguments)
+    with pytest.raises(NotImplementedError, match="mwam.mode=hybrid"):
+        arguments = {**SHORT, "model": MODELS["obb"], "mwam": {"mode": "hybrid"}}
+        MultimodalYOLO(MODELS["obb"]).train(data=sections["obb"], project=str(tmp_path), **arguments)
+    with pytest.raises(NotImplementedError, match="upright boxes"):
+        MultimodalYOLO(MODELS["obb"]).robustness(sections["obb"], coco=True)
+    assert not any(tmp_path.rglob("*.pt"))
