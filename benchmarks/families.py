@@ -1,8 +1,8 @@
-"""Which stock detection models become two-stream models, and what the second stream costs.
+"""Which stock models become two-stream models, and what the second stream costs.
 
     python benchmarks/families.py [--small] [--imgsz 640] [--fusion concat] [--share-backbone]
 
-For every detection model that the installed Ultralytics describes, at its smallest scale: is it built for RGB and
+For every model that the installed Ultralytics describes, at its smallest scale: is it built for RGB and
 infrared, does it make a training step (loss, backward, SGD) after which parameters of both streams have moved, does
 Ultralytics export it to TorchScript with the same output; its parameters and GFLOPs beside those of the stock
 single-stream model. Models that are refused stand below, each with the reason. With --small, one model a family.
@@ -31,10 +31,10 @@ from ultralytics.utils.torch_utils import get_flops
 from mwam_det.models.two_stream import (
     FUSIONS,
     MODEL_CLASSES,
-    REFUSED_HEADS,
     UNTRAINABLE_HEADS,
     build_two_stream,
     streams_of,
+    task_of,
     two_stream_cfg,
 )
 
@@ -46,13 +46,12 @@ TOLERANCE = 1e-3
 
 
 def descriptions() -> dict[str, dict[str, Any]]:
-    """Return the detection models of the installed version by name, at their smallest scales."""
+    """Return the models of the installed version by name, at their smallest scales."""
     found = {}
     for file in sorted((Path(ultralytics.__file__).parent / "cfg" / "models").rglob("*.yaml")):
         cfg = yaml_model_load(file)
-        if cfg["head"][-1][2] in MODEL_CLASSES or cfg["head"][-1][2] in REFUSED_HEADS:
-            scale = next(iter(cfg.get("scales", {})), "")
-            found[f"{file.stem}{f' ({scale})' if scale else ''}"] = {**cfg, "scale": scale, "yaml_file": file.name}
+        scale = next(iter(cfg.get("scales", {})), "")
+        found[f"{file.stem}{f' ({scale})' if scale else ''}"] = {**cfg, "scale": scale, "yaml_file": file.name}
     return found
 
 
@@ -60,9 +59,7 @@ def makes_a_step(model: nn.Module) -> bool:
     """Train a model for a step and say whether the loss is finite and both streams have moved."""
     model.args, model.nc = get_cfg(), 2
     before = {name: [p.detach().clone() for p in stream.parameters()] for name, stream in streams_of(model).items()}
-    labels = {"batch_idx": [0.0, 1.0], "cls": [[0.0], [1.0]], "bboxes": [[0.5, 0.5, 0.4, 0.4], [0.4, 0.6, 0.3, 0.5]]}
-    batch = {"img": torch.rand(2, 6, SIDE, SIDE), **{key: torch.tensor(value) for key, value in labels.items()}}
-    loss = model.train()(batch)[0].sum()
+    loss = model.train()({"img": torch.rand(2, 6, SIDE, SIDE), **labels(task_of(model.yaml))})[0].sum()
     loss.backward()
     torch.optim.SGD(model.parameters(), 0.01).step()
     moved = all(
@@ -70,6 +67,21 @@ def makes_a_step(model: nn.Module) -> bool:
         for name, stream in streams_of(model).items()
     )
     return bool(loss.isfinite()) and moved
+
+
+def labels(task: str) -> dict[str, Tensor]:
+    """Return an object in each of two images, as Ultralytics labels it for a task."""
+    boxes, masks = torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.4, 0.6, 0.3, 0.5]]), torch.zeros(2, SIDE // 4, SIDE // 4)
+    masks[:, SIDE // 16 : SIDE // 8, SIDE // 16 : SIDE // 8] = 1
+    return {
+        "batch_idx": torch.tensor([0.0, 1.0]),
+        "cls": torch.tensor([[0.0], [1.0]]),
+        "bboxes": torch.cat([boxes, torch.tensor([[0.3], [0.6]])], 1) if task == "obb" else boxes,
+        "masks": masks,
+        "sem_masks": masks,
+        "keypoints": torch.cat([torch.rand(2, 17, 2), torch.full((2, 17, 1), 2.0)], 2),
+        "semantic_mask": torch.randint(0, 2, (2, SIDE, SIDE)),
+    }
 
 
 @torch.no_grad()

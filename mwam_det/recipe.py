@@ -16,6 +16,7 @@ from mwam_det.data.layout import SECTION_KEYS, SPLITS, check_labels
 from mwam_det.engine.arguments import (
     Selection,
     check_auxiliary,
+    check_coco,
     check_shared_backbone,
     check_train_arguments,
     dropout_config,
@@ -166,8 +167,10 @@ def _check(content: Mapping[str, Any]) -> None:
     task, mwam = content.get("task", "detect"), mwam_config(content.get("mwam", True))
     check_shared_backbone(content.get("share_backbone", False), mwam)
     check_labels(content["data"], task, content.get("train", {}).get("single_cls", False))
+    robustness = content.get("robustness")
     try:
         check_auxiliary(mwam, task)
+        check_coco(isinstance(robustness, Mapping) and robustness.get("coco", False), task)
     except NotImplementedError as error:
         raise ValueError(str(error)) from None
     if not isinstance(pretrained := content.get("pretrained", True), bool) and modalities:

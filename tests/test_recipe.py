@@ -234,7 +234,7 @@ def test_a_value_of_the_wrong_kind_is_refused_with_key_and_value(tmp_path, overr
     ("override", "parts"),
     [
         ("fusion=sum", ["fusion='sum'", "concat"]),
-        ("task=segment", ["task='segment'", "detect"]),
+        ("task=depth", ["task='depth'", "detect"]),
         ("robustness.split=vla", ["robustness.split='vla'", "train, val"]),
     ],
 )
@@ -304,3 +304,27 @@ def test_a_recipe_is_checked_without_a_look_at_the_folders_of_its_data(tmp_path)
 )
 def test_a_value_that_no_one_can_use_is_refused_before_anything_starts(tmp_path, override, words):
     assert words in refusal(tmp_path, override)
+
+
+# Tasks ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_of_another_task_is_refused_and_the_task_that_it_is_for_is_named(tmp_path):
+    assert "task=obb, but model=yolov8n.yaml is made for the task 'detect'" in refusal(tmp_path, task="obb")
+    assert "task='depth' is unknown: choose from detect, obb" in refusal(tmp_path, task="depth")
+    assert load_recipe(recipe_file(tmp_path, task="obb", model="yolov8n-obb.yaml")).task == "obb"
+
+
+def test_what_a_task_cannot_do_is_refused_before_anything_is_read(tmp_path):
+    pose, obb, semantic = (
+        {"task": task, "model": f"{model}.yaml"}
+        for task, model in (
+            ("pose", "yolov8n-pose.yaml"),
+            ("obb", "yolov8n-obb.yaml"),
+            ("semantic", "yolo26n-sem.yaml"),
+        )
+    )
+    assert "task=pose needs data.kpt_shape" in refusal(tmp_path, **pose)
+    assert "mwam.mode=loss puts a detection head" in refusal(tmp_path, "mwam.mode=loss", **obb)
+    assert "coco=true measures upright boxes" in refusal(tmp_path, "robustness.coco=true", **obb)
+    assert "single_cls=true would leave" in refusal(tmp_path, "train.single_cls=true", **semantic)

@@ -340,9 +340,7 @@ def _label_mapping(section: Mapping[str, Any], classes: int) -> dict[str, Any]:
     if any(type(number) is not int or not 0 <= number <= IGNORED for number in numbers):
         raise DatasetError(f"label_mapping={mapping!r} must map numbers from 0 to 255 to such numbers, like {{0: 255}}")
     if wrong := [number for number in mapping.values() if number != IGNORED and number >= classes]:
-        raise DatasetError(
-            f"label_mapping leads to {wrong[0]}: there are the classes 0 to {classes - 1}, and {IGNORED}"
-        )
+        raise DatasetError(f"label_mapping leads to {wrong[0]}: choose from 0 to {classes - 1}, and {IGNORED}")
     return {"label_mapping": dict(mapping)}
 
 

@@ -192,3 +192,13 @@ def check_auxiliary(mwam: MWAMConfig | None, task: str) -> None:
             f"mwam.mode={mwam.mode} puts a detection head on each backbone, which task={task} has no labels for: "
             "choose gradient, update or auto"
         )
+
+
+def check_coco(coco: bool, task: str) -> None:
+    """Check that the COCO protocol can be asked for.
+
+    Raises:
+        NotImplementedError: If the task is not "detect".
+    """
+    if coco and task != "detect":
+        raise NotImplementedError(f"coco=true measures upright boxes, and the task is '{task}': leave it out")

@@ -15,6 +15,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.core.direction import explain
 from mwam_det.data.layout import check_split, resolve_dataset
+from mwam_det.engine.arguments import check_coco
 from mwam_det.engine.combinations import OnePass, missing_conditions
 from mwam_det.engine.deployment import refuse_calibration, write_description
 from mwam_det.engine.evaluation import degradation_conditions
@@ -281,16 +282,6 @@ class MultimodalYOLO(YOLO):
             NotImplementedError: Always.
         """
         raise NotImplementedError("benchmark reads one modality alone: export each format and compare its outputs")
-
-
-def check_coco(coco: bool, task: str) -> None:
-    """Check that the COCO protocol can be asked for.
-
-    Raises:
-        NotImplementedError: If the task is not "detect".
-    """
-    if coco and task != "detect":
-        raise NotImplementedError(f"coco=true measures upright boxes, and the task is '{task}': leave it out")
 
 
 def _contradictions(validator: OnePass, shares: Mapping[str, float] | None) -> list[str]:

@@ -68,8 +68,11 @@ REFUSED_HEADS = {
     "Classify": "its streams would meet at the last layer alone, and Ultralytics' classification reads images through "
     "Pillow, three channels each; mwam_det.adapters classifies with several modalities",
     "Depth": "it estimates depth from one camera; with several modalities depth is an input here",
-    "YOLOEDetect": "YOLOE finds what a prompt names and is trained by trainers of its own, from prompts: take the YOLO "
-    "of the same number, whose backbone and neck are the same",
+    **dict.fromkeys(
+        ("YOLOEDetect", "YOLOESegment", "YOLOESegment26"),
+        "YOLOE finds what a prompt names and is trained by trainers of its own, from prompts: take the YOLO of the "
+        "same number, whose backbone and neck are the same",
+    ),
 }
 """Heads of stock models that get no streams, and why."""
 

@@ -415,3 +415,27 @@ def test_a_mistake_in_a_file_is_reported_with_the_file(root, tmp_path):
 def test_two_classes_of_one_name_are_refused(demo_section):
     with pytest.raises(DatasetError, match="names holds car more than once"):
         resolve_dataset({**demo_section, "names": ["car", "bus", "car"]})
+
+
+def test_keypoints_and_the_meaning_of_numbers_pass_on_to_ultralytics(root):
+    data = resolve_dataset(section(root, kpt_shape=[3, 2], flip_idx=[2, 1, 0], label_mapping={0: 255, 1: 0}))
+    assert (data["kpt_shape"], data["flip_idx"], data["label_mapping"]) == ([3, 2], [2, 1, 0], {0: 255, 1: 0})
+    assert {"kpt_shape", "flip_idx", "label_mapping"}.isdisjoint(resolve_dataset(section(root)))
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"kpt_shape": [17]}, r"kpt_shape=[17] must be [number of keypoints, 2 or 3]"),
+        ({"kpt_shape": [0, 3]}, r"kpt_shape=[0, 3] must be"),
+        ({"kpt_shape": [17, 4]}, r"kpt_shape=[17, 4] must be"),
+        ({"flip_idx": [0, 1]}, "flip_idx=[0, 1] says how keypoints are mirrored, but there is no kpt_shape"),
+        ({"kpt_shape": [3, 2], "flip_idx": [0, 1]}, "flip_idx=[0, 1] must hold each of the numbers 0 to 2 once"),
+        ({"kpt_shape": [3, 2], "flip_idx": [0, 0, 1]}, "flip_idx=[0, 0, 1] must hold each of the numbers 0 to 2 once"),
+        ({"label_mapping": [255, 0]}, "label_mapping=[255, 0] must map numbers from 0 to 255"),
+        ({"label_mapping": {0: 300}}, "label_mapping={0: 300} must map numbers from 0 to 255"),
+        ({"label_mapping": {0: 9}}, "label_mapping leads to 9: choose from 0 to"),
+    ],
+)
+def test_what_is_wrong_with_keypoints_and_numbers_is_named(root, keys, said):
+    assert said in refusal(root, **keys)

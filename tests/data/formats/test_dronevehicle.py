@@ -541,11 +541,16 @@ def test_real_pairs_put_back_into_their_frame_convert_to_the_labels_they_had(sha
 
 
 @pytest.mark.parametrize(
-    ("options", "boxes"),
-    [({}, 2), ({"keep_frame": True}, 2), ({"labels": "union"}, 3)],
-    ids=["default", "keep_frame", "union"],
+    ("recipe", "options", "boxes"),
+    [
+        ("dronevehicle", {}, 2),
+        ("dronevehicle", {"keep_frame": True}, 2),
+        ("dronevehicle", {"labels": "union"}, 3),
+        ("dronevehicle_obb", {}, 2),
+    ],
+    ids=["default", "keep_frame", "union", "rotated"],
 )
-def test_training_starts_with_the_recipe_of_the_format(tmp_path, options, boxes):
+def test_training_starts_with_the_recipes_of_the_format(tmp_path, recipe, options, boxes):
     only_rgb = [(x, y + 150) for x, y in UPRIGHT]
     infrared = annotation(polygon("feright_car", SLANTED), bndbox("car", 400, 300, 440, 320))
     visible = annotation(polygon("car", UPRIGHT), polygon("bus", only_rgb))
@@ -555,5 +560,5 @@ def test_training_starts_with_the_recipe_of_the_format(tmp_path, options, boxes)
             add(tmp_path / "raw", f"{i:05}", rgb=visible, ir=infrared, scene=scene, split=split)
     record = convert(DRONEVEHICLE, tmp_path / "raw", tmp_path / "set", options)
     assert sum(record["splits"]["train"]["boxes"].values()) == 4 * boxes
-    trainer = train_recipe(RECIPE, tmp_path / "runs", f"data.path={tmp_path / 'set'}")
+    trainer = train_recipe(RECIPE.with_stem(recipe), tmp_path / "runs", f"data.path={tmp_path / 'set'}")
     check_training(trainer, record)

@@ -214,3 +214,15 @@ def test_training_starts_with_the_recipe_of_the_format(tmp_path):
     record = convert(NYUV2, tmp_path / "n", tmp_path / "set")
     trainer = train_recipe(RECIPE, tmp_path / "runs", f"data.path={tmp_path / 'set'}")
     check_training(trainer, record, {"rgb": 3, "depth": 1})
+
+
+def test_the_classes_of_pixels_train_with_their_recipe_and_void_counts_for_nothing(tmp_path):
+    for place in ("train/0002", "train/0003", "test/0001"):
+        add(tmp_path / "n", place, {"chair": (10, 20, 30, 45), "lamp": (50, 5, 58, 20)})
+    convert(NYUV2, tmp_path / "n", tmp_path / "set")
+    trainer = train_recipe(RECIPE.with_stem("nyuv2_semantic"), tmp_path / "runs", f"data.path={tmp_path / 'set'}")
+    dataset = trainer.test_loader.dataset
+    mask = dataset.load_mask(0)
+    assert set(np.unique(mask)) == {255, NYU40.index("wall") - 1, NYU40.index("chair") - 1, NYU40.index("lamp") - 1}
+    assert (mask[:2] == 255).all() and dataset.data["names"][mask[30, 20]] == "chair"
+    assert trainer.losses and np.isfinite(trainer.losses).all() and trainer.last.is_file()
