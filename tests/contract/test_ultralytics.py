@@ -42,7 +42,16 @@ OVERRIDES = [
     ("PairedDataset", "check_cache_disk", "BaseDataset", "self, safety_margin"),
     ("PairedDataset", "cache_images_to_disk", "BaseDataset", "self, i"),
     ("PairedDataset", "build_transforms", "YOLODataset", "self, hyp"),
-    ("PlanarLetterBox", "apply_image", "LetterBox", "self, labels, params"),
+    ("PairedDataset", "collate_fn", "YOLODataset", "batch"),
+    (
+        "LetterBoxedFormat",
+        "__init__",
+        "Format",
+        "self, bbox_format, normalize, return_mask, return_keypoint, return_obb, mask_ratio, mask_overlap, batch_idx, "
+        "bgr",
+    ),
+    ("LetterBoxedFormat", "__call__", "BaseTransform", "self, labels"),
+    ("LetterBoxedFormat", "apply_image", "Format", "self, labels, params"),
     (
         "StackedFormat",
         "__init__",
@@ -51,6 +60,7 @@ OVERRIDES = [
         "bgr",
     ),
     ("StackedFormat", "apply_image", "Format", "self, labels, params"),
+    ("StackedFormat", "apply_instances", "Format", "self, labels, params"),
     ("OnePassValidator", "__init__", "DetectionValidator", "self, dataloader, save_dir, args, _callbacks"),
     ("OnePassValidator", "__call__", "BaseValidator", "self, trainer, model, **kwargs"),
     ("OnePassValidator", "init_metrics", "DetectionValidator", "self, model"),
@@ -105,11 +115,18 @@ OVERRIDES = [
     ("PairPredictor", "save_predicted_images", "BasePredictor", "self, save_path, frame"),
     ("MultimodalPredictor", "construct_results", "DetectionPredictor", "self, preds, img, orig_imgs"),
 ]
+if hasattr(BaseDataset, "_ImageCache"):  # older releases keep a list
+    OVERRIDES += [
+        ("CachedStacks", "__init__", "_ImageCache", "self, images"),
+        ("CachedStacks", "__getitem__", "_ImageCache", "self, i"),
+    ]
 
 # Attributes that our classes add to instances of stock ones.
 OWN_ATTRIBUTES = {
     "PairedDataset": ["modalities", "folders", "partners", "sizes"],
     "StackedFormat": ["modalities"],
+    "LetterBoxedFormat": ["letterbox"],
+    "CachedStacks": ["planar"],
     "MWAMTrainer": ["modalities", "mwam", "modulator", "history"],
     "MultimodalValidator": ["modalities", "missing"],
     "MultimodalYOLO": ["_wanted"],
@@ -257,8 +274,24 @@ def test_the_letterbox_pads_by_the_parameters_that_we_read():
     source = source_of(LetterBox.apply_image)
     for name in ("new_unpad", "top", "bottom", "left", "right", "new_shape"):
         assert f'params["{name}"]' in source, (
-            f"LetterBox.apply_image no longer reads '{name}': see PlanarLetterBox in mwam_det/data/transforms.py"
+            f"LetterBox.apply_image no longer reads '{name}': see LetterBoxedFormat in mwam_det/data/transforms.py"
         )
+
+
+def test_the_letterbox_does_to_a_sample_what_we_do():
+    from ultralytics.data.augment import LetterBox
+
+    steps = re.findall(r"self\.(\w+)\(", source_of(LetterBox.__call__))
+    assert steps == ["get_params", "apply_image", "apply_instances", "apply_semantic"], (
+        "LetterBox does something new: LetterBoxedFormat in mwam_det/data/transforms.py takes these steps in its place"
+    )
+
+
+def test_images_in_ram_are_kept_by_the_class_that_we_replace():
+    source = source_of(BaseDataset.cache_images)
+    assert "self.ims = self._ImageCache(self.ims)" in source or not hasattr(BaseDataset, "_ImageCache"), (
+        "Ultralytics keeps images in RAM in another way: see CachedStacks in mwam_det/data/dataset.py"
+    )
 
 
 def test_the_disk_cache_is_prepared_before_it_is_filled_and_measured_by_npy_files():
