@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from ultralytics.data.augment import Compose
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import get_hash
@@ -23,7 +25,7 @@ from mwam_det.data.layout import DatasetError, modalities_of
 from mwam_det.data.pairing import dark_16_bit_maximum, find_partners, select_files, stem_of, verify_pair
 from mwam_det.data.reading import place, read_image, reduction_of
 from mwam_det.data.stacks import fingerprint, is_current, load_stack, save_stack, stack_name
-from mwam_det.data.transforms import StackedFormat, colour_on_visible, planar_letterbox
+from mwam_det.data.transforms import LetterBoxedFormat, StackedFormat, are_planes, colour_on_visible, fuse_letterbox
 
 SCANS = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mwam_det"
 """Where the results of scans are kept, and in "stacks" what `cache="disk"` keeps; all of it may be deleted."""
@@ -31,6 +33,25 @@ SCANS = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mwa
 
 LONGEST_PART = 40
 """So many characters of a folder's name are part of the names there; file systems allow 255 bytes."""
+
+
+class CachedStacks(getattr(YOLODataset, "_ImageCache", list)):
+    """Ultralytics' store of images in RAM, which keeps planes as planes.
+
+    Args:
+        images: Stacks of shape (H, W, C), uint8, all plane by plane in memory or none; they are taken out of the list.
+    """
+
+    def __init__(self, images: list[np.ndarray]):
+        self.planar = all(map(are_planes, images))
+        if self.planar:
+            images[:] = (image.transpose(2, 0, 1) for image in images)
+        super().__init__(images)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """Return stack `i`."""
+        image = super().__getitem__(i)
+        return image.transpose(1, 2, 0) if self.planar else image
 
 
 class PairedDataset(YOLODataset):
@@ -56,6 +77,7 @@ class PairedDataset(YOLODataset):
     label_suffix = ".txt"
     resize_short = False
     stacked_format = StackedFormat
+    _ImageCache = CachedStacks
 
     def __init__(self, *args: Any, data: dict[str, Any], **kwargs: Any):
         self.modalities = modalities_of(data)
@@ -239,23 +261,50 @@ class PairedDataset(YOLODataset):
 
     def _read_stack(self, first: str, target: tuple[int, int]) -> np.ndarray:
         """Decode every file of a pair once, and stack the images; see `load_image`."""
-        images, sizes = [], self.sizes[first]
+        sizes, images = self.sizes[first], []
+        planes = None if self.augment else np.empty((self.channels, *target), np.uint8)
         for modality, file, size in zip(self.modalities, self._files(first), sizes, strict=True):
             image = read_image(file, modality, reduction_of(file, modality, size, target))
             if image is None:
                 raise FileNotFoundError(f"cannot read {file}, the {modality.name} image of {first}")
-            images.append(place(image, modality, size, sizes[0], target))
-        if self.augment:  # OpenCV wants the channels of a pixel side by side
-            stack = cv2.merge(images)  # several times as fast as np.concatenate
-            return stack if stack.ndim == 3 else stack[..., None]
-        planes = np.empty((self.channels, *target), np.uint8)
-        for modality, image in zip(self.modalities, images, strict=True):
-            cv2.split(image, list(planes[modality.slice]))
-        return planes.transpose(1, 2, 0)
+            image = place(image, modality, size, sizes[0], target)
+            if planes is None:
+                images.append(image)
+            else:  # at once, so that the next file is decoded into memory that is in the processor's cache
+                cv2.split(image, list(planes[modality.slice]))
+        if planes is not None:
+            return planes.transpose(1, 2, 0)
+        stack = cv2.merge(images)  # several times as fast as np.concatenate; OpenCV wants a pixel's channels together
+        return stack if stack.ndim == 3 else stack[..., None]
 
     def build_transforms(self, hyp: Any) -> Compose:
         """Build Ultralytics' transforms, with colour augmentation on the visible modality alone."""
-        return planar_letterbox(colour_on_visible(super().build_transforms(hyp), self.modalities))
+        return fuse_letterbox(colour_on_visible(super().build_transforms(hyp), self.modalities))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the samples of a batch, as a loader asks for them.
+
+        Where nothing but letterbox and formatting is to be done, their images are written side by side into one tensor,
+        of which `collate_fn` makes the batch without copying any.
+        """
+        if not any(isinstance(transform, LetterBoxedFormat) for transform in self.transforms.tolist()):
+            return [self[i] for i in indices]
+        size = self.batch_shapes[self.batch[indices[0]]] if self.rect else np.broadcast_to(self.imgsz, 2)
+        rooms = empty_images(len(indices), self.channels, *size.tolist())
+        return [
+            self.transforms({**self.get_image_and_label(i), "room": room})
+            for i, *room in zip(indices, rooms, rooms.numpy(), strict=True)
+        ]
+
+    @staticmethod
+    def collate_fn(batch: list[dict[str, Any]]) -> dict[str, Any]:
+        """Collate samples as Ultralytics does, but without copying images that lie side by side."""
+        images = [sample["img"] for sample in batch]
+        stacked = side_by_side(images)
+        if stacked is None:
+            stacked = torch.stack(images, out=empty_images(len(images), *images[0].shape))
+        rest = [{key: value for key, value in sample.items() if key != "img"} for sample in batch]
+        return dict(sorted({**YOLODataset.collate_fn(rest), "img": stacked}.items()))
 
     def _warn_of_dark_images(self) -> None:
         for modality in self.modalities:
@@ -274,6 +323,23 @@ def _own_name(path: Path) -> str:
     """Return a name for what belongs to a folder of the user: its last parts, and a hash of the whole path."""
     parts = path.relative_to(path.anchor).parts[-3:]
     return f"{'-'.join(part[:LONGEST_PART] for part in parts)}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def empty_images(*shape: int) -> torch.Tensor:
+    """Return a uint8 tensor from numpy, which asks for huge pages: faults of small ones cost more than the copy."""
+    return torch.from_numpy(np.empty(shape, np.uint8))
+
+
+def side_by_side(images: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """Return tensors as one of shape (number, *shape) without a copy, or None if they do not fill a storage in turn."""
+    first, size = images[0], images[0].numel()
+    for i, image in enumerate(images):
+        same = image.untyped_storage().data_ptr() == first.untyped_storage().data_ptr() and image.shape == first.shape
+        if not (same and image.is_contiguous() and image.storage_offset() == i * size):
+            return None
+    if first.untyped_storage().nbytes() != len(images) * first.nbytes:
+        return None
+    return first.as_strided((len(images), *first.shape), (size, *first.stride()))
 
 
 def target_size(

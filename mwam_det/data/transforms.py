@@ -1,7 +1,7 @@
 """What must know that an image is a stack of modalities: colour augmentation and the order of channels.
 
-Mosaic, MixUp, CutMix, affine, flips and letterbox of Ultralytics treat all channels alike and are used as they are, but
-for the letterbox's order in memory.
+Mosaic, MixUp, CutMix, affine and flips of Ultralytics treat all channels alike and are used as they are; so does the
+letterbox, which is made one with formatting where nothing comes between them.
 """
 
 from __future__ import annotations
@@ -56,64 +56,93 @@ class StackedFormat(Format):
         self.modalities = tuple(modalities)
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Turn `labels["img"]`, shape (H, W, C) uint8, into a tensor of shape (C, H, W).
-
-        What lies in memory plane by plane comes from `PlanarLetterBox`, belongs to this sample alone, and is kept.
-        """
-        keep_bgr = random.uniform(0, 1) <= self.bgr
-        turned = [m.slice for m in self.modalities if m.channels == 3 and not (m.visible and keep_bgr)]
-        planes = labels["img"].transpose(2, 0, 1)
-        if planes.flags.c_contiguous:
-            for channels in turned:
-                blue, _, red = planes[channels]
-                kept = blue.copy()
-                blue[:], red[:] = red, kept
-        else:
-            order = np.arange(len(planes))
-            for channels in turned:
-                order[channels] = order[channels][::-1].copy()
-            planes = np.empty(planes.shape, np.uint8)
-            copy_channels(labels["img"], list(zip(order.tolist(), planes, strict=True)))
+        """Turn `labels["img"]`, shape (H, W, C) uint8, into a tensor of shape (C, H, W)."""
+        image = labels["img"]
+        planes = np.empty((image.shape[2], *image.shape[:2]), np.uint8)
+        copy_channels(image, list(zip(self.draw_order(), planes, strict=True)))
         labels["img"] = torch.from_numpy(planes)
         return labels
 
+    def apply_instances(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Format classes and boxes as Ultralytics does, which indexes tensors for it at several times the cost."""
+        instances, number = params["instances"], params["nl"]
+        if not number or self.return_mask or self.return_keypoint or self.return_obb or not self.normalize:
+            return super().apply_instances(labels, params)
+        labels["cls"] = torch.from_numpy(params["cls"])
+        labels["bboxes"] = torch.from_numpy(instances.bboxes / np.float32([params["w"], params["h"]] * 2))
+        if self.batch_idx:
+            labels["batch_idx"] = torch.zeros(number)
+        return labels
 
-class PlanarLetterBox(LetterBox):
-    """Ultralytics' letterbox of a stack, whose result lies in memory plane by plane, as the model reads it.
+    def draw_order(self) -> list[int]:
+        """Return which channel of the stack becomes the first, second, … of the tensor; `bgr` is drawn anew."""
+        keep_bgr = random.uniform(0, 1) <= self.bgr
+        order = np.arange(sum(modality.channels for modality in self.modalities))
+        for modality in self.modalities:
+            if modality.channels == 3 and not (modality.visible and keep_bgr):
+                order[modality.slice] = order[modality.slice][::-1].copy()
+        return order.tolist()
 
-    Values and shapes are those of `LetterBox`. Above four channels, OpenCV and numpy are many times slower with pixels
-    side by side than with planes, and formatting must take them apart in the end.
+
+class LetterBoxedFormat(StackedFormat):
+    """Ultralytics' letterbox and `StackedFormat` in one: every channel is copied once, to where the model reads it.
+
+    Values, shapes and labels are those of the two transforms one after the other. Passes over the pixels are what they
+    cost: above four channels, OpenCV and numpy are many times slower with pixels side by side than with planes.
+
+    Args:
+        letterbox: Ultralytics' letterbox.
+        formatting: What comes after it.
     """
 
-    def apply_image(self, labels: dict[str, Any], params: dict[str, Any]) -> dict[str, Any]:
-        """Pad `labels["img"]`, shape (H, W, C) uint8; one that is to be resized besides is left to Ultralytics."""
-        image, (width, height) = labels["img"], params["new_unpad"]
-        if image.shape[:2] != (height, width):
-            return super().apply_image(labels, params)
+    def __init__(self, letterbox: LetterBox, formatting: StackedFormat):
+        vars(self).update(vars(formatting))
+        self.letterbox = letterbox
+
+    def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
+        """Pad and format a sample.
+
+        Args:
+            labels: A sample whose "img" has the shape (H, W, C), uint8. It may have a "room": a tensor of the shape of
+                the result, (C, H', W') uint8, to which that is written, and the same memory as an array.
+        """
+        room, planes = labels.pop("room", (None, None))
+        image, params = labels["img"], self.letterbox.get_params(labels)
+        labels = self.letterbox.apply_instances(labels, params)
+        width, height = params["new_unpad"]
+        if image.shape[:2] != (height, width):  # is to be resized besides
+            return super().__call__(self.letterbox.apply_image(labels, params))
         top, left = params["top"], params["left"]
-        size = top + height + params["bottom"], left + width + params["right"]
-        planes = np.empty((image.shape[2], *size), np.uint8)
+        shape = image.shape[2], top + height + params["bottom"], left + width + params["right"]
+        if room is None or planes.shape != shape:
+            planes = np.empty(shape, np.uint8)
+            room = torch.from_numpy(planes)
+        for border in np.s_[:, :top], np.s_[:, top + height :], np.s_[..., :left], np.s_[..., left + width :]:
+            planes[border] = self.letterbox.padding_value
         inner = planes[:, top : top + height, left : left + width]
-        for border in np.s_[:top, :], np.s_[top + height :, :], np.s_[:, :left], np.s_[:, left + width :]:
-            planes[(slice(None), *border)] = self.padding_value
-        if image.transpose(2, 0, 1).flags.c_contiguous:
-            inner[:] = image.transpose(2, 0, 1)
-        else:
-            copy_channels(image, list(enumerate(inner)))
-        labels["img"] = planes.transpose(1, 2, 0)
-        labels["resized_shape"] = params["new_shape"]
+        copy_channels(image, list(zip(self.draw_order(), inner, strict=True)))
+        labels["img"], labels["room"], labels["resized_shape"] = planes.transpose(1, 2, 0), room, params["new_shape"]
+        return super().__call__(labels)
+
+    def apply_image(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Take the tensor that `__call__` has filled; an image that was resized is formatted."""
+        if "room" not in labels:
+            return super().apply_image(labels, params)
+        labels["img"] = labels.pop("room")
         return labels
 
 
-def planar_letterbox(transforms: Compose) -> Compose:
-    """Put `PlanarLetterBox` in place of Ultralytics' letterbox."""
-    replaced = []
-    for transform in transforms.tolist():
-        if type(transform) is LetterBox:
-            transform, settings = PlanarLetterBox(), vars(transform)
-            vars(transform).update(settings)
-        replaced.append(transform)
-    return Compose(replaced)
+def fuse_letterbox(transforms: Compose) -> Compose:
+    """Put one `LetterBoxedFormat` in place of a letterbox and the formatting that follows it, if they end the list."""
+    if [type(transform) for transform in transforms.tolist()[-2:]] != [LetterBox, StackedFormat]:
+        return transforms
+    *others, letterbox, formatting = transforms.tolist()
+    return Compose([*others, LetterBoxedFormat(letterbox, formatting)])
+
+
+def are_planes(image: np.ndarray) -> bool:
+    """Tell whether an image of shape (H, W, C) lies in memory plane by plane."""
+    return image.transpose(2, 0, 1).flags.c_contiguous
 
 
 def copy_channels(image: np.ndarray, places: Sequence[tuple[int, np.ndarray]]) -> None:
@@ -123,8 +152,12 @@ def copy_channels(image: np.ndarray, places: Sequence[tuple[int, np.ndarray]]) -
         image: Shape (H, W, C), uint8.
         places: Pairs of a channel and the array of shape (H, W) that it is written to.
     """
-    pairs = [index for place, (channel, _) in enumerate(places) for index in (channel, place)]
-    cv2.mixChannels([np.ascontiguousarray(image)], [plane for _, plane in places], pairs)
+    if are_planes(image):
+        for channel, plane in places:
+            plane[:] = image[..., channel]
+    else:
+        pairs = [index for place, (channel, _) in enumerate(places) for index in (channel, place)]
+        cv2.mixChannels([np.ascontiguousarray(image)], [plane for _, plane in places], pairs)
 
 
 def colour_on_visible(transforms: Compose, modalities: Sequence[Modality]) -> Compose:

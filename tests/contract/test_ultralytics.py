@@ -42,7 +42,16 @@ OVERRIDES = [
     ("PairedDataset", "check_cache_disk", "BaseDataset", "self, safety_margin"),
     ("PairedDataset", "cache_images_to_disk", "BaseDataset", "self, i"),
     ("PairedDataset", "build_transforms", "YOLODataset", "self, hyp"),
-    ("PlanarLetterBox", "apply_image", "LetterBox", "self, labels, params"),
+    ("PairedDataset", "collate_fn", "YOLODataset", "batch"),
+    (
+        "LetterBoxedFormat",
+        "__init__",
+        "Format",
+        "self, bbox_format, normalize, return_mask, return_keypoint, return_obb, mask_ratio, mask_overlap, batch_idx, "
+        "bgr",
+    ),
+    ("LetterBoxedFormat", "__call__", "BaseTransform", "self, labels"),
+    ("LetterBoxedFormat", "apply_image", "Format", "self, labels, params"),
     (
         "StackedFormat",
         "__init__",
@@ -51,38 +60,43 @@ OVERRIDES = [
         "bgr",
     ),
     ("StackedFormat", "apply_image", "Format", "self, labels, params"),
-    ("OnePassValidator", "__init__", "DetectionValidator", "self, dataloader, save_dir, args, _callbacks"),
-    ("OnePassValidator", "__call__", "BaseValidator", "self, trainer, model, **kwargs"),
-    ("OnePassValidator", "init_metrics", "DetectionValidator", "self, model"),
-    ("OnePassValidator", "update_metrics", "DetectionValidator", "self, preds, batch"),
-    ("OnePassValidator", "gather_stats", "DetectionValidator", "self"),
-    ("OnePassValidator", "get_stats", "DetectionValidator", "self"),
-    ("ReportingValidator", "__init__", "DetectionValidator", "self, dataloader, save_dir, args, _callbacks"),
-    ("ReportingValidator", "init_metrics", "DetectionValidator", "self, model"),
-    ("OnePassValidator", "preprocess", "DetectionValidator", "self, batch"),
-    ("MWAMTrainer", "validate", "BaseTrainer", "self"),
-    ("MWAMTrainer", "build_optimizer", "BaseTrainer", "self, model, name, lr, momentum, decay, iterations"),
-    ("MWAMTrainer", "check_resume", "BaseTrainer", "self, overrides"),
-    ("MWAMTrainer", "_build_train_pipeline", "DetectionTrainer", "self"),
-    ("MWAMTrainer", "__init__", "DetectionTrainer", "self, cfg, overrides, _callbacks"),
-    ("MWAMTrainer", "get_dataset", "BaseTrainer", "self"),
-    ("MWAMTrainer", "build_dataset", "DetectionTrainer", "self, img_path, mode, batch"),
-    ("MWAMTrainer", "get_model", "DetectionTrainer", "self, cfg, weights, verbose"),
-    ("MWAMTrainer", "get_validator", "DetectionTrainer", "self"),
-    ("MWAMTrainer", "_setup_train", "BaseTrainer", "self"),
-    ("MWAMTrainer", "setup_model", "BaseTrainer", "self"),
-    ("MWAMTrainer", "preprocess_batch", "DetectionTrainer", "self, batch"),
-    ("MWAMTrainer", "save_metrics", "BaseTrainer", "self, metrics"),
-    ("MWAMTrainer", "save_model", "BaseTrainer", "self"),
-    ("MWAMTrainer", "_load_checkpoint_state", "BaseTrainer", "self, ckpt"),
-    ("MWAMTrainer", "plot_training_samples", "DetectionTrainer", "self, batch, ni"),
-    ("MWAMTrainer", "plot_metrics", "BaseTrainer", "self"),
-    ("MultimodalValidator", "__init__", "DetectionValidator", "self, dataloader, save_dir, args, _callbacks"),
-    ("MultimodalValidator", "__call__", "BaseValidator", "self, trainer, model, **kwargs"),
-    ("MultimodalValidator", "build_dataset", "DetectionValidator", "self, img_path, mode, batch"),
-    ("MultimodalValidator", "preprocess", "DetectionValidator", "self, batch"),
-    ("MultimodalValidator", "plot_val_samples", "DetectionValidator", "self, batch, ni"),
-    ("MultimodalValidator", "plot_predictions", "DetectionValidator", "self, batch, preds, ni, max_det"),
+    ("StackedFormat", "apply_instances", "Format", "self, labels, params"),
+    ("StackedSemanticFormat", "apply_image", "Format", "self, labels, params"),
+    ("StackedSemanticFormat", "apply_instances", "Format", "self, labels, params"),
+    ("PairedSemanticDataset", "get_label_files", "SemanticDataset", "self"),
+    ("PairedSemanticDataset", "verify_args", "SemanticDataset", "self"),
+    ("OnePass", "__init__", "DetectionValidator", "self, dataloader, save_dir, args, _callbacks"),
+    ("OnePass", "__call__", "BaseValidator", "self, trainer, model, **kwargs"),
+    ("OnePass", "init_metrics", "DetectionValidator", "self, model"),
+    ("OnePass", "update_metrics", "DetectionValidator", "self, preds, batch"),
+    ("OnePass", "gather_stats", "DetectionValidator", "self"),
+    ("OnePass", "get_stats", "DetectionValidator", "self"),
+    ("Reporting", "__init__", "DetectionValidator", "self, dataloader, save_dir, args, _callbacks"),
+    ("Reporting", "init_metrics", "DetectionValidator", "self, model"),
+    ("OnePass", "preprocess", "DetectionValidator", "self, batch"),
+    ("PairTrainer", "validate", "BaseTrainer", "self"),
+    ("PairTrainer", "build_optimizer", "BaseTrainer", "self, model, name, lr, momentum, decay, iterations"),
+    ("PairTrainer", "check_resume", "BaseTrainer", "self, overrides"),
+    ("PairTrainer", "_build_train_pipeline", "DetectionTrainer", "self"),
+    ("PairTrainer", "__init__", "DetectionTrainer", "self, cfg, overrides, _callbacks"),
+    ("PairTrainer", "get_dataset", "BaseTrainer", "self"),
+    ("PairTrainer", "build_dataset", "DetectionTrainer", "self, img_path, mode, batch"),
+    ("PairTrainer", "get_model", "DetectionTrainer", "self, cfg, weights, verbose"),
+    ("PairTrainer", "get_validator", "DetectionTrainer", "self"),
+    ("PairTrainer", "_setup_train", "BaseTrainer", "self"),
+    ("PairTrainer", "setup_model", "BaseTrainer", "self"),
+    ("PairTrainer", "preprocess_batch", "DetectionTrainer", "self, batch"),
+    ("PairTrainer", "save_metrics", "BaseTrainer", "self, metrics"),
+    ("PairTrainer", "save_model", "BaseTrainer", "self"),
+    ("PairTrainer", "_load_checkpoint_state", "BaseTrainer", "self, ckpt"),
+    ("PairTrainer", "plot_training_samples", "DetectionTrainer", "self, batch, ni"),
+    ("PairTrainer", "plot_metrics", "BaseTrainer", "self"),
+    ("PairValidator", "__init__", "DetectionValidator", "self, dataloader, save_dir, args, _callbacks"),
+    ("PairValidator", "__call__", "BaseValidator", "self, trainer, model, **kwargs"),
+    ("PairValidator", "build_dataset", "DetectionValidator", "self, img_path, mode, batch"),
+    ("PairValidator", "preprocess", "DetectionValidator", "self, batch"),
+    ("PairValidator", "plot_val_samples", "DetectionValidator", "self, batch, ni"),
+    ("PairValidator", "plot_predictions", "DetectionValidator", "self, batch, preds, ni, max_det"),
     ("MultimodalYOLO", "benchmark", "Model", "self, data, format, verbose, **kwargs"),
     ("MultimodalYOLO", "__init__", "YOLO", "self, model, task, verbose"),
     ("MultimodalYOLO", "task_map", "YOLO", "self"),
@@ -105,13 +119,20 @@ OVERRIDES = [
     ("PairPredictor", "save_predicted_images", "BasePredictor", "self, save_path, frame"),
     ("MultimodalPredictor", "construct_results", "DetectionPredictor", "self, preds, img, orig_imgs"),
 ]
+if hasattr(BaseDataset, "_ImageCache"):  # older releases keep a list
+    OVERRIDES += [
+        ("CachedStacks", "__init__", "_ImageCache", "self, images"),
+        ("CachedStacks", "__getitem__", "_ImageCache", "self, i"),
+    ]
 
 # Attributes that our classes add to instances of stock ones.
 OWN_ATTRIBUTES = {
     "PairedDataset": ["modalities", "folders", "partners", "sizes"],
     "StackedFormat": ["modalities"],
-    "MWAMTrainer": ["modalities", "mwam", "modulator", "history"],
-    "MultimodalValidator": ["modalities", "missing"],
+    "LetterBoxedFormat": ["letterbox"],
+    "CachedStacks": ["planar"],
+    "PairTrainer": ["modalities", "mwam", "modulator", "history"],
+    "PairValidator": ["modalities", "missing"],
     "MultimodalYOLO": ["_wanted"],
     "PairLoader": ["modalities", "missing", "imgsz", "entries", "_open"],
     "PairPredictor": ["modalities", "missing", "_told", "_shown"],
@@ -257,8 +278,24 @@ def test_the_letterbox_pads_by_the_parameters_that_we_read():
     source = source_of(LetterBox.apply_image)
     for name in ("new_unpad", "top", "bottom", "left", "right", "new_shape"):
         assert f'params["{name}"]' in source, (
-            f"LetterBox.apply_image no longer reads '{name}': see PlanarLetterBox in mwam_det/data/transforms.py"
+            f"LetterBox.apply_image no longer reads '{name}': see LetterBoxedFormat in mwam_det/data/transforms.py"
         )
+
+
+def test_the_letterbox_does_to_a_sample_what_we_do():
+    from ultralytics.data.augment import LetterBox
+
+    steps = re.findall(r"self\.(\w+)\(", source_of(LetterBox.__call__))
+    assert steps == ["get_params", "apply_image", "apply_instances", "apply_semantic"], (
+        "LetterBox does something new: LetterBoxedFormat in mwam_det/data/transforms.py takes these steps in its place"
+    )
+
+
+def test_images_in_ram_are_kept_by_the_class_that_we_replace():
+    source = source_of(BaseDataset.cache_images)
+    assert "self.ims = self._ImageCache(self.ims)" in source or not hasattr(BaseDataset, "_ImageCache"), (
+        "Ultralytics keeps images in RAM in another way: see CachedStacks in mwam_det/data/dataset.py"
+    )
 
 
 def test_the_disk_cache_is_prepared_before_it_is_filled_and_measured_by_npy_files():

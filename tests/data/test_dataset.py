@@ -11,6 +11,8 @@ import pytest
 import torch
 from PIL import Image
 from ultralytics.cfg import get_cfg
+from ultralytics.data.augment import Format, LetterBox
+from ultralytics.data.build import build_dataloader
 from ultralytics.data.dataset import YOLODataset
 
 from mwam_det.data import dataset
@@ -258,6 +260,68 @@ def test_samples_are_collated_into_a_batch(tmp_path):
     batch = dataset.collate_fn([dataset[i] for i in range(3)])
     assert batch["img"].shape == (3, 6, IMGSZ, IMGSZ)
     assert batch["batch_idx"].tolist() == [0, 1, 2]
+
+
+def unfused(dataset: PairedDataset, indices: list[int]) -> dict:
+    """Make a batch by Ultralytics' own transforms and collation alone, and turn BGR to RGB by hand."""
+    order = [
+        c for m in dataset.modalities for c in list(range(dataset.channels))[m.slice][:: -1 if m.channels == 3 else 1]
+    ]
+    box = LetterBox(new_shape=dataset.imgsz, scaleup=False)
+    formatting = Format(bbox_format="xywh", normalize=True, batch_idx=True, bgr=1.0)
+    samples = []
+    for i in indices:
+        labels = dataset.get_image_and_label(i)
+        labels = box({**labels, "img": np.ascontiguousarray(labels["img"])})
+        samples.append(formatting({**labels, "img": labels["img"][..., order]}))
+    return YOLODataset.collate_fn(samples)
+
+
+ALL = {"rgb": "visible", "ir": "infrared", "depth": "depth"}
+
+
+@pytest.mark.parametrize("cache", [False, "ram", "disk"])
+@pytest.mark.parametrize("rect", [False, True])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"channels": {"ir": 1}},
+        {"modalities": ALL},
+        {"modalities": {"ir": "infrared"}, "channels": {"ir": 1}},
+    ],
+    ids=["colour", "one grey", "three", "one alone, grey"],
+)
+def test_batches_equal_those_of_ultralytics_transforms_and_collation_bit_for_bit(tmp_path, cache, rect, changes):
+    sizes = [(40, 64), (64, 30), (30, 64), (64, 64), (128, 100), (48, 33), (20, 20)]
+    labels = ["".join(f"{j % 2} 0.5 0.{i + 1} 0.3 0.2{j}\n" for j in range(i)) for i in range(len(sizes))]
+    make_set(tmp_path, [noise(i, *size) for i, size in enumerate(sizes)], labels=labels)
+    for i, size in enumerate(sizes):
+        write(tmp_path / f"depth/train/{i}.png", noise(50 + i, *size))
+    dataset = build(resolved(tmp_path, **changes), "val", batch=3, rect=rect, cache=cache)
+    for workers in (0, 1) if cache == "ram" and not rect else (0,):
+        for _ in range(2):  # again, so that a batch that spoils the cache is noticed
+            batches = list(build_dataloader(dataset, 3, workers=workers, shuffle=False))
+            assert [len(batch["img"]) for batch in batches] == [3, 3, 1]
+            for batch, indices in zip(batches, ([0, 1, 2], [3, 4, 5], [6]), strict=True):
+                expected = unfused(dataset, indices)
+                assert list(batch) == list(expected)
+                for key, value in expected.items():
+                    same = torch.equal if isinstance(value, torch.Tensor) else np.array_equal
+                    assert same(batch[key], value), key
+
+
+def test_samples_of_a_batch_are_written_where_the_batch_has_them(tmp_path):
+    data = make_set(tmp_path, [noise(i) for i in range(3)])
+    dataset = build(data, "val")
+    samples = dataset.__getitems__([0, 2])
+    assert dataset.collate_fn(samples)["img"].data_ptr() == samples[0]["img"].data_ptr()
+    for others in (samples[::-1], samples[:1], [dataset[0], dataset[2]]):
+        batch = dataset.collate_fn(others)["img"]
+        assert torch.equal(batch, torch.stack([sample["img"] for sample in others]))
+        assert batch.data_ptr() != others[0]["img"].data_ptr()
+    augmented = build(data, "train", **STILL).__getitems__([0, 2])
+    assert augmented[0]["img"].untyped_storage().data_ptr() != augmented[1]["img"].untyped_storage().data_ptr()
 
 
 def test_a_dataset_can_be_sent_to_workers(tmp_path):

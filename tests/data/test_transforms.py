@@ -11,12 +11,12 @@ from ultralytics.utils.instance import Instances
 
 from mwam_det.data.layout import DatasetError, Modality
 from mwam_det.data.transforms import (
+    LetterBoxedFormat,
     OnModality,
-    PlanarLetterBox,
     StackedFormat,
     colour_on_visible,
     copy_channels,
-    planar_letterbox,
+    fuse_letterbox,
 )
 
 RGB = Modality("rgb", 3, 0, visible=True)
@@ -101,13 +101,24 @@ def test_bgr_of_a_half_turns_about_every_other_image_as_ultralytics_would():
     assert 0 < sum(turned) < 20
 
 
-def test_boxes_and_classes_are_formatted_as_ultralytics_does():
-    arguments = {"bbox_format": "xywh", "normalize": True, "batch_idx": True}
-    ours = StackedFormat([RGB, IR], **arguments)(labels_of(image(6)))
-    stock = Format(**arguments)(labels_of(image(6)))
+@pytest.mark.parametrize("number", [0, 1, 50])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"normalize": False}, {"batch_idx": False}, {"bbox_format": "xyxy"}, {"return_obb": True}],
+    ids=lambda changes: "+".join(changes) or "as in training",
+)
+def test_boxes_and_classes_are_formatted_as_ultralytics_does_bit_for_bit(number, changes):
+    arguments = {"bbox_format": "xywh", "normalize": True, "batch_idx": True, **changes}
+    draw, samples = np.random.default_rng(number), []
+    boxes, outlines = draw.random((number, 4), np.float32), draw.random((number, 100, 2), np.float32)
+    for transform in (StackedFormat([RGB, IR], **arguments), Format(**arguments)):
+        instances = Instances(boxes.copy(), outlines.copy(), None, bbox_format="xywh", normalized=True)
+        samples.append(transform({"img": image(6), "cls": np.ones((number, 1), np.float32), "instances": instances}))
+    ours, stock = samples
     assert ours.keys() == stock.keys()
-    for key in ("cls", "bboxes", "batch_idx"):
+    for key in stock.keys() - {"img"}:
         assert torch.equal(ours[key], stock[key])
+        assert ours[key].dtype == stock[key].dtype
 
 
 def planar(img: np.ndarray) -> np.ndarray:
@@ -126,27 +137,53 @@ def test_the_order_in_memory_does_not_matter(modalities):
 # Letterbox -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4, 6, 9])
+STACKS = {1: (1,), 3: (3,), 4: (3, 1), 6: (3, 3), 9: (3, 3, 3)}
+"""Channels of the modalities by channels of the stack."""
+
+
+def stacked(channels: int) -> list[Modality]:
+    counts = STACKS[channels]
+    return [Modality(f"m{i}", count, sum(counts[:i]), visible=i == 0) for i, count in enumerate(counts)]
+
+
+@pytest.mark.parametrize("channels", STACKS)
 @pytest.mark.parametrize("shape", [(16, 16), (12, 20), (20, 16), (17, 23), (8, 8), (12, 16)])
 @pytest.mark.parametrize("in_memory", [np.ascontiguousarray, planar], ids=["pixel by pixel", "plane by plane"])
-def test_the_planar_letterbox_gives_what_ultralytics_gives(channels, shape, in_memory):
-    stock = LetterBox(new_shape=shape, scaleup=False)
-    (ours,) = planar_letterbox(Compose([stock])).tolist()
-    assert type(ours) is PlanarLetterBox
-    a, b = labels_of(in_memory(image(channels))), labels_of(image(channels))
-    a["ratio_pad"] = b["ratio_pad"] = (1.0, 1.0)
-    a, b = ours(a), stock(b)
-    assert a.keys() == b.keys()
-    assert np.array_equal(a["img"], b["img"])
-    assert np.array_equal(a["instances"].bboxes, b["instances"].bboxes)
-    assert all(a[key] == b[key] for key in ("resized_shape", "ratio_pad"))
+@pytest.mark.parametrize("room", [None, "right", "of another size"])
+def test_letterbox_and_formatting_in_one_give_what_they_give_one_after_the_other(channels, shape, in_memory, room):
+    box = LetterBox(new_shape=shape, scaleup=False, padding_value=7)
+    formatting = StackedFormat(stacked(channels), normalize=True, bgr=0.5)
+    (ours,) = fuse_letterbox(Compose([box, formatting])).tolist()
+    assert type(ours) is LetterBoxedFormat
+    for seed in range(4):
+        a, b = labels_of(in_memory(image(channels))), labels_of(image(channels))
+        a["ratio_pad"] = b["ratio_pad"] = (1.0, 1.0)
+        if room:
+            size = shape if room == "right" else (shape[0] + 1, shape[1])
+            place = torch.zeros(channels, *size, dtype=torch.uint8)
+            a["room"] = place, place.numpy()
+        random.seed(seed)
+        a, after = ours(a), random.random()
+        random.seed(seed)
+        b = formatting(box(b))
+        assert after == random.random()
+        assert a.keys() == b.keys()
+        for key in ("img", "bboxes", "cls", "batch_idx"):
+            assert torch.equal(a[key], b[key])
+        assert all(a[key] == b[key] for key in ("resized_shape", "ratio_pad"))
+        if room:
+            shrunk = shape[0] < SIZE[0] or shape[1] < SIZE[1]
+            assert (a["img"].data_ptr() == place.data_ptr()) == (room == "right" and not shrunk)
 
 
-def test_a_letterbox_keeps_its_settings_and_other_transforms_stay():
-    flip, box = RandomFlip(p=0.5), LetterBox(new_shape=(32, 64), scaleup=False, padding_value=7)
-    first, second = planar_letterbox(Compose([flip, box])).tolist()
-    assert first is flip
-    assert vars(second) == vars(box)
+@pytest.mark.parametrize("others", [[RandomFlip(p=0.5)], []])
+def test_a_letterbox_is_fused_with_formatting_alone_and_other_transforms_stay(others):
+    box, formatting = LetterBox(), StackedFormat([RGB, IR])
+    *kept, fused = fuse_letterbox(Compose([*others, box, formatting])).tolist()
+    assert kept == others
+    assert (type(fused), fused.letterbox, fused.modalities) == (LetterBoxedFormat, box, (RGB, IR))
+    for unlike in ([*others, formatting], [box, RandomFlip(), formatting], [box]):
+        assert fuse_letterbox(Compose(unlike)).tolist() == unlike
 
 
 def test_channels_are_copied_to_the_planes_that_are_named():
