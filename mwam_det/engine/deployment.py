@@ -18,9 +18,6 @@ DESCRIBED = ("modalities", "reading")
 INPUTS = ("stacked", "separate")
 """What an exported file takes: one stacked image, or an image a modality, each by its name."""
 
-STACKED_INPUT = "images"
-"""What Ultralytics calls the input of the files that it exports."""
-
 
 def describe(model: Any) -> dict[str, Any]:
     """Read what a model says of its inputs.

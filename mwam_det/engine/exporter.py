@@ -49,8 +49,7 @@ class MultimodalExporter(Exporter):
         if self.inputs == "separate" and self.args.format.lower() != "onnx":
             raise NotImplementedError(
                 f"inputs=separate is there for format=onnx, not {self.args.format}: export that, and convert the ONNX "
-                "file with the tool of the other format (OpenVINO's convert_model and TensorRT's trtexec keep the "
-                "inputs and their names)"
+                "file with the tool of the other format, like OpenVINO's convert_model, which keeps the inputs"
             )
         self._check_calibration()
 

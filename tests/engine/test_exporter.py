@@ -155,6 +155,15 @@ def test_a_file_with_separate_inputs_differs_in_its_first_node_alone(onnxruntime
     assert back.graph == before.graph and {e.key: e.value for e in back.metadata_props} == expected
 
 
+def test_openvino_converts_a_file_with_separate_inputs(onnxruntime, weights, tmp_path):
+    openvino = pytest.importorskip("openvino", reason="needs the extra 'export'")
+    file = MultimodalYOLO(copied(weights, tmp_path)).export(**ONNX, inputs="separate")
+    images = stacks(1, 64, 64)
+    named = {"rgb": images[:, :3], "ir": images[:, 3:]}
+    model = openvino.compile_model(openvino.convert_model(file), "CPU")
+    assert np.allclose(model(named)[0], run(onnxruntime, file, named), atol=2e-3)
+
+
 def test_a_modality_that_is_called_like_a_tensor_cannot_be_an_input(onnxruntime, tmp_path):
     copy = untrained(tmp_path / "best.pt", {"rgb": 3, "images": 3})
     with pytest.raises(ValueError, match="inputs=separate: 'images' is the name of a modality and of a tensor"):
@@ -249,19 +258,26 @@ def test_int8_is_calibrated_at_sizes_that_are_not_square(weights, section):
     assert [tuple(images.shape) for images in calibration(weights, section, imgsz=[64, 96])] == [(2, 6, 64, 96)] * 2
 
 
-def test_an_int8_file_finds_about_what_the_model_finds(onnxruntime, trained, tmp_path):
+@pytest.mark.parametrize(
+    ("format_", "library", "file"),
+    [("onnx", "onnxruntime", "best_int8.onnx"), ("openvino", "nncf", "best_int8_openvino_model")],
+)
+def test_an_int8_file_finds_about_what_the_model_finds(trained, tmp_path, format_, library, file):
+    for needed in (format_, library):
+        pytest.importorskip(needed, reason=f"INT8 for {format_} needs {needed}")
     model, section = trained
     copy = copied(model.ckpt_path, tmp_path)
-    file = MultimodalYOLO(copy).export(**ONNX, quantize=8, data=section, inputs="separate")
-    assert Path(file).name == "best_int8.onnx"
-    import onnx
-
-    kinds = [node.op_type for node in onnx.load(file).graph.node]
-    assert kinds.count("QuantizeLinear") > 50
-    assert section["path"] not in str(BaseBackend.read_metadata(file)["args"]), "the file tells where the pairs lie"
-    exact = {"imgsz": 64, "rect": False, "plots": False, "workers": 0, "data": section}
-    ours = MultimodalYOLO(file).robustness(**exact, save_dir=tmp_path / "file").full.metrics["mAP50"]
-    theirs = model.robustness(**exact, save_dir=tmp_path / "pt").full.metrics["mAP50"]
+    exported = MultimodalYOLO(copy).export(format=format_, imgsz=64, quantize=8, data=section)
+    assert Path(exported) == tmp_path / file
+    size, exact = (
+        sum(part.stat().st_size for part in (each.rglob("*") if each.is_dir() else [each]))
+        for each in (tmp_path / file, copy)
+    )
+    assert size < 0.6 * exact, "weights are not of 8 bits"
+    assert section["path"] not in str(BaseBackend.read_metadata(exported)["args"]), "it tells where the pairs lie"
+    options = {"imgsz": 64, "rect": False, "plots": False, "workers": 0, "data": section}
+    ours = MultimodalYOLO(exported).robustness(**options, save_dir=tmp_path / "file").full.metrics["mAP50"]
+    theirs = model.robustness(**options, save_dir=tmp_path / "pt").full.metrics["mAP50"]
     assert theirs > 0.2 and ours > 0.7 * theirs
 
 
