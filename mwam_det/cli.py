@@ -1,4 +1,4 @@
-"""The command line: `mwam-det train`, `robustness`, `compare`, `convert`, `inspect`, each with a --help of its own."""
+"""The command line: `mwam-det train`, `robustness`, `predict`, `export` and so on, each with a --help of its own."""
 
 from __future__ import annotations
 
@@ -17,10 +17,23 @@ import yaml
 from mwam_det.compare import BUILT_IN, SEEDS, run_compare
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import DatasetError, as_single_class, resolve_dataset
-from mwam_det.recipe import ROBUSTNESS_KEYS, Recipe, RecipeError, check_device, load_recipe
+from mwam_det.recipe import ROBUSTNESS_KEYS, Recipe, RecipeError, check_device, load_recipe, read_arguments
 
 RUNS = Path("runs")
 """Results go to a folder below this one, in the working directory, named after the recipe."""
+
+PREDICT_KEYS = (
+    "imgsz", "batch", "device", "quantize", "conf", "iou", "max_det", "classes", "agnostic_nms", "nms", "augment",
+    "rect", "vid_stride", "missing", "data", "save", "save_txt", "save_conf", "save_crop", "save_frames", "show",
+    "show_labels", "show_conf", "show_boxes", "line_width", "project", "name", "exist_ok", "verbose",
+)  # fmt: skip
+"""What `predict` takes, of Ultralytics' arguments and ours."""
+
+EXPORT_KEYS = (
+    "format", "inputs", "imgsz", "batch", "dynamic", "simplify", "opset", "quantize", "workspace", "nms", "conf", "iou",
+    "max_det", "agnostic_nms", "device", "data", "split", "fraction", "name",
+)  # fmt: skip
+"""What `export` takes, likewise."""
 
 OVERRIDES_HELP = "section.key=value, like train.epochs=60, data.path=datasets/LLVIP or mwam=false"
 
@@ -33,10 +46,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     train.add_argument("recipe", help="YAML file of the experiment")
     _add_overrides(train)
     robustness = commands.add_parser("robustness", help="evaluate weights with every combination of modalities")
-    robustness.add_argument("weights", help="checkpoint of a two-stream model, like runs/demo/weights/best.pt")
+    robustness.add_argument("weights", help="checkpoint, like runs/demo/weights/best.pt, or what was exported from one")
     robustness.add_argument("recipe", help="YAML file whose data section is evaluated")
     _add_overrides(robustness, "split=test, imgsz=320, fill=mean, degradations=true, or ")
     robustness.add_argument("--coco", action="store_true", help="measure by pycocotools too, and save its files")
+    _add_predict(commands)
+    export = commands.add_parser("export", help="write weights in a format for deployment, like ONNX or OpenVINO")
+    export.add_argument("weights", help="checkpoint of a two-stream model, like runs/demo/weights/best.pt")
+    export.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="format=onnx, inputs=separate (one input a modality, called by its name; ONNX alone), imgsz=640, "
+        f"dynamic=true, quantize=16, … of {', '.join(EXPORT_KEYS)}",
+    )
     compare = commands.add_parser("compare", help="train arms × seeds of a recipe and compare them; can be resumed")
     compare.add_argument("recipe", nargs="?", help="YAML file of the experiment; a study may name one itself")
     _add_overrides(compare)
@@ -63,6 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             overrides = [f"robustness.{o}" if o.partition("=")[0] in ROBUSTNESS_KEYS else o for o in options.overrides]
             overrides += ["robustness.coco=true"] * options.coco
             _robustness(options.weights, load_recipe(options.recipe, overrides))
+        elif options.command == "predict":
+            _predict(options)
+        elif options.command == "export":
+            _export(options.weights, read_arguments(options.overrides, EXPORT_KEYS))
         elif options.command == "compare":
             words = [word for word in (options.recipe, *options.overrides) if word]
             recipe = words.pop(0) if words and "=" not in words[0] else None
@@ -84,6 +112,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _add_overrides(command: argparse.ArgumentParser, also: str = "") -> None:
     command.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=f"{also}{OVERRIDES_HELP}")
+
+
+def _add_predict(commands: Any) -> None:
+    predict = commands.add_parser("predict", help="find objects in pairs of images or videos, and draw them")
+    predict.add_argument("weights", help="checkpoint, like runs/demo/weights/best.pt, or what was exported from one")
+    predict.add_argument(
+        "--source",
+        nargs="+",
+        required=True,
+        metavar="MODALITY=PATH",
+        help="a folder, file, pattern or video of each modality, like rgb=visible ir=infrared; what is left out is "
+        "missing",
+    )
+    predict.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"imgsz=320, conf=0.4, missing=ir, save_txt=true, … of {', '.join(PREDICT_KEYS)}; may follow the sources",
+    )
 
 
 def _add_convert(commands: Any) -> None:
@@ -206,10 +254,7 @@ def _train(recipe: Recipe) -> None:
 
 
 def _robustness(weights: str, recipe: Recipe) -> None:
-    if not Path(weights).is_file():
-        raise RecipeError(f"there are no weights {weights}")
-    if not weights.endswith(".pt"):
-        raise RecipeError(f"weights={weights} must be a checkpoint like best.pt")
+    _check_weights(weights)
     # Not imgsz: the weights know the size that they were trained at, and it may not be the recipe's.
     from mwam_det.engine.facade import VALIDATION_ARGUMENTS
 
@@ -223,13 +268,80 @@ def _robustness(weights: str, recipe: Recipe) -> None:
     _load(weights).robustness(recipe.data, **arguments).show()
 
 
+def _predict(options: argparse.Namespace) -> None:
+    _check_weights(options.weights)
+    arguments = read_arguments(options.overrides, PREDICT_KEYS)  # as much as can be checked before the weights are read
+    model = _load(options.weights)
+    from mwam_det.engine.deployment import modalities_of_model
+
+    names = [modality.name for modality in modalities_of_model(model.model)]
+    source, rest = {}, []
+    for word in options.source:
+        name, equals, path = word.partition("=")
+        if not equals or not path:
+            raise RecipeError(f"--source {word} must be MODALITY=PATH: the model takes {', '.join(names)}")
+        if name in source:
+            raise RecipeError(f"--source names {name} twice: give a folder or a pattern for several images")
+        if name in names:
+            source[name] = path
+        else:
+            rest.append(word)
+    arguments |= read_arguments(rest, [*PREDICT_KEYS, *names])
+    if not isinstance(arguments.get("missing", []), str | list):
+        raise RecipeError(f"missing={arguments['missing']!r} must name modalities: choose from {', '.join(names)}")
+    check_device(arguments.get("device"), "device")
+    arguments = {"project": str(RUNS.resolve()), "name": "predict", "save": True, **arguments}
+    pairs = objects = 0
+    try:
+        for result in model.predict(source, stream=True, **arguments):
+            pairs, objects = pairs + 1, objects + len(result)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+    saved = any(arguments.get(key) for key in ("save", "save_txt", "save_crop", "save_frames"))
+    print(f"{objects} objects in {pairs} pairs" + (f": {model.predictor.save_dir}" if saved else ""))
+
+
+def _export(weights: str, arguments: dict[str, Any]) -> None:
+    _check_weights(weights)
+    if not weights.endswith(".pt"):
+        raise RecipeError(f"weights={weights} was exported already: give the checkpoint, like best.pt")
+    from ultralytics.engine.exporter import export_formats
+
+    formats = export_formats()["Argument"][1:]
+    if "format" in arguments and arguments["format"] not in formats:
+        raise RecipeError(f"format={arguments['format']} is unknown: choose from {', '.join(formats)}")
+    check_device(arguments.get("device"), "device")
+    try:
+        file = _load(weights).export(**arguments)
+    except (AssertionError, ValueError) as error:  # the former are Ultralytics' checks of what a format takes
+        raise RecipeError(_said(error)) from None
+    print(file)
+
+
+def _check_weights(weights: str) -> None:
+    """Check that there are weights, and that their name says of what kind they are."""
+    if not Path(weights).exists():
+        raise RecipeError(f"there are no weights {weights}")
+    from ultralytics.engine.exporter import export_formats
+
+    if not weights.rstrip("/").endswith(tuple(export_formats()["Suffix"])):
+        raise RecipeError(
+            f"weights={weights} must be a checkpoint like best.pt, or what was exported from one, like best.onnx"
+        )
+
+
+def _said(error: Exception) -> str:
+    """Return Ultralytics' word for a mistake, in one line."""
+    return str(error).splitlines()[0].removeprefix("ERROR ❌️ ")
+
+
 def _load(model: str, **options):
     from mwam_det.engine.facade import MultimodalYOLO  # slow to import: not before the recipe is checked
 
     try:
         return MultimodalYOLO(model, **options)
     except TypeError as error:  # Ultralytics' word for a file that holds no weights
-        raise RecipeError(str(error).splitlines()[0].removeprefix("ERROR ❌️ ")) from None
+        raise RecipeError(_said(error)) from None
 
 
 def _checkpoint_to_resume(arguments: dict) -> Path:

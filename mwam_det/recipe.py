@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ultralytics.utils import DEFAULT_CFG_DICT
 
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.core.degradation import DEGRADATIONS, FILLS
@@ -19,6 +20,7 @@ from mwam_det.engine.arguments import (
     check_coco,
     check_shared_backbone,
     check_train_arguments,
+    check_values,
     dropout_config,
     freeze_with,
     mwam_config,
@@ -99,8 +101,32 @@ def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     return Recipe(file.stem, **content)
 
 
-def check_device(device: Any) -> None:
-    """Check that a device of Ultralytics' naming is there.
+def read_arguments(words: Iterable[str], known: Iterable[str]) -> dict[str, Any]:
+    """Read the arguments of a command that takes no recipe.
+
+    Args:
+        words: Like "imgsz=320" or "classes=[0, 2]". Values are read as YAML.
+        known: The keys that the command takes.
+
+    Raises:
+        RecipeError: If a word is no argument, or a key (the nearest known one is named) or a value is wrong.
+    """
+    arguments: dict[str, Any] = {}
+    try:
+        for word in words:
+            key, equals, _ = word.partition("=")
+            if not equals or not key:
+                raise RecipeError(f"'{word}' is no argument: write key=value, like imgsz=320")
+            refuse_unknown_keys([key], known)
+            _apply(arguments, word)
+        check_values({key: value for key, value in arguments.items() if key in DEFAULT_CFG_DICT})
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+    return arguments
+
+
+def check_device(device: Any, key: str = "train.device") -> None:
+    """Check that a device of Ultralytics' naming is there; `key` is what the user calls it.
 
     Raises:
         RecipeError: If it is not.
@@ -110,7 +136,7 @@ def check_device(device: Any) -> None:
     try:
         select_device(device, verbose=False)
     except ValueError as error:
-        raise RecipeError(f"train.device={device} is not there: {' '.join(str(error).split())}") from None
+        raise RecipeError(f"{key}={device} is not there: {' '.join(str(error).split())}") from None
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

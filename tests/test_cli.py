@@ -195,6 +195,8 @@ def test_an_incomplete_command_shows_its_usage(capsys, arguments):
         ("compare.py", ["--arms", "--seeds"]),
         ("convert.py", ["FORMAT", "llvip"]),
         ("inspect_data.py", ["recipe", "sample=500"]),
+        ("predict.py", ["weights", "--source", "save_txt"]),
+        ("export.py", ["weights", "inputs=separate"]),
     ],
 )
 def test_the_scripts_start(folder, script, words):
@@ -234,7 +236,9 @@ def test_every_script_is_tested_here():
         "compare.py",
         "convert.py",
         "evaluate.py",
+        "export.py",
         "inspect_data.py",
+        "predict.py",
         "train.py",
     ]
 

@@ -56,7 +56,7 @@ def test_both_start_commands_are_there_each_on_one_line():
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_every_file_that_a_command_names_is_in_the_repository_or_a_result(words):
-    files = [word for word in words if re.search(r"\.(py|yaml|pt|json|csv)$", word) and "=" not in word]
+    files = [word for word in words if re.search(r"\.(py|yaml|pt|onnx|json|csv)$", word) and "=" not in word]
     for file in files:
         assert file.startswith("runs/") or (ROOT / file).is_file(), file
     assert files or words[0] in ("pip", "pytest", "ruff") or words[:2] == ["mwam-det", "convert"]
@@ -65,7 +65,7 @@ def test_every_file_that_a_command_names_is_in_the_repository_or_a_result(words)
 @pytest.mark.parametrize("words", [words for words in commands() if words[0] == "mwam-det"], ids=" ".join)
 def test_the_command_line_understands_what_is_shown(words, monkeypatch):
     called = []
-    for name in ("_train", "_robustness", "_inspect", "_convert", "run_compare"):
+    for name in ("_train", "_robustness", "_predict", "_export", "_inspect", "_convert", "run_compare"):
         monkeypatch.setattr(cli, name, lambda *args, name=name, **kwargs: called.append(name) or 0)
     monkeypatch.chdir(ROOT)
     assert cli.main(words[1:]) == 0

@@ -121,6 +121,15 @@ def check_train_arguments(arguments: Mapping[str, Any]) -> None:
             raise ValueError(f"'{key}' has no place in the train section: see the recipe's other keys")
     refuse_unknown_keys(arguments, known)
     freeze_with(0, arguments.get("freeze"))
+    check_values(arguments)
+
+
+def check_values(arguments: Mapping[str, Any]) -> None:
+    """Check types and ranges of Ultralytics arguments.
+
+    Raises:
+        ValueError: If a value is refused; the message names key, value and choices.
+    """
     sides = arguments.get("imgsz", 640)
     for side in sides if isinstance(sides, list) and sides else [sides]:
         if isinstance(side, bool) or not isinstance(side, int) or side < 1:

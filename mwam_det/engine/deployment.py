@@ -1,8 +1,9 @@
-"""What a model says of its modalities, as a checkpoint and as an exported file, and what may be exported."""
+"""What a model says of its modalities, as a checkpoint and as an exported file, and the inputs of such a file."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,8 @@ from mwam_det.data.layout import READING_KEYS, DatasetError, Modality, modalitie
 DESCRIBED = ("modalities", "reading")
 """Keys of a model's YAML that go into the metadata of exported files."""
 
-CALIBRATED = ("8", "int8", "w8a16")
-"""Precisions for which images are needed to find the range of activations."""
-
-NO_CALIBRATION = (
-    "INT8 is calibrated by Ultralytics on a dataset of single images, which would give a two-stream model wrong "
-    "ranges: export in FP32 (quantize=32) or FP16 (quantize=16)"
-)
+INPUTS = ("stacked", "separate")
+"""What an exported file takes: one stacked image, or an image a modality, each by its name."""
 
 
 def describe(model: Any) -> dict[str, Any]:
@@ -30,8 +26,8 @@ def describe(model: Any) -> dict[str, Any]:
         model: A detector, Ultralytics' AutoBackend of one, or the path of an exported file.
 
     Returns:
-        "modalities" (channels by name, in order), "reading" (`READING_KEYS` of the training's dataset) and "names" of
-        the classes, as far as they are known.
+        "modalities" (channels by name, in order), "reading" (`READING_KEYS` of the training's dataset), "inputs" (the
+        names of the inputs of a file that has one a modality) and "names" of the classes, as far as they are known.
     """
     if isinstance(model, str | Path):
         told = {} if str(model).endswith(".pt") else BaseBackend.read_metadata(model)
@@ -40,7 +36,7 @@ def describe(model: Any) -> dict[str, Any]:
         told = {**told, "names": model.names}
     else:
         told = {**getattr(model, "yaml", {}), "names": getattr(model, "names", None) or {}}
-    known = {key: told[key] for key in (*DESCRIBED, "names") if key in told}
+    known = {key: told[key] for key in (*DESCRIBED, "inputs", "names") if key in told}
     known = {key: ast.literal_eval(value) if isinstance(value, str) else value for key, value in known.items()}
     if "names" in known:
         known["names"] = {int(number): name for number, name in dict(known["names"]).items()}  # JSON has text for keys
@@ -71,25 +67,71 @@ def modalities_of_model(model: Any, data: dict[str, Any] | None = None) -> tuple
     return modalities_of({"modalities": own["modalities"], "visible": None, **reading})
 
 
-def refuse_calibration(quantize: Any) -> None:
-    """Refuse precisions that need a calibration.
+def separate_inputs(file: str | Path) -> None:
+    """Give an exported ONNX file one input a modality in place of the stacked image, in place.
+
+    The inputs are called by the names of the modalities, with shape (B, C_m, H, W), and stacked in the file; B, H and W
+    are as they were, fixed or dynamic. Nodes, weights, opset and metadata stay, and "inputs", their names, is added to
+    the metadata.
 
     Args:
-        quantize: The precision, as Ultralytics takes it.
+        file: What `MultimodalYOLO.export` wrote.
 
     Raises:
-        NotImplementedError: If images would be needed.
+        ValueError: If a modality is called like something else in the file.
     """
-    if str(quantize).lower() in CALIBRATED:
-        raise NotImplementedError(NO_CALIBRATION)
+    import onnx
+
+    model = onnx.load(file)
+    graph, modalities = model.graph, describe(file)["modalities"]
+    _check_names(graph, modalities)
+    (stacked,) = graph.input
+    for name, channels in modalities.items():
+        one = graph.input.add()
+        one.CopyFrom(stacked)
+        one.name = name
+        one.type.tensor_type.shape.dim[1].dim_value = channels
+    graph.input.remove(stacked)
+    graph.node.insert(0, onnx.helper.make_node("Concat", list(modalities), [stacked.name], name="stack", axis=1))
+    onnx.helper.set_model_props(model, {**_metadata(model), "inputs": str(list(modalities))})
+    onnx.save(model, file)
 
 
-def write_description(exporter: Any) -> None:
-    """Add the modalities to the metadata that an exporter is about to write; Ultralytics' on_export_start.
+def stacked_inputs(file: str | Path, folder: str | Path) -> str | Path:
+    """Undo `separate_inputs` in a copy of a file, which Ultralytics can feed: it knows files with one input alone.
 
-    Raises:
-        NotImplementedError: If the format makes Ultralytics calibrate.
+    Args:
+        file: An exported file.
+        folder: Where the copy goes.
+
+    Returns:
+        The copy, or `file` itself if its input is the stacked image.
     """
-    refuse_calibration(exporter.args.quantize)
-    told = describe(exporter.model)
-    exporter.metadata.update({key: told[key] for key in DESCRIBED if key in told})
+    if "inputs" not in describe(file):
+        return file
+    import onnx
+
+    model = onnx.load(file)
+    graph = model.graph
+    stacked = onnx.ValueInfoProto()
+    stacked.CopyFrom(graph.input[0])
+    (stack,) = [node for node in graph.node if list(node.input) == [one.name for one in graph.input]]
+    stacked.name = stack.output[0]
+    stacked.type.tensor_type.shape.dim[1].dim_value = sum(describe(file)["modalities"].values())
+    graph.node.remove(stack)
+    del graph.input[:]
+    graph.input.append(stacked)
+    onnx.helper.set_model_props(model, {key: value for key, value in _metadata(model).items() if key != "inputs"})
+    onnx.save(model, copy := str(Path(folder) / Path(file).name))
+    return copy
+
+
+def _metadata(model: Any) -> dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def _check_names(graph: Any, modalities: Mapping[str, int]) -> None:
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    taken |= {each.name for each in (*graph.input, *graph.initializer)}
+    if clash := sorted(taken & set(modalities)):
+        raise ValueError(f"inputs=separate: '{clash[0]}' is the name of a modality and of a tensor in the ONNX graph")

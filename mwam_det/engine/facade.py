@@ -17,8 +17,8 @@ from mwam_det.core.direction import explain
 from mwam_det.data.layout import check_split, resolve_dataset
 from mwam_det.engine.arguments import check_coco
 from mwam_det.engine.combinations import OnePass, missing_conditions
-from mwam_det.engine.deployment import refuse_calibration, write_description
 from mwam_det.engine.evaluation import degradation_conditions
+from mwam_det.engine.exporter import MultimodalExporter
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.predictor import PairSource
 from mwam_det.engine.robustness import RobustnessReport
@@ -187,25 +187,29 @@ class MultimodalYOLO(YOLO):
         return super().predict(source, stream, predictor, **kwargs)
 
     def export(self, **kwargs: Any) -> str:
-        """Export the model; its one input is the stacked image (B, ΣC_m, H, W), RGB in [0, 1].
+        """Export the model to a format of Ultralytics.
 
-        The metadata of the file tell the modalities and their order, so that `predict`, `val` and `robustness` run it.
+        The metadata of the file tell the modalities, their order and their channels, so that `predict`, `val` and
+        `robustness` run it.
 
         Args:
-            **kwargs: Arguments of Ultralytics, with `format` "onnx", "torchscript", "openvino" and so on.
+            **kwargs: Arguments of Ultralytics, with `format` "onnx", "torchscript", "openvino" and so on, and `inputs`:
+                "stacked", by default, for one input, the stacked image (B, ΣC_m, H, W), RGB in [0, 1]; "separate", for
+                ONNX alone, for one input a modality, called by its name, (B, C_m, H, W), likewise. For INT8, `data` is
+                as in `train`, by default the dataset of the training: its pairs are calibrated on.
 
         Returns:
             The file, which lies beside the checkpoint.
 
         Raises:
-            NotImplementedError: If the export needs a calibration, which Ultralytics does on single images.
+            DatasetError: If the dataset to calibrate on cannot be used, or is of other modalities.
+            NotImplementedError: If the format cannot have separate inputs, or cannot be calibrated on pairs.
+            ValueError: If `inputs` is unknown, or there is nothing to calibrate on.
         """
-        refuse_calibration("int8" if kwargs.get("int8") else kwargs.get("quantize"))
-        self.add_callback("on_export_start", write_description)
-        try:
-            return super().export(**kwargs)
-        finally:
-            self.callbacks["on_export_start"].remove(write_description)
+        self._check_is_pytorch_model()
+        defaults = {"imgsz": self.model.args["imgsz"], "batch": 1, "data": None, "device": None, "verbose": False}
+        args = {**self.overrides, **defaults, **kwargs, "mode": "export"}
+        return MultimodalExporter(overrides=args, _callbacks=self.callbacks)(self.model)
 
     def robustness(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from ultralytics.engine.predictor import BasePredictor
 from ultralytics.engine.results import Results
 from ultralytics.models.yolo.detect import DetectionPredictor
@@ -21,8 +22,9 @@ from mwam_det.data.layout import Modality
 from mwam_det.data.sources import Pair, PairLoader, by_modality, missing_modalities, stack_tensors
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.compat import use_bundled_font
-from mwam_det.engine.deployment import modalities_of_model
+from mwam_det.engine.deployment import modalities_of_model, stacked_inputs
 from mwam_det.engine.plots import in_a_row
+from mwam_det.models.two_stream import drop_split_convolution
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,19 @@ class PairPredictor(BasePredictor):
         self.missing: tuple[str, ...] = ()
         self._told: set[tuple[str, ...]] = set()
         self._shown: PairResults | None = None
+
+    def setup_model(self, model: Any, verbose: bool = True) -> None:
+        """Load a model for inference; what need not be computed is taken out of the predictor's own copy.
+
+        Args:
+            model: A detector, or the path of a checkpoint or an exported file.
+            verbose: Whether Ultralytics tells of the model.
+        """
+        with tempfile.TemporaryDirectory() as folder:  # read while it is set up, and not again
+            model = model or self.args.model
+            super().setup_model(model if isinstance(model, nn.Module) else stacked_inputs(model, folder), verbose)
+        if self.model.format == "pt":
+            drop_split_convolution(self.model.model)
 
     def setup_source(self, source: Any, stride: int | None = None) -> None:
         """Find the pairs of a source.

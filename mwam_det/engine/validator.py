@@ -25,7 +25,7 @@ from mwam_det.data.layout import (
 )
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.compat import use_bundled_font
-from mwam_det.engine.deployment import describe
+from mwam_det.engine.deployment import describe, stacked_inputs
 from mwam_det.engine.plots import repeat_predictions, side_by_side
 
 
@@ -71,6 +71,8 @@ class PairValidator(DetectionValidator):
             check_classes(model, data)
         with tempfile.TemporaryDirectory() as folder:  # Ultralytics wants a file
             self.args.data = save_dataset_yaml(data, Path(folder))
+            if not isinstance(model, nn.Module):
+                model = stacked_inputs(model, folder)
             try:
                 return super().__call__(None, model, **kwargs)
             finally:

@@ -367,6 +367,27 @@ def build_two_stream(cfg: Mapping[str, Any], nc: int | None = None, verbose: boo
 
 
 @torch.no_grad()
+def drop_split_convolution(model: nn.Module) -> None:
+    """Take the identity convolution out of the split of a model that will not be trained or saved, in place.
+
+    What the model computes stays the same bit for bit: each channel is multiplied by 1 and all others by 0. It is
+    there because a checkpoint must be built by Ultralytics' own `parse_model`, and costs a pass over the image at full
+    resolution. A split that is no identity, and a model without streams, are left as they are.
+
+    Args:
+        model: A detector.
+    """
+    if "streams" not in getattr(model, "yaml", {}):
+        return
+    split = model.model[SPLIT_LAYER]
+    if not isinstance(convolution := split.conv, nn.Conv2d):
+        return
+    identity = torch.eye(convolution.in_channels).to(convolution.weight)[..., None, None]
+    if torch.equal(convolution.weight, identity) and not convolution.bias.any():
+        split.conv = nn.Identity()
+
+
+@torch.no_grad()
 def start_as_mean(model: nn.Module) -> None:
     """Set the fusions of a model so that they begin with the mean over its streams.
 

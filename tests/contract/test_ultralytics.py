@@ -110,8 +110,13 @@ OVERRIDES = [
     ("PairLoader", "close", "LoadImagesAndVideos", "self"),
     ("MultimodalYOLO", "predict", "Model", "self, source, stream, predictor, **kwargs"),
     ("MultimodalYOLO", "export", "Model", "self, **kwargs"),
+    ("MultimodalExporter", "__init__", "Exporter", "self, cfg, overrides, _callbacks"),
+    ("MultimodalExporter", "__call__", "Exporter", "self, model"),
+    ("MultimodalExporter", "run_callbacks", "Exporter", "self, event"),
+    ("MultimodalExporter", "get_int8_calibration_dataloader", "Exporter", "self, prefix"),
     ("PairResults", "new", "Results", "self"),
     ("PairPredictor", "__init__", "BasePredictor", "self, cfg, overrides, _callbacks"),
+    ("PairPredictor", "setup_model", "BasePredictor", "self, model, verbose"),
     ("PairPredictor", "setup_source", "BasePredictor", "self, source, stride"),
     ("PairPredictor", "preprocess", "BasePredictor", "self, im"),
     ("PairPredictor", "postprocess", "BasePredictor", "self, preds, img, orig_imgs"),
@@ -133,6 +138,7 @@ OWN_ATTRIBUTES = {
     "CachedStacks": ["planar"],
     "PairTrainer": ["modalities", "mwam", "modulator", "history"],
     "PairValidator": ["modalities", "missing"],
+    "MultimodalExporter": ["inputs"],
     "MultimodalYOLO": ["_wanted"],
     "PairLoader": ["modalities", "missing", "imgsz", "entries", "_open"],
     "PairPredictor": ["modalities", "missing", "_told", "_shown"],
@@ -544,5 +550,35 @@ def test_metadata_of_an_export_can_be_added_to_before_they_are_written():
         export.find(part) for part in ("self.metadata = {", 'self.run_callbacks("on_export_start")', "# Export if")
     ]
     assert -1 < places[0] < places[1] < places[2], (
-        "the exporter gathers its metadata elsewhere: see write_description in mwam_det/engine/deployment.py"
+        "the exporter gathers its metadata elsewhere: see MultimodalExporter in mwam_det/engine/exporter.py"
+    )
+
+
+def test_the_exporter_works_on_a_fused_copy_of_the_model():
+    from ultralytics.engine.exporter import Exporter
+
+    export = source_of(Exporter.__call__)
+    parts = (
+        "model = deepcopy(model",
+        "model = model.fuse(",
+        "self.model = model",
+        'self.run_callbacks("on_export_start")',
+    )
+    places = [export.find(part) for part in parts]
+    assert places[0] >= 0 and places == sorted(places), (
+        "the exporter copies or fuses the model elsewhere: MultimodalExporter in mwam_det/engine/exporter.py changes it"
+    )
+
+
+def test_calibration_takes_the_loader_that_a_subclass_may_build():
+    from ultralytics.engine.exporter import Exporter
+
+    exporter = source_of(Exporter)
+    for method in ("def export_onnx(", "def export_openvino("):
+        own = exporter[exporter.find(method) :].split("@try_export")[0]
+        assert "self.get_int8_calibration_dataloader(prefix)" in own, (
+            "INT8 is calibrated on other images: see MultimodalExporter in mwam_det/engine/exporter.py"
+        )
+    assert 'data_item["img"]' in source_of(Exporter._transform_fn), (
+        "calibration reads other parts of a batch: see MultimodalExporter in mwam_det/engine/exporter.py"
     )

@@ -1,8 +1,6 @@
-import json
 import re
 from collections import defaultdict
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,32 +11,15 @@ from torch import nn
 from training import SHORT
 from ultralytics import YOLO
 from ultralytics.utils import ops
-from untrained import awake
+from untrained import QUIET, folders, make_set, smooth, untrained
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.data.layout import DatasetError
-from mwam_det.engine.deployment import describe, write_description
+from mwam_det.engine.deployment import describe
 from mwam_det.engine.predictor import PairResults
 from mwam_det.engine.validator import MultimodalValidator
-from mwam_det.models.two_stream import build_two_stream, two_stream_cfg
 
-QUIET = {"imgsz": 64, "conf": 0.1, "verbose": False, "device": "cpu"}
 TURNED = [[0.9, 0.1, 3.0], [-0.1, 0.9, 5.0], [0.0, 0.0, 1.0]]
-
-
-def untrained(file, modalities=None, reading=None):
-    """Save a detector of one class that finds small boxes everywhere."""
-    torch.manual_seed(0)
-    modalities = modalities or {"rgb": 3, "ir": 3}
-    yolo = MultimodalYOLO("yolov8n.yaml", modalities)
-    model = build_two_stream(two_stream_cfg("yolov8n.yaml", modalities), nc=1)
-    model.names, model.args, model.task = {0: "car"}, yolo.model.args, "detect"
-    model.yaml["reading"] = reading or {}
-    yolo.model = awake(model, channels=sum(modalities.values()))
-    for boxes in model.model[-1].cv2:
-        boxes[-1].bias.data.view(4, -1)[:, 1] += 5  # sides lie about one stride from the centre
-    yolo.save(file)
-    return file
 
 
 @pytest.fixture(scope="module")
@@ -51,38 +32,9 @@ def model(weights):
     return MultimodalYOLO(weights)
 
 
-def smooth(seed, height, width, low=0, high=256, dtype=np.uint8):
-    """Like a photograph: few details, so that a detector answers alike to almost the same image."""
-    coarse = np.random.default_rng(seed).uniform(low, high, (6, 8, 3)).astype(np.float32)
-    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).clip(low, high - 1).astype(dtype)
-
-
-def make_set(folder, size=(96, 128), infrared=(96, 128), suffix=".png", deep=False, **section):
-    """Write four pairs with a label each and return the data section."""
-    for number in range(4):
-        images = {"rgb": smooth(number, *size), "ir": smooth(number + 50, *infrared)}
-        if deep:
-            images["ir"] = smooth(number + 50, *infrared, 7000, 9000, np.uint16)[..., 0]
-        for name, image in images.items():
-            file = folder / name / "val" / f"{number}{'.png' if deep and name == 'ir' else suffix}"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(file), image)
-        label = folder / "labels" / "val" / f"{number}.txt"
-        label.parent.mkdir(parents=True, exist_ok=True)
-        label.write_text("0 0.5 0.5 0.4 0.4\n")
-    return {
-        "path": str(folder), "modalities": {"rgb": "rgb", "ir": "ir"}, "labels": "labels", "train": "val",
-        "val": "val", "names": ["car"], **section,
-    }  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def section(tmp_path_factory):
     return make_set(tmp_path_factory.mktemp("pairs"))
-
-
-def folders(section):
-    return {name: f"{section['path']}/{name}/val" for name in section["modalities"]}
 
 
 class Watching(MultimodalValidator):
@@ -360,83 +312,3 @@ def test_a_video_of_both_modalities_is_saved(model, videos, tmp_path):
     assert (capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)) == (4, 10)
     assert capture.read()[1].shape[1] > 256
     assert len(list((tmp_path / "run" / "labels").iterdir())) == 4
-
-
-# Exported files ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    """A model whose infrared images are 16-bit, its ONNX file, and a set whose labels are some of what it finds."""
-    pytest.importorskip("onnx", reason="needs the extra 'export'")
-    pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
-    folder = tmp_path_factory.mktemp("exported")
-    section = make_set(folder / "set", deep=True, range={"ir": [7000, 9000]})
-    file = untrained(folder / "best.pt", reading={"range": section["range"]})
-    model = MultimodalYOLO(file)
-    for result in model.predict(folders(section), rect=False, **QUIET):
-        label = Path(section["path"]) / "labels" / "val" / f"{Path(result.path).stem}.txt"
-        label.unlink()
-        result[:5].save_txt(label)
-    return model, MultimodalYOLO(MultimodalYOLO(file).export(format="onnx", imgsz=64, simplify=False)), section
-
-
-def test_an_exported_file_tells_the_modalities_in_their_order(exported):
-    told = describe(exported[1].model)
-    assert list(told["modalities"].items()) == [("rgb", 3), ("ir", 3)]
-    assert told["reading"] == {"range": {"ir": [7000, 9000]}} and told["names"] == {0: "car"}
-
-
-@pytest.mark.parametrize("missing", [(), ("ir",), ("rgb",)])
-def test_onnxruntime_finds_what_pytorch_finds(exported, missing):
-    model, onnx, section = exported
-    ours = onnx.predict(folders(section), missing=missing, **QUIET)
-    theirs = model.predict(folders(section), missing=missing, rect=False, **QUIET)
-    assert len(ours) == 4 and sum(map(len, ours)) > 4
-    for mine, expected in zip(ours, theirs, strict=True):
-        assert torch.allclose(mine.boxes.data, expected.boxes.data, atol=1e-2)
-
-
-def test_the_robustness_of_an_exported_file_is_that_of_the_model(exported, tmp_path):
-    model, onnx, section = exported
-    for each, name in ((model, "pt"), (onnx, "onnx")):
-        each.robustness(section, save_dir=tmp_path / name, imgsz=64, rect=False, plots=False, workers=0)
-    ours, theirs = (json.loads((tmp_path / name / "robustness.json").read_text()) for name in ("onnx", "pt"))
-    assert [c["available"] for c in ours["combinations"]] == [["rgb"], ["ir"], ["rgb", "ir"]]
-    assert theirs["combinations"][-1]["mAP50"] > 0.2
-    for mine, expected in zip(ours["combinations"], theirs["combinations"], strict=True):
-        assert mine["mAP50"] == pytest.approx(expected["mAP50"], abs=0.002)
-    with pytest.raises(DatasetError, match="the model takes the modalities"):
-        onnx.robustness({**section, "channels": {"ir": 1}}, save_dir=tmp_path / "wrong", imgsz=64)
-
-
-def test_a_file_that_plain_ultralytics_exported_says_nothing_of_modalities(weights, section, tmp_path):
-    copy = tmp_path / "best.pt"
-    copy.write_bytes(weights.read_bytes())
-    plain = MultimodalYOLO(YOLO(copy).export(format="torchscript", imgsz=64))
-    with pytest.raises(DatasetError, match="export it by"):
-        plain.predict(folders(section), **QUIET)
-
-
-def test_torchscript_tells_its_modalities_too(weights, section, tmp_path):
-    copy = tmp_path / "best.pt"
-    copy.write_bytes(weights.read_bytes())
-    script = MultimodalYOLO(MultimodalYOLO(copy).export(format="torchscript", imgsz=64))
-    ours, theirs = (each.predict(folders(section), rect=False, **QUIET) for each in (script, MultimodalYOLO(copy)))
-    for mine, expected in zip(ours, theirs, strict=True):
-        assert len(mine) and torch.allclose(mine.boxes.data, expected.boxes.data, atol=1e-2)
-
-
-@pytest.mark.parametrize("precision", [{"int8": True}, {"quantize": 8}, {"quantize": "w8a16"}])
-def test_an_export_that_needs_calibration_is_refused_with_the_reason(model, precision):
-    with pytest.raises(NotImplementedError, match="calibrated by Ultralytics on a dataset of single images"):
-        model.export(format="onnx", imgsz=64, **precision)
-
-
-def test_a_format_that_is_always_calibrated_is_refused_before_it_is_written(model):
-    exporter = SimpleNamespace(args=SimpleNamespace(quantize=8), model=model.model, metadata={})
-    with pytest.raises(NotImplementedError, match="calibrated"):
-        write_description(exporter)
-    exporter.args.quantize = 16
-    write_description(exporter)
-    assert exporter.metadata == {"modalities": {"rgb": 3, "ir": 3}, "reading": {}}

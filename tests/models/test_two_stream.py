@@ -10,7 +10,14 @@ from untrained import awake
 from mwam_det import MWAM, GradientModulator, two_stream_cfg
 from mwam_det.models.auxiliary import AuxiliaryHeads
 from mwam_det.models.replay import FeatureTap, levels_of, run_from_levels, run_stream
-from mwam_det.models.two_stream import FUSIONS, SPLIT_LAYER, build_two_stream, start_as_mean, streams_of
+from mwam_det.models.two_stream import (
+    FUSIONS,
+    SPLIT_LAYER,
+    build_two_stream,
+    drop_split_convolution,
+    start_as_mean,
+    streams_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -259,3 +266,25 @@ def test_a_shared_backbone_is_there_once_and_gives_what_it_gives_to_each_modalit
 def test_a_single_stream_model_has_no_streams():
     with pytest.raises(ValueError, match="no streams"):
         streams_of(DetectionModel("yolov8n.yaml", verbose=False))
+
+
+@pytest.mark.parametrize("options", [{}, {"fusion": "p3"}, {"share_backbone": True}], ids=str)
+def test_without_the_convolution_of_the_split_the_outputs_are_the_same_bit_for_bit(options):
+    model = build_two_stream(two_stream_cfg("yolov8n.yaml", {"rgb": 3, "ir": 3}, **options), nc=2).eval()
+    images = torch.rand(2, 6, 64, 96)
+    with torch.no_grad():
+        before = model(images)[0]
+        drop_split_convolution(model)
+        assert isinstance(model.model[SPLIT_LAYER].conv, torch.nn.Identity)
+        assert torch.equal(model(images)[0], before)
+    drop_split_convolution(model)  # once is enough
+
+
+def test_a_split_that_is_no_identity_keeps_its_convolution(model):
+    changed = copy.deepcopy(model)
+    changed.model[SPLIT_LAYER].conv.bias[2] = 0.1
+    single = DetectionModel("yolov8n.yaml", verbose=False)
+    for each in (changed, single):
+        layers = [type(layer) for layer in each.modules()]
+        drop_split_convolution(each)
+        assert [type(layer) for layer in each.modules()] == layers

@@ -1,0 +1,8 @@
+"""Write weights in a format for deployment: python tools/export.py WEIGHTS format=onnx [key=value ...]."""
+
+import sys
+
+from mwam_det.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["export", *sys.argv[1:]]))
