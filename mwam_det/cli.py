@@ -198,6 +198,10 @@ def _sample(overrides: Sequence[str]) -> int:
 
 
 def _inspect(recipe: Recipe, sample: int) -> None:
+    if recipe.task == "semantic":
+        raise RecipeError(
+            "inspect counts and draws objects, and the labels of task=semantic are pixels: there are none"
+        )
     data = resolve_dataset(recipe.data)
     from rich.console import Console
     from ultralytics.utils.files import increment_path

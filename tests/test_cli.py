@@ -63,6 +63,11 @@ def test_a_missing_dataset_is_an_error_of_one_line(capsys, folder, command):
     assert str(folder / "datasets/nowhere") in line
 
 
+def test_inspect_has_nothing_to_say_on_classes_of_pixels(capsys):
+    line = mistake(capsys, "inspect", "night.yaml", "task=semantic", "model=yolo26n-sem.yaml")
+    assert "the labels of task=semantic are pixels" in line
+
+
 def test_a_missing_split_is_an_error_of_one_line_that_tells_what_there_is(capsys, folder):
     for name in ("visible", "infrared", "labels"):
         (folder / "set" / name / "train").mkdir(parents=True)

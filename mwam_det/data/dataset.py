@@ -123,7 +123,7 @@ class PairedDataset(YOLODataset):
     def verify_args(self) -> tuple:
         """Return the function that checks a pair and its arguments for every image."""
         candidates = [self.partners[file] for file in self.im_files]
-        keypoints = tuple(self.data["kpt_shape"]) if self.use_keypoints else (0, 0)
+        keypoints = (self.use_keypoints, *self.data.get("kpt_shape", (0, 0)))
         constants = map(repeat, (self.prefix, len(self.data["names"]), self.single_cls, self.modalities, keypoints))
         return verify_pair, zip(self.im_files, candidates, self.label_files, *constants)  # noqa: B905 (endless repeat)
 

@@ -164,23 +164,21 @@ def verify_pair(args: tuple) -> tuple | list:
 
     Args:
         args: Image of the first modality, candidates of every modality by name, label file, prefix of messages, number
-            of classes, whether all classes count as one, the modalities, and the number of keypoints and of values of
-            each, 0 if labels hold none.
+            of classes, whether all classes count as one, the modalities, and whether keypoints are kept, how many there
+            are in a label and of how many values, 0 if there are none.
 
     Returns:
         What `verify_image_label` returns: image, labels (N, 5), (height, width), segments, keypoints, and the numbers
         missing, found, empty, corrupt, and a message. The first five are None for a pair that is left out. Then the
         (height, width) of every modality's file.
     """
-    image, candidates, label_file, prefix, num_classes, single_class, modalities, (keypoints, values) = args
+    image, candidates, label_file, prefix, num_classes, single_class, modalities, (keep, keypoints, values) = args
     try:
         sizes = check_pair(candidates, modalities)
     except ValueError as error:
         return [None] * 5 + [0, 0, 0, 1, f"{prefix}{image}: pair left out, {error}", ()]
     stand_in = _StandIn(image)
-    result = verify_image_label(
-        (stand_in, label_file, prefix, bool(keypoints), num_classes, keypoints, values, single_class)
-    )
+    result = verify_image_label((stand_in, label_file, prefix, keep, num_classes, keypoints, values, single_class))
     if result[0] is None:
         return [*result[:-1], f"{prefix}{label_file}: pair left out, {str(result[-1]).rpartition('label: ')[2]}", ()]
     return (image, result[1], sizes[0], *result[3:], sizes)

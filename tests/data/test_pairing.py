@@ -396,7 +396,16 @@ def pair(folder: Path, labels: str | None, rgb=COLOUR, ir=GREY, classes: int = 2
     if labels is not None:
         write(label_file, labels.encode())
     modalities = Modality("rgb", 3, 0, visible=True), Modality("ir", 3, 3)
-    return image, {"rgb": [image], "ir": [partner]}, str(label_file), "train: ", classes, single, modalities, (0, 0)
+    return (
+        image,
+        {"rgb": [image], "ir": [partner]},
+        str(label_file),
+        "train: ",
+        classes,
+        single,
+        modalities,
+        (False, 0, 0),
+    )
 
 
 def left_out(result: list) -> str:

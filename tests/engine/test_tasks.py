@@ -11,6 +11,7 @@ from training import SHORT
 from untrained import awake
 
 from mwam_det import MultimodalYOLO
+from mwam_det.data.inspection.gather import inspect_dataset
 from mwam_det.data.layout import DatasetError, resolve_dataset
 from mwam_det.engine.combinations import Condition
 from mwam_det.engine.tasks import TASKS
@@ -191,3 +192,9 @@ def test_labels_that_do_not_fit_the_task_are_named_before_training(demo_section,
     with pytest.raises(NotImplementedError, match="upright boxes"):
         MultimodalYOLO(MODELS["obb"]).robustness(sections["obb"], coco=True)
     assert not any(tmp_path.rglob("*.pt"))
+
+
+def test_an_inspection_counts_the_objects_of_tasks_that_have_some(sections):
+    counted = [inspect_dataset(resolve_dataset(sections[task]), imgsz=64, sample=4)[0] for task in ("obb", "pose")]
+    assert counted[0].splits["train"].boxes == counted[1].splits["train"].boxes
+    assert sum(counted[0].splits["train"].boxes.values()) > 8 and not counted[1].splits["train"].left_out
