@@ -1,11 +1,12 @@
 """Which stock models become two-stream models, and what the second stream costs.
 
-    python benchmarks/families.py [--small] [--imgsz 640] [--fusion concat] [--share-backbone]
+    python benchmarks/families.py [--small] [--tasks obb pose] [--imgsz 640] [--fusion concat] [--share-backbone]
 
 For every model that the installed Ultralytics describes, at its smallest scale: is it built for RGB and
 infrared, does it make a training step (loss, backward, SGD) after which parameters of both streams have moved, does
 Ultralytics export it to TorchScript with the same output; its parameters and GFLOPs beside those of the stock
-single-stream model. Models that are refused stand below, each with the reason. With --small, one model a family.
+single-stream model. Models that are refused stand below, each with the reason. With --small, one model a family; with
+--tasks, those of some tasks.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from machine import machine
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from torch.nn import functional
 from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import yaml_model_load
@@ -31,6 +33,7 @@ from ultralytics.utils.torch_utils import get_flops
 from mwam_det.models.two_stream import (
     FUSIONS,
     MODEL_CLASSES,
+    TASKS,
     UNTRAINABLE_HEADS,
     build_two_stream,
     streams_of,
@@ -95,7 +98,9 @@ def exports(model: nn.Module, folder: Path) -> bool:
     torch.save({"model": deepcopy(model), "train_args": {}}, checkpoint)
     file = YOLO(checkpoint).export(format="torchscript", imgsz=SIDE, device="cpu", verbose=False)
     images = torch.rand(1, 6, SIDE, SIDE)
-    outputs = first_map(model.eval()(images)), first_map(torch.jit.load(file)(images))
+    outputs = [first_map(model.eval()(images)), first_map(torch.jit.load(file)(images))]
+    if task_of(model.yaml) == "semantic":  # exported files scale the scores of classes up to the image
+        outputs[0] = functional.interpolate(outputs[0], (SIDE, SIDE), mode="bilinear")
     expected, found = (output.sort(dim=output.shape.index(max(output.shape))).values for output in outputs)
     return bool((expected - found).abs().max() <= TOLERANCE * expected.abs().max())
 
@@ -122,6 +127,7 @@ def main() -> None:
     """Build, train, export, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--tasks", nargs="+", choices=dict.fromkeys(TASKS.values()), metavar="TASK")
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--fusion", choices=FUSIONS, default="concat")
     parser.add_argument("--share-backbone", action="store_true")
@@ -134,9 +140,10 @@ def main() -> None:
     refused, shown = {}, set()
     for name, cfg in descriptions().items():
         family = name[:6]
-        if args.small and family in shown:
-            continue
         head = cfg["head"][-1][2]
+        other = args.tasks and (head not in MODEL_CLASSES or task_of(cfg) not in args.tasks)
+        if (args.small and family in shown) or other:
+            continue
         try:
             two = two_stream_cfg(cfg, {"rgb": 3, "ir": 3}, args.fusion, args.share_backbone)
         except ValueError as error:
