@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from mwam_det.compare import BUILT_IN, SEEDS, run_compare
+from mwam_det.core.config import mwam_config
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import DatasetError, as_single_class, resolve_dataset
 from mwam_det.recipe import ROBUSTNESS_KEYS, Recipe, RecipeError, check_device, load_recipe
@@ -157,7 +158,6 @@ def _inspect(recipe: Recipe, sample: int) -> None:
     from mwam_det.data.inspection.contact_sheet import draw_contact_sheet
     from mwam_det.data.inspection.gather import inspect_dataset
     from mwam_det.data.inspection.tables import tables
-    from mwam_det.engine.arguments import mwam_config
 
     imgsz, batch = recipe.train.get("imgsz", 640), recipe.train.get("batch", 16)
     single_cls = bool(recipe.train.get("single_cls"))

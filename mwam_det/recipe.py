@@ -10,16 +10,15 @@ from typing import Any
 
 import yaml
 
-from mwam_det.core.config import refuse_unknown_keys
+from mwam_det.core.config import mwam_config, refuse_unknown_keys
 from mwam_det.core.degradation import DEGRADATIONS, FILLS
+from mwam_det.core.missing import dropout_config
+from mwam_det.core.selection import Selection
 from mwam_det.data.layout import SECTION_KEYS, SPLITS
 from mwam_det.engine.arguments import (
-    Selection,
     check_shared_backbone,
     check_train_arguments,
-    dropout_config,
     freeze_with,
-    mwam_config,
 )
 from mwam_det.models.two_stream import FUSIONS, check_trainable, two_stream_cfg
 from mwam_det.models.weights import pretrained_files
@@ -51,7 +50,7 @@ class Recipe:
         missing: None, False, or values of `DropoutConfig`: modality dropout in training.
         train: Ultralytics' arguments.
         robustness: False, or arguments of `MultimodalYOLO.robustness`, of the keys in `ROBUSTNESS_KEYS`, and what
-            decides on the best checkpoint, of the keys in `SELECTION_KEYS` (see `mwam_det.engine.arguments.Selection`).
+            decides on the best checkpoint, of the keys in `SELECTION_KEYS` (see `mwam_det.core.selection.Selection`).
     """
 
     name: str
