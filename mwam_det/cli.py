@@ -18,7 +18,7 @@ from mwam_det.compare import BUILT_IN, SEEDS, run_compare
 from mwam_det.core.config import mwam_config
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import DatasetError, as_single_class, resolve_dataset
-from mwam_det.recipe import ROBUSTNESS_KEYS, Recipe, RecipeError, check_device, load_recipe
+from mwam_det.recipe import HOST_TASKS, ROBUSTNESS_KEYS, Recipe, RecipeError, check_device, load_recipe, read_recipe
 
 RUNS = Path("runs")
 """Results go to a folder below this one, in the working directory, named after the recipe."""
@@ -59,7 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.overrides += rest
     try:
         if options.command == "train":
-            _train(load_recipe(options.recipe, options.overrides))
+            content = read_recipe(options.recipe, options.overrides)
+            if content.get("task") in HOST_TASKS:
+                _train_host(Path(options.recipe).stem, content)
+            else:
+                _train(load_recipe(options.recipe, options.overrides))
         elif options.command == "robustness":
             overrides = [f"robustness.{o}" if o.partition("=")[0] in ROBUSTNESS_KEYS else o for o in options.overrides]
             overrides += ["robustness.coco=true"] * options.coco
@@ -203,6 +207,24 @@ def _train(recipe: Recipe) -> None:
         if last is not None and last.is_file():
             print(f"\nStopped. Continue with the same command and train.resume={last}", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _train_host(name: str, content: dict[str, Any]) -> None:
+    """Train a recipe whose task is not detection."""
+    from mwam_det.adapters.experiment import Experiment, train_experiment
+    from mwam_det.engine.plots import plot_mwam
+
+    try:
+        report, folder = train_experiment(Experiment.from_dict(name, content))
+    except ValueError as error:
+        raise RecipeError(f"{name}: {error}") from None
+    except KeyboardInterrupt:
+        print("\nStopped. Continue with the same command and train.resume=true", file=sys.stderr)
+        raise SystemExit(130) from None
+    if (folder / "mwam.csv").is_file():
+        plot_mwam(folder / "mwam.csv", folder / "mwam.png")
+    report.show()
+    print(f"Results: {folder}")
 
 
 def _robustness(weights: str, recipe: Recipe) -> None:

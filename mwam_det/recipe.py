@@ -25,6 +25,9 @@ from mwam_det.models.weights import pretrained_files
 
 KEYS = ("task", "model", "fusion", "share_backbone", "pretrained", "data", "mwam", "missing", "train", "robustness")
 TASKS = ("detect",)
+HOST_TASKS = ("multimodal-classification", "rgbd-segmentation")
+"""Tasks of other models, whose recipes `mwam_det.adapters.experiment` checks; `mwam-det train` takes them too."""
+
 ROBUSTNESS_KEYS = ("split", "imgsz", "batch", "device", "workers", "fill", "degradations", "coco")
 SELECTION_KEYS = ("select", "every")
 
@@ -76,6 +79,20 @@ def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         RecipeError: If the file, a key or a value is wrong.
     """
+    file, content = Path(file), read_recipe(file, overrides)
+    try:
+        _check(content)
+    except ValueError as error:
+        raise RecipeError(f"{file}: {error}") from None
+    return Recipe(file.stem, **content)
+
+
+def read_recipe(file: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Read the content of a recipe of any task and apply overrides, as `load_recipe` does; keys are not checked.
+
+    Raises:
+        RecipeError: If the file is missing or is no mapping in YAML, or an override is none.
+    """
     file = Path(file)
     if not file.is_file():
         there = ", ".join(sorted(str(p) for p in Path("cfg").glob("**/*.yaml") if "studies" not in p.parts))
@@ -89,11 +106,7 @@ def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     content = {key: value for key, value in _with_numbers(content).items() if value is not None}  # "train:" alone
     for override in overrides:
         _apply(content, override)
-    try:
-        _check(content)
-    except ValueError as error:
-        raise RecipeError(f"{file}: {error}") from None
-    return Recipe(file.stem, **content)
+    return content
 
 
 def check_device(device: Any) -> None:
@@ -141,8 +154,12 @@ def _with_numbers(value: Any) -> Any:
 
 
 def _check(content: Mapping[str, Any]) -> None:
+    if content.get("task") in HOST_TASKS:
+        raise ValueError(
+            f"task={content['task']} is for `mwam-det train`, which evaluates it too: this is for {TASKS[0]}"
+        )
     refuse_unknown_keys(content, KEYS)
-    _choice("task", content.get("task", "detect"), TASKS)
+    _choice("task", content.get("task", "detect"), (*TASKS, *HOST_TASKS))
     _choice("fusion", content.get("fusion", "concat"), FUSIONS)
     _check_section(content, "data", lambda section: refuse_unknown_keys(section, SECTION_KEYS))
     _check_section(content, "train", check_train_arguments)

@@ -52,10 +52,10 @@ class DirectionCheck:
         self._row = 0
         self._said = False
 
-    def update(self, shares: Mapping[str, float], alone: Mapping[str, float]) -> str | None:
+    def update(self, shares: Mapping[str, float], alone: Mapping[str, float], metric: str = "mAP50") -> str | None:
         """Take in one validation, as `contradiction` does. Returns the warning at the third contradiction in a row."""
         self._row = self._row + 1 if contradiction(shares, alone) else 0
         if self._said or self._row < LASTING:
             return None
         self._said = True
-        return f"{explain(shares, alone)} ({LASTING} validations in a row)"
+        return f"{explain(shares, alone, metric)} ({LASTING} validations in a row)"
