@@ -179,7 +179,7 @@ def train_experiment(experiment: Experiment) -> tuple[HostReport, Path]:
     statistics = sets["train"].statistics() if checkpoint is None else checkpoint["statistics"]
     describe = {"recipe": _plain(experiment), "classes": list(data.classes), "statistics": statistics}
     if folder is None:
-        folder = _new_folder(Path(settings.project), settings.name or experiment.name)
+        folder = new_folder(Path(settings.project), settings.name or experiment.name)
     trainer = HostTrainer(
         Host(
             model,
@@ -278,7 +278,7 @@ def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in content.items() for k, v in _flat(value, f"{prefix}.{key}".lstrip(".")).items()}
 
 
-def _new_folder(project: Path, name: str) -> Path:
+def new_folder(project: Path, name: str) -> Path:
     """Make a run folder that is not there yet: called name, name-2, name-3 and so on."""
     number = 1
     while True:

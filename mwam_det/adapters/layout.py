@@ -76,7 +76,7 @@ def check_section(section: Any, segmentation: bool) -> None:
     needed = ["path", "modalities", "train", "val"]
     needed += ["names", "labels"] if segmentation else ["names"] if section.get("format") == "list" else []
     if lacking := [key for key in needed if section.get(key) is None]:
-        raise ValueError(f"the key {' and '.join(repr(key) for key in lacking)} is missing")
+        raise ValueError(f"the section lacks {' and '.join(repr(key) for key in lacking)}")
     format_ = section.get("format", "folders")
     choices = FORMATS[:1] if segmentation else FORMATS
     if format_ not in choices:

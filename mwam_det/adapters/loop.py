@@ -176,7 +176,8 @@ class HostTrainer:
         self.epoch, self.best = checkpoint["epoch"], checkpoint["best"]
         self._known = {tuple(key.split("+")): value for key, value in checkpoint["known"].items()}
         self.history.keep_epochs(self.epoch)
-        self.mwam_history.keep_epochs(self.epoch)
+        if self.mwam is not None:
+            self.mwam_history.keep_epochs(self.epoch)
 
     def _save(self, is_best: bool) -> None:
         weights = self.host.folder / "weights"
@@ -216,7 +217,8 @@ class HostTrainer:
                 is_best = self._validate()
                 row = {"epoch": self.epoch, "lr": self.optimizer.param_groups[0]["lr"], **losses, **self._scores()}
                 self.history.append(row)
-                self.mwam_history.flush()
+                if self.mwam is not None:
+                    self.mwam_history.flush()
                 self._save(is_best)
                 self._say(row)
 
