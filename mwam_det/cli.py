@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     train.add_argument("recipe", help="YAML file of the experiment")
     _add_overrides(train)
     robustness = commands.add_parser("robustness", help="evaluate weights with every combination of modalities")
-    robustness.add_argument("weights", help="checkpoint of a two-stream model, like runs/demo/weights/best.pt")
+    robustness.add_argument("weights", help="checkpoint of a multimodal model, like runs/demo/weights/best.pt")
     robustness.add_argument("recipe", help="YAML file whose data section is evaluated")
     _add_overrides(robustness, "split=test, imgsz=320, fill=mean, degradations=true, or ")
     robustness.add_argument("--coco", action="store_true", help="measure by pycocotools too, and save its files")
@@ -61,13 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command == "train":
             content = read_recipe(options.recipe, options.overrides)
             if content.get("task") in HOST_TASKS:
-                _train_host(Path(options.recipe).stem, content)
+                _run_host(options.recipe, content)
             else:
                 _train(load_recipe(options.recipe, options.overrides))
         elif options.command == "robustness":
             overrides = [f"robustness.{o}" if o.partition("=")[0] in ROBUSTNESS_KEYS else o for o in options.overrides]
             overrides += ["robustness.coco=true"] * options.coco
-            _robustness(options.weights, load_recipe(options.recipe, overrides))
+            content = read_recipe(options.recipe, overrides)
+            if content.get("task") in HOST_TASKS:
+                _run_host(options.recipe, content, options.weights)
+            else:
+                _robustness(options.weights, load_recipe(options.recipe, overrides))
         elif options.command == "compare":
             words = [word for word in (options.recipe, *options.overrides) if word]
             recipe = words.pop(0) if words and "=" not in words[0] else None
@@ -209,17 +213,22 @@ def _train(recipe: Recipe) -> None:
         raise SystemExit(130) from None
 
 
-def _train_host(name: str, content: dict[str, Any]) -> None:
-    """Train a recipe whose task is not detection."""
-    from mwam_det.adapters.experiment import Experiment, train_experiment
+def _run_host(recipe: str, content: dict[str, Any], weights: str | None = None) -> None:
+    """Train a recipe whose task is not detection, or evaluate weights on its data."""
+    from mwam_det.adapters.experiment import Experiment, evaluate_experiment, train_experiment
     from mwam_det.engine.plots import plot_mwam
 
     try:
-        report, folder = train_experiment(Experiment.from_dict(name, content))
-    except ValueError as error:
-        raise RecipeError(f"{name}: {error}") from None
+        experiment = Experiment.from_dict(Path(recipe).stem, content)
+        if weights is None:
+            report, folder = train_experiment(experiment)
+        else:
+            report, folder = evaluate_experiment(Path(weights), experiment)
+    except (ValueError, FloatingPointError) as error:
+        raise RecipeError(f"{recipe}: {error}") from None
     except KeyboardInterrupt:
-        print("\nStopped. Continue with the same command and train.resume=true", file=sys.stderr)
+        if weights is None:
+            print("\nStopped. Continue with the same command and train.resume=true", file=sys.stderr)
         raise SystemExit(130) from None
     if (folder / "mwam.csv").is_file():
         plot_mwam(folder / "mwam.csv", folder / "mwam.png")

@@ -26,7 +26,7 @@ from mwam_det.models.weights import pretrained_files
 KEYS = ("task", "model", "fusion", "share_backbone", "pretrained", "data", "mwam", "missing", "train", "robustness")
 TASKS = ("detect",)
 HOST_TASKS = ("multimodal-classification", "rgbd-segmentation")
-"""Tasks of other models, whose recipes `mwam_det.adapters.experiment` checks; `mwam-det train` takes them too."""
+"""Tasks of other models, for `mwam-det train` and `robustness` alone; `mwam_det.adapters.experiment` checks them."""
 
 ROBUSTNESS_KEYS = ("split", "imgsz", "batch", "device", "workers", "fill", "degradations", "coco")
 SELECTION_KEYS = ("select", "every")
@@ -156,7 +156,7 @@ def _with_numbers(value: Any) -> Any:
 def _check(content: Mapping[str, Any]) -> None:
     if content.get("task") in HOST_TASKS:
         raise ValueError(
-            f"task={content['task']} is for `mwam-det train`, which evaluates it too: this is for {TASKS[0]}"
+            f"task={content['task']} is for `mwam-det train` and `robustness`: this takes {TASKS[0]} alone"
         )
     refuse_unknown_keys(content, KEYS)
     _choice("task", content.get("task", "detect"), (*TASKS, *HOST_TASKS))

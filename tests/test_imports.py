@@ -46,6 +46,12 @@ def test_the_core_needs_torch_and_the_standard_library_alone(file):
     assert others <= {"torch", "mwam_det"}
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "adapters").rglob("*.py")), ids=lambda file: file.name)
+def test_other_hosts_need_torch_its_kin_and_no_ultralytics(file):
+    others = {name.split(".")[0] for name in imported(file)} - set(sys.stdlib_module_names)
+    assert others <= {"torch", "torchvision", "torchmetrics", "cv2", "numpy", "rich", "mwam_det"}
+
+
 def test_the_core_loads_without_ultralytics():
     code = "import sys; sys.modules['ultralytics'] = None; from mwam_det import MWAM, GradientModulator; MWAM(['a'])"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

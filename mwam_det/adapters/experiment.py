@@ -15,14 +15,16 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mwam_det.adapters.classifiers import SFMD, ResNet18Concat
 from mwam_det.adapters.encoders import load_encoders
 from mwam_det.adapters.esanet import STRIDE, ESANetMD
+from mwam_det.adapters.evaluation import Evaluation, evaluate
 from mwam_det.adapters.layout import HostData, check_section, find_samples
 from mwam_det.adapters.loop import Host, HostTrainer
 from mwam_det.adapters.report import HostReport
-from mwam_det.adapters.samples import Augmentation, MultimodalDataset, check_files, count_labels
+from mwam_det.adapters.samples import Augmentation, MultimodalDataset, Normalise, check_files, count_labels
 from mwam_det.adapters.settings import TrainSettings
 from mwam_det.adapters.tasks import Classification, Segmentation, Task, median_frequency_weights
 from mwam_det.core.config import MWAMConfig, mwam_config, refuse_unknown_keys
@@ -201,20 +203,76 @@ def train_experiment(experiment: Experiment) -> tuple[HostReport, Path]:
     trainer.train()
     best = folder / "weights" / "best.pt"
     trainer.model.load_state_dict(load_checkpoint(best)["model"])
-    return _report(experiment, data, trainer, best, folder), folder
-
-
-def _report(experiment: Experiment, data: HostData, trainer: HostTrainer, weights: Path, folder: Path) -> HostReport:
     samples = data.splits[experiment.split]
-    dataset = MultimodalDataset(samples, data.modalities, experiment.train.size)
+    dataset = MultimodalDataset(samples, data.modalities, settings.size)
     groups = [data.group_of(sample) for sample in samples]
     found = trainer.evaluate(dataset, modality_combinations(trainer.names), groups)
+    return _report(experiment, data, task.metric, found, best, folder), folder
+
+
+def evaluate_experiment(weights: Path, experiment: Experiment) -> tuple[HostReport, Path]:
+    """Evaluate a checkpoint on every combination of modalities of a recipe's split.
+
+    Args:
+        weights: A checkpoint of `train_experiment`.
+        experiment: Whose data is evaluated, at its `imgsz`; modalities and classes must be the checkpoint's.
+
+    Returns:
+        The report, already saved, and its folder.
+
+    Raises:
+        ValueError: If the data or the checkpoint cannot be used, or they do not belong together.
+    """
+    settings = experiment.train
+    device = settings.find_device()
+    model, normalise, classes = load_host(weights)
+    data = find_samples(experiment.data, experiment.task == SEGMENTATION)
+    own = tuple(model.streams), tuple(classes)
+    if own != (names := tuple(m.name for m in data.modalities), data.classes):
+        raise ValueError(f"{weights} knows modalities and classes {own}, but the recipe has {(names, data.classes)}")
+    samples = data.splits[experiment.split]
+    check_files(samples, data.modalities)
+    if experiment.task == SEGMENTATION:
+        count_labels(samples, len(classes))
+    task = Classification(len(classes)) if experiment.task == CLASSIFICATION else Segmentation(len(classes))
+    dataset = MultimodalDataset(samples, data.modalities, settings.size)
+    loader = DataLoader(dataset, settings.batch, num_workers=settings.workers)
+    groups = [data.group_of(sample) for sample in samples]
+    found = evaluate(model.to(device), task, loader, normalise, modality_combinations(names), device, groups)
+    folder = new_folder(Path(settings.project), f"{settings.name or experiment.name}-robustness")
+    return _report(experiment, data, task.metric, found, weights, folder), folder
+
+
+def _report(
+    experiment: Experiment, data: HostData, metric: str, found: Evaluation, weights: Path, folder: Path
+) -> HostReport:
+    names = tuple(modality.name for modality in data.modalities)
     report = HostReport(
-        trainer.host.task.metric, trainer.names, found.scores, found.samples, experiment.split, str(weights),
-        found.groups, data.notes,
-    )  # fmt: skip
+        metric, names, found.scores, found.samples, experiment.split, str(weights), found.groups, data.notes
+    )
     report.save(folder)
     return report
+
+
+def load_host(file: Path) -> tuple[nn.Module, Normalise, list[str]]:
+    """Load a trained host to use it.
+
+    Args:
+        file: A checkpoint of `train_experiment`.
+
+    Returns:
+        The model, in evaluation mode; what its inputs must go through, which takes uint8 images of shape (B, C_m, H, W)
+        by modality; and the names of its classes.
+
+    Raises:
+        ValueError: If the file is no such checkpoint.
+    """
+    content = load_checkpoint(file)
+    recipe, classes = content["recipe"], content["classes"]
+    channels = {name: recipe["data"].get("channels", {}).get(name, 3) for name in recipe["data"]["modalities"]}
+    model = MODELS[recipe["task"]][recipe["model"]](channels, len(classes))
+    model.load_state_dict(content["model"])
+    return model.eval(), Normalise(content["statistics"]), classes
 
 
 def load_checkpoint(file: Path) -> dict[str, Any]:

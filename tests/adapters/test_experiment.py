@@ -7,7 +7,9 @@ import yaml
 from hosts import Toy, rooms_section, section, write_pictures
 
 from mwam_det import MWAMConfig
-from mwam_det.adapters.experiment import CLASSIFICATION, MODELS, SEGMENTATION, TASKS, Experiment
+from mwam_det.adapters.experiment import CLASSIFICATION, MODELS, SEGMENTATION, TASKS, Experiment, load_host, new_folder
+from mwam_det.adapters.layout import find_samples
+from mwam_det.adapters.loop import HostTrainer
 from mwam_det.cli import main
 from mwam_det.recipe import HOST_TASKS, RecipeError, load_recipe
 
@@ -106,7 +108,7 @@ def test_a_recipe_that_esanet_cannot_do_is_refused(rooms, changes, words):
 
 
 def test_a_recipe_of_another_host_is_refused_where_detectors_are_meant(pictures, tmp_path):
-    with pytest.raises(RecipeError, match="task=multimodal-classification is for `mwam-det train`"):
+    with pytest.raises(RecipeError, match="task=multimodal-classification is for `mwam-det train` and `robustness`"):
         load_recipe(recipe(tmp_path, content(pictures)))
 
 
@@ -127,6 +129,11 @@ def test_one_command_trains_a_classifier_and_reports_every_combination(tmp_path,
         "weights", "history.csv", "mwam.csv", "mwam.png", "robustness.json", "robustness.csv"
     }  # fmt: skip
     assert "Missing modalities" in capsys.readouterr().out
+    assert main(["robustness", str(run / "weights" / "best.pt"), file, "split=train", *FAST]) == 0
+    again = json.loads((tmp_path / "runs" / "tiny-robustness" / "robustness.json").read_text())
+    assert again["split"] == "train" and [row["available"] for row in again["combinations"]] == [
+        row["available"] for row in report["combinations"]
+    ]
     assert main(["train", file, "train.resume=true", *FAST]) == 2
     assert "that run is finished" in capsys.readouterr().err
     assert main(["train", file, "train.resume=true", *FAST, "train.lr0=0.5"]) == 2
@@ -134,8 +141,6 @@ def test_one_command_trains_a_classifier_and_reports_every_combination(tmp_path,
 
 
 def test_an_interrupted_run_is_gone_on_with_by_the_same_command(pictures, tmp_path, capsys, monkeypatch):
-    from mwam_det.adapters.loop import HostTrainer
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(MODELS[CLASSIFICATION], "resnet18-concat", lambda channels, classes: Toy())
     file = recipe(tmp_path, content(pictures))
@@ -166,9 +171,27 @@ def test_one_command_trains_esanet_on_rooms(rooms, tmp_path, monkeypatch):
     assert set(last["mwam"]["bank"]) == {"rgb", "depth"}
 
 
-def test_a_second_run_of_one_name_gets_a_folder_of_its_own(tmp_path):
-    from mwam_det.adapters.experiment import new_folder
+def test_a_checkpoint_is_used_and_evaluated_as_it_was_trained(pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(MODELS[CLASSIFICATION], "resnet18-concat", lambda channels, classes: Toy())
+    file = recipe(tmp_path, content(pictures))
+    assert main(["train", file, *FAST]) == 0
+    best = tmp_path / "runs/tiny/weights/best.pt"
+    model, normalise, classes = load_host(best)
+    images = {name: torch.full((1, 3, 32, 32), 90, dtype=torch.uint8) for name in ("rgb", "ir")}
+    assert classes == ["a", "b"] and model(normalise(images)).shape == (1, 2)
+    assert main(["robustness", str(best), file, *FAST]) == 0
+    reports = [
+        json.loads((tmp_path / f"runs/{name}/robustness.json").read_text()) for name in ("tiny", "tiny-robustness")
+    ]
+    assert reports[0]["combinations"] == reports[1]["combinations"]
+    assert main(["robustness", str(best), file, "data.names={0: b, 1: a}", *FAST]) == 2
+    assert "but the recipe has (('rgb', 'ir'), ('b', 'a'))" in capsys.readouterr().err
+    assert main(["robustness", "none.pt", file, *FAST]) == 2
+    assert "none.pt cannot be read as a checkpoint" in capsys.readouterr().err
 
+
+def test_a_second_run_of_one_name_gets_a_folder_of_its_own(tmp_path):
     assert [new_folder(tmp_path, "run").name for _ in range(3)] == ["run", "run-2", "run-3"]
 
 
@@ -193,8 +216,6 @@ def test_what_is_not_there_is_said_before_anything_is_written(
 
 def test_real_crops_are_found(shared_data):
     content = yaml.safe_load((CFG / "cls/flir_crops.yaml").read_text())
-    from mwam_det.adapters.layout import find_samples
-
     data = find_samples({**content["data"], "path": str(shared_data / "flir_crops")}, segmentation=False)
     assert {split: len(samples) for split, samples in data.splits.items()} == {"train": 3087, "val": 1038}
     assert data.classes == ("bicycle", "car", "person") and data.notes == ()
@@ -203,8 +224,6 @@ def test_real_crops_are_found(shared_data):
 
 def test_real_rooms_are_found(shared_data):
     content = yaml.safe_load((CFG / "seg/nyuv2_esanet.yaml").read_text())
-    from mwam_det.adapters.layout import find_samples
-
     data = find_samples({**content["data"], "path": str(shared_data / "nyuv2"), "range": {}}, segmentation=True)
     assert {split: len(samples) for split, samples in data.splits.items()} == {"train": 795, "val": 150}
     assert len(data.classes) == 40
