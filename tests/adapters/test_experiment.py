@@ -41,11 +41,9 @@ def test_the_command_line_knows_the_tasks_of_other_hosts():
     assert HOST_TASKS == TASKS
 
 
-@pytest.mark.parametrize("file", sorted(CFG.glob("*/*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted([*CFG.glob("cls/*.yaml"), *CFG.glob("seg/*.yaml")]), ids=lambda file: file.stem)
 def test_every_recipe_of_another_host_is_accepted(file):
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    if "task" not in content:
-        pytest.skip("a study, not a recipe")
     experiment = Experiment.from_dict(file.stem, content)
     assert experiment.mwam == MWAMConfig() and experiment.train.optimizer == "SGD"
 
