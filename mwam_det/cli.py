@@ -15,9 +15,19 @@ from typing import Any
 import yaml
 
 from mwam_det.compare import BUILT_IN, SEEDS, run_compare
+from mwam_det.core.config import mwam_config
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import DatasetError, as_single_class, resolve_dataset
-from mwam_det.recipe import ROBUSTNESS_KEYS, Recipe, RecipeError, check_device, load_recipe, read_arguments
+from mwam_det.recipe import (
+    HOST_TASKS,
+    ROBUSTNESS_KEYS,
+    Recipe,
+    RecipeError,
+    check_device,
+    load_recipe,
+    read_arguments,
+    read_recipe,
+)
 
 RUNS = Path("runs")
 """Results go to a folder below this one, in the working directory, named after the recipe."""
@@ -82,11 +92,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.overrides += rest
     try:
         if options.command == "train":
-            _train(load_recipe(options.recipe, options.overrides))
+            content = read_recipe(options.recipe, options.overrides)
+            if content.get("task") in HOST_TASKS:
+                _run_host(options.recipe, content)
+            else:
+                _train(load_recipe(options.recipe, options.overrides))
         elif options.command == "robustness":
             overrides = [f"robustness.{o}" if o.partition("=")[0] in ROBUSTNESS_KEYS else o for o in options.overrides]
             overrides += ["robustness.coco=true"] * options.coco
-            _robustness(options.weights, load_recipe(options.recipe, overrides))
+            content = read_recipe(options.recipe, overrides)
+            if content.get("task") in HOST_TASKS:
+                _run_host(options.recipe, content, options.weights)
+            else:
+                _robustness(options.weights, load_recipe(options.recipe, overrides))
         elif options.command == "predict":
             _predict(options)
         elif options.command == "export":
@@ -209,7 +227,6 @@ def _inspect(recipe: Recipe, sample: int) -> None:
     from mwam_det.data.inspection.contact_sheet import draw_contact_sheet
     from mwam_det.data.inspection.gather import inspect_dataset
     from mwam_det.data.inspection.tables import tables
-    from mwam_det.engine.arguments import mwam_config
 
     imgsz, batch = recipe.train.get("imgsz", 640), recipe.train.get("batch", 16)
     single_cls = bool(recipe.train.get("single_cls"))
@@ -255,6 +272,29 @@ def _train(recipe: Recipe) -> None:
         if last is not None and last.is_file():
             print(f"\nStopped. Continue with the same command and train.resume={last}", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _run_host(recipe: str, content: dict[str, Any], weights: str | None = None) -> None:
+    """Train a recipe whose task is not detection, or evaluate weights on its data."""
+    from mwam_det.adapters.experiment import Experiment, evaluate_experiment, train_experiment
+    from mwam_det.engine.plots import plot_mwam
+
+    try:
+        experiment = Experiment.from_dict(Path(recipe).stem, content)
+        if weights is None:
+            report, folder = train_experiment(experiment)
+        else:
+            report, folder = evaluate_experiment(Path(weights), experiment)
+    except (ValueError, FloatingPointError) as error:
+        raise RecipeError(f"{recipe}: {error}") from None
+    except KeyboardInterrupt:
+        if weights is None:
+            print("\nStopped. Continue with the same command and train.resume=true", file=sys.stderr)
+        raise SystemExit(130) from None
+    if (folder / "mwam.csv").is_file():
+        plot_mwam(folder / "mwam.csv", folder / "mwam.png")
+    report.show()
+    print(f"Results: {folder}")
 
 
 def _robustness(weights: str, recipe: Recipe) -> None:

@@ -11,25 +11,27 @@ from typing import Any
 import yaml
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from mwam_det.core.config import refuse_unknown_keys
+from mwam_det.core.config import mwam_config, refuse_unknown_keys
 from mwam_det.core.degradation import DEGRADATIONS, FILLS
+from mwam_det.core.missing import dropout_config
+from mwam_det.core.selection import Selection
 from mwam_det.data.layout import SECTION_KEYS, SPLITS, check_labels
 from mwam_det.engine.arguments import (
-    Selection,
     check_auxiliary,
     check_coco,
     check_shared_backbone,
     check_train_arguments,
     check_values,
-    dropout_config,
     freeze_with,
-    mwam_config,
 )
 from mwam_det.models.two_stream import FUSIONS, check_trainable, task_of, two_stream_cfg
 from mwam_det.models.weights import pretrained_files
 
 KEYS = ("task", "model", "fusion", "share_backbone", "pretrained", "data", "mwam", "missing", "train", "robustness")
 TASKS = ("detect", "obb", "segment", "pose", "semantic")
+HOST_TASKS = ("multimodal-classification", "rgbd-segmentation")
+"""Tasks of other models, for `mwam-det train` and `robustness` alone; `mwam_det.adapters.experiment` checks them."""
+
 ROBUSTNESS_KEYS = ("split", "imgsz", "batch", "device", "workers", "fill", "degradations", "coco")
 SELECTION_KEYS = ("select", "every")
 
@@ -55,7 +57,7 @@ class Recipe:
         missing: None, False, or values of `DropoutConfig`: modality dropout in training.
         train: Ultralytics' arguments.
         robustness: False, or arguments of `MultimodalYOLO.robustness`, of the keys in `ROBUSTNESS_KEYS`, and what
-            decides on the best checkpoint, of the keys in `SELECTION_KEYS` (see `mwam_det.engine.arguments.Selection`).
+            decides on the best checkpoint, of the keys in `SELECTION_KEYS` (see `mwam_det.core.selection.Selection`).
     """
 
     name: str
@@ -81,6 +83,20 @@ def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         RecipeError: If the file, a key or a value is wrong.
     """
+    file, content = Path(file), read_recipe(file, overrides)
+    try:
+        _check(content)
+    except ValueError as error:
+        raise RecipeError(f"{file}: {error}") from None
+    return Recipe(file.stem, **content)
+
+
+def read_recipe(file: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Read the content of a recipe of any task and apply overrides, as `load_recipe` does; keys are not checked.
+
+    Raises:
+        RecipeError: If the file is missing or is no mapping in YAML, or an override is none.
+    """
     file = Path(file)
     if not file.is_file():
         there = ", ".join(sorted(str(p) for p in Path("cfg").glob("**/*.yaml") if "studies" not in p.parts))
@@ -94,11 +110,7 @@ def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     content = {key: value for key, value in _with_numbers(content).items() if value is not None}  # "train:" alone
     for override in overrides:
         _apply(content, override)
-    try:
-        _check(content)
-    except ValueError as error:
-        raise RecipeError(f"{file}: {error}") from None
-    return Recipe(file.stem, **content)
+    return content
 
 
 def read_arguments(words: Iterable[str], known: Iterable[str]) -> dict[str, Any]:
@@ -170,8 +182,12 @@ def _with_numbers(value: Any) -> Any:
 
 
 def _check(content: Mapping[str, Any]) -> None:
+    if content.get("task") in HOST_TASKS:
+        raise ValueError(
+            f"task={content['task']} is for `mwam-det train` and `robustness`: this takes {TASKS[0]} alone"
+        )
     refuse_unknown_keys(content, KEYS)
-    _choice("task", content.get("task", "detect"), TASKS)
+    _choice("task", content.get("task", "detect"), (*TASKS, *HOST_TASKS))
     _choice("fusion", content.get("fusion", "concat"), FUSIONS)
     _check_section(content, "data", lambda section: refuse_unknown_keys(section, SECTION_KEYS))
     _check_section(content, "train", check_train_arguments)

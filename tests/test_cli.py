@@ -514,7 +514,8 @@ def test_ctrl_c_ends_any_command_with_a_word_and_130(monkeypatch, capsys):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "load_recipe", interrupted)
+    for name in ("load_recipe", "read_recipe"):
+        monkeypatch.setattr(cli, name, interrupted)
     for words in (["train", "a.yaml"], ["robustness", "a.pt", "a.yaml"], ["inspect", "a.yaml"]):
         assert main(words) == 130
         assert capsys.readouterr().err.strip() == "Stopped."

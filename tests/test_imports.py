@@ -1,4 +1,4 @@
-"""Imports go one way: core → data | models → engine → recipe → compare → cli."""
+"""Imports go one way: core → data | models → engine → recipe → compare → cli, and core → adapters → cli."""
 
 import ast
 import subprocess
@@ -12,12 +12,13 @@ import mwam_det
 ROOT = Path(mwam_det.__file__).parent
 MAY_IMPORT = {
     "core": {"core"},
+    "adapters": {"core", "adapters"},
     "data": {"core", "data"},
     "models": {"core", "models"},
     "engine": {"core", "data", "models", "engine"},
     "recipe": {"core", "data", "models", "engine"},
     "compare": {"core", "data", "models", "engine", "recipe"},
-    "cli": {"core", "data", "models", "engine", "recipe", "compare"},
+    "cli": {"core", "data", "models", "engine", "adapters", "recipe", "compare"},
     "__init__": {"core", "data", "models", "engine"},
 }
 
@@ -45,6 +46,17 @@ def test_the_core_needs_torch_and_the_standard_library_alone(file):
     assert others <= {"torch", "mwam_det"}
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "adapters").rglob("*.py")), ids=lambda file: file.name)
+def test_other_hosts_need_torch_its_kin_and_no_ultralytics(file):
+    others = {name.split(".")[0] for name in imported(file)} - set(sys.stdlib_module_names)
+    assert others <= {"torch", "torchvision", "torchmetrics", "cv2", "numpy", "rich", "mwam_det"}
+
+
 def test_the_core_loads_without_ultralytics():
     code = "import sys; sys.modules['ultralytics'] = None; from mwam_det import MWAM, GradientModulator; MWAM(['a'])"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_other_hosts_load_without_ultralytics():
+    code = "import sys; sys.modules['ultralytics'] = None; import mwam_det.adapters.experiment"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

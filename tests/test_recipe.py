@@ -6,7 +6,7 @@ import yaml
 from mwam_det.engine.arguments import NOT_FOR_RECIPES
 from mwam_det.recipe import Recipe, RecipeError, load_recipe
 
-RECIPES = sorted(f for f in (Path(__file__).parents[1] / "cfg").rglob("*.yaml") if "studies" not in f.parts)
+RECIPES = sorted((Path(__file__).parents[1] / "cfg").glob("*.yaml"))
 DATA = {
     "path": "datasets/none",
     "modalities": {"rgb": "visible", "ir": "infrared"},

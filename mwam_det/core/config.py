@@ -149,3 +149,24 @@ class MWAMConfig(Settings):
     def to_dict(self) -> dict[str, Any]:
         """Return all values as a plain dictionary that `from_dict` takes back."""
         return asdict(self)
+
+
+def mwam_config(value: Any) -> MWAMConfig | None:
+    """Read the argument `mwam`.
+
+    Args:
+        value: True or {} for the paper's MWAM, False for none, or a mapping with values of `MWAMConfig`.
+
+    Returns:
+        The configuration, or None for a training without MWAM.
+
+    Raises:
+        ValueError: If the value or a key in it is not one of these.
+    """
+    if value is False:
+        return None
+    if value is True:
+        return MWAMConfig()
+    if isinstance(value, Mapping):
+        return MWAMConfig.from_dict(value)
+    raise ValueError(f"mwam={value!r} must be true, false or a mapping of MWAM's parameters")

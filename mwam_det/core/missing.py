@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,6 +66,19 @@ class DropoutConfig(Settings):
             raise ValueError(f"p={self.p!r} must be a number in [0, 1]")
         if self.allocation not in ALLOCATIONS:
             raise ValueError(f"allocation={self.allocation!r} must be one of {', '.join(ALLOCATIONS)}")
+
+
+def dropout_config(value: Any) -> DropoutConfig | None:
+    """Read the argument `missing`: None or False for no modality dropout, or a mapping with values of `DropoutConfig`.
+
+    Raises:
+        ValueError: If the value or a key in it is not one of these.
+    """
+    if value is None or value is False:
+        return None
+    if isinstance(value, Mapping):
+        return DropoutConfig.from_dict(value)
+    raise ValueError(f"missing={value!r} must be false or a mapping with p and allocation, like {{p: 0.5}}")
 
 
 def draw_missing(

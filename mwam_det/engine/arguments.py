@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from mwam_det.core.config import MWAMConfig, Settings, refuse_unknown_keys
-from mwam_det.core.missing import DropoutConfig
+from mwam_det.core.config import MWAMConfig, refuse_unknown_keys
 
 OWN_ARGUMENTS: dict[str, Any] = {
     "mwam": True,  # True: the paper's MWAM; False: none; a mapping: values of MWAMConfig
     "fusion": "concat",  # see models.two_stream.FUSIONS
     "share_backbone": False,  # one backbone for all modalities
     "missing": None,  # modality dropout: None, or values of DropoutConfig
-    "robustness": {},  # what decides on the best checkpoint: values of Selection
+    "robustness": {},  # what decides on the best checkpoint: values of core.selection.Selection
     "mwam_state": None,  # MWAM's state on its way through a checkpoint; never set by hand
 }
 """What the trainer takes beyond Ultralytics' arguments, with the defaults."""
-
-SELECTIONS = ("full", "mean", "worst")
 
 NOT_FOR_RECIPES = {"task", "mode", "model", "data", "cfg", "split", "pretrained"}
 """Ultralytics arguments that a recipe's train section may not hold: other keys of the recipe say them."""
@@ -37,66 +33,6 @@ def with_own_arguments(cfg: Any) -> dict[str, Any]:
 def without_own_arguments(args: SimpleNamespace | Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that Ultralytics' own classes accept."""
     return {key: value for key, value in cfg2dict(args).items() if key not in OWN_ARGUMENTS}
-
-
-@dataclass(frozen=True)
-class Selection(Settings):
-    """What decides which checkpoint is the best, and when training stops early.
-
-    Args:
-        select: "full", the fitness with all modalities, as Ultralytics does; "mean", its mean over all combinations of
-            modalities; "worst", the smallest of them, and where that is the same, the mean. Fitness is Ultralytics' own
-            (mAP50-95 for detection).
-        every: Where `select` or MWAM's preference needs combinations, they are validated in each so many epochs and the
-            last, in the others complete input alone. Unless `select` is "full", other epochs cannot become the best
-            and do not count for early stopping.
-
-    Raises:
-        ValueError: If a value is outside its range; the message names key, value and choices.
-    """
-
-    select: str = "full"
-    every: int = 1
-
-    def __post_init__(self):
-        if self.select not in SELECTIONS:
-            raise ValueError(f"select={self.select!r} must be one of {', '.join(SELECTIONS)}")
-        if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
-            raise ValueError(f"every={self.every!r} must be a number of epochs, at least 1")
-
-
-def dropout_config(value: Any) -> DropoutConfig | None:
-    """Read the argument `missing`: None or False for no modality dropout, or a mapping with values of `DropoutConfig`.
-
-    Raises:
-        ValueError: If the value or a key in it is not one of these.
-    """
-    if value is None or value is False:
-        return None
-    if isinstance(value, Mapping):
-        return DropoutConfig.from_dict(value)
-    raise ValueError(f"missing={value!r} must be false or a mapping with p and allocation, like {{p: 0.5}}")
-
-
-def mwam_config(value: Any) -> MWAMConfig | None:
-    """Read the argument `mwam`.
-
-    Args:
-        value: True or {} for the paper's MWAM, False for none, or a mapping with values of `MWAMConfig`.
-
-    Returns:
-        The configuration, or None for a training without MWAM.
-
-    Raises:
-        ValueError: If the value or a key in it is not one of these.
-    """
-    if value is False:
-        return None
-    if value is True:
-        return MWAMConfig()
-    if isinstance(value, Mapping):
-        return MWAMConfig.from_dict(value)
-    raise ValueError(f"mwam={value!r} must be true, false or a mapping of MWAM's parameters")
 
 
 def refuse_unsupported(arguments: Mapping[str, Any]) -> None:

@@ -14,13 +14,11 @@ from ultralytics.utils import RANK
 
 from mwam_det.core.degradation import DEGRADATIONS, FILLS, degrade, fill
 from mwam_det.core.missing import check_missing, modality_combinations
+from mwam_det.core.selection import selected_fitness
 from mwam_det.data.layout import Modality
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.validator import MultimodalValidator, PairValidator
 from mwam_det.models.replay import FeatureTap, run_from_levels, run_stream
-
-TIE_BREAK = 1e-3
-"""Weight of the mean in a fitness that is the worst: a modality that finds nothing makes all epochs equal otherwise."""
 
 IMAGES_FOR_MEANS = 100
 """The means of the fill "mean" rest on so many images, evenly spaced over the split."""
@@ -70,7 +68,7 @@ class OnePass(PairValidator):
         dataloader: As in `PairValidator`.
         save_dir: As in `PairValidator`.
         args: As in `PairValidator`, but nothing may be missing, and `conditions`, a list of `Condition`, and
-            `select`, which combinations the fitness is of, see `mwam_det.engine.arguments.Selection`.
+            `select`, which combinations the fitness is of, see `mwam_det.core.selection.Selection`.
         _callbacks: As in `PairValidator`.
 
     Attributes:
@@ -264,9 +262,7 @@ class OnePass(PairValidator):
                     self.known[f"metrics/{first}({'+'.join(available)})"] = value
             stats.update(self.known)
             if self.select != "full":
-                values = [float(of.fitness) for of in metrics.values()]
-                mean = sum(values) / len(values)
-                selected = min(values) + TIE_BREAK * mean if self.select == "worst" else mean
+                selected = selected_fitness((float(of.fitness) for of in metrics.values()), self.select)
                 stats["fitness"] = selected if self.conditions else 0.0
         return stats
 

@@ -15,11 +15,13 @@ from ultralytics.nn.tasks import BaseModel, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
-from mwam_det.core.config import MWAMConfig
+from mwam_det.core.config import MWAMConfig, mwam_config
 from mwam_det.core.direction import DirectionCheck
-from mwam_det.core.missing import DropoutConfig, draw_missing, performance_collapse_rate
+from mwam_det.core.history import MWAMHistory
+from mwam_det.core.missing import DropoutConfig, draw_missing, dropout_config, performance_collapse_rate
 from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
 from mwam_det.core.mwam import MWAM
+from mwam_det.core.selection import Selection
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.layout import (
@@ -31,19 +33,15 @@ from mwam_det.data.layout import (
     save_dataset_yaml,
 )
 from mwam_det.engine.arguments import (
-    Selection,
     check_auxiliary,
     check_shared_backbone,
-    dropout_config,
     freeze_with,
-    mwam_config,
     refuse_unsupported,
     with_own_arguments,
     without_own_arguments,
 )
 from mwam_det.engine.combinations import OnePass, OnePassValidator, missing_conditions
 from mwam_det.engine.compat import half_precision_works, use_bundled_font
-from mwam_det.engine.history import MWAMHistory
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.plots import plot_mwam, side_by_side
 from mwam_det.engine.report import FILES

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from mwam_det import MWAMConfig
+from mwam_det.core.config import mwam_config
 
 
 def test_the_defaults_are_the_papers():
@@ -74,3 +75,16 @@ def test_the_presets_differ_from_the_paper_in_what_they_say_and_nothing_else():
     assert MWAMConfig.small_batch().to_dict() == {**paper, **small}
     published = {"gamma": 1.0, "lam": 10.0, "bank_start": "zero", "share_of": "batch", "ignore": None}
     assert MWAMConfig.published_code().to_dict() == {**paper, **published}
+
+
+@pytest.mark.parametrize(
+    ("value", "config"), [(True, MWAMConfig()), ({}, MWAMConfig()), (False, None), ({"lam": 4}, MWAMConfig(lam=4))]
+)
+def test_mwam_is_true_false_or_a_mapping(value, config):
+    assert mwam_config(value) == config
+
+
+@pytest.mark.parametrize(("value", "words"), [("yes", "'yes' must be true, false"), ({"lamda": 4}, "mean 'lam'")])
+def test_any_other_mwam_is_refused(value, words):
+    with pytest.raises(ValueError, match=words):
+        mwam_config(value)

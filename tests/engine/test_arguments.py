@@ -2,12 +2,10 @@ import pytest
 from ultralytics.cfg import get_cfg
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT
 
-from mwam_det import MWAMConfig
 from mwam_det.engine.arguments import (
     OWN_ARGUMENTS,
     check_train_arguments,
     freeze_with,
-    mwam_config,
     with_own_arguments,
     without_own_arguments,
 )
@@ -25,19 +23,6 @@ def test_none_of_our_names_is_one_of_ultralytics():
 def test_what_goes_to_ultralytics_own_classes_is_theirs_alone():
     args = get_cfg(with_own_arguments(DEFAULT_CFG), {"mwam": False})
     assert get_cfg(overrides=without_own_arguments(args)).epochs == DEFAULT_CFG.epochs
-
-
-@pytest.mark.parametrize(
-    ("value", "config"), [(True, MWAMConfig()), ({}, MWAMConfig()), (False, None), ({"lam": 4}, MWAMConfig(lam=4))]
-)
-def test_mwam_is_true_false_or_a_mapping(value, config):
-    assert mwam_config(value) == config
-
-
-@pytest.mark.parametrize(("value", "words"), [("yes", "'yes' must be true, false"), ({"lamda": 4}, "mean 'lam'")])
-def test_any_other_mwam_is_refused(value, words):
-    with pytest.raises(ValueError, match=words):
-        mwam_config(value)
 
 
 @pytest.mark.parametrize(

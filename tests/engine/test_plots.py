@@ -1,9 +1,9 @@
 import cv2
 import torch
 
+from mwam_det.core.history import MWAMHistory
 from mwam_det.core.mwam import Observation
 from mwam_det.data.layout import Modality
-from mwam_det.engine.history import MWAMHistory
 from mwam_det.engine.plots import plot_mwam, repeat_predictions, side_by_side
 
 MODALITIES = (Modality("rgb", 3, 0, True), Modality("ir", 1, 3))

@@ -1,7 +1,7 @@
 import csv
 
+from mwam_det.core.history import MWAMHistory
 from mwam_det.core.mwam import Observation
-from mwam_det.engine.history import MWAMHistory
 
 
 def observation(value):

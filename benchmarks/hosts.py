@@ -1,0 +1,141 @@
+"""What are the other hosts, and does MWAM cost them anything?
+
+    python benchmarks/hosts.py [--rounds 7] [--scale 0.5] [--device cuda] [--only esanet-md-r34 sf-md]
+
+For each host at the paper's size (classifiers 112×112, ESANet 480×640, 40 classes): parameters and GFLOPs of one
+sample at inference after some training steps without MWAM and with it, counted by torch.utils.flop_counter. It takes a
+multiplication and an addition for two operations; published figures often take them for one. Then the time of a whole
+training step (observe, normalise, forward, loss, backward, SGD) without MWAM and with it, in turn, at `--scale` times
+that size; each ratio is taken within a round. A second host without MWAM shows how large a ratio comes from the machine
+alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+from machine import machine, time_in_turn
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mwam_det.adapters.esanet import STRIDE
+from mwam_det.adapters.experiment import CLASSIFICATION, MODELS
+from mwam_det.adapters.loop import Host, HostTrainer
+from mwam_det.adapters.samples import Modality, MultimodalDataset, Sample
+from mwam_det.adapters.settings import TrainSettings
+from mwam_det.adapters.tasks import Classification, Segmentation
+from mwam_det.core.config import MWAMConfig
+
+WAYS = {"off": None, "off, once more": None, "gradient": MWAMConfig()}
+CLASSES = {"classification": 2, "segmentation": 40}
+
+
+def modalities_of(name: str) -> tuple[Modality, ...]:
+    """Return the modalities that the paper gives a host."""
+    if name == "sf-md":
+        return Modality("rgb"), Modality("depth"), Modality("ir")
+    return Modality("rgb"), Modality("depth", 1 if name.startswith("esanet") else 3)
+
+
+def trainer_of(name: str, size: tuple[int, int], batch: int, device: str, mwam: MWAMConfig | None) -> HostTrainer:
+    """Build a trainer of a host, without data: its steps are given theirs."""
+    modalities = modalities_of(name)
+    kind = "classification" if name in MODELS[CLASSIFICATION] else "segmentation"
+    task = Classification(CLASSES[kind]) if kind == "classification" else Segmentation(CLASSES[kind])
+    torch.manual_seed(0)
+    model = next(models[name] for models in MODELS.values() if name in models)(
+        {m.name: m.channels for m in modalities}, CLASSES[kind]
+    )
+    no_data = MultimodalDataset([Sample({}, 0)] * batch, modalities, size)
+    settings = TrainSettings(imgsz=list(size), batch=batch, device=device, schedule="constant", epochs=10_000)
+    statistics = {m.name: ([0.5] * m.channels, [0.25] * m.channels) for m in modalities}
+    folder = Path(tempfile.gettempdir())  # nothing is written: epochs are not trained
+    return HostTrainer(
+        Host(
+            model,
+            model.streams,
+            task,
+            CLASSES[kind],
+            no_data,
+            no_data,
+            folder,
+            settings,
+            mwam,
+            describe={"statistics": statistics},
+        )  # fmt: skip
+    )
+
+
+def mini_batch(trainer: HostTrainer, batch: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Return random images and targets on the trainer's device."""
+    generator, size = torch.Generator().manual_seed(0), trainer.host.settings.size
+    images = {
+        m.name: torch.randint(0, 256, (batch, m.channels, *size), dtype=torch.uint8, generator=generator)
+        for m in trainer.host.train_set.modalities
+    }
+    shape = (batch,) if isinstance(trainer.host.task, Classification) else (batch, *size)
+    target = torch.randint(0, trainer.host.classes, shape, generator=generator)
+    return {name: own.to(trainer.device) for name, own in images.items()}, target.to(trainer.device)
+
+
+def step(trainer: HostTrainer, images: dict[str, Tensor], target: Tensor) -> None:
+    """Do one training step."""
+    trainer.model.train()
+    trainer._step(images, target, torch.Generator())
+    trainer.mwam_history.discard_pending()
+
+
+def count(model: nn.Module, inputs: dict[str, Tensor]) -> tuple[int, int, float]:
+    """Return parameters, those of side outputs that only training uses, and GFLOPs of one sample at inference."""
+    sides = sum(own.numel() for name, own in model.named_parameters() if ".side." in name)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(inputs)
+    return sum(own.numel() for own in model.parameters()), sides, counter.get_total_flops() / 1e9
+
+
+def main() -> None:
+    """Measure and print."""
+    names = [name for models in MODELS.values() for name in models]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--scale", type=float, default=1.0, help="size of the timed steps, of the paper's")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="HOST")
+    parser.add_argument("--counts", action="store_true", help="count only, time nothing")
+    args = parser.parse_args()
+    counts = Table("host", "MWAM", "parameters", "of which training's side outputs", "GFLOPs", title="at inference")
+    times = Table("host", "px", "off, ms", "off once more / off", "MWAM / off", title="a training step")
+    for name in args.only:
+        full = (480, 640) if name.startswith("esanet") else (112, 112)
+        size = tuple(max(round(side * args.scale / STRIDE), 1) * STRIDE for side in full) if args.scale != 1 else full
+        trainers = {way: trainer_of(name, size, args.batch, args.device, mwam) for way, mwam in WAYS.items()}
+        steps = {way: partial(step, own, *mini_batch(own, args.batch)) for way, own in trainers.items()}
+        if args.counts:
+            for way in steps.values():
+                way()
+        else:
+            spread = time_in_turn(steps, args.rounds, warmup=2, device=args.device)
+            again, mwam = (spread[way].over(spread["off"]) for way in ("off, once more", "gradient"))
+            times.add_row(name, "×".join(map(str, size)), f"{spread['off']:.0f}", f"{again:.3f}", f"{mwam:.3f}")
+        for way in ("off", "gradient"):
+            model = trainers[way].model
+            inputs = {m.name: torch.rand(1, m.channels, *full, device=args.device) for m in modalities_of(name)}
+            parameters, sides, gflops = count(model, inputs)
+            counts.add_row(name, way, f"{parameters:,}", f"{sides:,}", f"{gflops:.3f}")
+    console = Console(width=max(120, Console().width))
+    console.print(machine())
+    console.print(counts)
+    if not args.counts:
+        console.print(f"batch {args.batch}, SGD, float32, {args.rounds} rounds in turn, median (IQR)")
+        console.print(times)
+
+
+if __name__ == "__main__":
+    main()

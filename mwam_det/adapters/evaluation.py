@@ -1,0 +1,88 @@
+"""A host evaluated on combinations of its modalities, in one pass over the split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mwam_det.adapters.samples import Normalise
+from mwam_det.adapters.tasks import Task
+from mwam_det.core.missing import check_missing
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        scores: The metric by available modalities, in [0, 1].
+        groups: By name, how many samples a group holds and its scores; a group without samples is left out.
+        samples: How many samples there were.
+    """
+
+    scores: dict[tuple[str, ...], float]
+    groups: dict[str, tuple[int, dict[tuple[str, ...], float]]]
+    samples: int
+
+
+def without(inputs: Mapping[str, Tensor], missing: Iterable[str]) -> dict[str, Tensor]:
+    """Return normalised inputs by modality, those of missing modalities as zeros.
+
+    Raises:
+        ValueError: If a name is unknown or nothing would be left.
+    """
+    missing = check_missing(missing, inputs)
+    return {name: torch.zeros_like(own) if name in missing else own for name, own in inputs.items()}
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    task: Task,
+    loader: DataLoader,
+    normalise: Normalise,
+    combinations: Sequence[tuple[str, ...]],
+    device: torch.device,
+    groups: Sequence[Sequence[str]] | None = None,
+) -> Evaluation:
+    """Measure a host's metric on combinations of its modalities; the model's mode stays as it was.
+
+    Args:
+        model: The host, on `device`.
+        task: Its task.
+        loader: Batches of a `MultimodalDataset` without augmentation, in any order.
+        normalise: What the host was trained with.
+        combinations: The available modalities of each combination.
+        device: Where it runs, in float32.
+        groups: For each sample of the dataset the groups that it belongs to.
+    """
+    names = sorted({name for own in groups or () for name in own})
+    metrics = {(group, c): task.new_metric().to(device) for group in [None, *names] for c in combinations}
+    counts = dict.fromkeys([None, *names], 0)
+    was_training = model.training
+    model.eval()
+    for images, target, indices in loader:
+        inputs, target = normalise({name: own.to(device) for name, own in images.items()}), target.to(device)
+        members = {None: torch.ones(len(target), dtype=torch.bool)}
+        for name in names:
+            members[name] = torch.tensor([name in groups[index] for index in indices.tolist()])
+        for group, mask in members.items():
+            counts[group] += int(mask.sum())
+        for available in combinations:
+            logits = model(without(inputs, set(inputs) - set(available)))
+            for group, mask in members.items():
+                if mask.any():
+                    metrics[group, available].update(logits[mask.to(device)].float(), target[mask.to(device)])
+    model.train(was_training)
+    scores = {
+        group: {available: float(metrics[group, available].compute()) for available in combinations}
+        for group, count in counts.items()
+        if count
+    }
+    return Evaluation(
+        scores[None], {name: (counts[name], scores[name]) for name in names if name in scores}, counts[None]
+    )

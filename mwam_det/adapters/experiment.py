@@ -1,0 +1,361 @@
+"""A recipe of another host: checked, trained, evaluated.
+
+A recipe's keys are `task`, `model`, `pretrained`, `data`, `mwam`, `missing`, `train` and `robustness`, as those of
+detectors are; what `model` and `train` may hold is their own (see `MODELS` and `TrainSettings`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mwam_det.adapters.classifiers import SFMD, ResNet18Concat
+from mwam_det.adapters.encoders import load_encoders
+from mwam_det.adapters.esanet import STRIDE, ESANetMD
+from mwam_det.adapters.evaluation import Evaluation, evaluate
+from mwam_det.adapters.layout import HostData, check_section, find_samples
+from mwam_det.adapters.loop import Host, HostTrainer
+from mwam_det.adapters.report import HostReport
+from mwam_det.adapters.samples import Augmentation, MultimodalDataset, Normalise, check_files, count_labels
+from mwam_det.adapters.settings import TrainSettings
+from mwam_det.adapters.tasks import Classification, Segmentation, Task, median_frequency_weights
+from mwam_det.core.config import MWAMConfig, mwam_config, refuse_unknown_keys
+from mwam_det.core.missing import DropoutConfig, dropout_config, modality_combinations
+from mwam_det.core.selection import Selection
+
+CLASSIFICATION, SEGMENTATION = "multimodal-classification", "rgbd-segmentation"
+
+MODELS = {
+    CLASSIFICATION: {"resnet18-concat": ResNet18Concat, "sf-md": SFMD},
+    SEGMENTATION: {f"esanet-md-{encoder}": partial(ESANetMD, encoder=encoder) for encoder in ("r34", "r18", "r50")},
+}
+"""The hosts by task and name; the first of a task is its default. Each takes the channels by modality, and classes."""
+
+TASKS = tuple(MODELS)
+KEYS = ("task", "model", "pretrained", "data", "mwam", "missing", "train", "robustness")
+ROBUSTNESS_KEYS = ("split", "select", "every")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe of another host, checked; folders and files are not looked at yet.
+
+    Attributes:
+        name: Names the run folder.
+        task: One of `TASKS`.
+        model: One of `MODELS` of the task.
+        data: Data section, see `mwam_det.adapters.layout`.
+        pretrained: A file of encoder weights, files by modality, or None.
+        mwam: MWAM's parameters, or None.
+        missing: Modality dropout, or None.
+        train: How it is trained.
+        selection: What decides on the best checkpoint.
+        split: The split of the report.
+    """
+
+    name: str
+    task: str
+    model: str
+    data: dict[str, Any]
+    pretrained: str | dict[str, str] | None = None
+    mwam: MWAMConfig | None = field(default_factory=MWAMConfig)
+    missing: DropoutConfig | None = None
+    train: TrainSettings = field(default_factory=TrainSettings)
+    selection: Selection = field(default_factory=Selection)
+    split: str = "val"
+
+    @classmethod
+    def from_dict(cls, name: str, content: Mapping[str, Any]) -> Experiment:
+        """Check the content of a recipe.
+
+        Raises:
+            ValueError: If a key is unknown (the nearest known one is named), or a value cannot be used.
+        """
+        refuse_unknown_keys(content, KEYS)
+        _choice("task", task := content.get("task"), TASKS)
+        _choice("model", model := content.get("model", next(iter(MODELS[task]))), MODELS[task])
+        if "data" not in content:
+            raise ValueError("the section 'data' is missing")
+        data = content["data"]
+        _in_section("data", lambda: check_section(data, task == SEGMENTATION))
+        pretrained = content.get("pretrained")
+        if not (pretrained is None or pretrained is False or isinstance(pretrained, str | Mapping)):
+            raise ValueError(f"pretrained={pretrained!r} must be a file, or map modalities to files")
+        robustness = content.get("robustness", {})
+        if not isinstance(robustness, Mapping):
+            raise ValueError(f"robustness={robustness!r} must be a mapping of keys to values")
+        _in_section("robustness", lambda: refuse_unknown_keys(robustness, ROBUSTNESS_KEYS))
+        splits = [split for split in ("train", "val", "test") if data.get(split)]
+        _choice("robustness.split", split := robustness.get("split", "val"), splits)
+        if not isinstance(train := content.get("train", {}), Mapping):
+            raise ValueError(f"train={train!r} must be a mapping of keys to values")
+        experiment = cls(
+            name,
+            task,
+            model,
+            dict(data),
+            pretrained or None,
+            _in_section("mwam", lambda: mwam_config(content.get("mwam", True))),
+            _in_section("missing", lambda: dropout_config(content.get("missing"))),
+            _in_section("train", lambda: TrainSettings.from_dict(train)),
+            _in_section(
+                "robustness", lambda: Selection.from_dict({k: v for k, v in robustness.items() if k != "split"})
+            ),
+            split,
+        )
+        experiment._check_together()
+        return experiment
+
+    def _check_together(self) -> None:
+        if self.missing is not None and self.missing.allocation == "mwam" and self.mwam is None:
+            raise ValueError("missing.allocation=mwam needs MWAM's weights: set mwam to true or its parameters")
+        if self.mwam is not None and self.mwam.layout != "image":
+            raise ValueError(f"mwam.layout={self.mwam.layout!r} must be 'image': that is what these hosts take")
+        if self.train.class_weights and self.task != SEGMENTATION:
+            raise ValueError(f"train.class_weights={self.train.class_weights!r} is for {SEGMENTATION}")
+        if self.task == SEGMENTATION:
+            if any(side % STRIDE for side in self.train.size):
+                raise ValueError(f"train.imgsz={self.train.imgsz} must be multiples of {STRIDE}, like [480, 640]")
+            if len(self.data["modalities"]) != 2:
+                raise ValueError(f"data.modalities must be two for {self.model}, like rgb and depth")
+            if self.mwam is not None and self.mwam.mode in ("loss", "hybrid"):
+                raise ValueError(
+                    f"mwam.mode={self.mwam.mode!r} needs what each stream says by itself, but {self.model} fuses "
+                    "inside its streams: use gradient, update or auto"
+                )
+
+    def build(self, data: HostData) -> tuple[nn.Module, Task]:
+        """Build the model, with weights drawn by the seed or from the files, and its task.
+
+        Raises:
+            ValueError: If a file of weights does not fit.
+        """
+        torch.manual_seed(self.train.seed)
+        channels, classes = {m.name: m.channels for m in data.modalities}, len(data.classes)
+        model = MODELS[self.task][self.model](channels, classes)
+        if self.pretrained is not None:
+            load_encoders(model.encoders, self.pretrained)
+        if self.task == CLASSIFICATION:
+            return model, Classification(classes)
+        counts = {split: count_labels(samples, classes) for split, samples in data.splits.items()}
+        weights = median_frequency_weights(counts["train"]) if self.train.class_weights else None
+        return model, Segmentation(classes, weights)
+
+
+def train_experiment(experiment: Experiment) -> tuple[HostReport, Path]:
+    """Train what a recipe says and evaluate its best checkpoint on every combination of modalities.
+
+    Returns:
+        The report, already saved, and the run folder.
+
+    Raises:
+        ValueError: If the data, weights or the checkpoint to resume from cannot be used; before anything is written.
+        KeyboardInterrupt: As it comes; nothing is lost but the epoch.
+    """
+    settings = experiment.train
+    settings.find_device()
+    checkpoint, folder = None, None
+    if settings.resume:
+        last = find_checkpoint(experiment)
+        checkpoint, folder = load_checkpoint(last), last.parent.parent
+        _check_resumable(checkpoint, experiment, last)
+    data = find_samples(experiment.data, experiment.task == SEGMENTATION)
+    model, task = experiment.build(data)
+    augmentation = Augmentation(settings.flip, settings.scale)
+    sets = {
+        split: MultimodalDataset(
+            samples, data.modalities, settings.size, augmentation if split == "train" else None, settings.seed
+        )
+        for split, samples in data.splits.items()
+    }
+    for samples in data.splits.values():
+        check_files(samples, data.modalities)
+    statistics = sets["train"].statistics() if checkpoint is None else checkpoint["statistics"]
+    describe = {"recipe": _plain(experiment), "classes": list(data.classes), "statistics": statistics}
+    if folder is None:
+        folder = new_folder(Path(settings.project), settings.name or experiment.name)
+    trainer = HostTrainer(
+        Host(
+            model,
+            model.streams,
+            task,
+            len(data.classes),
+            sets["train"],
+            sets["val"],
+            folder,
+            settings,
+            experiment.mwam,
+            experiment.missing,
+            experiment.selection,
+            describe,
+        )  # fmt: skip
+    )
+    if checkpoint is not None:
+        trainer.resume(checkpoint)
+    trainer.train()
+    best = folder / "weights" / "best.pt"
+    trainer.model.load_state_dict(load_checkpoint(best)["model"])
+    samples = data.splits[experiment.split]
+    dataset = MultimodalDataset(samples, data.modalities, settings.size)
+    groups = [data.group_of(sample) for sample in samples]
+    found = trainer.evaluate(dataset, modality_combinations(trainer.names), groups)
+    return _report(experiment, data, task.metric, found, best, folder), folder
+
+
+def evaluate_experiment(weights: Path, experiment: Experiment) -> tuple[HostReport, Path]:
+    """Evaluate a checkpoint on every combination of modalities of a recipe's split.
+
+    Args:
+        weights: A checkpoint of `train_experiment`.
+        experiment: Whose data is evaluated, at its `imgsz`; modalities and classes must be the checkpoint's.
+
+    Returns:
+        The report, already saved, and its folder.
+
+    Raises:
+        ValueError: If the data or the checkpoint cannot be used, or they do not belong together.
+    """
+    settings = experiment.train
+    device = settings.find_device()
+    model, normalise, classes = load_host(weights)
+    data = find_samples(experiment.data, experiment.task == SEGMENTATION)
+    own = tuple(model.streams), tuple(classes)
+    if own != (names := tuple(m.name for m in data.modalities), data.classes):
+        raise ValueError(f"{weights} knows modalities and classes {own}, but the recipe has {(names, data.classes)}")
+    samples = data.splits[experiment.split]
+    check_files(samples, data.modalities)
+    if experiment.task == SEGMENTATION:
+        count_labels(samples, len(classes))
+    task = Classification(len(classes)) if experiment.task == CLASSIFICATION else Segmentation(len(classes))
+    dataset = MultimodalDataset(samples, data.modalities, settings.size)
+    loader = DataLoader(dataset, settings.batch, num_workers=settings.workers)
+    groups = [data.group_of(sample) for sample in samples]
+    found = evaluate(model.to(device), task, loader, normalise, modality_combinations(names), device, groups)
+    folder = new_folder(Path(settings.project), f"{settings.name or experiment.name}-robustness")
+    return _report(experiment, data, task.metric, found, weights, folder), folder
+
+
+def _report(
+    experiment: Experiment, data: HostData, metric: str, found: Evaluation, weights: Path, folder: Path
+) -> HostReport:
+    names = tuple(modality.name for modality in data.modalities)
+    report = HostReport(
+        metric, names, found.scores, found.samples, experiment.split, str(weights), found.groups, data.notes
+    )
+    report.save(folder)
+    return report
+
+
+def load_host(file: Path) -> tuple[nn.Module, Normalise, list[str]]:
+    """Load a trained host to use it.
+
+    Args:
+        file: A checkpoint of `train_experiment`.
+
+    Returns:
+        The model, in evaluation mode; what its inputs must go through, which takes uint8 images of shape (B, C_m, H, W)
+        by modality; and the names of its classes.
+
+    Raises:
+        ValueError: If the file is no such checkpoint.
+    """
+    content = load_checkpoint(file)
+    recipe, classes = content["recipe"], content["classes"]
+    channels = {name: recipe["data"].get("channels", {}).get(name, 3) for name in recipe["data"]["modalities"]}
+    model = MODELS[recipe["task"]][recipe["model"]](channels, len(classes))
+    model.load_state_dict(content["model"])
+    return model.eval(), Normalise(content["statistics"]), classes
+
+
+def load_checkpoint(file: Path) -> dict[str, Any]:
+    """Read a checkpoint of `HostTrainer`.
+
+    Raises:
+        ValueError: If the file is none.
+    """
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # of a damaged archive or pickle, of many kinds
+        raise ValueError(f"{file} cannot be read as a checkpoint: {' '.join(str(error).split())}") from None
+    if not isinstance(content, Mapping) or "recipe" not in content or "model" not in content:
+        raise ValueError(f"{file} is no checkpoint of these hosts")
+    return content
+
+
+def find_checkpoint(experiment: Experiment) -> Path:
+    """Return the checkpoint that `train.resume` names, or the newest last.pt of the recipe's runs if it is true.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    settings = experiment.train
+    if isinstance(settings.resume, str):
+        if not Path(settings.resume).is_file():
+            raise ValueError(f"train.resume={settings.resume} is not a file: give a last.pt, or true for the newest")
+        return Path(settings.resume)
+    name = settings.name or experiment.name
+    runs = re.compile(rf"{re.escape(name)}(-\d+)?")
+    found = [file for file in Path(settings.project).glob("*/weights/last.pt") if runs.fullmatch(file.parts[-3])]
+    if not found:
+        raise ValueError(f"train.resume=true, but there is no {settings.project}/{name}*/weights/last.pt")
+    return max(found, key=lambda file: file.stat().st_mtime)
+
+
+def _check_resumable(checkpoint: Mapping[str, Any], experiment: Experiment, file: Path) -> None:
+    """Refuse to go on with a finished run, or with other settings than it was begun with."""
+    if "optimizer" not in checkpoint:
+        raise ValueError(f"train.resume={file} holds a model alone: give the last.pt of a run")
+    before, now = _flat(checkpoint["recipe"]), _flat(_plain(experiment))
+    if differing := sorted(key for key in before | now if before.get(key) != now.get(key)):
+        what = ", ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in differing)
+        raise ValueError(f"train.resume={file}: that run was begun with other settings ({what})")
+    if checkpoint["epoch"] >= experiment.train.epochs:
+        raise ValueError(f"train.resume={file}: that run is finished, there is nothing to resume")
+
+
+def _plain(experiment: Experiment) -> dict[str, Any]:
+    """Return what decides on the results of a run; neither where they go nor what runs it."""
+    content = {key: value for key, value in asdict(experiment).items() if key not in ("name", "split")}
+    for key in ("device", "workers", "project", "name", "resume"):
+        del content["train"][key]
+    return content
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Return {"section.key": value} of a nested mapping."""
+    if not isinstance(content, Mapping) or not content:
+        return {prefix: content}
+    return {k: v for key, value in content.items() for k, v in _flat(value, f"{prefix}.{key}".lstrip(".")).items()}
+
+
+def new_folder(project: Path, name: str) -> Path:
+    """Make a run folder that is not there yet: called name, name-2, name-3 and so on."""
+    number = 1
+    while True:
+        folder = project / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def _choice(key: str, value: Any, choices: Any) -> None:
+    if value not in list(choices):
+        raise ValueError(f"{key}={value!r} is unknown: choose from {', '.join(choices)}")
+
+
+def _in_section(name: str, check: Any) -> Any:
+    try:
+        return check()
+    except ValueError as error:
+        raise ValueError(f"in section '{name}': {error}") from None

@@ -1,0 +1,248 @@
+"""The data section of a recipe for other hosts: which files are the samples of a split.
+
+Keys:
+    format: "folders" or "list", see below.
+    path: Root folder; "~" is the home folder.
+    modalities: By name, in order, where a modality's files are.
+    train, val, test: Where a split is; test may be left out.
+    names: The classes: a list, or a mapping from their numbers 0, 1, …
+    labels: For segmentation, the folder of the labels.
+    channels: By modality, 1 or 3; 3 if left out.
+    range: By modality, the values that become 0 and 255, for files of more than 8 bits.
+    groups: By name, a pattern of file names such as "day_*" of the first modality: the report tells of each group too.
+
+"folders": `modalities` names folders, to which "/" and the split are appended, or which hold "{split}" where it
+belongs. For classification there is a folder for each class in it (and `names` may be left out: the classes are those
+folders of the training split, sorted). For segmentation the files lie in it, as those of NYUv2 in ESANet's layout do,
+and `labels` names the folder of the labels in the same way: grey pictures with 0 for void and 1 + class. Files of one
+sample have the same name without suffix.
+
+"list", for classification: a split is a text file such as CASIA-SURF's, a sample a line: files relative to `path`, and
+behind them the number of the class, separated by white space. `modalities` names columns, counted from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from mwam_det.adapters.samples import Modality, Sample
+from mwam_det.core.config import refuse_unknown_keys
+
+FORMATS = ("folders", "list")
+SPLITS = ("train", "val", "test")
+SECTION_KEYS = ("format", "path", "modalities", *SPLITS, "names", "labels", "channels", "range", "groups")
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+SHOWN = 3
+"""So many files are named where there are more of a kind."""
+
+
+@dataclass(frozen=True)
+class HostData:
+    """A dataset, looked up.
+
+    Attributes:
+        modalities: The modalities in order.
+        classes: Names of the classes.
+        splits: The samples of each split, sorted by name, or as the list has them.
+        groups: A pattern of file names of the first modality by group.
+        notes: Sentences on what was left out.
+    """
+
+    modalities: tuple[Modality, ...]
+    classes: tuple[str, ...]
+    splits: dict[str, list[Sample]]
+    groups: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def group_of(self, sample: Sample) -> list[str]:
+        """Return the groups that a sample belongs to."""
+        name = sample.files[self.modalities[0].name].name
+        return [group for group, pattern in self.groups.items() if fnmatch(name, pattern)]
+
+
+def check_section(section: Any, segmentation: bool) -> None:
+    """Check keys, types and choices of a data section; folders are not looked at.
+
+    Raises:
+        ValueError: If one is wrong; the message names key, value and choices.
+    """
+    if not isinstance(section, Mapping):
+        raise ValueError(f"{section!r} must map keys to values: {', '.join(SECTION_KEYS)}")
+    refuse_unknown_keys(section, SECTION_KEYS)
+    needed = ["path", "modalities", "train", "val"]
+    needed += ["names", "labels"] if segmentation else ["names"] if section.get("format") == "list" else []
+    if lacking := [key for key in needed if section.get(key) is None]:
+        raise ValueError(f"the section lacks {' and '.join(repr(key) for key in lacking)}")
+    format_ = section.get("format", "folders")
+    choices = FORMATS[:1] if segmentation else FORMATS
+    if format_ not in choices:
+        raise ValueError(f"format={format_!r} must be {' or '.join(choices)}")
+    for key in ("path", *SPLITS, "labels"):
+        if not isinstance(value := section.get(key, ""), str):
+            raise ValueError(f"{key}={value!r} must be a path")
+    _check_modalities(section, format_)
+    _class_names(section.get("names", []))
+    groups = section.get("groups", {})
+    if not isinstance(groups, Mapping) or not all(isinstance(pattern, str) for pattern in groups.values()):
+        raise ValueError(f"groups={groups!r} must map names to patterns of file names, like {{day: 'day_*'}}")
+
+
+def _check_modalities(section: Mapping[str, Any], format_: str) -> None:
+    modalities, kind = section["modalities"], int if format_ == "list" else str
+    fits = isinstance(modalities, Mapping) and len(modalities) >= 2
+    if not fits or not all(type(place) is kind for place in modalities.values()):
+        what = "columns, like {rgb: 0, depth: 1}" if kind is int else "folders, like {rgb: visible, ir: infrared}"
+        raise ValueError(f"modalities={modalities!r} must map two names or more to {what}")
+    for key in ("channels", "range"):
+        if not isinstance(section.get(key, {}), Mapping):
+            raise ValueError(f"{key}={section[key]!r} must map modalities to values")
+        refuse_unknown_keys(section.get(key, {}), modalities)
+    for name, channels in section.get("channels", {}).items():
+        if channels not in (1, 3):
+            raise ValueError(f"channels={{{name}: {channels!r}}} must be 1 or 3")
+    for name, value in section.get("range", {}).items():
+        pair = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
+        if len(pair) != 2 or not all(type(v) in (int, float) for v in pair) or not pair[0] < pair[1]:
+            raise ValueError(f"range={{{name}: {value!r}}} must be two numbers, the smaller first")
+
+
+def _class_names(names: Any) -> tuple[str, ...]:
+    if isinstance(names, Mapping):
+        if set(names) != set(range(len(names))):
+            raise ValueError(f"names={names!r} must number the classes 0, 1, …")
+        names = [names[number] for number in range(len(names))]
+    if not isinstance(names, Sequence) or isinstance(names, str) or len({str(name) for name in names}) != len(names):
+        raise ValueError(f"names={names!r} must be a list of different classes, or a mapping from their numbers")
+    return tuple(map(str, names))
+
+
+def find_samples(section: Mapping[str, Any], segmentation: bool) -> HostData:
+    """Look up the samples of every split.
+
+    Args:
+        section: The data section.
+        segmentation: Whether targets are pictures of labels, else classes.
+
+    Raises:
+        ValueError: As `check_section`, and if a folder, a file or every sample of a split is missing.
+    """
+    check_section(section, segmentation)
+    root = Path(section["path"]).expanduser()
+    if not root.is_dir():
+        raise ValueError(f"data.path={section['path']} is not a folder")
+    modalities = tuple(
+        Modality(name, section.get("channels", {}).get(name, 3), _pair(section.get("range", {}).get(name)))
+        for name in section["modalities"]
+    )
+    classes = _class_names(section.get("names", []))
+    splits = {split: section[split] for split in SPLITS if section.get(split)}
+    notes: list[str] = []
+    if section.get("format", "folders") == "list":
+        found = {split: _from_list(root, name, section["modalities"], classes) for split, name in splits.items()}
+    else:
+        folders = {
+            split: {m: _folder(root, place, name) for m, place in section["modalities"].items()}
+            for split, name in splits.items()
+        }
+        if segmentation:
+            labels = {split: _folder(root, section["labels"], name) for split, name in splits.items()}
+            found = {split: _with_labels(folders[split], labels[split], split, notes) for split in splits}
+        else:
+            classes = classes or _folders_in(next(iter(folders["train"].values())))
+            found = {split: _by_class(folders[split], classes, split, notes) for split in splits}
+    for split, samples in found.items():
+        if not samples:
+            raise ValueError(f"data.{split}={splits[split]} has no sample of which every modality is there, in {root}")
+    return HostData(modalities, classes, found, dict(section.get("groups", {})), tuple(notes))
+
+
+def _pair(value: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if value is None else (float(value[0]), float(value[1]))
+
+
+def _folder(root: Path, place: str, split: str) -> Path:
+    folder = root / (place.replace("{split}", split) if "{split}" in place else f"{place}/{split}")
+    if not folder.is_dir():
+        raise ValueError(f"the folder {folder} is missing")
+    return folder
+
+
+def _folders_in(folder: Path) -> tuple[str, ...]:
+    names = tuple(sorted(each.name for each in folder.iterdir() if each.is_dir()))
+    if len(names) < 2:
+        raise ValueError(f"{folder} must hold a folder for each class, two at least: there are {list(names)}")
+    return names
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    """Return the pictures in a folder by name without suffix.
+
+    Raises:
+        ValueError: If two have the same.
+    """
+    pictures: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if file.suffix.lower() in SUFFIXES and file.is_file() and pictures.setdefault(file.stem, file) != file:
+            raise ValueError(f"{pictures[file.stem]} and {file.name} have the same name: which one is meant?")
+    return pictures
+
+
+def _complete(by_place: Mapping[str, dict[str, Path]], where: str, notes: list[str]) -> list[str]:
+    """Return the names that every place has, sorted, and note those that are left out."""
+    names = set.union(*map(set, by_place.values()))
+    common = set.intersection(*map(set, by_place.values()))
+    for place, own in by_place.items():
+        if lacking := sorted(names - set(own)):
+            shown = ", ".join(lacking[:SHOWN]) + (", …" if len(lacking) > SHOWN else "")
+            notes.append(f"{where}: {len(lacking)} left out that {place} lacks ({shown})")
+    return sorted(common)
+
+
+def _by_class(folders: Mapping[str, Path], classes: Sequence[str], split: str, notes: list[str]) -> list[Sample]:
+    for folder in folders.values():
+        if unknown := sorted(set(_folders_in(folder)) - set(classes)):
+            raise ValueError(f"{folder} has folders of unknown classes {unknown}: the classes are {list(classes)}")
+    samples = []
+    for number, name in enumerate(classes):
+        files = {modality: _pictures(folder / name) for modality, folder in folders.items()}
+        samples += [
+            Sample({modality: own[stem] for modality, own in files.items()}, number)
+            for stem in _complete(files, f"{split}/{name}", notes)
+        ]
+    return samples
+
+
+def _with_labels(folders: Mapping[str, Path], labels: Path, split: str, notes: list[str]) -> list[Sample]:
+    files = {**{modality: _pictures(folder) for modality, folder in folders.items()}, "labels": _pictures(labels)}
+    return [
+        Sample({modality: files[modality][stem] for modality in folders}, files["labels"][stem])
+        for stem in _complete(files, split, notes)
+    ]
+
+
+def _from_list(root: Path, name: str, columns: Mapping[str, int], classes: Sequence[str]) -> list[Sample]:
+    file = root / name
+    if not file.is_file():
+        raise ValueError(f"the list {file} is missing")
+    samples = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        if len(words) < max(columns.values()) + 2:
+            raise ValueError(
+                f"{file}, line {number}: '{line}' has {len(words)} words, but the modalities are in columns "
+                f"{list(columns.values())} and the class comes last; a list without classes cannot be used"
+            )
+        if not words[-1].isdecimal() or int(words[-1]) >= len(classes):
+            raise ValueError(f"{file}, line {number}: '{words[-1]}' is no class: names has 0 to {len(classes) - 1}")
+        files = {modality: root / words[column] for modality, column in columns.items()}
+        for path in files.values():
+            if not path.is_file():
+                raise ValueError(f"{file}, line {number}: there is no file {path}")
+        samples.append(Sample(files, int(words[-1])))
+    return samples

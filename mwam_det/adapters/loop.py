@@ -1,0 +1,402 @@
+"""A loop that trains any module with named streams, with MWAM and modality dropout in it."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mwam_det.adapters.evaluation import Evaluation, evaluate
+from mwam_det.adapters.heads import AuxiliaryHeads
+from mwam_det.adapters.samples import MultimodalDataset, Normalise
+from mwam_det.adapters.settings import TrainSettings
+from mwam_det.adapters.tasks import Task
+from mwam_det.core.config import MWAMConfig
+from mwam_det.core.direction import DirectionCheck
+from mwam_det.core.history import MWAMHistory
+from mwam_det.core.missing import DropoutConfig, draw_missing, modality_combinations, performance_collapse_rate
+from mwam_det.core.modulation import modulate, weighted_loss
+from mwam_det.core.mwam import MWAM
+from mwam_det.core.selection import Selection, selected_fitness
+
+SMALLEST_WEIGHT = 1e-3
+"""Of a modality where weights tell which one a sample lacks; β = α lets them come down to 0."""
+
+EPOCH_SEEDS = 1_000_003
+"""Seeds of a run's epochs are this far from those of another run's: a prime above any number of epochs."""
+
+
+@dataclass
+class Host:
+    """A model with named streams, and all that its training needs to know.
+
+    Attributes:
+        model: The host. `model(inputs)` takes normalised images by modality and returns what the task takes the loss
+            of; in evaluation mode, logits. A modality of zeros is missing.
+        streams: What belongs to each modality alone: the modules whose gradients MWAM scales.
+        task: What it is trained for.
+        classes: Number of classes, for auxiliary heads.
+        train_set: What it is trained on.
+        val_set: What decides on the best checkpoint.
+        folder: The run folder; it must be there.
+        settings: How it is trained.
+        mwam: MWAM's parameters, or None.
+        dropout: Modality dropout, or None.
+        selection: What decides on the best checkpoint.
+        describe: What else goes into the checkpoints: plain values and tensors.
+    """
+
+    model: nn.Module
+    streams: Mapping[str, nn.Module]
+    task: Task
+    classes: int
+    train_set: MultimodalDataset
+    val_set: MultimodalDataset
+    folder: Path
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    mwam: MWAMConfig | None = field(default_factory=MWAMConfig)
+    dropout: DropoutConfig | None = None
+    selection: Selection = field(default_factory=Selection)
+    describe: dict[str, Any] = field(default_factory=dict)
+
+
+class HostTrainer:
+    """Train a host epoch by epoch; each leaves weights/last.pt, history.csv and mwam.csv in the run folder.
+
+    All that is random in an epoch follows from the seed and the epoch, so that a run that was killed goes on from
+    last.pt to the same results (on a CPU bit for bit).
+
+    Args:
+        host: What is trained. A checkpoint to go on from is `resume`'s.
+
+    Attributes:
+        mwam: The `MWAM` of the run, or None.
+        heads: Auxiliary heads of the modes "loss" and "hybrid", or None.
+
+    Raises:
+        ValueError: If the device is not there, there are not two samples to train on, or the mode needs heads that the
+            host cannot have.
+    """
+
+    def __init__(self, host: Host):
+        if len(host.train_set) < 2:
+            raise ValueError("two samples to train on are needed at least, because of batch normalisation")
+        self.host = host
+        settings = host.settings
+        self.device = settings.find_device()
+        self.names = tuple(modality.name for modality in host.train_set.modalities)
+        statistics = host.describe.get("statistics") or host.train_set.statistics()
+        host.describe["statistics"] = statistics
+        self.normalise = Normalise(statistics)
+        self.model = host.model.to(self.device)
+        self.mwam = MWAM(self.names, host.mwam) if host.mwam else None
+        self.heads: AuxiliaryHeads | None = None
+        if host.mwam and host.mwam.mode in ("loss", "hybrid"):
+            zeros = {
+                m.name: torch.zeros(1, m.channels, *settings.size, device=self.device)
+                for m in host.train_set.modalities
+            }
+            self.heads = AuxiliaryHeads(self.model, host.streams, zeros, host.classes).to(self.device)
+        self.optimizer = self._build_optimizer()
+        self.steps = max(len(host.train_set) // settings.batch, 1)
+        self.schedule = self._build_schedule()
+        self.scaler = torch.amp.GradScaler("cuda", enabled=settings.amp and self.device.type == "cuda")
+        if self.mwam is not None:
+            modulate(self.mwam, host.streams, self.optimizer)
+        self.mwam_history = MWAMHistory(host.folder / "mwam.csv", self.names)
+        self.history = History(host.folder / "history.csv", self._columns())
+        self.epoch = 0
+        self.best = -math.inf
+        self._known: dict[tuple[str, ...], float] = {}
+        self._direction = DirectionCheck()
+        self._console = Console()
+
+    def _build_optimizer(self) -> torch.optim.Optimizer:
+        settings = self.host.settings
+        parameters = [*self.model.parameters(), *(self.heads.parameters() if self.heads else ())]
+        parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        common = {"lr": settings.lr0, "weight_decay": settings.weight_decay}
+        if settings.optimizer == "SGD":
+            return torch.optim.SGD(parameters, momentum=settings.momentum, **common)
+        kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[settings.optimizer]
+        return kind(parameters, betas=(settings.momentum, 0.999), **common)
+
+    def _build_schedule(self) -> torch.optim.lr_scheduler.LRScheduler:
+        settings, schedulers = self.host.settings, torch.optim.lr_scheduler
+        if settings.schedule == "one-cycle":
+            return schedulers.OneCycleLR(
+                self.optimizer, settings.lr0, settings.epochs * self.steps + 1, pct_start=0.1, cycle_momentum=False
+            )
+        every = settings.step_epochs * self.steps if settings.schedule == "step" else settings.epochs * self.steps + 1
+        return schedulers.StepLR(self.optimizer, every, settings.step_factor)
+
+    def _columns(self) -> list[str]:
+        losses = ["loss", "loss_fused", *(f"loss_{name}" for name in self.names)] if self.heads else ["loss"]
+        metric = self.host.task.metric
+        return ["epoch", "lr", *losses, *(f"{metric}({'+'.join(c)})" for c in modality_combinations(self.names))]
+
+    @property
+    def _measures(self) -> bool:
+        return self.mwam is not None and self.mwam.config.preference == "measured"
+
+    # Checkpoints ------------------------------------------------------------------------------------------------------
+
+    def resume(self, checkpoint: Mapping[str, Any]) -> None:
+        """Go on where a last.pt was written.
+
+        Args:
+            checkpoint: Its content.
+
+        Raises:
+            ValueError: If the run had other modalities or other weights than this one.
+        """
+        try:
+            self.model.load_state_dict(checkpoint["model"])
+            if self.heads is not None:
+                self.heads.load_state_dict(checkpoint["heads"])
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            self.schedule.load_state_dict(checkpoint["schedule"])
+            self.scaler.load_state_dict(checkpoint["scaler"])
+            if self.mwam is not None:
+                self.mwam.load_state_dict(checkpoint["mwam"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(f"the checkpoint is of another host or other settings: {error}") from None
+        self.epoch, self.best = checkpoint["epoch"], checkpoint["best"]
+        self._known = {tuple(key.split("+")): value for key, value in checkpoint["known"].items()}
+        self.history.keep_epochs(self.epoch)
+        if self.mwam is not None:
+            self.mwam_history.keep_epochs(self.epoch)
+
+    def _save(self, is_best: bool) -> None:
+        weights = self.host.folder / "weights"
+        weights.mkdir(exist_ok=True)
+        whole = {**self.host.describe, "model": self.model.state_dict(), "epoch": self.epoch}
+        if is_best:
+            save_whole(whole, weights / "best.pt")
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "heads": self.heads.state_dict() if self.heads else None,
+            "mwam": self.mwam.state_dict() if self.mwam else None,
+            "best": self.best,
+            "known": {"+".join(available): value for available, value in self._known.items()},
+        }
+        save_whole({**whole, **state}, weights / "last.pt")
+
+    # Training ---------------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Train to the last epoch; what came before is `resume`'s.
+
+        Raises:
+            FloatingPointError: If the loss is no finite number.
+        """
+        settings = self.host.settings
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            bar = progress.add_task("", total=self.steps)
+            while self.epoch < settings.epochs:
+                progress.reset(bar, description=f"epoch {self.epoch + 1}/{settings.epochs}", total=self.steps)
+                losses = self._train_epoch(lambda: progress.advance(bar))
+                self.epoch += 1
+                is_best = self._validate()
+                row = {"epoch": self.epoch, "lr": self.optimizer.param_groups[0]["lr"], **losses, **self._scores()}
+                self.history.append(row)
+                if self.mwam is not None:
+                    self.mwam_history.flush()
+                self._save(is_best)
+                self._say(row)
+
+    def _say(self, row: Mapping[str, Any]) -> None:
+        parts = [f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float)]
+        self._console.print(escape(f"epoch {row['epoch']}/{self.host.settings.epochs}: {', '.join(parts)}"))
+
+    def _train_epoch(self, advance: Any) -> dict[str, float]:
+        settings, host = self.host.settings, self.host
+        seed = settings.seed * EPOCH_SEEDS + self.epoch
+        torch.manual_seed(seed)
+        host.train_set.epoch = self.epoch
+        draw, order = (torch.Generator().manual_seed(seed) for _ in range(2))
+        loader = DataLoader(
+            host.train_set,
+            min(settings.batch, len(host.train_set)),
+            shuffle=True,
+            drop_last=True,
+            num_workers=settings.workers,
+            generator=order,
+            pin_memory=self.device.type == "cuda",
+        )
+        self.model.train()
+        sums: dict[str, float] = {}
+        for images, target, _ in loader:
+            images = {name: own.to(self.device, non_blocking=True) for name, own in images.items()}
+            losses = self._step(images, target.to(self.device, non_blocking=True), draw)
+            sums = {name: sums.get(name, 0.0) + value for name, value in losses.items()}
+            advance()
+        return {name: value / self.steps for name, value in sums.items()}
+
+    def _step(self, images: dict[str, Tensor], target: Tensor, draw: torch.Generator) -> dict[str, float]:
+        weights = self._observe(images)
+        inputs = self.normalise(images)
+        lacking = self._drop(inputs, draw)
+        with self._precision():
+            fused = self.host.task.losses(self.model(inputs), target).mean()
+            alone = self._losses_alone(target, lacking)
+        loss = weighted_loss(fused, alone, weights) if alone else fused
+        values = {"loss": loss.item()}
+        if not math.isfinite(values["loss"]):
+            raise FloatingPointError(
+                f"the loss is {values['loss']} in epoch {self.epoch + 1}: try a smaller train.lr0"
+                + (", or train.amp=false" if self.host.settings.amp else "")
+            )
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        if alone:
+            values |= {"loss_fused": fused.item(), **{f"loss_{name}": own.item() for name, own in alone.items()}}
+        return values
+
+    def _precision(self) -> AbstractContextManager:
+        dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=self.host.settings.amp)
+
+    def _observe(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if self.mwam is None:
+            return {}
+        weights = self.mwam.observe(images)
+        if self.mwam.last is not None:
+            self.mwam_history.append(self.epoch + 1, self.mwam.last)
+        return weights
+
+    def _drop(self, inputs: dict[str, Tensor], draw: torch.Generator) -> dict[str, Tensor] | None:
+        """Set the modalities that samples lack to 0, in place; say which lack."""
+        dropout = self.host.dropout
+        if dropout is None:
+            return None
+        weights = None
+        if dropout.allocation == "mwam":
+            weights = {name: max(float(weight), SMALLEST_WEIGHT) for name, weight in self.mwam.weights.items()}
+        count = len(next(iter(inputs.values())))
+        lacking = draw_missing(count, self.names, dropout.p, weights, draw)
+        for name, own in inputs.items():
+            own[lacking[name].to(own.device)] = 0
+        return lacking
+
+    def _losses_alone(self, target: Tensor, lacking: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        """Return the loss of each auxiliary head over the samples that have its modality."""
+        if self.heads is None:
+            return {}
+        losses = {}
+        for name, logits in self.heads().items():
+            each = self.host.task.losses(logits, target)
+            has = torch.ones_like(each) if lacking is None else (~lacking[name]).to(each)
+            losses[name] = (each * has).sum() / has.sum().clamp(min=1)
+        return losses
+
+    # Validation -------------------------------------------------------------------------------------------------------
+
+    def _validate(self) -> bool:
+        """Validate as the selection asks; tell whether this epoch is the best."""
+        host, selection = self.host, self.host.selection
+        combined = selection.select != "full" or self._measures
+        due = combined and (
+            self.epoch % selection.every == 0 or self.epoch == host.settings.epochs or len(self._known) < 2
+        )
+        combinations = modality_combinations(self.names) if due else [self.names]
+        scores = self.evaluate(host.val_set, combinations).scores
+        self._known |= scores
+        if due:
+            self._take_in(scores)
+        if selection.select == "full":
+            fitness = scores[self.names]
+        elif due:
+            fitness = selected_fitness(scores.values(), selection.select)
+        else:
+            return False
+        is_best = fitness > self.best
+        self.best = max(fitness, self.best)
+        return is_best
+
+    def _take_in(self, scores: Mapping[tuple[str, ...], float]) -> None:
+        """Tell MWAM what the host depends on, if it asks, or compare that with what MWAM takes for preferred."""
+        if self.mwam is None:
+            return
+        if self._measures:
+            rest = {name: tuple(other for other in self.names if other != name) for name in self.names}
+            rates = {n: performance_collapse_rate(scores[self.names], scores[others]) for n, others in rest.items()}
+            self.mwam.measure({name: rate or 0.0 for name, rate in rates.items()})
+        elif self.mwam.last is not None:
+            said = self._direction.update(
+                self.mwam.last.share, {name: scores[name,] for name in self.names}, self.host.task.metric
+            )
+            if said:
+                self._console.print(f"[bold]Note:[/bold] {escape(said)}")
+
+    def _scores(self) -> dict[str, float]:
+        metric = self.host.task.metric
+        return {
+            f"{metric}({'+'.join(c)})": self._known[c] for c in modality_combinations(self.names) if c in self._known
+        }
+
+    def evaluate(
+        self,
+        dataset: MultimodalDataset,
+        combinations: Sequence[tuple[str, ...]],
+        groups: Sequence[Sequence[str]] | None = None,
+    ) -> Evaluation:
+        """Evaluate the model as it is; see `mwam_det.adapters.evaluation.evaluate`."""
+        settings = self.host.settings
+        loader = DataLoader(dataset, settings.batch, num_workers=settings.workers)
+        return evaluate(self.model, self.host.task, loader, self.normalise, combinations, self.device, groups)
+
+
+class History:
+    """history.csv: a row an epoch, with learning rate, losses and metrics; a metric that was not measured is as before.
+
+    Args:
+        file: Where the rows go; an existing file is begun anew unless `keep_epochs` is called first.
+        columns: Its columns; the first is "epoch".
+    """
+
+    def __init__(self, file: Path, columns: Sequence[str]):
+        self.file = file
+        self.columns = list(columns)
+        self._rows: list[dict[str, Any]] = []
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one more row."""
+        self._rows.append({key: f"{value:.9g}" for key, value in row.items()})
+        with self.file.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, self.columns, restval="")
+            writer.writeheader()
+            writer.writerows(self._rows)
+
+    def keep_epochs(self, last: int) -> None:
+        """Continue the file of an interrupted run after epoch `last`."""
+        if self.file.is_file():
+            with self.file.open(newline="", encoding="utf-8") as stream:
+                self._rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) <= last]
+
+
+def save_whole(content: Mapping[str, Any], file: Path) -> None:
+    """Write a checkpoint, whole or not at all."""
+    new = file.with_suffix(".new")
+    torch.save(dict(content), new)
+    os.replace(new, file)

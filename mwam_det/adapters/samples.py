@@ -1,0 +1,251 @@
+"""Samples of several modalities: from files to tensors, augmented alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+VOID = -1
+"""Class of a pixel without a label."""
+
+IMAGES_FOR_STATISTICS = 256
+"""Mean and standard deviation of a modality rest on so many images at most, evenly spaced over the split."""
+
+AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
+"""Reads values as they are in the file, yet upright and without transparency."""
+
+
+@dataclass(frozen=True)
+class Modality:
+    """How the files of a modality are read.
+
+    Attributes:
+        name: Its name.
+        channels: 1 or 3.
+        value_range: The values of a file that become 0 and 255, the smaller first; None for files of 8 bits.
+    """
+
+    name: str
+    channels: int = 3
+    value_range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample on disk.
+
+    Attributes:
+        files: The image of each modality by name.
+        target: Number of the class, or the file of labels with one number a pixel: 0 for void, then 1 + class.
+    """
+
+    files: Mapping[str, Path]
+    target: int | Path
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images vary; the modalities of a sample and its labels vary alike.
+
+    Args:
+        flip: Probability of a mirror image, left and right.
+        scale: An image is enlarged by a factor between 1 and this, and cropped back to its size at random.
+    """
+
+    flip: float = 0.5
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class View:
+    """What of an image is seen: enlarged by `scale`, cropped at `top` and `left` of what is over, mirrored or not."""
+
+    mirrored: bool = False
+    scale: float = 1.0
+    top: float = 0.0
+    left: float = 0.0
+
+    def of(self, pixels: np.ndarray, size: tuple[int, int], labels: bool = False) -> np.ndarray:
+        """Return this view of an image, shape (H, W) or (H, W, C), in (height, width) `size`; labels are not mixed."""
+        height, width = (round(side * self.scale) for side in size)
+        shrinks = height < pixels.shape[0] and width < pixels.shape[1]
+        way = cv2.INTER_NEAREST if labels else cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        if pixels.shape[:2] != (height, width):
+            pixels = cv2.resize(pixels, (width, height), interpolation=way)
+        top, left = round(self.top * (height - size[0])), round(self.left * (width - size[1]))
+        pixels = pixels[top : top + size[0], left : left + size[1]]
+        return pixels[:, ::-1] if self.mirrored else pixels
+
+
+class MultimodalDataset(Dataset):
+    """Samples of several modalities in one size.
+
+    An item is the images by modality, shape (C_m, H, W), uint8; the target, int64, 0-d or of shape (H, W) with `VOID`
+    where there is no label; and the sample's index. How a sample varies follows from seed, `epoch` and index alone, so
+    that the number of workers and an interruption change nothing.
+
+    Args:
+        samples: The samples.
+        modalities: How their files are read.
+        size: (height, width) of what is returned.
+        augmentation: How images vary, or None.
+        seed: Of the variation.
+
+    Attributes:
+        epoch: To be set before each epoch.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        modalities: Sequence[Modality],
+        size: tuple[int, int],
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ):
+        self.samples = list(samples)
+        self.modalities = tuple(modalities)
+        self.size = size
+        self.augmentation = augmentation
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[dict[str, Tensor], Tensor, int]:
+        """Return images, target and index.
+
+        Raises:
+            ValueError: If a file cannot be read; the message names it.
+        """
+        sample, view = self.samples[index], self._view(index)
+        images = {}
+        for modality in self.modalities:
+            pixels = view.of(read_image(sample.files[modality.name], modality), self.size)
+            pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+            images[modality.name] = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        if isinstance(sample.target, int):
+            return images, torch.tensor(sample.target), index
+        labels = view.of(read_labels(sample.target), self.size, labels=True)
+        return images, torch.from_numpy(labels.astype(np.int64)) - 1, index
+
+    def _view(self, index: int) -> View:
+        if self.augmentation is None:
+            return View()
+        random = np.random.default_rng([self.seed, self.epoch, index])
+        mirrored = random.random() < self.augmentation.flip
+        scale, top, left = random.uniform(1, self.augmentation.scale), random.random(), random.random()
+        return View(mirrored, scale, top, left)
+
+    def statistics(self) -> dict[str, tuple[list[float], list[float]]]:
+        """Measure mean and standard deviation of every channel, in [0, 1], by modality; 1 for one that is constant."""
+        count = min(len(self.samples), IMAGES_FOR_STATISTICS)
+        chosen = np.linspace(0, len(self.samples) - 1, count).round().astype(int)
+        found = {}
+        for modality in self.modalities:
+            moments = []
+            for place in chosen:
+                pixels = read_image(self.samples[place].files[modality.name], modality).astype(np.float64) / 255
+                pixels = pixels.reshape(-1, modality.channels)
+                moments.append((pixels.mean(0), (pixels**2).mean(0)))
+            mean, square = np.mean(moments, axis=0)
+            deviation = np.sqrt(np.maximum(square - mean**2, 0))
+            found[modality.name] = mean.tolist(), np.where(deviation > 1e-6, deviation, 1.0).tolist()
+        return found
+
+
+def read_image(file: Path, modality: Modality) -> np.ndarray:
+    """Read an image as its modality says.
+
+    Returns:
+        Shape (H, W, C_m), uint8; colour as RGB.
+
+    Raises:
+        ValueError: If the file cannot be read, or has more than 8 bits a value and its modality no range.
+    """
+    pixels = cv2.imread(str(file), AS_STORED)
+    if pixels is None:
+        raise ValueError(f"{file} cannot be read as an image")
+    if modality.value_range is not None:
+        low, high = modality.value_range
+        values = (pixels.astype(np.float32) - low) * (255 / (high - low))
+        pixels = np.rint(np.nan_to_num(values)).clip(0, 255).astype(np.uint8)
+    elif pixels.dtype != np.uint8:
+        raise ValueError(
+            f"{file} has values of type {pixels.dtype}: say in data.range which of them become 0 and 255, like "
+            f"{{{modality.name}: [0, 10000]}}"
+        )
+    if modality.channels == 3:
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB)
+    return (pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY))[..., None]
+
+
+def check_files(samples: Sequence[Sample], modalities: Sequence[Modality]) -> None:
+    """Read every image once, so that one that cannot be read stops a training before it begins.
+
+    Raises:
+        ValueError: As `read_image`, of the first such file.
+    """
+    files = [(sample.files[modality.name], modality) for sample in samples for modality in modalities]
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(lambda pair: read_image(*pair) is None, files):
+            pass
+
+
+def read_labels(file: Path) -> np.ndarray:
+    """Read the labels of an image: shape (H, W), integer, 0 for void, then 1 + class.
+
+    Raises:
+        ValueError: If the file cannot be read or is no grey picture.
+    """
+    labels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    if labels is None or labels.ndim != 2:
+        raise ValueError(
+            f"{file} cannot be read as labels: it must be a grey picture with the number of a class a pixel"
+        )
+    return labels
+
+
+def count_labels(samples: Sequence[Sample], classes: int) -> np.ndarray:
+    """Count the labelled pixels of every class over all samples, shape (classes,), int64.
+
+    Raises:
+        ValueError: If a label is no class; the message names the file.
+    """
+    counts = np.zeros(classes + 1, np.int64)
+    for sample in samples:
+        own = np.bincount(read_labels(sample.target).ravel())
+        if len(own) > classes + 1:
+            raise ValueError(f"{sample.target} has the label {len(own) - 1}, but there are {classes} classes")
+        counts[: len(own)] += own
+    return counts[1:]
+
+
+class Normalise:
+    """Bring images to mean 0 and deviation 1 by channel, so that a modality of zeros is a missing one.
+
+    Args:
+        statistics: What `MultimodalDataset.statistics` returned.
+    """
+
+    def __init__(self, statistics: Mapping[str, tuple[list[float], list[float]]]):
+        self._statistics = {
+            name: tuple(torch.tensor(values).view(1, -1, 1, 1) for values in both) for name, both in statistics.items()
+        }
+
+    def __call__(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return uint8 images of shape (B, C_m, H, W) by modality as float32 on their device."""
+        normalised = {}
+        for name, own in images.items():
+            mean, deviation = (values.to(own.device) for values in self._statistics[name])
+            normalised[name] = (own.float() / 255 - mean) / deviation
+        return normalised

@@ -1,0 +1,122 @@
+"""The settings of a training, checked when built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import torch
+
+from mwam_det.core.config import Settings
+
+OPTIMIZERS = ("SGD", "Adam", "AdamW")
+SCHEDULES = ("constant", "step", "one-cycle")
+CLASS_WEIGHTS = (None, "median_frequency")
+
+
+@dataclass(frozen=True)
+class TrainSettings(Settings):
+    """How a host is trained. Where Ultralytics has the same key, it has the same name here.
+
+    Args:
+        epochs: Number of epochs.
+        batch: Samples of a mini-batch, at least 2, because of batch normalisation. Those that do not fill the last one
+            are left out of the epoch; the order is another each time.
+        imgsz: Side of the images, or [height, width], in pixels.
+        optimizer: "SGD", "Adam" or "AdamW".
+        lr0: Learning rate; with "one-cycle" the highest.
+        momentum: Of SGD; the first β of Adam.
+        weight_decay: Weight decay.
+        schedule: "constant"; "step", the rate is multiplied by `step_factor` every `step_epochs`; "one-cycle", it rises
+            from 1/25 of `lr0` in the first tenth of all steps and then falls along a cosine to almost 0.
+        step_epochs: See `schedule`.
+        step_factor: See `schedule`.
+        flip: Probability of a mirror image, left and right, in training.
+        scale: Training images are enlarged by a factor between 1 and this and cropped back at random.
+        class_weights: None, or "median_frequency": a class counts in the loss of segmentation in inverse proportion to
+            its pixels.
+        seed: Of weights, order, augmentation and modality dropout.
+        device: "cpu", "cuda", the number of a GPU, or None for a GPU where there is one.
+        workers: Processes that load data; 0 for none.
+        amp: Mixed precision: float16 on a GPU, bfloat16 elsewhere. MWAM measures in float32 all the same.
+        project: Folder of run folders.
+        name: Of the run folder; the recipe's if left out.
+        resume: A last.pt to go on from, or True for the newest run of this name.
+
+    Raises:
+        ValueError: If a value is outside its range; the message names key, value and choices.
+    """
+
+    epochs: int = 100
+    batch: int = 64
+    imgsz: int | list[int] = 224
+    optimizer: str = "SGD"
+    lr0: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "one-cycle"
+    step_epochs: int = 30
+    step_factor: float = 0.1
+    flip: float = 0.5
+    scale: float = 1.0
+    class_weights: str | None = None
+    seed: int = 0
+    device: str | int | None = None
+    workers: int = 0
+    amp: bool = False
+    project: str = "runs"
+    name: str | None = None
+    resume: bool | str = False
+
+    def __post_init__(self):
+        for key, low in {"epochs": 1, "batch": 2, "step_epochs": 1, "seed": 0, "workers": 0}.items():
+            if type(value := getattr(self, key)) is not int or value < low:
+                raise ValueError(f"{key}={value!r} must be a whole number, at least {low}")
+        sides = self.imgsz if isinstance(self.imgsz, list) else [self.imgsz]
+        if not all(type(side) is int and side > 0 for side in sides) or len(sides) not in (1, 2):
+            raise ValueError(f"imgsz={self.imgsz!r} must be a number of pixels, or a list of height and width")
+        ranges = {
+            "lr0": (0, None), "momentum": (0, 1), "weight_decay": (0, None), "step_factor": (0, 1), "flip": (0, 1),
+            "scale": (1, None),
+        }  # fmt: skip
+        for key, (low, high) in ranges.items():
+            value = getattr(self, key)
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            if not number or not low <= value <= (float("inf") if high is None else high):
+                raise ValueError(f"{key}={value!r} must be a number " + (f"of at least {low}" if high is None else
+                                 f"in [{low}, {high}]"))  # fmt: skip
+        choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "class_weights": CLASS_WEIGHTS, "amp": (True, False)}
+        for key, values in choices.items():
+            if (value := getattr(self, key)) not in values:
+                raise ValueError(f"{key}={value!r} must be one of {', '.join(map(str, values))}")
+        for key in ("project", "name"):
+            if not isinstance(value := getattr(self, key), str | None):
+                raise ValueError(f"{key}={value!r} must be text")
+        if not isinstance(self.resume, bool | str):
+            raise ValueError(f"resume={self.resume!r} must be true, false or a file")
+        if self.device is not None and not isinstance(self.device, str | int):
+            raise ValueError(f"device={self.device!r} must be cpu, cuda or the number of a GPU")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        sides = self.imgsz if isinstance(self.imgsz, list) else [self.imgsz]
+        return sides[0], sides[-1]
+
+    def find_device(self) -> torch.device:
+        """Return the device.
+
+        Raises:
+            ValueError: If it is not there.
+        """
+        name: Any = self.device
+        if name is None:
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            device = torch.device(f"cuda:{name}" if str(name).isdecimal() else str(name))
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            said = str(error).splitlines()[0]
+            raise ValueError(f"train.device={self.device} is not there: {said}") from None
+        return device

@@ -1,0 +1,107 @@
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from mwam_det.adapters.access import modality_access
+from mwam_det.adapters.classifiers import SFMD, ResNet18Concat
+from mwam_det.adapters.encoders import SqueezeExcitation, load_encoders
+
+HOSTS = (ResNet18Concat, SFMD)
+
+
+def inputs(names, size=32):
+    generator = torch.Generator().manual_seed(0)
+    return {name: torch.randn(2, channels, size, size, generator=generator) for name, channels in names.items()}
+
+
+def test_a_modality_of_zeros_is_missing_sample_by_sample():
+    images = inputs({"rgb": 3, "ir": 1}, 4)
+    images["ir"][1] = 0
+    access = modality_access(images)
+    assert access["rgb"].flatten().tolist() == [1, 1] and access["ir"].flatten().tolist() == [1, 0]
+    assert access["ir"].shape == (2, 1, 1, 1)
+
+
+def test_squeeze_and_excitation_weighs_channels_between_0_and_1():
+    features = torch.ones(2, 32, 3, 3)
+    weights = SqueezeExcitation(32)(features)
+    assert weights.shape == features.shape and ((weights > 0) & (weights < 1)).all()
+    assert torch.equal(weights, weights[..., :1, :1].expand_as(weights))
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("channels", [{"rgb": 3, "ir": 1}, {"rgb": 3, "depth": 1, "ir": 3}], ids=len)
+def test_a_classifier_takes_two_modalities_and_more(host, channels):
+    model = host(channels, 5).eval()
+    assert list(model.streams) == list(channels)
+    with torch.no_grad():
+        assert model(inputs(channels)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_what_the_stream_of_a_missing_modality_would_say_has_no_effect(host):
+    model = host({"rgb": 3, "ir": 3}, 2).eval()
+    images = inputs({"rgb": 3, "ir": 3})
+    images["ir"] = torch.zeros_like(images["ir"])
+    with torch.no_grad():
+        before = model(images)
+        model.encoders["ir"].bn1.bias += 1
+        assert torch.equal(model(images), before)
+
+
+def test_a_stream_of_the_concatenation_is_torchvisions_resnet():
+    torch.manual_seed(0)
+    stock, model = resnet18(weights=None).eval(), ResNet18Concat({"rgb": 3, "ir": 3}, 2).eval()
+    own = model.encoders["rgb"]
+    own.load_state_dict({key: value for key, value in stock.state_dict().items() if not key.startswith("fc.")})
+    stock.fc = nn.Identity()
+    images = inputs({"rgb": 3})["rgb"]
+    with torch.no_grad():
+        assert torch.allclose(model.streams["rgb"](images), stock(images), atol=1e-6)
+
+
+# Pretrained weights ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file as torchvision's of ImageNet: a state dict with the classifier in it."""
+    torch.manual_seed(1)
+    file = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(resnet18(weights=None).state_dict(), file)
+    return file
+
+
+def test_a_file_of_imagenet_weights_fills_every_encoder(weights):
+    content = torch.load(weights)
+    model = SFMD({"rgb": 3, "depth": 1}, 2)
+    load_encoders(model.encoders, str(weights))
+    for encoder in model.encoders.values():
+        assert torch.equal(encoder.layer3[1].conv2.weight, content["layer3.1.conv2.weight"])
+    assert torch.equal(model.encoders["rgb"].conv1.weight, content["conv1.weight"])
+    assert torch.equal(model.encoders["depth"].conv1.weight, content["conv1.weight"].sum(1, keepdim=True))
+
+
+def test_one_modality_alone_can_have_weights(weights):
+    model = SFMD({"rgb": 3, "ir": 3}, 2)
+    before = model.encoders["ir"].conv1.weight.clone()
+    load_encoders(model.encoders, {"rgb": str(weights)})
+    assert torch.equal(model.encoders["ir"].conv1.weight, before)
+    assert torch.equal(model.encoders["rgb"].conv1.weight, torch.load(weights)["conv1.weight"])
+
+
+def test_weights_that_cannot_be_used_are_refused_with_their_file(tmp_path):
+    encoders = SFMD({"rgb": 3, "ir": 3}, 2).encoders
+    (tmp_path / "text.pth").write_text("weights")
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "few.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    for pretrained, words in [
+        ("none.pth", "pretrained=none.pth is not a file; weights are not downloaded"),
+        ({"depth": "none.pth"}, "pretrained names 'depth': choose from rgb, ir"),
+        (str(tmp_path / "text.pth"), "text.pth cannot be read as weights"),
+        (str(tmp_path / "list.pth"), "list.pth holds no state dict"),
+        (str(tmp_path / "few.pth"), r"few.pth does not fit: it lacks \d+ of \d+ weights .* such as bn1"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            load_encoders(encoders, pretrained)

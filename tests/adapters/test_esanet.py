@@ -1,0 +1,108 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mwam_det.adapters.esanet import ESANetMD, LearnedUpsampling, NonBottleneck1D, PyramidPooling
+
+CHANNELS = {"rgb": 3, "depth": 1}
+
+
+def inputs(size=(32, 64), batch=1):
+    generator = torch.Generator().manual_seed(0)
+    return {name: torch.randn(batch, channels, *size, generator=generator) for name, channels in CHANNELS.items()}
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return ESANetMD(CHANNELS, 5, "r18").eval()
+
+
+@pytest.mark.parametrize(("encoder", "millions"), [("r34", 46.95), ("r50", 71.7)])
+def test_parameters_are_those_of_the_published_hosts(encoder, millions):
+    # ESANet-R34-NBt1D is published with 46.9 million; the host of the paper's Table 6, with 71.69, has ResNet-50.
+    with torch.device("meta"):
+        model = ESANetMD(CHANNELS, 40, encoder)
+    own = [parameter.numel() for name, parameter in model.named_parameters() if ".side." not in name]
+    sides = [parameter.numel() for name, parameter in model.named_parameters() if ".side." in name]
+    assert (sum(own) + sum(sides) * (encoder == "r34")) / 1e6 == pytest.approx(millions, abs=0.01)
+
+
+def test_in_training_there_are_side_outputs_at_three_more_scales(model):
+    sizes = [tuple(output.shape) for output in model.train()(inputs(batch=2))]
+    model.eval()
+    assert sizes == [(2, 5, 32, 64), (2, 5, 4, 8), (2, 5, 2, 4), (2, 5, 1, 2)]
+
+
+def test_in_evaluation_there_is_one_output_of_the_size_of_the_input(model):
+    with torch.no_grad():
+        assert model(inputs()).shape == (1, 5, 32, 64)
+
+
+@pytest.mark.parametrize("missing", ["rgb", "depth"])
+def test_a_missing_modality_adds_nothing_at_any_place_of_fusion(model, missing):
+    """What its own excitation makes of features is then of no effect, whatever they are."""
+    images = inputs()
+    images[missing] = torch.zeros_like(images[missing])
+    with torch.no_grad():
+        before = model(images)
+        for place in model.excite[missing]:
+            place.weights[3].bias += 1
+        after = model(images)
+        for place in model.excite[missing]:
+            place.weights[3].bias -= 1
+    assert torch.equal(before, after)
+    assert before.std() > 0
+
+
+def test_both_modalities_are_seen_where_they_are(model):
+    with torch.no_grad():
+        full = model(inputs())
+        for name in CHANNELS:
+            changed = inputs()
+            changed[name] = changed[name].flip(3)
+            assert not torch.allclose(model(changed), full, atol=1e-3)
+
+
+def test_the_gradient_of_each_stream_is_its_own_and_nothing_else_belongs_to_a_stream(model):
+    streams = {id(parameter) for parameter in model.streams.parameters()}
+    fused = {id(p) for part in (model.excite, model.context, model.skips, model.decoder, model.head)
+             for p in part.parameters()}  # fmt: skip
+    assert not streams & fused
+    assert streams | fused == {id(parameter) for parameter in model.parameters()}
+
+
+def test_learned_upsampling_begins_as_bilinear():
+    features = torch.rand(1, 3, 6, 7)
+    expected = F.interpolate(features, scale_factor=2, mode="bilinear")
+    with torch.no_grad():
+        found = LearnedUpsampling(3)(features)
+    assert found.shape == expected.shape
+    assert torch.allclose(found[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=1e-6)
+
+
+def test_a_factorised_block_keeps_or_halves_the_size():
+    assert NonBottleneck1D(8, 8)(torch.rand(2, 8, 6, 6)).shape == (2, 8, 6, 6)
+    shortcut = torch.nn.Conv2d(8, 16, 1, stride=2)
+    assert NonBottleneck1D(8, 16, 2, shortcut)(torch.rand(2, 8, 6, 6)).shape == (2, 16, 3, 3)
+
+
+def test_the_context_module_tells_every_place_of_the_whole_image():
+    module = PyramidPooling(8, 4).eval()
+    features = torch.zeros(1, 8, 10, 10)
+    with torch.no_grad():
+        before = module(features)
+        features[..., :5, :5] = 5
+        assert ((module(features) - before)[..., 9, 9] != 0).any()
+
+
+@pytest.mark.parametrize(
+    ("channels", "encoder", "words"),
+    [
+        ({"rgb": 3, "depth": 1, "ir": 1}, "r18", "takes two modalities"),
+        (CHANNELS, "r101", "encoder='r101' must be one of"),
+    ],
+)
+def test_another_number_of_modalities_or_another_encoder_is_refused(channels, encoder, words):
+    with pytest.raises(ValueError, match=words):
+        ESANetMD(channels, 5, encoder)

@@ -1,0 +1,307 @@
+import csv
+import math
+
+import pytest
+import torch
+from hosts import Toy, toy_trainer
+from torch import nn
+from torch.nn import functional as F
+
+from mwam_det import MWAMConfig
+from mwam_det.adapters.loop import HostTrainer
+from mwam_det.core.missing import DropoutConfig
+from mwam_det.core.selection import Selection
+
+
+def rows(file):
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def weights_of(trainer):
+    return {name: value.clone() for name, value in trainer.model.state_dict().items()}
+
+
+def equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_host_learns_and_leaves_checkpoints_and_histories(pictures, tmp_path):
+    trainer = toy_trainer(pictures, tmp_path, epochs=12, flip=0.0, schedule="constant")
+    trainer.train()
+    history = rows(tmp_path / "history.csv")
+    assert [row["epoch"] for row in history] == [str(epoch) for epoch in range(1, 13)]
+    assert float(history[-1]["loss"]) < 0.7 * float(history[0]["loss"])
+    assert max(float(row["accuracy(rgb+ir)"]) for row in history) > 0.9
+    mwam = rows(tmp_path / "mwam.csv")
+    assert len(mwam) == 24 and float(mwam[0]["frm_rgb"]) > 0
+    assert {file.name for file in (tmp_path / "weights").iterdir()} == {"best.pt", "last.pt"}
+
+
+def test_without_mwam_a_run_is_a_plain_training_bit_for_bit(pictures, tmp_path):
+    settings = {"epochs": 1, "schedule": "constant", "weight_decay": 0.0}
+    trainer = toy_trainer(pictures, tmp_path, mwam=None, **settings)
+    torch.manual_seed(0)
+    model = Toy()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    order = torch.Generator().manual_seed(0)
+    loader = torch.utils.data.DataLoader(trainer.host.train_set, 4, shuffle=True, generator=order)
+    for images, target, _ in loader:
+        loss = F.cross_entropy(model(trainer.normalise(images)), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    trainer.train()
+    assert equal(weights_of(trainer), model.state_dict())
+    assert not (tmp_path / "mwam.csv").is_file()
+
+
+def test_weights_of_one_change_nothing_and_others_the_streams_alone(pictures, tmp_path):
+    def first_step(mwam):
+        trainer = toy_trainer(pictures, tmp_path / "x", mwam=mwam, epochs=1, batch=8, schedule="constant")
+        before = weights_of(trainer)
+        trainer.train()
+        after = weights_of(trainer)
+        return {name: after[name] - value for name, value in before.items() if "weight" in name}, trainer.mwam
+
+    plain, _ = first_step(None)
+    ones, _ = first_step(MWAMConfig(alpha=1.0, beta=0.0))
+    assert equal(plain, ones)
+    scaled, mwam = first_step(MWAMConfig())
+    for name, move in plain.items():
+        weight = mwam.weights[name.split(".")[1]] if name.startswith("streams") else 1.0
+        assert torch.allclose(scaled[name] + 0, move * weight + 0, atol=2e-4), name
+    assert mwam.weights["rgb"] != 1
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"mwam": MWAMConfig(mode="hybrid"), "dropout": DropoutConfig(0.5), "schedule": "one-cycle"},
+        {"mwam": MWAMConfig(preference="measured"), "schedule": "step", "step_epochs": 1, "optimizer": "AdamW"},
+        {"selection": Selection("worst", 2), "dropout": DropoutConfig(0.5, "mwam"), "workers": 1},
+    ],
+    ids=["hybrid", "measured", "selection"],
+)
+@pytest.mark.filterwarnings("ignore:AdamW rescales gradients")
+def test_a_killed_run_goes_on_to_the_same_results(pictures, tmp_path, values, monkeypatch):
+    values = {"epochs": 3, "scale": 1.3, **values}
+    whole = toy_trainer(pictures, tmp_path / "whole", **values)
+    whole.train()
+
+    killed = toy_trainer(pictures, tmp_path / "killed", **values)
+    step, seen = HostTrainer._step, []
+
+    def fail_in_the_third_epoch(self, *args):
+        seen.append(1)
+        if len(seen) > 5:
+            raise Killed
+        return step(self, *args)
+
+    monkeypatch.setattr(HostTrainer, "_step", fail_in_the_third_epoch)
+    with pytest.raises(Killed):
+        killed.train()
+    monkeypatch.undo()
+    torch.manual_seed(9)
+    again = toy_trainer(pictures, tmp_path / "killed", model=Toy(), **values)
+    again.resume(torch.load(tmp_path / "killed" / "weights" / "last.pt", weights_only=True))
+    assert again.epoch == 2
+    again.train()
+    assert equal(weights_of(again), weights_of(whole))
+    assert again.mwam.state_dict() == whole.mwam.state_dict()
+    for name in ("history.csv", "mwam.csv"):
+        if (tmp_path / "whole" / name).is_file():
+            assert (tmp_path / "killed" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    best = [torch.load(tmp_path / run / "weights" / "best.pt", weights_only=True) for run in ("whole", "killed")]
+    assert best[0]["epoch"] == best[1]["epoch"] and equal(best[0]["model"], best[1]["model"])
+
+
+def test_the_number_of_workers_changes_nothing(pictures, tmp_path):
+    runs = [toy_trainer(pictures, tmp_path / str(n), epochs=1, scale=1.5, workers=n) for n in (0, 1)]
+    for run in runs:
+        run.train()
+    assert equal(*map(weights_of, runs))
+
+
+def test_a_checkpoint_of_other_streams_is_refused(pictures, tmp_path):
+    trainer = toy_trainer(pictures, tmp_path, epochs=1)
+    trainer.train()
+    content = torch.load(tmp_path / "weights" / "last.pt", weights_only=True)
+    other = toy_trainer(pictures, tmp_path, mwam=MWAMConfig(mode="loss"))
+    with pytest.raises(ValueError, match="the checkpoint is of another host or other settings"):
+        other.resume(content)
+
+
+# Losses ---------------------------------------------------------------------------------------------------------------
+
+
+def test_auxiliary_losses_are_weighted_and_their_heads_leave_no_trace(pictures, tmp_path):
+    trainer = toy_trainer(pictures, tmp_path, mwam=MWAMConfig(mode="loss"), epochs=1, batch=8)
+    heads = {name: head.weight.clone() for name, head in trainer.heads.heads.items()}
+    trainer.train()
+    (row,) = rows(tmp_path / "history.csv")
+    parts = sum(float(trainer.mwam.weights[name]) * float(row[f"loss_{name}"]) for name in ("rgb", "ir"))
+    assert float(row["loss"]) == pytest.approx(float(row["loss_fused"]) + parts, rel=1e-5)
+    assert all(not torch.equal(head.weight, heads[name]) for name, head in trainer.heads.heads.items())
+    best = torch.load(tmp_path / "weights" / "best.pt", weights_only=True)
+    assert best["model"].keys() == Toy().state_dict().keys() and "heads" not in best
+
+
+def test_a_head_learns_from_the_samples_that_have_its_modality(pictures, tmp_path):
+    trainer = toy_trainer(pictures, tmp_path, mwam=MWAMConfig(mode="loss"))
+    trainer.model(trainer.normalise({name: torch.zeros(2, 3, 16, 16, dtype=torch.uint8) for name in ("rgb", "ir")}))
+    lacking = {"rgb": torch.tensor([True, True]), "ir": torch.tensor([True, False])}
+    logits = trainer.heads.heads["ir"](trainer.heads._features["ir"])
+    losses = trainer._losses_alone(torch.tensor([0, 1]), lacking)
+    assert losses["rgb"] == 0
+    assert torch.allclose(losses["ir"], F.cross_entropy(logits[1:], torch.tensor([1])))
+
+
+class Tangled(Toy):
+    """Never calls a stream as a module."""
+
+    def forward(self, inputs):
+        return self.head(torch.cat([self._run(name, own) for name, own in inputs.items()], 1))
+
+    def _run(self, name, features):
+        for layer in self.streams[name]:
+            features = layer(features)
+        return features
+
+
+def test_auxiliary_losses_are_refused_where_a_stream_has_no_output_of_its_own(pictures, tmp_path):
+    with pytest.raises(ValueError, match=r"Tangled fuses inside its streams \(rgb, ir\): use gradient"):
+        toy_trainer(pictures, tmp_path, model=Tangled(), mwam=MWAMConfig(mode="hybrid"))
+
+
+class Exploding(Toy):
+    def forward(self, inputs):
+        return super().forward(inputs) * math.nan
+
+
+@pytest.mark.parametrize(("amp", "words"), [(False, "smaller train.lr0$"), (True, "train.amp=false")])
+def test_a_loss_that_is_no_number_stops_the_run_and_says_what_to_try(pictures, tmp_path, amp, words):
+    with pytest.raises(FloatingPointError, match=f"the loss is nan in epoch 1.*{words}"):
+        toy_trainer(pictures, tmp_path, model=Exploding(), amp=amp).train()
+
+
+def test_mixed_precision_trains_and_mwam_measures_the_same(pictures, tmp_path):
+    runs = {amp: toy_trainer(pictures, tmp_path / str(amp), epochs=1, amp=amp) for amp in (True, False)}
+    for run in runs.values():
+        run.train()
+    assert runs[True].mwam.state_dict()["bank"] == runs[False].mwam.state_dict()["bank"]
+    losses = [float(rows(tmp_path / str(amp) / "history.csv")[0]["loss"]) for amp in (True, False)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05) and losses[0] != losses[1]
+
+
+# Missing modalities ---------------------------------------------------------------------------------------------------
+
+
+class Listening(Toy):
+    """Notes which samples come without which modality in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, inputs):
+        if self.training:
+            self.seen.append({name: (own == 0).flatten(1).all(1) for name, own in inputs.items()})
+        return super().forward(inputs)
+
+
+def test_modalities_are_dropped_in_training_after_mwam_has_seen_them(pictures, tmp_path):
+    model = Listening()
+    trainer = toy_trainer(pictures, tmp_path, model=model, dropout=DropoutConfig(1.0), epochs=8)
+    trainer.train()
+    lacking = {name: torch.cat([step[name] for step in model.seen]) for name in ("rgb", "ir")}
+    assert (lacking["rgb"] ^ lacking["ir"]).all()  # one of the two, in each sample
+    assert 0.25 < lacking["rgb"].float().mean() < 0.75
+    assert all(float(row[f"frm_{name}"]) > 0 for row in rows(tmp_path / "mwam.csv") for name in ("rgb", "ir"))
+
+
+def test_without_dropout_no_sample_lacks_anything(pictures, tmp_path):
+    model = Listening()
+    toy_trainer(pictures, tmp_path, model=model, epochs=1).train()
+    assert not any(step[name].any() for step in model.seen for name in ("rgb", "ir"))
+
+
+def test_all_combinations_are_validated_where_they_decide(pictures, tmp_path):
+    trainer = toy_trainer(pictures, tmp_path, selection=Selection("mean", 2), epochs=3)
+    trainer.train()
+    history = rows(tmp_path / "history.csv")
+    assert all(row[f"accuracy({c})"] for row in history for c in ("rgb", "ir", "rgb+ir"))
+    # the second epoch is due, and the third is the last; the first tells what is known from then on
+    assert trainer.best == pytest.approx(
+        max(sum(float(row[f"accuracy({c})"]) for c in ("rgb", "ir", "rgb+ir")) / 3 for row in history), abs=1e-6
+    )
+
+
+def test_where_complete_input_decides_it_alone_is_validated(pictures, tmp_path):
+    toy_trainer(pictures, tmp_path, epochs=1).train()
+    (row,) = rows(tmp_path / "history.csv")
+    assert row["accuracy(rgb)"] == "" and row["accuracy(rgb+ir)"]
+
+
+def test_measured_preference_weighs_by_what_the_host_depends_on(pictures, tmp_path):
+    trainer = toy_trainer(pictures, tmp_path, mwam=MWAMConfig(preference="measured"), epochs=1)
+    trainer._take_in({("rgb",): 0.9, ("ir",): 0.5, ("rgb", "ir"): 0.9})
+    assert trainer.mwam.weights["rgb"] < trainer.mwam.weights["ir"]
+
+
+# Schedules ------------------------------------------------------------------------------------------------------------
+
+
+def rates(trainer, epochs):
+    found = []
+    for _ in range(epochs * trainer.steps):
+        found.append(trainer.optimizer.param_groups[0]["lr"])
+        trainer.optimizer.step()
+        trainer.schedule.step()
+    return found
+
+
+def test_steps_divide_the_rate_every_so_many_epochs(pictures, tmp_path):
+    trainer = toy_trainer(pictures, tmp_path, schedule="step", step_epochs=2, epochs=5, lr0=1.0)
+    assert rates(trainer, 5)[:: trainer.steps] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_one_cycle_rises_for_a_tenth_and_then_falls_to_almost_nothing(pictures, tmp_path):
+    trainer = toy_trainer(pictures, tmp_path, schedule="one-cycle", epochs=20, lr0=1.0)
+    found = rates(trainer, 20)
+    top = found.index(max(found))
+    assert found[0] == pytest.approx(1 / 25) and max(found) == pytest.approx(1, abs=0.01)
+    assert top == pytest.approx(len(found) / 10, abs=1)
+    assert found[top:] == sorted(found[top:], reverse=True) and found[-1] < 0.01
+    assert trainer.optimizer.param_groups[0]["momentum"] == 0.9
+
+
+def test_a_constant_rate_stays(pictures, tmp_path):
+    assert set(rates(toy_trainer(pictures, tmp_path, schedule="constant", lr0=0.5), 2)) == {0.5}
+
+
+def test_a_host_that_has_one_sample_to_learn_from_is_refused(pictures, tmp_path):
+    host = toy_trainer(pictures, tmp_path).host
+    host.train_set.samples = host.train_set.samples[:1]
+    with pytest.raises(ValueError, match="two samples"):
+        HostTrainer(host)
+
+
+def test_any_module_with_streams_will_do(pictures, tmp_path):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right, self.head = nn.Conv2d(3, 2, 16), nn.Conv2d(3, 2, 16), nn.Linear(4, 2)
+            self.streams = {"rgb": self.left, "ir": self.right}
+
+        def forward(self, inputs):
+            features = [self.streams[name](inputs[name]).flatten(1) for name in ("rgb", "ir")]
+            return self.head(torch.cat(features, 1))
+
+    trainer = toy_trainer(pictures, tmp_path, model=Own(), epochs=1)
+    trainer.train()
+    assert rows(tmp_path / "mwam.csv")

@@ -1,0 +1,110 @@
+"""Small hosts and small sets on disk, to train in a moment."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from mwam_det.adapters.layout import find_samples
+from mwam_det.adapters.loop import Host, HostTrainer
+from mwam_det.adapters.samples import Augmentation, MultimodalDataset
+from mwam_det.adapters.settings import TrainSettings
+from mwam_det.adapters.tasks import Classification
+
+SIZE = 16
+
+
+class Toy(nn.Module):
+    """Two streams of one convolution, concatenated."""
+
+    def __init__(self):
+        super().__init__()
+        self.streams = nn.ModuleDict({name: stream() for name in ("rgb", "ir")})
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, inputs):
+        return self.head(torch.cat([stream(inputs[name]) for name, stream in self.streams.items()], 1))
+
+
+def stream():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16, 4),
+    )
+
+
+def write_pictures(root: Path, count=8, splits=("train", "val"), modalities=("rgb", "ir"), classes=("a", "b")) -> Path:
+    """Pictures in folders a class: the second class is brighter on its left, in every modality."""
+    random = np.random.default_rng(0)
+    for split in splits:
+        for number, name in enumerate(classes):
+            for modality in modalities:
+                folder = root / split / modality / name
+                folder.mkdir(parents=True)
+                for place in range(count // len(classes)):
+                    pixels = random.integers(40, 120, (SIZE, SIZE, 3)).astype(np.uint8)
+                    pixels[:, : SIZE // 2] += np.uint8(60 * number)
+                    cv2.imwrite(str(folder / f"{'day' if place % 2 else 'night'}_{place}.png"), pixels)
+    return root
+
+
+def write_rooms(root: Path, count=4, size=(64, 64), classes=3) -> Path:
+    """Rooms in ESANet's layout: colour and 16-bit depth show the class of a pixel; a void border."""
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for kind in ("rgb", "depth", "labels_40"):
+            (root / split / kind).mkdir(parents=True)
+        for place in range(count):
+            labels = random.integers(1, classes + 1, (4, 4)).repeat(size[0] // 4, 0).repeat(size[1] // 4, 1)
+            labels[:2] = 0
+            noise = random.integers(0, 20, (*size, 3))
+            cv2.imwrite(
+                str(root / split / "rgb" / f"{place:04}.png"), (labels[..., None] * 60 + noise).astype(np.uint8)
+            )
+            cv2.imwrite(
+                str(root / split / "depth" / f"{place:04}.png"), (labels * 2000 + noise[..., 0]).astype(np.uint16)
+            )
+            cv2.imwrite(str(root / split / "labels_40" / f"{place:04}.png"), labels.astype(np.uint8))
+    return root
+
+
+def section(root: Path, **changes) -> dict:
+    """The data section of `write_pictures`."""
+    folders = {"rgb": "{split}/rgb", "ir": "{split}/ir"}
+    return {"path": str(root), "modalities": folders, "train": "train", "val": "val", **changes}
+
+
+def rooms_section(root: Path, **changes) -> dict:
+    """The data section of `write_rooms`."""
+    return {
+        "path": str(root),
+        "modalities": {"rgb": "{split}/rgb", "depth": "{split}/depth"},
+        "labels": "{split}/labels_40",
+        "channels": {"depth": 1},
+        "range": {"depth": [0, 10000]},
+        "train": "train",
+        "val": "test",
+        "names": ["wall", "floor", "cabinet"],
+        **changes,
+    }
+
+
+def toy_trainer(root: Path, folder: Path, model=None, **values) -> HostTrainer:
+    """A trainer of `Toy` on `write_pictures`; values are those of `TrainSettings` or of `Host`."""
+    own = {key: values.pop(key) for key in ("mwam", "dropout", "selection") if key in values}
+    settings = TrainSettings(**{"epochs": 2, "batch": 4, "imgsz": SIZE, "lr0": 0.1, "device": "cpu", **values})
+    data = find_samples(section(root), segmentation=False)
+    train, val = (
+        MultimodalDataset(data.splits[split], data.modalities, settings.size, how, settings.seed)
+        for split, how in (("train", Augmentation(settings.flip, settings.scale)), ("val", None))
+    )
+    torch.manual_seed(settings.seed)
+    model = model or Toy()
+    folder.mkdir(parents=True, exist_ok=True)
+    return HostTrainer(Host(model, model.streams, Classification(2), 2, train, val, folder, settings, **own))

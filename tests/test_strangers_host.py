@@ -1,0 +1,65 @@
+"""MWAM in a model that is not of this package: a two-branch network of torchvision's parts, in five added lines."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+HERE = """\
+ class TwoBranches(nn.Module):
+     def __init__(self):
+         super().__init__()
+         self.rgb, self.depth = (resnet18(num_classes=64) for _ in range(2))
+         self.head = nn.Linear(128, 10)
+
+     def forward(self, rgb, depth):
+         return self.head(torch.cat([self.rgb(rgb), self.depth(depth)], dim=1))
+
+ model = TwoBranches()
+ optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
++mwam = MWAM(["rgb", "depth"])
++modulator = GradientModulator(mwam, {"rgb": model.rgb, "depth": model.depth})
+ for rgb, depth, target in loader:
+     loss = nn.functional.cross_entropy(model(rgb, depth), target)
++    mwam.observe({"rgb": rgb, "depth": depth})
+     optimizer.zero_grad()
+     loss.backward()
+     optimizer.step()
+"""
+"""What the README shows once it shows a torchvision model; then the block there is what is run."""
+
+
+def lines():
+    shown = re.findall(r"^```diff\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    block = next((block for block in shown if "resnet18" in block), HERE)
+    return ["+from mwam_det import MWAM, GradientModulator", *block.splitlines()]
+
+
+def train(code):
+    """Run the lines on one mini-batch of noise beside a smooth picture; return the change of each parameter."""
+    torch.manual_seed(0)
+    smooth = nn.functional.interpolate(torch.rand(4, 3, 3, 3), (32, 32), mode="bilinear")
+    batch = torch.rand(4, 3, 32, 32), smooth, torch.randint(0, 10, (4,))
+    torch.manual_seed(1)
+    scope = {"torch": torch, "nn": nn, "resnet18": resnet18, "loader": [batch]}
+    exec(compile(code, "README.md", "exec"), scope)
+    torch.manual_seed(1)
+    start = dict(scope["TwoBranches"]().named_parameters())
+    return {name: own.detach() - start[name].detach() for name, own in scope["model"].named_parameters()}, scope
+
+
+def test_a_strangers_host_takes_mwam_in_five_added_lines_that_scale_its_branches_alone():
+    added = [line for line in lines() if line.startswith("+")]
+    assert 1 <= len(added) <= 5
+    plain, _ = train("\n".join(line[1:] for line in lines() if not line.startswith("+")))
+    found, scope = train("\n".join(line[1:] for line in lines()))
+    weights = scope["mwam"].weights
+    assert weights["rgb"] > 1 > weights["depth"]
+    for name, move in plain.items():
+        factor = float(weights.get(name.split(".")[0], 1.0))
+        assert move.norm() > 0 and float(found[name].norm() / move.norm()) == pytest.approx(factor, rel=0.02), name
