@@ -10,33 +10,10 @@ from torchvision.models import resnet18
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
-HERE = """\
- class TwoBranches(nn.Module):
-     def __init__(self):
-         super().__init__()
-         self.rgb, self.depth = (resnet18(num_classes=64) for _ in range(2))
-         self.head = nn.Linear(128, 10)
-
-     def forward(self, rgb, depth):
-         return self.head(torch.cat([self.rgb(rgb), self.depth(depth)], dim=1))
-
- model = TwoBranches()
- optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-+mwam = MWAM(["rgb", "depth"])
-+modulator = GradientModulator(mwam, {"rgb": model.rgb, "depth": model.depth})
- for rgb, depth, target in loader:
-     loss = nn.functional.cross_entropy(model(rgb, depth), target)
-+    mwam.observe({"rgb": rgb, "depth": depth})
-     optimizer.zero_grad()
-     loss.backward()
-     optimizer.step()
-"""
-"""What the README shows once it shows a torchvision model; then the block there is what is run."""
-
 
 def lines():
     shown = re.findall(r"^```diff\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    block = next((block for block in shown if "resnet18" in block), HERE)
+    block = next(block for block in shown if "resnet18" in block)
     return ["+from mwam_det import MWAM, GradientModulator", *block.splitlines()]
 
 
