@@ -215,7 +215,9 @@ def test_the_report_compares_the_preference_with_the_metric_of_each_modality_alo
     from mwam_det.engine import facade
 
     compared = []
-    monkeypatch.setattr(facade, "explain", lambda shares, alone: compared.append((shares, alone)) or "They disagree")
+    monkeypatch.setattr(
+        facade, "explain", lambda shares, alone, metric: compared.append((shares, alone)) or "They disagree"
+    )
     shares = {"rgb": 0.6, "ir": 1.4}
     report = trained.robustness(save_dir=tmp_path, shares=shares, imgsz=64, plots=False)
     map50 = {result.available: result.metrics["mAP50"] for result in report.results}

@@ -365,7 +365,9 @@ def scored(monkeypatch):
             known = found(self)
             values = scores if isinstance(scores, dict) else scores(self.epoch)
             return {
-                available: SimpleNamespace(box=SimpleNamespace(map50=values[available]), fitness=values[available])
+                available: SimpleNamespace(
+                    box=SimpleNamespace(map50=values[available], map=0.0), fitness=values[available]
+                )
                 for available in known
             }
 
