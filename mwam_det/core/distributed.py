@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch import distributed as dist
@@ -23,3 +25,29 @@ def mean_over_ranks(values: Tensor, counts: Tensor) -> Tensor:
     total = torch.stack([values * counts, counts])
     dist.all_reduce(total)
     return total[0] / total[1].clamp(min=1)
+
+
+def from_first_rank(value: Any) -> Any:
+    """Return on every rank what rank 0 has; `value` itself if torch.distributed is not initialised.
+
+    Args:
+        value: Anything that can be pickled. All ranks must call together.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    told = [value]
+    dist.broadcast_object_list(told, 0)
+    return told[0]
+
+
+def of_all_ranks(value: Any) -> list[Any]:
+    """Return what each rank has, in order, on every rank; [value] if torch.distributed is not initialised.
+
+    Args:
+        value: Anything that can be pickled. All ranks must call together.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    told = [None] * dist.get_world_size()
+    dist.all_gather_object(told, value)
+    return told

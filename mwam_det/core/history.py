@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
+from statistics import fmean
 
 from mwam_det.core.mwam import Observation
 
 QUANTITIES = ("frm", "bank", "share", "weight")
+LOGGED = ("frm", "share", "weight")
 
 
 class MWAMHistory:
@@ -27,7 +30,8 @@ class MWAMHistory:
         self.file = file
         self.header = ["epoch", "iteration", *(f"{quantity}_{name}" for quantity in QUANTITIES for name in modalities)]
         self._modalities = tuple(modalities)
-        self._pending: list[list[float]] = []
+        self._pending: list[list[float | str]] = []
+        self._latest: list[list[float | str]] = []
         self._written = 0
         self._begun = False
 
@@ -45,7 +49,25 @@ class MWAMHistory:
             writer.writerows(self._pending)
         self._begun = True
         self._written += len(self._pending)
-        self._pending.clear()
+        self._latest, self._pending = self._pending, []
+
+    def means(self, epoch: int) -> dict[str, float]:
+        """Return the means over the mini-batches of the epoch written last, for loggers.
+
+        Args:
+            epoch: The epoch (from 1) that is asked for.
+
+        Returns:
+            FRM, share and weight by modality, as "mwam/frm/rgb". A quantity that no mini-batch has is left out, and all
+            are if the epoch is not the one written last.
+        """
+        means = {}
+        for column, name in enumerate(self.header):
+            quantity, _, modality = name.partition("_")
+            values = [float(row[column]) for row in self._latest if int(row[0]) == epoch] if quantity in LOGGED else []
+            if values := [value for value in values if not isnan(value)]:
+                means[f"mwam/{quantity}/{modality}"] = fmean(values)
+        return means
 
     def discard_pending(self) -> None:
         """Forget the rows of an epoch that will be run again."""

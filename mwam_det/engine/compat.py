@@ -6,10 +6,12 @@ import atexit
 import shutil
 import tempfile
 from functools import lru_cache
+from inspect import signature
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from ultralytics.utils.torch_utils import autocast
 
 
@@ -56,3 +58,18 @@ def half_precision_works(model: nn.Module, channels: int, dtype: torch.dtype = t
         model.train(training)
     error = (exact - rough.float()).abs().max() / exact.abs().max()
     return bool(rough.isfinite().all() and error < 0.1)
+
+
+def spread_on_cpu(model: nn.Module, compiled: bool) -> DistributedDataParallel:
+    """Let a model on the CPU average its gradients over all processes.
+
+    Ultralytics does it for GPUs alone: it names a device, which torch refuses for a model on the CPU. The options are
+    those that it takes there; statistics of normalisation stay each process's own.
+
+    Args:
+        model: The model, on the CPU.
+        compiled: Whether it is compiled.
+    """
+    known = signature(DistributedDataParallel).parameters
+    sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    return DistributedDataParallel(model, find_unused_parameters=not compiled, static_graph=compiled, **{sync: False})

@@ -10,7 +10,7 @@ from typing import Any
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.models import YOLO
 from ultralytics.nn.tasks import yaml_model_load
-from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, RANK
 
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.core.direction import explain
@@ -116,7 +116,9 @@ class MultimodalYOLO(YOLO):
         if selection:
             kwargs["robustness"] = selection
         metrics = super().train(trainer, **kwargs)
-        if robustness:
+        if robustness and RANK != -1:
+            LOGGER.info(f"The robustness report is made by one process: mwam-det robustness {self.trainer.best} RECIPE")
+        elif robustness:
             shared = {key: getattr(self.trainer.args, key) for key in VALIDATION_ARGUMENTS}
             options = {"save_dir": self.trainer.save_dir, "shares": self.trainer.shares, **shared, **options}
             self.robustness(self.trainer.args.data, **options).show()
@@ -248,10 +250,13 @@ class MultimodalYOLO(YOLO):
 
         Raises:
             DatasetError: If the dataset cannot be used or its modalities are not those of the model.
+            NotImplementedError: In a process of torchrun.
             ValueError: If `fill` or a degradation is unknown, or suits no modality.
             NotImplementedError: If `coco` is asked for in a task other than "detect".
         """
         check_coco(coco, self.task)
+        if RANK != -1:
+            raise NotImplementedError("the robustness report is made by one process: call robustness without torchrun")
         defaults = {"rect": True, "verbose": False}
         args = {**self.overrides, **defaults, **kwargs, "plots": False, "split": split, "mode": "val"}
         args["data"] = resolve_dataset(data if data is not None else self._val_data())

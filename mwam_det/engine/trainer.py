@@ -11,12 +11,13 @@ import torch
 from torch import distributed as dist
 from torch import nn
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import BaseModel, yaml_model_load
-from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK
-from ultralytics.utils.torch_utils import unwrap_model
+from ultralytics.nn.tasks import BaseModel, load_checkpoint, yaml_model_load
+from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK, WORLD_SIZE
+from ultralytics.utils.torch_utils import strip_optimizer, torch_distributed_zero_first, unwrap_model
 
 from mwam_det.core.config import MWAMConfig, mwam_config
 from mwam_det.core.direction import DirectionCheck
+from mwam_det.core.distributed import from_first_rank, of_all_ranks
 from mwam_det.core.history import MWAMHistory
 from mwam_det.core.missing import DropoutConfig, draw_missing, dropout_config, performance_collapse_rate
 from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
@@ -41,9 +42,10 @@ from mwam_det.engine.arguments import (
     without_own_arguments,
 )
 from mwam_det.engine.combinations import OnePass, OnePassValidator, missing_conditions
-from mwam_det.engine.compat import half_precision_works, use_bundled_font
+from mwam_det.engine.compat import half_precision_works, spread_on_cpu, use_bundled_font
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.plots import plot_mwam, side_by_side
+from mwam_det.engine.processes import check_processes, device_of_worker
 from mwam_det.engine.report import FILES
 from mwam_det.engine.validator import MultimodalValidator, PairValidator, check_modalities
 from mwam_det.models.auxiliary import LACKING, AuxiliaryHeads, AuxiliaryLoss
@@ -100,6 +102,7 @@ class PairTrainer(DetectionTrainer):
         refuse_unsupported(requested)
         check_shared_backbone(requested.get("share_backbone", False), config)
         check_auxiliary(config, requested.get("task", "detect"))
+        check_processes(requested, config)
         if requested.get("data") is not None:
             data = resolve_dataset(requested["data"])
             check_labels(data, requested.get("task", "detect"), requested.get("single_cls") or False)
@@ -108,7 +111,11 @@ class PairTrainer(DetectionTrainer):
             if _names_files(requested.get("pretrained")) and not requested.get("resume"):
                 pretrained_files(requested["pretrained"], data["modalities"])
         use_bundled_font()
+        if RANK != -1:
+            overrides = {**requested, "device": device_of_worker(requested.get("device"))}
         super().__init__(with_own_arguments(cfg), overrides, _callbacks)
+        if RANK != -1:
+            self.world_size = WORLD_SIZE  # Ultralytics counts the devices of this machine, and 0 for the CPU
         self.modalities = modalities_of(self.data)
         names = [modality.name for modality in self.modalities]
         config = mwam_config(self.args.mwam)
@@ -117,6 +124,7 @@ class PairTrainer(DetectionTrainer):
         self.selection = Selection.from_dict(self.args.robustness or {})
         self._draw = torch.Generator().manual_seed(self.args.seed + 1 + RANK)  # ranks draw for other samples
         self._direction = DirectionCheck()
+        self._combinations_known = False
         self.modulator: GradientModulator | UpdateModulator | None = None
         self.heads: AuxiliaryHeads | None = None
         self._auxiliary_loss: AuxiliaryLoss | None = None
@@ -133,7 +141,8 @@ class PairTrainer(DetectionTrainer):
             DatasetError: If it cannot be used.
         """
         data = resolve_dataset(self.args.data)
-        if not self.ddp:  # else Ultralytics deletes the run folder before its workers come here
+        # A parent's run folder is deleted by Ultralytics before its workers come here. A worker does not know it yet.
+        if not self.ddp and RANK in {-1, 0}:
             self.args.data = save_dataset_yaml(data, self.save_dir)
         return as_single_class(data) if self.args.single_cls else data
 
@@ -203,8 +212,31 @@ class PairTrainer(DetectionTrainer):
         self.args.freeze = freeze_with(SPLIT_LAYER, self.args.freeze, streams)
         return checkpoint
 
+    def _setup_ddp(self) -> None:
+        """Join the other processes, with gloo on the CPU, and agree on the run folder of rank 0.
+
+        Raises:
+            FileNotFoundError: If a process does not see that folder.
+        """
+        if self.device.type == "cpu":
+            dist.init_process_group("gloo", rank=RANK, world_size=self.world_size)
+        else:
+            super()._setup_ddp()
+        folder = Path(from_first_rank(str(self.save_dir)))
+        blind = [rank for rank, sees in enumerate(of_all_ranks((folder / "weights").is_dir())) if not sees]
+        if blind:
+            raise FileNotFoundError(
+                f"rank 0 writes to {folder}, which rank {', '.join(map(str, blind))} does not see: several machines "
+                "need a folder that they share, see the argument project"
+            )
+        self.save_dir, self.args.save_dir, self.wdir = folder, str(folder), folder / "weights"
+        self.last, self.best, self.csv = self.wdir / "last.pt", self.wdir / "best.pt", folder / "results.csv"
+        self.history.file = folder / "mwam.csv"
+
     def _setup_train(self) -> None:
-        if self.device.type == "cuda" and self.args.amp not in {False, "fp32", "bf16"}:
+        if RANK != -1 and self.device.type == "cpu":
+            self.world_size = 0  # until the model is wrapped: Ultralytics would name GPUs to do it with
+        if self.args.amp not in {False, "fp32", "bf16"} and (self.device.type == "cuda" or RANK != -1):
             self._setup_train_in_half_precision()
         else:
             super()._setup_train()
@@ -231,8 +263,10 @@ class PairTrainer(DetectionTrainer):
         self._scaler_state: dict[str, Any] | None = None
         super()._setup_train()
         self.args.amp = requested
-        self.amp = half_precision_works(unwrap_model(self.model), self.data["channels"])
-        if not self.amp:
+        on_gpu = self.device.type == "cuda"
+        works = on_gpu and half_precision_works(unwrap_model(self.model), self.data["channels"])
+        self.amp = all(of_all_ranks(works))
+        if on_gpu and not self.amp:
             LOGGER.warning("mixed precision gives wrong outputs on this GPU: training in float32 (amp=false)")
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.amp)
         if self._scaler_state:
@@ -243,6 +277,9 @@ class PairTrainer(DetectionTrainer):
             if self.world_size > 1 or self.args.compile:
                 raise NotImplementedError("mwam.mode=loss and hybrid train on one device and without compile")
             self.heads = AuxiliaryHeads(unwrap_model(self.model))
+        if RANK != -1 and self.device.type == "cpu":
+            self.world_size = WORLD_SIZE
+            self.model = spread_on_cpu(self.model, bool(self.args.compile))
         super()._build_train_pipeline()
         self.history.discard_pending()  # Ultralytics comes back here to begin an epoch again with a smaller batch
 
@@ -295,7 +332,9 @@ class PairTrainer(DetectionTrainer):
     def validate(self) -> tuple[dict[str, float] | None, float | None]:
         """Validate, on every combination of modalities where something depends on that."""
         if self._validates_combinations:
-            due = self.epoch % self.selection.every == 0 or self.epoch + 1 == self.epochs or not self.validator.known
+            due = self.epoch % self.selection.every == 0 or self.epoch + 1 == self.epochs
+            due = from_first_rank(due or not self._combinations_known)  # each rank estimates the end of a timed run
+            self._combinations_known = True
             names = [modality.name for modality in self.modalities]
             self.validator.conditions = missing_conditions(names) if due else ()
         metrics, fitness = super().validate()
@@ -308,13 +347,8 @@ class PairTrainer(DetectionTrainer):
     def _take_in_combinations(self) -> None:
         """Tell MWAM what the model depends on, if it asks, or compare that with what MWAM takes for preferred."""
         names = [modality.name for modality in self.modalities]
-        told, first = [{}], metrics_of(self.args.task)[0]
-        if RANK in {-1, 0}:
-            of = self.validator.by_combination.items()
-            told = [{known: measure(self.args.task, metrics)[first] for known, metrics in of}]
-        if RANK != -1:
-            dist.broadcast_object_list(told, 0)
-        measured = told[0]
+        found, first = self.validator.by_combination if RANK in {-1, 0} else {}, metrics_of(self.args.task)[0]
+        measured = from_first_rank({a: measure(self.args.task, metrics)[first] for a, metrics in found.items()})
         if self.mwam is None:
             return
         if self.mwam.config.preference == "measured":
@@ -362,7 +396,46 @@ class PairTrainer(DetectionTrainer):
             self.mwam.load_state_dict(state)
             if self.heads is not None:
                 self.heads.load_state_dict(state["heads"])
-            self.history.keep_epochs(ckpt["epoch"] + 1)
+            if RANK in {-1, 0}:
+                self.history.keep_epochs(ckpt["epoch"] + 1)
+
+    def run_callbacks(self, event: str) -> None:
+        """Run the callbacks of an event; at the end of an epoch, loggers find MWAM's means among the metrics.
+
+        results.csv and checkpoints are written before, and hold Ultralytics' metrics alone.
+        """
+        if event != "on_fit_epoch_end" or RANK not in {-1, 0}:
+            super().run_callbacks(event)
+            return
+        own = self.metrics
+        self.metrics = shown = {**own, **self.history.means(self.epoch + 1)}
+        try:
+            super().run_callbacks(event)
+        finally:
+            if self.metrics is shown:
+                self.metrics = own
+
+    def final_eval(self) -> None:
+        """Validate the best checkpoint."""
+        if RANK == -1 or self.device.type != "cpu":
+            super().final_eval()
+            return
+        # Workers of Ultralytics validate a checkpoint on a GPU alone: here its weights are validated as an epoch's.
+        weights = load_checkpoint(self.best)[0].float().state_dict() if self.best.exists() else None
+        with torch_distributed_zero_first(LOCAL_RANK):
+            if RANK == 0:
+                results = strip_optimizer(self.last).get("train_results") if self.last.exists() else None
+                if weights:
+                    strip_optimizer(self.best, updates={"train_results": results})
+        if weights:
+            self.ema.ema.load_state_dict(weights)
+            self.validator.args.plots = self.args.plots
+            metrics = self.validator(self) or {}
+            metrics.pop("fitness", None)
+            self.metrics = metrics
+            self.epoch += 1
+            self.run_callbacks("on_fit_epoch_end")
+            self.epoch -= 1
 
     def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
         """Draw a training batch, every modality beside the others."""

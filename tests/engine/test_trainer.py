@@ -532,3 +532,76 @@ def test_half_precision_on_a_gpu_trains_without_a_download(demo_section, tmp_pat
     assert trainer.amp and trainer.scaler.is_enabled() and trainer.args.amp is True
     assert all(torch.isfinite(torch.tensor(trainer.losses)))
     assert len(rows_of(trainer)) == 4
+
+
+# Options of Ultralytics that touch the training loop
+
+
+def check_mwam(trainer, epochs):
+    """Check that bank and history agree, all is finite, and each parameter of a stream is scaled exactly once."""
+    rows = rows_of(trainer)
+    assert sorted({row["epoch"] for row in rows}) == list(range(1, epochs + 1))
+    assert [row["iteration"] for row in rows] == list(range(1, len(rows) + 1))
+    for before, row in zip(rows, rows[1:], strict=False):
+        for name in ("rgb", "ir"):
+            assert row[f"bank_{name}"] == pytest.approx(0.5 * before[f"bank_{name}"] + 0.5 * row[f"frm_{name}"])
+    assert trainer.mwam.last.bank == pytest.approx({name: rows[-1][f"bank_{name}"] for name in ("rgb", "ir")})
+    hooks = {name: len(p._backward_hooks or {}) for name, p in unwrap_model(trainer.model).named_parameters()}
+    hooked = {id(p) for stream in streams_of(trainer.model).values() for p in stream.parameters()}
+    for name, parameter in unwrap_model(trainer.model).named_parameters():
+        assert hooks[name] == (id(parameter) in hooked and parameter.requires_grad), name
+        assert parameter.isfinite().all(), name
+    assert all(torch.isfinite(torch.tensor(trainer.losses)))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"multi_scale": 0.5}, {"cos_lr": True}, {"amp": "bf16"}],
+    ids=["multi_scale", "cos_lr", "bf16"],
+)
+def test_what_ultralytics_does_to_the_loop_leaves_what_mwam_measures_alone(
+    trained, demo_section, tmp_path, monkeypatch, arguments
+):
+    if "amp" in arguments:  # which Ultralytics allows on a GPU alone
+        lower = torch.autocast("cpu", torch.bfloat16)
+        monkeypatch.setattr("ultralytics.engine.trainer.autocast", lambda *args, **kwargs: lower)
+    trainer = run(MWAMTrainer, demo_section, tmp_path, **arguments)
+    check_mwam(trainer, 2)
+    assert [row["frm_rgb"] for row in rows_of(trainer)][0] == rows_of(trained)[0]["frm_rgb"]
+
+
+def test_a_timed_run_ends_with_whole_epochs_in_its_history(demo_section, tmp_path):
+    trainer = run(MWAMTrainer, demo_section, tmp_path, time=1e-9, epochs=50)
+    assert trainer.epoch == 0
+    check_mwam(trainer, 1)
+
+
+def test_recovery_from_nan_and_a_smaller_batch_leave_one_hook_each(demo_section, tmp_path):
+    Struck = struck_once()
+
+    class Tight(Struck):
+        def preprocess_batch(self, batch):
+            if self.batch_size == 8 and self._ready:
+                raise RuntimeError("CUDA out of memory")
+            return super().preprocess_batch(batch)
+
+    trainer = run(Tight, demo_section, tmp_path, batch=8, nbs=4, epochs=3, warmup_epochs=0)
+    assert trainer.batch_size == 4 and Struck.struck
+    trainer.losses = trainer.losses[-2:]  # one before was NaN, as it should
+    check_mwam(trainer, 3)
+
+
+def test_a_compiled_model_is_scaled_as_the_plain_one(demo_section, tmp_path, monkeypatch):
+    compiled, whole = [], torch.compile
+
+    def without_code(model, **kwargs):
+        compiled.append(kwargs)
+        return whole(model, backend="eager")
+
+    plain = run(MWAMTrainer, demo_section, tmp_path, nbs=4)
+    monkeypatch.setattr(torch, "compile", without_code)
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", lambda: "none is needed")
+    trainer = run(MWAMTrainer, demo_section, tmp_path, compile=True, nbs=4)
+    assert compiled
+    check_mwam(trainer, 2)
+    assert trainer.losses == pytest.approx(plain.losses, rel=1e-3)

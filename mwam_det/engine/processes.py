@@ -1,0 +1,63 @@
+"""Training in several processes: what has to be settled before Ultralytics starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ultralytics.utils import RANK, WORLD_SIZE
+
+from mwam_det.core.config import MWAMConfig
+
+
+def number_of_processes(device: Any) -> int:
+    """Return how many processes train: those that a launcher started, else one for each device that is named."""
+    if RANK != -1:
+        return WORLD_SIZE
+    return len(device) if isinstance(device, list | tuple) else str(device).count(",") + 1
+
+
+def device_of_worker(device: Any) -> Any:
+    """Return the devices of this machine for a process that torchrun started, or `device` for any other process.
+
+    Args:
+        device: Ultralytics' argument; None or "" for the first GPUs of the machine, or the CPU where it has none.
+    """
+    if RANK == -1 or device not in (None, ""):
+        return device
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", WORLD_SIZE))
+    return ",".join(map(str, range(here))) if torch.cuda.is_available() else "cpu"
+
+
+def check_processes(arguments: Mapping[str, Any], mwam: MWAMConfig | None) -> None:
+    """Check that a run can be spread over its processes; one process can do everything.
+
+    Args:
+        arguments: What was asked for, of Ultralytics' arguments.
+        mwam: MWAM's parameters, None without it.
+
+    Raises:
+        NotImplementedError: If MWAM's mode has auxiliary heads.
+        ValueError: If the batch is left to AutoBatch, or a worker has no device or takes rectangular batches.
+    """
+    processes = number_of_processes(device_of_worker(arguments.get("device")))
+    if processes == 1:
+        return
+    if mwam is not None and mwam.mode in ("loss", "hybrid"):
+        raise NotImplementedError(
+            f"mwam.mode={mwam.mode} trains on one device: the auxiliary heads are outside of what Ultralytics spreads "
+            "over several; use gradient, update or auto"
+        )
+    batch = arguments.get("batch")
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch={batch} is found on one device alone: give the batch of all {processes} together")
+    if RANK == -1:
+        return
+    if arguments.get("rect"):
+        raise ValueError("rect=true gives each process batches of its own shape and number: leave it out")
+    devices = str(device_of_worker(arguments.get("device"))).strip("[]()")
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", WORLD_SIZE))
+    if devices != "cpu" and devices.count(",") + 1 < here:
+        raise ValueError(f"device={devices} must name a device for each of the {here} processes of this machine")
