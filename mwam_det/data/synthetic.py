@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from filelock import FileLock
 
 CLASS_NAMES = {0: "car", 1: "truck", 2: "bus"}
 GENERATOR_VERSION = 1  # raise it with every change that alters a pixel or a label
@@ -139,8 +140,20 @@ def write_demo(
     if _holds_demo(target, record):
         return folder
 
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = target.with_name(f".{target.name}.synthetic-lock")
+    with FileLock(lock):  # the processes of a distributed training all come here
+        if not _holds_demo(target, record):
+            _draw(target, record)
+        lock.unlink(missing_ok=True)  # whoever comes later finds the set
+    return folder
+
+
+def _draw(target: Path, record: dict) -> None:
+    """Draw the demo set of `record` beside its folder, and move it there whole."""
     from rich.progress import track
 
+    train, val, size, seed = (record[key] for key in ("train", "val", "size", "seed"))
     partial = target.with_name(f".{target.name}.synthetic-partial")
     if partial.exists():  # an earlier run was interrupted
         shutil.rmtree(partial)
@@ -154,7 +167,6 @@ def write_demo(
     if target.exists():  # empty, or it would have been refused
         target.rmdir()
     partial.rename(target)
-    return folder
 
 
 def _check_size(size: tuple[int, int]) -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -252,3 +254,13 @@ def test_negative_numbers_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match=f"{name} .*-1"):
         write_demo(tmp_path / "demo", **{name: -1})
     assert not list(tmp_path.iterdir())
+
+
+def test_processes_that_come_at_once_draw_the_set_once(tmp_path):
+    code = "import sys; from mwam_det.data.synthetic import write_demo; write_demo(sys.argv[1], train=12, val=2)"
+    command = [sys.executable, "-c", code, str(tmp_path / "set")]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert [path.name for path in tmp_path.iterdir()] == ["set"], "neither lock nor part is left"
+    assert len(list((tmp_path / "set" / "visible" / "train").iterdir())) == 12
