@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -21,11 +21,20 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import get_hash
 from ultralytics.utils import LOGGER
 
-from mwam_det.data.layout import DatasetError, modalities_of
+from mwam_det.data.layout import DatasetError, Modality, modalities_of
+from mwam_det.data.memory import empty_images
 from mwam_det.data.pairing import dark_16_bit_maximum, find_partners, select_files, stem_of, verify_pair
 from mwam_det.data.reading import place, read_image, reduction_of
 from mwam_det.data.stacks import fingerprint, is_current, load_stack, save_stack, stack_name
-from mwam_det.data.transforms import LetterBoxedFormat, StackedFormat, are_planes, colour_on_visible, fuse_letterbox
+from mwam_det.data.transforms import (
+    Frame,
+    LetterBoxedFormat,
+    StackedFormat,
+    are_planes,
+    colour_on_visible,
+    copy_channels,
+    fuse_letterbox,
+)
 
 SCANS = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mwam_det"
 """Where the results of scans are kept, and in "stacks" what `cache="disk"` keeps; all of it may be deleted."""
@@ -261,24 +270,32 @@ class PairedDataset(YOLODataset):
 
     def _read_stack(self, first: str, target: tuple[int, int]) -> np.ndarray:
         """Decode every file of a pair once, and stack the images; see `load_image`."""
-        sizes, images = self.sizes[first], []
-        planes = None if self.augment else np.empty((self.channels, *target), np.uint8)
+        if not self.augment:
+            planes = np.empty((self.channels, *target), np.uint8)
+            self._read_planes(first, target, list(planes))
+            return planes.transpose(1, 2, 0)
+        images = [image for _, image in self._read(first, target)]
+        stack = cv2.merge(images)  # several times as fast as np.concatenate; OpenCV wants a pixel's channels together
+        return stack if stack.ndim == 3 else stack[..., None]
+
+    def _read_planes(self, first: str, target: tuple[int, int], planes: list[np.ndarray]) -> None:
+        """Decode every file of a pair once, to one plane of the target's shape for each channel of the stack."""
+        for modality, image in self._read(first, target):
+            # at once, so that the next file is decoded into memory that is in the processor's cache
+            cv2.split(image, planes[modality.slice])
+
+    def _read(self, first: str, target: tuple[int, int]) -> Iterator[tuple[Modality, np.ndarray]]:
+        """Decode the files of a pair one after the other, each brought to its place in the stack."""
+        sizes = self.sizes[first]
         for modality, file, size in zip(self.modalities, self._files(first), sizes, strict=True):
             image = read_image(file, modality, reduction_of(file, modality, size, target))
             if image is None:
                 raise FileNotFoundError(f"cannot read {file}, the {modality.name} image of {first}")
-            image = place(image, modality, size, sizes[0], target)
-            if planes is None:
-                images.append(image)
-            else:  # at once, so that the next file is decoded into memory that is in the processor's cache
-                cv2.split(image, list(planes[modality.slice]))
-        if planes is not None:
-            return planes.transpose(1, 2, 0)
-        stack = cv2.merge(images)  # several times as fast as np.concatenate; OpenCV wants a pixel's channels together
-        return stack if stack.ndim == 3 else stack[..., None]
+            yield modality, place(image, modality, size, sizes[0], target)
 
     def build_transforms(self, hyp: Any) -> Compose:
         """Build Ultralytics' transforms, with colour augmentation on the visible modality alone."""
+        self._arranged: dict[int, Any] = {}
         return fuse_letterbox(colour_on_visible(super().build_transforms(hyp), self.modalities))
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
@@ -287,14 +304,45 @@ class PairedDataset(YOLODataset):
         Where nothing but letterbox and formatting is to be done, their images are written side by side into one tensor,
         of which `collate_fn` makes the batch without copying any.
         """
-        if not any(isinstance(transform, LetterBoxedFormat) for transform in self.transforms.tolist()):
+        transform = self.transforms.tolist()[0]
+        if not isinstance(transform, LetterBoxedFormat):
             return [self[i] for i in indices]
         size = self.batch_shapes[self.batch[indices[0]]] if self.rect else np.broadcast_to(self.imgsz, 2)
         rooms = empty_images(len(indices), self.channels, *size.tolist())
-        return [
-            self.transforms({**self.get_image_and_label(i), "room": room})
-            for i, *room in zip(indices, rooms, rooms.numpy(), strict=True)
-        ]
+        places = zip(indices, rooms, rooms.numpy(), strict=True)  # views of all at once: torch is slow to wake
+        return [self._still_sample(i, transform, *room) for i, *room in places]
+
+    def _still_sample(
+        self, i: int, transform: LetterBoxedFormat, room: torch.Tensor, planes: np.ndarray
+    ) -> dict[str, Any]:
+        """Return sample `i`, its image in `room` if that has the shape of it; `planes` is the same memory."""
+        arranged = self._arranged.get(i) or self._arrange(i, transform)
+        if arranged is None or arranged[1].shape != room.shape:
+            return self[i]
+        sample, frame = arranged
+        inner = transform.pad(planes, frame)
+        places = list(zip(transform.draw_order(), inner, strict=True))
+        if self.ims[i] is None and self.cache != "disk":
+            in_order = [plane for _, plane in sorted(places, key=lambda pair: pair[0])]
+            self._read_planes(self.im_files[i], inner.shape[1:], in_order)
+        else:
+            copy_channels(self.load_image(i)[0], places)
+        return {**sample, "img": room}
+
+    def _arrange(self, i: int, transform: LetterBoxedFormat) -> tuple[dict, Frame] | None:
+        """Arrange sample `i` without reading a file; what is small is kept, because it is the same each time."""
+        unread = self.ims[i] is None
+        if unread:  # Ultralytics takes the shape from the image
+            original = self.sizes[self.im_files[i]][0]
+            target = target_size(original, self.imgsz, True, self.resize_short)
+            blank = np.broadcast_to(np.uint8(), (*target, self.channels))
+            self.ims[i], self.im_hw0[i], self.im_hw[i] = blank, original, target
+        arranged = transform.arrange(self.get_image_and_label(i))
+        if unread:
+            self.ims[i] = None
+        if arranged and not transform.return_mask:
+            self._arranged[i] = arranged
+        return arranged
 
     @staticmethod
     def collate_fn(batch: list[dict[str, Any]]) -> dict[str, Any]:
@@ -304,6 +352,9 @@ class PairedDataset(YOLODataset):
         if stacked is None:
             stacked = torch.stack(images, out=empty_images(len(images), *images[0].shape))
         rest = [{key: value for key, value in sample.items() if key != "img"} for sample in batch]
+        for sample in rest:
+            if "batch_idx" in sample:  # is written to, and labels of samples can be kept
+                sample["batch_idx"] = sample["batch_idx"].clone()
         return dict(sorted({**YOLODataset.collate_fn(rest), "img": stacked}.items()))
 
     def _warn_of_dark_images(self) -> None:
@@ -323,11 +374,6 @@ def _own_name(path: Path) -> str:
     """Return a name for what belongs to a folder of the user: its last parts, and a hash of the whole path."""
     parts = path.relative_to(path.anchor).parts[-3:]
     return f"{'-'.join(part[:LONGEST_PART] for part in parts)}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-
-
-def empty_images(*shape: int) -> torch.Tensor:
-    """Return a uint8 tensor from numpy, which asks for huge pages: faults of small ones cost more than the copy."""
-    return torch.from_numpy(np.empty(shape, np.uint8))
 
 
 def side_by_side(images: Sequence[torch.Tensor]) -> torch.Tensor | None:

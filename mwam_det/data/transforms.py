@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -77,18 +78,36 @@ class StackedFormat(Format):
     def draw_order(self) -> list[int]:
         """Return which channel of the stack becomes the first, second, … of the tensor; `bgr` is drawn anew."""
         keep_bgr = random.uniform(0, 1) <= self.bgr
-        order = np.arange(sum(modality.channels for modality in self.modalities))
+        order: list[int] = []
         for modality in self.modalities:
-            if modality.channels == 3 and not (modality.visible and keep_bgr):
-                order[modality.slice] = order[modality.slice][::-1].copy()
-        return order.tolist()
+            turn = modality.channels == 3 and not (modality.visible and keep_bgr)
+            own = range(len(order), len(order) + modality.channels)
+            order += reversed(own) if turn else own
+        return order
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where an image lies in the tensor that the model reads.
+
+    Attributes:
+        shape: (C, H, W) of the tensor.
+        rows: The rows of the image.
+        columns: The columns of the image.
+    """
+
+    shape: tuple[int, int, int]
+    rows: slice
+    columns: slice
 
 
 class LetterBoxedFormat(StackedFormat):
     """Ultralytics' letterbox and `StackedFormat` in one: every channel is copied once, to where the model reads it.
 
     Values, shapes and labels are those of the two transforms one after the other. Passes over the pixels are what they
-    cost: above four channels, OpenCV and numpy are many times slower with pixels side by side than with planes.
+    cost: above four channels, OpenCV and numpy are many times slower with pixels side by side than with planes. Labels
+    and pixels are apart, because the labels of a sample are the same each time, and its pixels can be decoded to where
+    they belong.
 
     Args:
         letterbox: Ultralytics' letterbox.
@@ -100,44 +119,67 @@ class LetterBoxedFormat(StackedFormat):
         self.letterbox = letterbox
 
     def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
-        """Pad and format a sample.
+        """Pad and format a sample, whose "img" has the shape (H, W, C), uint8."""
+        image, arranged = labels["img"], self.arrange(labels)
+        if arranged is None:
+            return super().__call__(self.letterbox(labels))
+        labels, frame = arranged
+        planes = np.empty(frame.shape, np.uint8)
+        copy_channels(image, list(zip(self.draw_order(), self.pad(planes, frame), strict=True)))
+        return {**labels, "img": torch.from_numpy(planes)}
+
+    def arrange(self, labels: dict[str, Any]) -> tuple[dict[str, Any], Frame] | None:
+        """Do all that concerns no pixel.
 
         Args:
-            labels: A sample whose "img" has the shape (H, W, C), uint8. It may have a "room": a tensor of the shape of
-                the result, (C, H', W') uint8, to which that is written, and the same memory as an array.
+            labels: A sample; of its "img" the shape alone is read, (H, W, C). It is changed.
+
+        Returns:
+            The formatted sample without "img", and where that belongs; None if the letterbox resizes images of this
+            shape, with the sample as it was.
         """
-        room, planes = labels.pop("room", (None, None))
-        image, params = labels["img"], self.letterbox.get_params(labels)
+        params = self.letterbox.get_params(dict(labels))  # of a copy: it takes out what it has read
+        (height, width), channels = labels["img"].shape[:2], labels["img"].shape[2]
+        if params["new_unpad"] != (width, height):
+            return None
+        labels.pop("rect_shape", None)
         labels = self.letterbox.apply_instances(labels, params)
-        width, height = params["new_unpad"]
-        if image.shape[:2] != (height, width):  # is to be resized besides
-            return super().__call__(self.letterbox.apply_image(labels, params))
         top, left = params["top"], params["left"]
-        shape = image.shape[2], top + height + params["bottom"], left + width + params["right"]
-        if room is None or planes.shape != shape:
-            planes = np.empty(shape, np.uint8)
-            room = torch.from_numpy(planes)
-        for border in np.s_[:, :top], np.s_[:, top + height :], np.s_[..., :left], np.s_[..., left + width :]:
+        padded = top + height + params["bottom"], left + width + params["right"]
+        labels["img"], labels["resized_shape"] = np.broadcast_to(np.uint8(), (*padded, channels)), params["new_shape"]
+        labels = super().__call__(labels)
+        return labels, Frame((channels, *padded), np.s_[top : top + height], np.s_[left : left + width])
+
+    def pad(self, planes: np.ndarray, frame: Frame) -> np.ndarray:
+        """Fill the border around an image, and return the part that the image belongs to.
+
+        Args:
+            planes: Shape `frame.shape`, uint8.
+            frame: What `arrange` returned.
+        """
+        rows, columns = frame.rows, frame.columns
+        for border in (
+            np.s_[:, : rows.start],
+            np.s_[:, rows.stop :],
+            np.s_[..., : columns.start],
+            np.s_[..., columns.stop :],
+        ):
             planes[border] = self.letterbox.padding_value
-        inner = planes[:, top : top + height, left : left + width]
-        copy_channels(image, list(zip(self.draw_order(), inner, strict=True)))
-        labels["img"], labels["room"], labels["resized_shape"] = planes.transpose(1, 2, 0), room, params["new_shape"]
-        return super().__call__(labels)
+        return planes[:, rows, columns]
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Take the tensor that `__call__` has filled; an image that was resized is formatted."""
-        if "room" not in labels:
+        """Leave out what only has a shape, see `arrange`; an image is formatted."""
+        if any(labels["img"].strides):
             return super().apply_image(labels, params)
-        labels["img"] = labels.pop("room")
+        del labels["img"]
         return labels
 
 
 def fuse_letterbox(transforms: Compose) -> Compose:
-    """Put one `LetterBoxedFormat` in place of a letterbox and the formatting that follows it, if they end the list."""
-    if [type(transform) for transform in transforms.tolist()[-2:]] != [LetterBox, StackedFormat]:
+    """Put one `LetterBoxedFormat` in place of a letterbox and formatting, if these are all there is."""
+    if [type(transform) for transform in transforms.tolist()] != [LetterBox, StackedFormat]:
         return transforms
-    *others, letterbox, formatting = transforms.tolist()
-    return Compose([*others, LetterBoxedFormat(letterbox, formatting)])
+    return Compose([LetterBoxedFormat(*transforms.tolist())])
 
 
 def are_planes(image: np.ndarray) -> bool:

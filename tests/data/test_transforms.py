@@ -149,8 +149,7 @@ def stacked(channels: int) -> list[Modality]:
 @pytest.mark.parametrize("channels", STACKS)
 @pytest.mark.parametrize("shape", [(16, 16), (12, 20), (20, 16), (17, 23), (8, 8), (12, 16)])
 @pytest.mark.parametrize("in_memory", [np.ascontiguousarray, planar], ids=["pixel by pixel", "plane by plane"])
-@pytest.mark.parametrize("room", [None, "right", "of another size"])
-def test_letterbox_and_formatting_in_one_give_what_they_give_one_after_the_other(channels, shape, in_memory, room):
+def test_letterbox_and_formatting_in_one_give_what_they_give_one_after_the_other(channels, shape, in_memory):
     box = LetterBox(new_shape=shape, scaleup=False, padding_value=7)
     formatting = StackedFormat(stacked(channels), normalize=True, bgr=0.5)
     (ours,) = fuse_letterbox(Compose([box, formatting])).tolist()
@@ -158,10 +157,6 @@ def test_letterbox_and_formatting_in_one_give_what_they_give_one_after_the_other
     for seed in range(4):
         a, b = labels_of(in_memory(image(channels))), labels_of(image(channels))
         a["ratio_pad"] = b["ratio_pad"] = (1.0, 1.0)
-        if room:
-            size = shape if room == "right" else (shape[0] + 1, shape[1])
-            place = torch.zeros(channels, *size, dtype=torch.uint8)
-            a["room"] = place, place.numpy()
         random.seed(seed)
         a, after = ours(a), random.random()
         random.seed(seed)
@@ -171,18 +166,22 @@ def test_letterbox_and_formatting_in_one_give_what_they_give_one_after_the_other
         for key in ("img", "bboxes", "cls", "batch_idx"):
             assert torch.equal(a[key], b[key])
         assert all(a[key] == b[key] for key in ("resized_shape", "ratio_pad"))
-        if room:
-            shrunk = shape[0] < SIZE[0] or shape[1] < SIZE[1]
-            assert (a["img"].data_ptr() == place.data_ptr()) == (room == "right" and not shrunk)
 
 
-@pytest.mark.parametrize("others", [[RandomFlip(p=0.5)], []])
-def test_a_letterbox_is_fused_with_formatting_alone_and_other_transforms_stay(others):
+def test_an_image_that_is_resized_is_not_arranged_and_stays_as_it_was():
+    fused = LetterBoxedFormat(LetterBox(new_shape=8), StackedFormat([RGB, IR]))
+    labels = {**labels_of(image(4)), "rect_shape": np.array([8, 8])}
+    before = set(labels)
+    assert fused.arrange(labels) is None
+    assert set(labels) == before
+
+
+def test_a_letterbox_is_fused_with_formatting_where_nothing_else_is_there():
     box, formatting = LetterBox(), StackedFormat([RGB, IR])
-    *kept, fused = fuse_letterbox(Compose([*others, box, formatting])).tolist()
-    assert kept == others
+    (fused,) = fuse_letterbox(Compose([box, formatting])).tolist()
     assert (type(fused), fused.letterbox, fused.modalities) == (LetterBoxedFormat, box, (RGB, IR))
-    for unlike in ([*others, formatting], [box, RandomFlip(), formatting], [box]):
+    flip = RandomFlip(p=0.5)
+    for unlike in ([flip, box, formatting], [formatting], [box, flip, formatting], [box]):
         assert fuse_letterbox(Compose(unlike)).tolist() == unlike
 
 
