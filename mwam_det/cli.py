@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from mwam_det.checkpoints import checkpoint_to_resume
 from mwam_det.compare import BUILT_IN, SEEDS, run_compare
 from mwam_det.core.config import mwam_config
 from mwam_det.data.formats import FORMATS
@@ -389,18 +389,10 @@ def _load(model: str, **options):
 
 
 def _checkpoint_to_resume(arguments: dict) -> Path:
-    """Return the checkpoint that `train.resume` names, or the newest one of the recipe's runs if it is true."""
-    if arguments["resume"] is not True:
-        file = Path(str(arguments["resume"]))
-        if not file.is_file() or file.suffix != ".pt":
-            raise RecipeError(f"train.resume={file} is not a file of weights: give a last.pt, or true for the newest")
-        return file
-    project, name = Path(arguments["project"]), arguments["name"]
-    runs = re.compile(rf"{re.escape(name)}(-\d+)?")  # Ultralytics numbers the runs of one name
-    found = [file for file in project.glob("*/weights/last.pt") if runs.fullmatch(file.parts[-3])]
-    if not found:
-        raise RecipeError(f"train.resume=true, but there is no {project}/{name}*/weights/last.pt")
-    return max(found, key=lambda file: file.stat().st_mtime)
+    try:
+        return checkpoint_to_resume(arguments["resume"], arguments["project"], arguments["name"])
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
 
 
 def _check_resumable(checkpoint: str, recipe: Recipe) -> None:

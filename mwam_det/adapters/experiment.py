@@ -6,7 +6,6 @@ detectors are; what `model` and `train` may hold is their own (see `MODELS` and 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -27,6 +26,7 @@ from mwam_det.adapters.report import HostReport
 from mwam_det.adapters.samples import Augmentation, MultimodalDataset, Normalise, check_files, count_labels
 from mwam_det.adapters.settings import TrainSettings
 from mwam_det.adapters.tasks import Classification, Segmentation, Task, median_frequency_weights
+from mwam_det.checkpoints import checkpoint_to_resume
 from mwam_det.core.config import MWAMConfig, mwam_config, refuse_unknown_keys
 from mwam_det.core.missing import DropoutConfig, dropout_config, modality_combinations
 from mwam_det.core.selection import Selection
@@ -164,7 +164,7 @@ def train_experiment(experiment: Experiment) -> tuple[HostReport, Path]:
     settings.find_device()
     checkpoint, folder = None, None
     if settings.resume:
-        last = find_checkpoint(experiment)
+        last = checkpoint_to_resume(settings.resume, settings.project, settings.name or experiment.name)
         checkpoint, folder = load_checkpoint(last), last.parent.parent
         _check_resumable(checkpoint, experiment, last)
     data = find_samples(experiment.data, experiment.task == SEGMENTATION)
@@ -288,25 +288,6 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     if not isinstance(content, Mapping) or "recipe" not in content or "model" not in content:
         raise ValueError(f"{file} is no checkpoint of these hosts")
     return content
-
-
-def find_checkpoint(experiment: Experiment) -> Path:
-    """Return the checkpoint that `train.resume` names, or the newest last.pt of the recipe's runs if it is true.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    settings = experiment.train
-    if isinstance(settings.resume, str):
-        if not Path(settings.resume).is_file():
-            raise ValueError(f"train.resume={settings.resume} is not a file: give a last.pt, or true for the newest")
-        return Path(settings.resume)
-    name = settings.name or experiment.name
-    runs = re.compile(rf"{re.escape(name)}(-\d+)?")
-    found = [file for file in Path(settings.project).glob("*/weights/last.pt") if runs.fullmatch(file.parts[-3])]
-    if not found:
-        raise ValueError(f"train.resume=true, but there is no {settings.project}/{name}*/weights/last.pt")
-    return max(found, key=lambda file: file.stat().st_mtime)
 
 
 def _check_resumable(checkpoint: Mapping[str, Any], experiment: Experiment, file: Path) -> None:

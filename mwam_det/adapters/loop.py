@@ -26,13 +26,10 @@ from mwam_det.adapters.tasks import Task
 from mwam_det.core.config import MWAMConfig
 from mwam_det.core.direction import DirectionCheck
 from mwam_det.core.history import MWAMHistory
-from mwam_det.core.missing import DropoutConfig, draw_missing, modality_combinations, performance_collapse_rate
+from mwam_det.core.missing import DropoutConfig, collapse_without_each, draw_missing, modality_combinations
 from mwam_det.core.modulation import modulate, weighted_loss
 from mwam_det.core.mwam import MWAM
 from mwam_det.core.selection import Selection, selected_fitness
-
-SMALLEST_WEIGHT = 1e-3
-"""Of a modality where weights tell which one a sample lacks; β = α lets them come down to 0."""
 
 EPOCH_SEEDS = 1_000_003
 """Seeds of a run's epochs are this far from those of another run's: a prime above any number of epochs."""
@@ -290,9 +287,7 @@ class HostTrainer:
         dropout = self.host.dropout
         if dropout is None:
             return None
-        weights = None
-        if dropout.allocation == "mwam":
-            weights = {name: max(float(weight), SMALLEST_WEIGHT) for name, weight in self.mwam.weights.items()}
+        weights = self.mwam.weights if dropout.allocation == "mwam" else None
         count = len(next(iter(inputs.values())))
         lacking = draw_missing(count, self.names, dropout.p, weights, draw)
         for name, own in inputs.items():
@@ -339,9 +334,8 @@ class HostTrainer:
         if self.mwam is None:
             return
         if self._measures:
-            rest = {name: tuple(other for other in self.names if other != name) for name in self.names}
-            rates = {n: performance_collapse_rate(scores[self.names], scores[others]) for n, others in rest.items()}
-            self.mwam.measure({name: rate or 0.0 for name, rate in rates.items()})
+            if (dependence := collapse_without_each(scores, self.names)) is not None:
+                self.mwam.measure(dependence)
         elif self.mwam.last is not None:
             said = self._direction.update(
                 self.mwam.last.share, {name: scores[name,] for name in self.names}, self.host.task.metric

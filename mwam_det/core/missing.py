@@ -16,6 +16,9 @@ from mwam_det.core.config import Settings
 
 ALLOCATIONS = ("uniform", "mwam")
 
+SMALLEST_WEIGHT = 1e-3
+"""Smaller weights count as this where they tell what is missing; β = α lets them come down to 0."""
+
 
 def modality_combinations(modalities: Sequence[str]) -> list[tuple[str, ...]]:
     """List all 2^M − 1 non-empty combinations of modalities, the smallest first and the complete one last."""
@@ -99,22 +102,24 @@ def draw_missing(
         count: Number of samples B.
         modalities: All modalities, at least two.
         p: Probability in [0, 1] that a sample lacks something.
-        weights: K of every modality, above 0; all 1 if left out.
+        weights: K of every modality, at least 0, see `SMALLEST_WEIGHT`; all 1 if left out.
         generator: Source of randomness, on the CPU.
 
     Returns:
         By modality, which samples lack it, shape (B,), bool, on the CPU.
 
     Raises:
-        ValueError: If there is one modality alone, or a weight is not above 0.
+        ValueError: If there is one modality alone, or a weight is negative.
     """
     if len(modalities) < 2:
         raise ValueError(f"of the modalities {', '.join(modalities)} none can be missing: two are needed at least")
     weights = {name: float(weights[name]) if weights else 1.0 for name in modalities}
-    if bad := [name for name, weight in weights.items() if not weight > 0]:
-        raise ValueError(f"the weight of {', '.join(bad)} must be above 0: {weights}")
+    if bad := [name for name, weight in weights.items() if not weight >= 0]:
+        raise ValueError(f"the weight of {', '.join(bad)} must be 0 at least: {weights}")
     sets = [set(modalities) - set(available) for available in modality_combinations(modalities)[:-1]]
-    odds = torch.tensor([math.prod(1 / weights[name] for name in names) for names in sets], dtype=torch.float64)
+    odds = torch.tensor(
+        [math.prod(1 / max(weights[name], SMALLEST_WEIGHT) for name in names) for names in sets], dtype=torch.float64
+    )
     drawn = torch.multinomial(odds, count, replacement=True, generator=generator)
     lacking = torch.rand(count, generator=generator) < p
     members = torch.tensor([[name in names for names in sets] for name in modalities])
@@ -146,3 +151,21 @@ def performance_collapse_rate(full: float, missing: float) -> float | None:
         PCR in per cent, negative where the incomplete input is better, or None where `full` is 0 and it is undefined.
     """
     return None if full == 0 else (full - missing) / full * 100
+
+
+def collapse_without_each(
+    scores: Mapping[tuple[str, ...], float], modalities: Sequence[str]
+) -> dict[str, float] | None:
+    """Tell how much a model depends on each modality: PCR where that one alone is missing.
+
+    Args:
+        scores: The metric by available modalities; all of them, and all but each one, are there.
+        modalities: All modalities, in the order in which combinations name them.
+
+    Returns:
+        PCR in per cent by the modality that is missing, or None for a model that finds nothing yet: it tells nothing.
+    """
+    rest = {name: tuple(other for other in modalities if other != name) for name in modalities}
+    full = scores[tuple(modalities)]
+    rates = {name: performance_collapse_rate(full, scores[others]) for name, others in rest.items()}
+    return None if None in rates.values() else rates

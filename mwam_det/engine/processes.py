@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -61,3 +62,16 @@ def check_processes(arguments: Mapping[str, Any], mwam: MWAMConfig | None) -> No
     here = int(os.environ.get("LOCAL_WORLD_SIZE", WORLD_SIZE))
     if devices != "cpu" and devices.count(",") + 1 < here:
         raise ValueError(f"device={devices} must name a device for each of the {here} processes of this machine")
+
+
+def refuse_to_delete(folder: Path) -> None:
+    """Keep what a run folder holds: before workers start, Ultralytics deletes the folder of a run that is not resumed.
+
+    Raises:
+        ValueError: If there are weights in it.
+    """
+    if weights := sorted(folder.glob("weights/*.pt")):
+        raise ValueError(
+            f"exist_ok=true: on several devices Ultralytics would delete {folder} and {weights[-1].name} in it first: "
+            "give the run another name, resume it, or move the folder"
+        )

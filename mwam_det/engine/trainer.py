@@ -19,7 +19,7 @@ from mwam_det.core.config import MWAMConfig, mwam_config
 from mwam_det.core.direction import DirectionCheck
 from mwam_det.core.distributed import from_first_rank, of_all_ranks
 from mwam_det.core.history import MWAMHistory
-from mwam_det.core.missing import DropoutConfig, draw_missing, dropout_config, performance_collapse_rate
+from mwam_det.core.missing import DropoutConfig, collapse_without_each, draw_missing, dropout_config
 from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
 from mwam_det.core.mwam import MWAM
 from mwam_det.core.selection import Selection
@@ -45,7 +45,7 @@ from mwam_det.engine.combinations import OnePass, OnePassValidator, missing_cond
 from mwam_det.engine.compat import half_precision_works, spread_on_cpu, use_bundled_font
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.plots import plot_mwam, side_by_side
-from mwam_det.engine.processes import check_processes, device_of_worker
+from mwam_det.engine.processes import check_processes, device_of_worker, refuse_to_delete
 from mwam_det.engine.report import FILES
 from mwam_det.engine.validator import MultimodalValidator, PairValidator, check_modalities
 from mwam_det.models.auxiliary import LACKING, AuxiliaryHeads, AuxiliaryLoss
@@ -58,9 +58,6 @@ from mwam_det.models.two_stream import (
     two_stream_cfg,
 )
 from mwam_det.models.weights import load_pretrained, pretrained_files
-
-SMALLEST_WEIGHT = 1e-3
-"""Of a modality where weights tell which one a sample lacks."""
 
 OWN_FILES = ("mwam.csv", "mwam.png", *FILES)
 
@@ -114,6 +111,8 @@ class PairTrainer(DetectionTrainer):
         if RANK != -1:
             overrides = {**requested, "device": device_of_worker(requested.get("device"))}
         super().__init__(with_own_arguments(cfg), overrides, _callbacks)
+        if self.ddp and self.args.exist_ok and not self.resume:
+            refuse_to_delete(self.save_dir)
         if RANK != -1:
             self.world_size = WORLD_SIZE  # Ultralytics counts the devices of this machine, and 0 for the CPU
         self.modalities = modalities_of(self.data)
@@ -321,9 +320,7 @@ class PairTrainer(DetectionTrainer):
     def _drop_modalities(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Set the channels of the modalities that samples lack to 0, in place, shape (B, C, H, W); say which lack."""
         names = [modality.name for modality in self.modalities]
-        weights = None
-        if self.dropout.allocation == "mwam":  # beta = alpha lets a weight come down to 0
-            weights = {name: max(float(weight), SMALLEST_WEIGHT) for name, weight in self.mwam.weights.items()}
+        weights = self.mwam.weights if self.dropout.allocation == "mwam" else None
         lacking = draw_missing(len(images), names, self.dropout.p, weights, self._draw)
         for modality in self.modalities:
             images[lacking[modality.name].to(images.device), modality.slice] = 0
@@ -352,9 +349,7 @@ class PairTrainer(DetectionTrainer):
         if self.mwam is None:
             return
         if self.mwam.config.preference == "measured":
-            without = {name: tuple(other for other in names if other != name) for name in names}
-            dependence = {n: performance_collapse_rate(measured[tuple(names)], measured[without[n]]) for n in names}
-            if all(rate is not None for rate in dependence.values()):  # a model that finds nothing yet tells nothing
+            if (dependence := collapse_without_each(measured, names)) is not None:
                 self.mwam.measure(dependence)
         elif self.shares is not None:
             warning = self._direction.update(self.shares, {name: measured[(name,)] for name in names}, first)

@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from mwam_det import performance_collapse_rate
-from mwam_det.core.missing import check_missing, draw_missing, drop_modalities, modality_combinations
+from mwam_det.core.missing import (
+    check_missing,
+    collapse_without_each,
+    draw_missing,
+    drop_modalities,
+    modality_combinations,
+)
 
 SLICES = {"rgb": slice(0, 3), "ir": slice(3, 4)}
 
@@ -68,8 +74,22 @@ def test_a_probability_of_zero_or_one_is_kept_to():
 
 @pytest.mark.parametrize(
     ("modalities", "weights", "words"),
-    [(["a"], None, "two are needed"), (["a", "b"], {"a": 1.0, "b": 0.0}, "weight of b must be above 0")],
+    [(["a"], None, "two are needed"), (["a", "b"], {"a": 1.0, "b": -0.1}, "weight of b must be 0 at least")],
 )
 def test_a_draw_that_makes_no_sense_is_refused(modalities, weights, words):
     with pytest.raises(ValueError, match=words):
         draw_missing(4, modalities, 0.5, weights)
+
+
+def test_a_modality_without_weight_is_missing_as_good_as_always():
+    lacking = draw_missing(5_000, ["rgb", "ir"], 1.0, {"rgb": 0.0, "ir": 1.0}, generator())
+    assert lacking["rgb"].float().mean().item() == pytest.approx(1.0, abs=0.005)
+
+
+def test_dependence_is_what_is_lost_without_each_modality():
+    scores = {("a", "b", "c"): 0.8, ("a", "b"): 0.4, ("a", "c"): 0.8, ("b", "c"): 1.0, ("a",): 0.1}
+    assert collapse_without_each(scores, ["a", "b", "c"]) == pytest.approx({"a": -25.0, "b": 0.0, "c": 50.0})
+
+
+def test_a_model_that_finds_nothing_tells_no_dependence():
+    assert collapse_without_each({("a", "b"): 0.0, ("a",): 0.0, ("b",): 0.3}, ["a", "b"]) is None

@@ -16,7 +16,7 @@ from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.engine import processes
-from mwam_det.engine.processes import check_processes, device_of_worker, number_of_processes
+from mwam_det.engine.processes import check_processes, device_of_worker, number_of_processes, refuse_to_delete
 
 AS_IT_IS = dict.fromkeys(("mosaic", "translate", "scale", "fliplr", "hsv_h", "hsv_s", "hsv_v"), 0.0)
 """Without augmentation, and with all images in each batch, order and place of an image do not matter."""
@@ -173,3 +173,28 @@ def test_a_robustness_report_in_a_worker_is_refused(monkeypatch):
     monkeypatch.setattr("mwam_det.engine.facade.RANK", 0)
     with pytest.raises(NotImplementedError, match="one process"):
         MultimodalYOLO("yolov8n.yaml").robustness()
+
+
+def test_a_folder_with_weights_is_not_left_to_be_deleted(tmp_path):
+    refuse_to_delete(tmp_path / "none")
+    (tmp_path / "weights").mkdir()
+    refuse_to_delete(tmp_path)
+    (tmp_path / "weights/best.pt").touch()
+    with pytest.raises(ValueError, match="best.pt in it first"):
+        refuse_to_delete(tmp_path)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_training_on_several_devices_leaves_an_earlier_run_alone(demo_section, tmp_path, monkeypatch, ends):
+    weights = tmp_path / "run/weights/last.pt"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"kept")
+    will_start_workers = property(lambda trainer: True, lambda trainer, value: None)
+    monkeypatch.setattr(MWAMTrainer, "ddp", will_start_workers, raising=False)
+    arguments = {**SHORT, "data": demo_section, "project": str(tmp_path), "name": "run", "exist_ok": ends}
+    if ends:
+        with pytest.raises(ValueError, match="exist_ok=true: on several devices"):
+            MWAMTrainer(overrides=arguments)
+    else:
+        MWAMTrainer(overrides=arguments)
+    assert weights.read_bytes() == b"kept"
