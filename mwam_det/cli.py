@@ -277,7 +277,6 @@ def _train(recipe: Recipe) -> None:
 def _run_host(recipe: str, content: dict[str, Any], weights: str | None = None) -> None:
     """Train a recipe whose task is not detection, or evaluate weights on its data."""
     from mwam_det.adapters.experiment import Experiment, evaluate_experiment, train_experiment
-    from mwam_det.engine.plots import plot_mwam
 
     try:
         experiment = Experiment.from_dict(Path(recipe).stem, content)
@@ -291,8 +290,6 @@ def _run_host(recipe: str, content: dict[str, Any], weights: str | None = None) 
         if weights is None:
             print("\nStopped. Continue with the same command and train.resume=true", file=sys.stderr)
         raise SystemExit(130) from None
-    if (folder / "mwam.csv").is_file():
-        plot_mwam(folder / "mwam.csv", folder / "mwam.png")
     report.show()
     print(f"Results: {folder}")
 

@@ -28,6 +28,7 @@ from mwam_det.adapters.settings import TrainSettings
 from mwam_det.adapters.tasks import Classification, Segmentation, Task, median_frequency_weights
 from mwam_det.checkpoints import checkpoint_to_resume
 from mwam_det.core.config import MWAMConfig, mwam_config, refuse_unknown_keys
+from mwam_det.core.history import draw_history
 from mwam_det.core.missing import DropoutConfig, dropout_config, modality_combinations
 from mwam_det.core.selection import Selection
 
@@ -201,6 +202,8 @@ def train_experiment(experiment: Experiment) -> tuple[HostReport, Path]:
     if checkpoint is not None:
         trainer.resume(checkpoint)
     trainer.train()
+    if trainer.mwam is not None:
+        draw_history(trainer.mwam_history.file, folder / "mwam.png")
     best = folder / "weights" / "best.pt"
     trainer.model.load_state_dict(load_checkpoint(best)["model"])
     samples = data.splits[experiment.split]

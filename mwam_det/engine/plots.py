@@ -1,15 +1,13 @@
-"""Pictures for people: MWAM over a run, and samples with their modalities side by side."""
+"""Pictures for people: samples with their modalities side by side."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ultralytics.utils import plt_settings
 from ultralytics.utils.plotting import Annotator
 
 from mwam_det.data.layout import Modality
@@ -73,34 +71,3 @@ def in_a_row(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
         head.text([size // 2, size // 2], name, txt_color=(0, 0, 0))
         panels += [gap, np.concatenate([head.result(), picture])]
     return np.concatenate(panels[1:], axis=1)
-
-
-@plt_settings()
-def plot_mwam(history: Path, file: Path) -> None:
-    """Draw banked FRM, share and weight of every modality over the iterations of a run.
-
-    Args:
-        history: mwam.csv of the run (see `MWAMHistory`).
-        file: The picture to write.
-    """
-    import matplotlib.pyplot as plt
-
-    with history.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows:
-        return
-    iterations = [int(row["iteration"]) for row in rows]
-    names = [key.removeprefix("bank_") for key in rows[0] if key.startswith("bank_")]
-    panels = {"bank": "banked FRM (Eq. 2)", "share": "share T (Eq. 6)", "weight": "weight K (Eq. 5)"}
-    figure, axes = plt.subplots(1, len(panels), figsize=(13, 3.6), tight_layout=True)
-    for axis, (quantity, title) in zip(axes, panels.items(), strict=True):
-        for name in names:
-            values = [float(row[f"{quantity}_{name}"]) for row in rows]
-            axis.plot(iterations, values, label=name, linewidth=1)
-        axis.set_title(title)
-        axis.set_xlabel("iteration")
-        axis.grid(alpha=0.3)
-    axes[0].set_yscale("log")
-    axes[-1].legend()
-    figure.savefig(file, dpi=150)
-    plt.close(figure)

@@ -18,7 +18,7 @@ from ultralytics.utils.torch_utils import strip_optimizer, torch_distributed_zer
 from mwam_det.core.config import MWAMConfig, mwam_config
 from mwam_det.core.direction import DirectionCheck
 from mwam_det.core.distributed import from_first_rank, of_all_ranks
-from mwam_det.core.history import MWAMHistory
+from mwam_det.core.history import MWAMHistory, draw_history
 from mwam_det.core.missing import DropoutConfig, collapse_without_each, draw_missing, dropout_config
 from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
 from mwam_det.core.mwam import MWAM
@@ -44,7 +44,7 @@ from mwam_det.engine.arguments import (
 from mwam_det.engine.combinations import OnePass, OnePassValidator, missing_conditions
 from mwam_det.engine.compat import half_precision_works, spread_on_cpu, use_bundled_font
 from mwam_det.engine.measures import measure, metrics_of
-from mwam_det.engine.plots import plot_mwam, side_by_side
+from mwam_det.engine.plots import side_by_side
 from mwam_det.engine.processes import check_processes, device_of_worker, refuse_to_delete
 from mwam_det.engine.report import FILES
 from mwam_det.engine.validator import MultimodalValidator, PairValidator, check_modalities
@@ -441,7 +441,7 @@ class PairTrainer(DetectionTrainer):
         super().plot_metrics()
         if self.mwam is not None and self.history.file.is_file():
             picture = Path(self.save_dir) / "mwam.png"
-            plot_mwam(self.history.file, picture)
+            draw_history(self.history.file, picture)
             self.on_plot(picture)
 
 

@@ -1,10 +1,7 @@
-import cv2
 import torch
 
-from mwam_det.core.history import MWAMHistory
-from mwam_det.core.mwam import Observation
 from mwam_det.data.layout import Modality
-from mwam_det.engine.plots import plot_mwam, repeat_predictions, side_by_side
+from mwam_det.engine.plots import repeat_predictions, side_by_side
 
 MODALITIES = (Modality("rgb", 3, 0, True), Modality("ir", 1, 3))
 
@@ -46,21 +43,3 @@ def test_predictions_are_repeated_as_the_images_are():
     assert [p["conf"].item() for p in repeated] == [1, 1, 0, 0]
     repeated[0]["batch_idx"] = 3
     assert "batch_idx" not in repeated[1] and "batch_idx" not in first
-
-
-def test_the_history_of_a_run_becomes_a_picture(tmp_path):
-    history = MWAMHistory(tmp_path / "mwam.csv", ["rgb", "ir"])
-    for step in range(5):
-        values = {"rgb": 1.0 + step, "ir": 2.0}
-        history.append(1, Observation(values, values, values, values))
-    history.flush()
-    plot_mwam(history.file, tmp_path / "mwam.png")
-    picture = cv2.imread(str(tmp_path / "mwam.png"))
-    assert picture is not None and picture.std() > 5
-
-
-def test_an_empty_history_draws_nothing(tmp_path):
-    history = MWAMHistory(tmp_path / "mwam.csv", ["rgb"])
-    history.flush()
-    plot_mwam(history.file, tmp_path / "mwam.png")
-    assert not (tmp_path / "mwam.png").exists()
