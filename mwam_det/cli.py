@@ -85,6 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     inspect = commands.add_parser("inspect", help="tell what is in a recipe's dataset, before a long run")
     inspect.add_argument("recipe", help="YAML file whose data section is looked at")
     _add_overrides(inspect, "sample=500, the pairs whose pixels are looked at, or ")
+    crops = commands.add_parser("crops", help="cut the objects of a recipe's dataset out, for a classifier")
+    crops.add_argument("recipe", help="YAML file whose data section names the dataset")
+    crops.add_argument("destination", metavar="DST", help="new or empty folder")
+    _add_overrides(crops, "margin=0.1, of the longer side, smallest=16, in pixels, or ")
     options, rest = parser.parse_known_args(argv)
     if rest:  # argparse does not look for overrides behind an option
         if not hasattr(options, "overrides") or any(word.startswith("-") for word in rest):
@@ -115,6 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run_compare(recipe, words, arms=options.arms, seeds=options.seeds)
         elif options.command == "convert":
             _convert(options)
+        elif options.command == "crops":
+            _crops(options)
         else:
             samples = [o for o in options.overrides if o.partition("=")[0] == "sample"]
             overrides = [o for o in options.overrides if o not in samples]
@@ -201,6 +207,32 @@ def _convert(options: argparse.Namespace) -> None:
         path = yaml.safe_dump(str(destination), width=math.inf, allow_unicode=True).removesuffix("...\n").strip()
         command = ["mwam-det", "train", f"cfg/{format_.recipe}", f"data.path={path}"]  # values are read as YAML
     print(shlex.join(command))  # not through rich, which would break the line
+
+
+def _crops(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mwam_det.data.crops import MARGIN, SMALLEST, cut_objects
+
+    own = [word for word in options.overrides if word.partition("=")[0] in ("margin", "smallest")]
+    recipe = load_recipe(options.recipe, [word for word in options.overrides if word not in own])
+    if recipe.task == "semantic":
+        raise RecipeError("crops cuts out objects, and the labels of task=semantic are pixels: there are none")
+    given = {"margin": MARGIN, "smallest": SMALLEST, **read_arguments(own, ("margin", "smallest"))}
+    for key, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise RecipeError(f"{key}={value} must be a number, at least 0")
+    try:
+        counts = cut_objects(resolve_dataset(recipe.data), options.destination, **given)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command begins anew.", file=sys.stderr)
+        raise SystemExit(130) from None
+    table = Table("class", *counts, title="Objects")
+    for name in dict.fromkeys(name for count in counts.values() for name in count):
+        table.add_row(name, *(str(count[name]) for count in counts.values()))
+    Console().print(table)
+    print(f"Train on them: mwam-det train {shlex.quote(str(Path(options.destination) / 'recipe.yaml'))}")
 
 
 def _sample(overrides: Sequence[str]) -> int:

@@ -202,6 +202,7 @@ def test_an_incomplete_command_shows_its_usage(capsys, arguments):
         ("inspect_data.py", ["recipe", "sample=500"]),
         ("predict.py", ["weights", "--source", "save_txt"]),
         ("export.py", ["weights", "inputs=separate"]),
+        ("crops.py", ["recipe", "DST", "smallest=16"]),
     ],
 )
 def test_the_scripts_start(folder, script, words):

@@ -1,0 +1,113 @@
+"""Objects cut out of pairs for classifiers."""
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from mwam_det.adapters.experiment import Experiment
+from mwam_det.adapters.layout import find_samples
+from mwam_det.cli import main
+from mwam_det.data.crops import cut_objects
+from mwam_det.data.layout import DatasetError, resolve_dataset
+
+HEIGHT, WIDTH = 60, 80
+RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+DEPTH = np.random.default_rng(1).integers(0, 4000, (HEIGHT, WIDTH), np.uint16)
+
+
+def box(number, left, top, width, height):
+    """A line of a label file, of a box in pixels."""
+    return f"{number} {(left + width / 2) / WIDTH} {(top + height / 2) / HEIGHT} {width / WIDTH} {height / HEIGHT}\n"
+
+
+def section_of(root, labels, depth=DEPTH):
+    for split in ("train", "val"):
+        for stem in ("day_1", "a/night_1"):
+            for folder, image in (("visible", RGB), ("depth", depth)):
+                file = root / folder / split / f"{stem}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(file), image)
+            file = root / "labels" / split / f"{stem}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(labels)
+    return {
+        "path": str(root), "modalities": {"rgb": "visible", "depth": "depth"}, "labels": "labels", "train": "train",
+        "val": "val", "names": ["chair", "car/van", "cup"], "channels": {"depth": 1}, "range": {"depth": [0, 4000]},
+    }  # fmt: skip
+
+
+def cut(tmp_path, labels, depth=DEPTH, **options):
+    data = resolve_dataset(section_of(tmp_path / "set", labels, depth))
+    return cut_objects(data, tmp_path / "crops", **options)
+
+
+def test_a_cut_is_the_square_around_the_box_with_the_values_of_the_files(tmp_path):
+    counts = cut(tmp_path, box(1, 30, 20, 20, 16))
+    assert {split: count.total() for split, count in counts.items()} == {"train": 2, "val": 2}
+    place = np.s_[16:40, 28:52]  # 20 and a tenth of it on each side, around (40, 28)
+    for stem in ("day_1_0", "a-night_1_0"):
+        of_class = {name: tmp_path / "crops/train" / name / "car-van" / f"{stem}.png" for name in ("rgb", "depth")}
+        assert np.array_equal(cv2.imread(str(of_class["rgb"])), RGB[place])
+        assert np.array_equal(cv2.imread(str(of_class["depth"]), cv2.IMREAD_UNCHANGED), DEPTH[place])
+
+
+@pytest.mark.parametrize(
+    ("at", "place"),
+    [
+        ((0, 0, 20, 20), np.s_[0:24, 0:24]),
+        ((60, 40, 20, 20), np.s_[36:60, 56:80]),
+        ((0, 10, 80, 20), np.s_[0:60, 0:80]),
+    ],
+)
+def test_a_cut_that_reaches_beyond_the_image_is_moved_into_it(tmp_path, at, place):
+    cut(tmp_path, box(0, *at))
+    assert np.array_equal(cv2.imread(str(tmp_path / "crops/val/rgb/chair/day_1_0.png")), RGB[place])
+
+
+def test_a_partner_of_another_size_is_cut_at_the_same_place(tmp_path):
+    cut(tmp_path, box(0, 20, 20, 20, 20), depth=cv2.resize(DEPTH, (2 * WIDTH, 2 * HEIGHT), interpolation=0), margin=0)
+    assert cv2.imread(str(tmp_path / "crops/val/depth/chair/day_1_0.png"), cv2.IMREAD_UNCHANGED).shape == (20, 20)
+
+
+def test_small_objects_are_left_out_and_none_at_all_is_an_error(tmp_path):
+    counts = cut(tmp_path, box(0, 10, 10, 15, 9) + box(2, 10, 10, 16, 9))
+    assert counts["train"] == {"chair": 0, "car-van": 0, "cup": 2}
+    with pytest.raises(DatasetError, match="no object of train, val has a side of 17 pixels"):
+        cut_objects(resolve_dataset(section_of(tmp_path / "set", box(0, 10, 10, 16, 9))), tmp_path / "no", smallest=17)
+    assert not (tmp_path / "no").exists()
+
+
+def test_what_is_there_is_not_overwritten_and_what_was_interrupted_begins_anew(tmp_path):
+    (tmp_path / "crops.unfinished/train").mkdir(parents=True)
+    (tmp_path / "crops.unfinished/train/old.png").touch()
+    cut(tmp_path, box(0, 10, 10, 20, 20))
+    assert not (tmp_path / "crops.unfinished").exists() and not (tmp_path / "crops/train/old.png").exists()
+    with pytest.raises(DatasetError, match="is there already"):
+        cut_objects(resolve_dataset(section_of(tmp_path / "set", "")), tmp_path / "crops")
+
+
+def test_the_recipe_beside_the_cuts_describes_them(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    section = section_of(tmp_path / "set", box(0, 10, 10, 20, 20) + box(2, 40, 30, 20, 20))
+    (tmp_path / "detect.yaml").write_text(
+        yaml.safe_dump({"task": "detect", "model": "yolov8n.yaml", "data": section}, sort_keys=False)
+    )
+    assert main(["crops", "detect.yaml", "crops", "margin=0.2"]) == 0
+    assert "crops/recipe.yaml" in capsys.readouterr().out
+    experiment = Experiment.from_dict("x", yaml.safe_load((tmp_path / "crops/recipe.yaml").read_text()))
+    data = find_samples(experiment.data, segmentation=False)
+    assert (data.classes, [m.channels for m in data.modalities]) == (("chair", "cup"), [3, 1])
+    assert {split: len(samples) for split, samples in data.splits.items()} == {"train": 4, "val": 4}
+    assert data.modalities[1].value_range == (0, 4000)
+
+
+@pytest.mark.parametrize("words", [["margin=-1"], ["smallest=many"]])
+def test_a_wrong_option_is_named(tmp_path, capsys, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    section = section_of(tmp_path / "set", box(0, 10, 10, 20, 20))
+    (tmp_path / "detect.yaml").write_text(
+        yaml.safe_dump({"task": "detect", "model": "yolov8n.yaml", "data": section}, sort_keys=False)
+    )
+    assert main(["crops", "detect.yaml", "crops", *words]) == 2
+    assert words[0] in capsys.readouterr().err
