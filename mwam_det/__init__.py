@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from mwam_det.core.modulation import GradientModulator, UpdateModulator
     from mwam_det.core.mwam import MWAM
     from mwam_det.engine.facade import MultimodalYOLO
-    from mwam_det.engine.robustness import RobustnessReport
     from mwam_det.engine.trainer import MWAMTrainer
     from mwam_det.models.two_stream import two_stream_cfg
+    from mwam_det.report.robustness import RobustnessReport
 
 __version__ = "0.1.0"
 
@@ -30,7 +30,7 @@ _HOME = {
     "MWAMConfig": "core.config",
     "MWAMTrainer": "engine.trainer",
     "MultimodalYOLO": "engine.facade",
-    "RobustnessReport": "engine.robustness",
+    "RobustnessReport": "report.robustness",
     "UpdateModulator": "core.modulation",
     "allocate_weights": "core.allocation",
     "frequency_ratio_metric": "core.frequency",

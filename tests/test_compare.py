@@ -10,8 +10,8 @@ from mwam_det import compare as module
 from mwam_det.compare import LOCK, arm_recipes, compare, read_study, run_compare
 from mwam_det.data.layout import DatasetError
 from mwam_det.engine import comparison as comparison_module
-from mwam_det.engine.robustness import CombinationResult, RobustnessReport
 from mwam_det.recipe import RecipeError
+from mwam_det.report.robustness import CombinationResult, RobustnessReport
 
 CFG = Path(__file__).parents[1] / "cfg"
 STUDIES = sorted((CFG / "studies").glob("*.yaml"))

@@ -7,7 +7,7 @@ detectors are; what `model` and `train` may hold is their own (see `MODELS` and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,15 @@ from mwam_det.adapters.esanet import STRIDE, ESANetMD
 from mwam_det.adapters.evaluation import Evaluation, evaluate
 from mwam_det.adapters.layout import HostData, check_section, find_samples
 from mwam_det.adapters.loop import Host, HostTrainer
-from mwam_det.adapters.report import HostReport
 from mwam_det.adapters.samples import Augmentation, MultimodalDataset, Normalise, check_files, count_labels
 from mwam_det.adapters.settings import TrainSettings
 from mwam_det.adapters.tasks import Classification, Segmentation, Task, median_frequency_weights
 from mwam_det.checkpoints import checkpoint_to_resume
 from mwam_det.core.config import MWAMConfig, mwam_config, refuse_unknown_keys
-from mwam_det.core.history import draw_history
 from mwam_det.core.missing import DropoutConfig, dropout_config, modality_combinations
 from mwam_det.core.selection import Selection
+from mwam_det.report.history import draw_history
+from mwam_det.report.robustness import CombinationResult, RobustnessReport
 
 CLASSIFICATION, SEGMENTATION = "multimodal-classification", "rgbd-segmentation"
 
@@ -151,7 +151,7 @@ class Experiment:
         return model, Segmentation(classes, weights)
 
 
-def train_experiment(experiment: Experiment) -> tuple[HostReport, Path]:
+def train_experiment(experiment: Experiment) -> tuple[RobustnessReport, Path]:
     """Train what a recipe says and evaluate its best checkpoint on every combination of modalities.
 
     Returns:
@@ -213,7 +213,7 @@ def train_experiment(experiment: Experiment) -> tuple[HostReport, Path]:
     return _report(experiment, data, task.metric, found, best, folder), folder
 
 
-def evaluate_experiment(weights: Path, experiment: Experiment) -> tuple[HostReport, Path]:
+def evaluate_experiment(weights: Path, experiment: Experiment) -> tuple[RobustnessReport, Path]:
     """Evaluate a checkpoint on every combination of modalities of a recipe's split.
 
     Args:
@@ -248,11 +248,20 @@ def evaluate_experiment(weights: Path, experiment: Experiment) -> tuple[HostRepo
 
 def _report(
     experiment: Experiment, data: HostData, metric: str, found: Evaluation, weights: Path, folder: Path
-) -> HostReport:
-    names = tuple(modality.name for modality in data.modalities)
-    report = HostReport(
-        metric, names, found.scores, found.samples, experiment.split, str(weights), found.groups, data.notes
-    )
+) -> RobustnessReport:
+    def of(samples: int, scores: Mapping[tuple[str, ...], float]) -> RobustnessReport:
+        return RobustnessReport(
+            modalities=tuple(modality.name for modality in data.modalities),
+            results=tuple(CombinationResult(available, {metric: score}) for available, score in scores.items()),
+            split=experiment.split,
+            weights=str(weights),
+            images=samples,
+            task=experiment.task,
+            metrics=(metric,),
+        )
+
+    groups = {name: of(*counted) for name, counted in found.groups.items()}
+    report = replace(of(found.samples, found.scores), notes=data.notes, groups=groups)
     report.save(folder)
     return report
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mwam_det.engine.robustness import Boxes
+from mwam_det.report.robustness import Boxes
 
 STATISTICS = {
     "mAP50-95": 0,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ultralytics.utils import plt_settings
 
 from mwam_det.core.missing import modality_combinations
-from mwam_det.engine.robustness import METRICS
+from mwam_det.report.robustness import METRICS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -14,7 +14,7 @@ from mwam_det.core.degradation import DEGRADATIONS, SEVERITIES, degradations_for
 from mwam_det.engine.coco import DETECTIONS, CocoRecord
 from mwam_det.engine.combinations import Condition, OnePass, OnePassValidator
 from mwam_det.engine.measures import measure, measure_classes, measure_precision, metrics_of
-from mwam_det.engine.robustness import Boxes, CombinationResult, DegradationResult, RobustnessReport, Sample
+from mwam_det.report.robustness import Boxes, CombinationResult, DegradationResult, RobustnessReport, Sample
 
 
 class Reporting(OnePass):

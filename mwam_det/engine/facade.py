@@ -21,10 +21,10 @@ from mwam_det.engine.evaluation import degradation_conditions
 from mwam_det.engine.exporter import MultimodalExporter
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.predictor import PairSource
-from mwam_det.engine.robustness import RobustnessReport
 from mwam_det.engine.tasks import TASKS
 from mwam_det.engine.validator import check_modalities
 from mwam_det.models.two_stream import build_two_stream, task_of, two_stream_cfg
+from mwam_det.report.robustness import RobustnessReport
 
 VALIDATION_ARGUMENTS = (
     "imgsz", "batch", "device", "workers", "single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms", "nms",

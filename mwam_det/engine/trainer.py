@@ -18,7 +18,7 @@ from ultralytics.utils.torch_utils import strip_optimizer, torch_distributed_zer
 from mwam_det.core.config import MWAMConfig, mwam_config
 from mwam_det.core.direction import DirectionCheck
 from mwam_det.core.distributed import from_first_rank, of_all_ranks
-from mwam_det.core.history import MWAMHistory, draw_history
+from mwam_det.core.history import MWAMHistory
 from mwam_det.core.missing import DropoutConfig, collapse_without_each, draw_missing, dropout_config
 from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
 from mwam_det.core.mwam import MWAM
@@ -46,7 +46,6 @@ from mwam_det.engine.compat import half_precision_works, spread_on_cpu, use_bund
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.plots import side_by_side
 from mwam_det.engine.processes import check_processes, device_of_worker, refuse_to_delete
-from mwam_det.engine.report import FILES
 from mwam_det.engine.validator import MultimodalValidator, PairValidator, check_modalities
 from mwam_det.models.auxiliary import LACKING, AuxiliaryHeads, AuxiliaryLoss
 from mwam_det.models.two_stream import (
@@ -58,6 +57,8 @@ from mwam_det.models.two_stream import (
     two_stream_cfg,
 )
 from mwam_det.models.weights import load_pretrained, pretrained_files
+from mwam_det.report.files import FILES
+from mwam_det.report.history import draw_history
 
 OWN_FILES = ("mwam.csv", "mwam.png", *FILES)
 

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,7 +126,8 @@ def test_one_command_trains_a_classifier_and_reports_every_combination(tmp_path,
     assert len(report["combinations"]) == 7 and report["images"] == 8 and report["groups"]["day"]["images"] == 4
     assert report["combinations"][-1]["missing"] == []
     assert {file.name for file in run.iterdir()} == {
-        "weights", "history.csv", "mwam.csv", "mwam.png", "robustness.json", "robustness.csv"
+        "weights", "history.csv", "mwam.csv", "mwam.png", "robustness.json", "robustness.csv", "robustness.md",
+        "robustness.tex", "robustness_bars.png", "robustness_groups.csv", "report.html",
     }  # fmt: skip
     assert "Missing modalities" in capsys.readouterr().out
     assert main(["robustness", str(run / "weights" / "best.pt"), file, "split=train", *FAST]) == 0
@@ -164,7 +167,7 @@ def test_one_command_trains_esanet_on_rooms(rooms, tmp_path, monkeypatch):
     assert main(["train", file, *FAST]) == 0
     report = json.loads((tmp_path / "runs/tiny/robustness.json").read_text())
     assert [row["available"] for row in report["combinations"]] == [["rgb"], ["depth"], ["rgb", "depth"]]
-    assert report["metric"] == "mIoU" and all(0 <= row["mIoU"] <= 1 for row in report["combinations"])
+    assert report["metrics"] == ["mIoU"] and all(0 <= row["mIoU"] <= 1 for row in report["combinations"])
     last = torch.load(tmp_path / "runs/tiny/weights/last.pt", weights_only=True)
     assert set(last["mwam"]["bank"]) == {"rgb", "depth"}
 
@@ -225,3 +228,17 @@ def test_real_rooms_are_found(shared_data):
     data = find_samples({**content["data"], "path": str(shared_data / "nyuv2"), "range": {}}, segmentation=True)
     assert {split: len(samples) for split, samples in data.splits.items()} == {"train": 795, "val": 150}
     assert len(data.classes) == 40
+
+
+def test_a_host_is_trained_and_reported_without_ultralytics(pictures, tmp_path):
+    settings = {**content(pictures), "train": {"imgsz": 32, "batch": 4, "epochs": 1, "project": str(tmp_path)}}
+    program = f"""
+import sys
+from mwam_det.adapters.experiment import Experiment, train_experiment
+report, folder = train_experiment(Experiment.from_dict("alone", {settings!r}))
+assert (folder / "report.html").is_file()
+print([name for name in sys.modules if name.partition(".")[0] == "ultralytics"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"

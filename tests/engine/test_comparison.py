@@ -10,7 +10,7 @@ from scipy import stats
 
 from mwam_det.core.missing import modality_combinations
 from mwam_det.engine.comparison import Comparison, Estimate, Run, plot_comparison
-from mwam_det.engine.robustness import METRICS, CombinationResult, RobustnessReport
+from mwam_det.report.robustness import METRICS, CombinationResult, RobustnessReport
 
 ARMS = {"baseline": ["mwam=false"], "mwam": ["mwam=true"]}
 BASELINE = {0: (0.010, 0.170, 0.310), 1: (0.020, 0.150, 0.290), 2: (0.000, 0.190, 0.330)}

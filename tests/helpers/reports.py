@@ -4,7 +4,7 @@ import numpy as np
 
 from mwam_det.core.degradation import degradations_for
 from mwam_det.core.missing import modality_combinations
-from mwam_det.engine.robustness import (
+from mwam_det.report.robustness import (
     RECALLS,
     Boxes,
     ClassResult,
@@ -79,4 +79,5 @@ def full_report(modalities=("rgb", "ir"), classes=("car", "bus"), images=3, coco
         images=images,
         visible=modalities[0],
         samples=tuple(samples),
+        groups={"night": table(modalities, dict.fromkeys(modality_combinations(modalities), 0.3), images=1)},
     )

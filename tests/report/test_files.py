@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from reports import full_report, table
 
-from mwam_det.engine.figures import HIT, MISS, curves, degradation_curves, draw_figures, judge, sample_sheet
-from mwam_det.engine.report import FILES, degradation_table, html, latex, markdown
-from mwam_det.engine.robustness import Boxes, DegradationResult
+from mwam_det.report.figures import curves, degradation_curves, draw_figures
+from mwam_det.report.files import FILES, degradation_table, html, latex, markdown
+from mwam_det.report.robustness import Boxes, DegradationResult
+from mwam_det.report.samples import HIT, MISS, judge, sample_sheet
 
 ODD = ("a<b>&c$x$", "50%_{d}#", "e|f~g^h\\i")
 FIGURES = {"bars", "curves", "degradations", "samples"}
@@ -103,7 +104,7 @@ def test_the_page_needs_nothing_from_outside(saved):
 @pytest.mark.parametrize("modalities", [("rgb",), ("rgb", "ir"), ("rgb", "ir", "depth")], ids=len)
 def test_every_row_of_the_pages_tables_has_the_same_columns(modalities):
     page = Page(html(full_report(modalities)))
-    assert len(page.tables) == 1 + len(modalities) + 2 + 1  # combinations, degradations, two of classes, COCO
+    assert len(page.tables) == 2 + len(modalities) + 2 + 1  # combinations, of a part, degradations, of classes, COCO
     assert all(len(set(rows)) == 1 for rows in page.tables)
 
 
@@ -159,7 +160,7 @@ def test_odd_names_are_text_in_latex():
 def test_every_row_of_a_markdown_table_has_the_same_columns():
     lines = markdown(full_report(ODD, ("a|b", "_c_", "<i>"))).splitlines()
     tables = [block.splitlines() for block in "\n".join(lines).split("\n\n") if block.startswith("|")]
-    assert len(tables) == 2 + len(ODD)
+    assert len(tables) == 3 + len(ODD)
     for rows in tables:
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
     assert any(line.startswith(r"| a\|b ") for line in lines) and any(line.startswith(r"| \_c\_ ") for line in lines)

@@ -1,8 +1,8 @@
-"""What a missing modality costs: a detector evaluated on every combination of its modalities."""
+"""What a missing modality costs: a model evaluated on every combination of its modalities."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ RECALLS = tuple(step / 100 for step in range(101))
 
 @dataclass(frozen=True)
 class ClassResult:
-    """The metrics of a detector on one class.
+    """The metrics of a model on one class.
 
     Attributes:
         name: The class.
@@ -35,7 +35,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class CombinationResult:
-    """The metrics of a detector on one combination of modalities.
+    """The metrics of a model on one combination of modalities.
 
     Attributes:
         available: The modalities that were not missing.
@@ -55,7 +55,7 @@ class CombinationResult:
 
 @dataclass(frozen=True)
 class DegradationResult:
-    """The metrics of a detector with one modality degraded and the others as they are.
+    """The metrics of a model with one modality degraded and the others as they are.
 
     Attributes:
         modality: The degraded modality.
@@ -92,7 +92,7 @@ class Sample:
 
     Attributes:
         name: What its file is called.
-        images: What the detector saw, by modality, without the border of the letterbox: RGB of shape (H, W, 3), uint8.
+        images: What the model saw, by modality, without the border of the letterbox: RGB of shape (H, W, 3), uint8.
         labels: Its objects, or where classes are of pixels the number of each, (H, W), uint8, 255 where nothing counts.
         found: What was found with each combination, likewise, by its available modalities.
     """
@@ -121,9 +121,10 @@ class RobustnessReport:
         images: How many images the split holds; 0 if that is not known.
         visible: The modality that people see best, if any; pictures show it where it is available.
         samples: Images to be shown.
-        task: What the model does, one of Ultralytics' tasks.
+        task: What the model does, one of Ultralytics' tasks or of those of other hosts.
         metrics: What is measured, by name, the metric of PCR first.
         names: The classes in the order of their numbers, where samples hold numbers.
+        groups: The same on parts of the split, by name, such as images of day and of night.
 
     Raises:
         ValueError: If the complete combination is not among the results.
@@ -142,6 +143,7 @@ class RobustnessReport:
     task: str = "detect"
     metrics: tuple[str, ...] = METRICS
     names: tuple[str, ...] = ()
+    groups: Mapping[str, RobustnessReport] = field(default_factory=dict)
 
     def __post_init__(self):
         if all(set(result.available) != set(self.modalities) for result in self.results):
@@ -189,17 +191,8 @@ class RobustnessReport:
             "images": self.images,
             "missing_input": self.fill,
             "modalities": list(self.modalities),
-            "combinations": [
-                {
-                    "available": list(result.available),
-                    "missing": [name for name in self.modalities if name not in result.available],
-                    **result.metrics,
-                    "PCR": self.collapse_rate(result),
-                    "coco": result.coco,
-                }
-                for result in self.results
-            ],
-            "average": {**{m: self.average(m) for m in self.metrics}, "PCR": self.average_collapse_rate()},
+            **self._combinations(),
+            "groups": {name: {"images": each.images, **each._combinations()} for name, each in self.groups.items()},
             "classes": [
                 {"available": list(result.available), "class": each.name, "objects": each.objects, **each.metrics}
                 for result in self.results
@@ -226,18 +219,33 @@ class RobustnessReport:
             "notes": list(self.notes),
         }
 
+    def _combinations(self) -> dict[str, Any]:
+        return {
+            "combinations": [
+                {
+                    "available": list(result.available),
+                    "missing": [name for name in self.modalities if name not in result.available],
+                    **result.metrics,
+                    "PCR": self.collapse_rate(result),
+                    "coco": result.coco,
+                }
+                for result in self.results
+            ],
+            "average": {**{m: self.average(m) for m in self.metrics}, "PCR": self.average_collapse_rate()},
+        }
+
     def save(self, folder: str | Path, plots: bool = True) -> None:
         """Write the report to a folder; what an earlier report left there is replaced.
 
         robustness.json holds everything; robustness.csv, .md and .tex hold the table (.tex in the form of Table 12);
-        robustness_classes.csv and robustness_degradations.csv what their names say; robustness_*.png the figures;
+        robustness_classes.csv, _groups.csv and _degradations.csv what their names say; robustness_*.png the figures;
         report.html everything for a browser, in one file.
 
         Args:
             folder: Made if it does not exist.
             plots: Whether to draw figures.
         """
-        from mwam_det.engine.report import write_report
+        from mwam_det.report.files import write_report
 
         write_report(self, Path(folder), plots)
 
@@ -247,23 +255,25 @@ class RobustnessReport:
         from rich.markup import escape
         from rich.table import Table
 
-        from mwam_det.engine.report import combination_table
+        from mwam_det.report.files import combination_table
 
-        content = combination_table(self)
-        table = Table(
-            title=escape(f"Missing modalities, split '{self.split}'"),
-            caption=f"PCR of {self.primary}; lower is more robust",
-        )
-        for name in self.modalities:
-            table.add_column(escape(name), justify="center")
-        for name in content.columns:
-            table.add_column(name, justify="right")
-        for marks, cells in content.rows:
-            table.add_row(*_dots(marks), *cells)
-        table.add_section()
-        table.add_row("average", *[""] * (len(self.modalities) - 1), *content.averages)
         console = Console()
-        console.print(table)
+        for part, report in {"": self, **self.groups}.items():
+            content = combination_table(report)
+            of_part = f", {part}: {report.images} images" if part else ""
+            table = Table(
+                title=escape(f"Missing modalities, split '{self.split}'{of_part}"),
+                caption=f"PCR of {self.primary}; lower is more robust",
+            )
+            for name in self.modalities:
+                table.add_column(escape(name), justify="center")
+            for name in content.columns:
+                table.add_column(name, justify="right")
+            for marks, cells in content.rows:
+                table.add_row(*_dots(marks), *cells)
+            table.add_section()
+            table.add_row("average", *[""] * (len(self.modalities) - 1), *content.averages)
+            console.print(table)
         for note in self.notes:
             console.print(f"[bold]Note:[/bold] {escape(note)}")
 

@@ -5,7 +5,7 @@ import pytest
 from reports import full_report, table
 
 from mwam_det import RobustnessReport
-from mwam_det.engine.robustness import CombinationResult
+from mwam_det.report.robustness import CombinationResult
 
 # Tables 3, 4 and 12 of the paper: metric A of each combination with its PCR as printed, the complete one last, and the
 # averages of both as printed. Their rows are in the order of the marks of the tables: singles, pairs, all.
@@ -141,3 +141,45 @@ def test_the_terminal_shows_notes_and_names_as_they_are(capsys):
 def test_results_without_the_complete_combination_are_refused():
     with pytest.raises(ValueError, match="rgb, ir"):
         RobustnessReport(("rgb", "ir"), (CombinationResult(("rgb",), {"mAP50": 1, "mAP50-95": 1}),))
+
+
+# Parts of the split ---------------------------------------------------------------------------------------------------
+
+
+def in_parts():
+    """A report on a split of which all that is known are two parts."""
+    return report(0.4, 0.5, 0.8, images=10, groups={"night <3": report(0.0, 0.6, 0.6, images=4)})
+
+
+def test_parts_of_the_split_are_in_every_file(tmp_path):
+    in_parts().save(tmp_path)
+    content = json.loads((tmp_path / "robustness.json").read_text(encoding="utf-8"))
+    assert content["groups"]["night <3"]["images"] == 4
+    assert content["groups"]["night <3"]["average"]["PCR"] == pytest.approx(50)
+    with (tmp_path / "robustness_groups.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["group"], row["available"]) for row in rows] == [
+        ("night <3", available) for available in ("rgb", "ir", "rgb+ir", "average")
+    ]
+    assert [float(row["mAP50"]) for row in rows] == pytest.approx([0, 0.6, 0.6, 0.4])
+    assert [row["PCR"] for row in rows] == ["100.0", "0.0", "", "50.0"]
+    assert "## night &lt;3, 4 images" in (tmp_path / "robustness.md").read_text(encoding="utf-8")
+    assert "<h3>night &lt;3, 4 images</h3>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_parts_of_the_split_are_printed(capsys):
+    in_parts().show()
+    assert "night <3: 4 images" in " ".join(capsys.readouterr().out.split())
+
+
+def test_one_metric_is_enough(tmp_path):
+    results = [
+        CombinationResult(available, {"accuracy": score}) for available, score in zip(TWO, (0, 1, 0), strict=True)
+    ]
+    only = RobustnessReport(TWO[-1], tuple(results), metrics=("accuracy",))
+    only.save(tmp_path)
+    assert only.average_collapse_rate() is None
+    assert (tmp_path / "robustness.csv").read_text().splitlines()[-1].startswith("average,0.333")
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "robustness.json", "robustness.csv", "robustness.md", "robustness.tex", "robustness_bars.png", "report.html"
+    }  # fmt: skip

@@ -13,8 +13,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from mwam_det.core.degradation import DEGRADATIONS, SEVERITIES
-from mwam_det.engine.figures import CONFIDENCE, IOU, draw_figures
-from mwam_det.engine.robustness import CombinationResult, RobustnessReport
+from mwam_det.report.figures import CONFIDENCE, IOU, draw_figures
+from mwam_det.report.robustness import CombinationResult, RobustnessReport
 
 FILES = (
     "robustness.json",
@@ -22,6 +22,7 @@ FILES = (
     "robustness.md",
     "robustness.tex",
     "robustness_classes.csv",
+    "robustness_groups.csv",
     "robustness_degradations.csv",
     "robustness_curves.png",
     "robustness_bars.png",
@@ -74,17 +75,11 @@ def combination_table(report: RobustnessReport) -> CombinationTable:
 
 def markdown(report: RobustnessReport) -> str:
     """Write the report as Markdown, without the figures."""
-    content = combination_table(report)
     lines = ["# Missing modalities", "", _summary(report), ""]
-    lines += _markdown_table(
-        [*report.modalities, *content.columns],
-        [
-            *([*("●" if mark else "○" for mark in marks), *cells] for marks, cells in content.rows),
-            ["average", *[""] * (len(report.modalities) - 1), *content.averages],
-        ],
-        len(report.modalities),
-    )
+    lines += _markdown_combinations(report)
     lines += [f"> {_markdown(note)}\n" for note in report.notes]
+    for name, group in report.groups.items():
+        lines += [f"## {_markdown(name)}, {group.images} images", "", *_markdown_combinations(group)]
     if report.full.classes:
         columns, rows = class_table(report, report.primary)
         lines += [f"## {report.primary} of each class", "", *_markdown_table(columns, rows)]
@@ -95,6 +90,18 @@ def markdown(report: RobustnessReport) -> str:
             [[row["name"], *(_score(cell["value"]) for cell in row["cells"])] for row in rows],
         )
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_combinations(report: RobustnessReport) -> list[str]:
+    content = combination_table(report)
+    return _markdown_table(
+        [*report.modalities, *content.columns],
+        [
+            *([*("●" if mark else "○" for mark in marks), *cells] for marks, cells in content.rows),
+            ["average", *[""] * (len(report.modalities) - 1), *content.averages],
+        ],
+        len(report.modalities),
+    )
 
 
 def latex(report: RobustnessReport) -> str:
@@ -145,11 +152,11 @@ def html(report: RobustnessReport, figures: dict[str, bytes] | None = None) -> s
     """
     worst = min(report.results, key=lambda result: result.metrics[report.primary])
     page = Environment(
-        loader=PackageLoader("mwam_det.engine", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("mwam_det.report", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     ).get_template("report.html")
     return page.render(
         report=report,
-        table=combination_table(report),
+        tables={name: combination_table(each) for name, each in {"": report, **report.groups}.items()},
         figures={name: base64.b64encode(picture).decode() for name, picture in (figures or {}).items()},
         key_figures=[
             (f"{report.primary}, complete", _score(report.full.metrics[report.primary])),
@@ -217,22 +224,14 @@ def write_report(report: RobustnessReport, folder: Path, plots: bool = True) -> 
     for name, picture in figures.items():
         (folder / f"robustness_{name}.png").write_bytes(picture)
 
-    coco = [f"COCO {metric}" for metric in report.metrics if report.full.coco is not None]
-    rows = [
-        [
-            "+".join(row["available"]),
-            *(row[m] for m in (*report.metrics, "PCR")),
-            *(row["coco"][m] for m in report.metrics if coco),
-        ]
-        for row in content["combinations"]
-    ]
-    average = content["average"]
-    averages = [
-        "average",
-        *(average[m] for m in (*report.metrics, "PCR")),
-        *(_coco_average(report, m) for m in report.metrics if coco),
-    ]
-    _write_csv(folder / "robustness.csv", ["available", *report.metrics, "PCR", *coco], [*rows, averages])
+    columns, rows = _combination_rows(report)
+    _write_csv(folder / "robustness.csv", columns, rows)
+    if report.groups:
+        grouped = {name: _combination_rows(group) for name, group in report.groups.items()}
+        columns = ["group", *next(iter(grouped.values()))[0]]
+        _write_csv(
+            folder / "robustness_groups.csv", columns, [[n, *row] for n, (_, rows) in grouped.items() for row in rows]
+        )
     if content["classes"]:
         classes = [
             ["+".join(row["available"]), row["class"], row["objects"], *(row[metric] for metric in report.metrics)]
@@ -243,6 +242,23 @@ def write_report(report: RobustnessReport, folder: Path, plots: bool = True) -> 
         columns = ["modality", "degradation", "severity", *report.metrics, "PCR"]
         degraded = [[row[column] for column in columns] for row in content["degradations"]]
         _write_csv(folder / "robustness_degradations.csv", columns, degraded)
+
+
+def _combination_rows(report: RobustnessReport) -> tuple[list[str], list[list[Any]]]:
+    """Lay out the table of all combinations in full precision: columns and rows, the averages last."""
+    coco = [metric for metric in report.metrics if report.full.coco is not None]
+    rows = [
+        [
+            "+".join(result.available),
+            *(result.metrics[metric] for metric in report.metrics),
+            report.collapse_rate(result),
+            *((result.coco or {}).get(metric) for metric in coco),
+        ]
+        for result in report.results
+    ]
+    averages = ["average", *map(report.average, report.metrics), report.average_collapse_rate()]
+    averages += [_coco_average(report, metric) for metric in coco]
+    return ["available", *report.metrics, "PCR", *(f"COCO {metric}" for metric in coco)], [*rows, averages]
 
 
 def label(result: CombinationResult) -> str:
