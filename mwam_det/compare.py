@@ -19,9 +19,18 @@ import yaml
 
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.layout import check_split, resolve_dataset
-from mwam_det.recipe import ROBUSTNESS_KEYS, Recipe, RecipeError, check_device, load_recipe
+from mwam_det.recipe import (
+    HOST_TASKS,
+    ROBUSTNESS_KEYS,
+    Recipe,
+    RecipeError,
+    check_device,
+    load_recipe,
+    read_recipe,
+)
 
 if TYPE_CHECKING:
+    from mwam_det.adapters.experiment import Experiment
     from mwam_det.engine.comparison import Comparison, Run
 
 BUILT_IN = {
@@ -327,14 +336,14 @@ def arm_recipes(
         RecipeError: If one cannot be used, or an arm changes what the arms must share.
     """
     overrides = list(overrides)
-    base = load_recipe(recipe, overrides)
+    base = _load(recipe, overrides)
     if base.train.get("resume"):
         raise RecipeError("train.resume has no place in a comparison: the same command goes on where it was")
     recipes, changes = {}, {}
     for arm in study.arms:
         changes[arm] = arm_overrides(arm, study, base)
         try:
-            recipes[arm] = load_recipe(recipe, [*overrides, *changes[arm]])
+            recipes[arm] = _load(recipe, [*overrides, *changes[arm]])
         except RecipeError as error:
             raise RecipeError(f"arm '{arm}': {error}") from None
         for key in GRID_KEYS:
@@ -345,6 +354,47 @@ def arm_recipes(
         if other := recipes[arm].data["modalities"].keys() - base.data["modalities"].keys():
             raise RecipeError(f"arm '{arm}' has modalities that the recipe lacks: {', '.join(sorted(other))}")
     return base, recipes, changes
+
+
+def _load(file: str | Path, overrides: Iterable[str]) -> Recipe:
+    """Read a recipe of a detector or of another host; both have the same sections."""
+    content = read_recipe(file, overrides)
+    if content.get("task") not in HOST_TASKS:
+        return load_recipe(file, overrides)
+    from mwam_det.adapters.experiment import Experiment
+
+    try:
+        experiment = Experiment.from_dict(Path(file).stem, content)
+    except ValueError as error:
+        raise RecipeError(f"{file}: {error}") from None
+    return Recipe(experiment.name, **{**content, "model": experiment.model})
+
+
+def _experiment(recipe: Recipe, **train: Any) -> Experiment:
+    """Return what the adapters make of a recipe of theirs."""
+    from mwam_det.adapters.experiment import KEYS, Experiment
+
+    content = {key: value for key, value in vars(recipe).items() if key in KEYS}
+    for key in ("robustness", "pretrained"):  # True is what detectors have by default
+        if content[key] is True:
+            del content[key]
+    return Experiment.from_dict(recipe.name, {**content, "train": {**recipe.train, **train}})
+
+
+def _check_data(recipe: Recipe) -> None:
+    """Look at what would else be missed after hours: the data, its splits and the device."""
+    if recipe.task not in HOST_TASKS:
+        check_split(resolve_dataset(recipe.data), _split(recipe))
+        check_device(recipe.train.get("device"))
+        return
+    from mwam_det.adapters.experiment import SEGMENTATION
+    from mwam_det.adapters.layout import find_samples
+
+    try:
+        find_samples(recipe.data, recipe.task == SEGMENTATION)
+        _experiment(recipe).train.find_device()
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
 
 
 def _split(recipe: Recipe) -> str:
@@ -393,8 +443,7 @@ def compare(
     _check_seeds(seeds)
     base, recipes, changes = arm_recipes(recipe, overrides, study)
     for its in recipes.values():  # known now, missed after hours
-        check_split(resolve_dataset(its.data), _split(its))
-        check_device(its.train.get("device"))
+        _check_data(its)
     folder = Path(str(base.train.get("project") or "runs")) / f"{base.train.get('name') or base.name}-compare"
     folder = folder.expanduser().resolve()
     cells = [
@@ -439,7 +488,9 @@ def run_compare(*args: Any, **kwargs: Any) -> int:
 
 def _seeded(recipe: Recipe, seed: int) -> Recipe:
     train = {key: value for key, value in recipe.train.items() if key not in GRID_KEYS}
-    return replace(recipe, train={**train, "seed": seed, "deterministic": True})
+    if recipe.task not in HOST_TASKS:  # these know no other way
+        train["deterministic"] = True
+    return replace(recipe, train={**train, "seed": seed})
 
 
 @contextmanager
@@ -544,11 +595,14 @@ def train_run(recipe: Recipe, folder: Path, start: Mapping[str, Any] | None) -> 
         folder: The run's folder.
         start: Content of its last checkpoint, to go on from; None to begin.
     """
+    last, best = (folder / "weights" / name for name in ("last.pt", "best.pt"))
+    if recipe.task in HOST_TASKS:
+        _train_host(recipe, folder, start, last, best)
+        return
     from ultralytics.utils.torch_utils import strip_optimizer
 
     from mwam_det.engine.facade import MultimodalYOLO
 
-    last, best = (folder / "weights" / name for name in ("last.pt", "best.pt"))
     if start is None or 0 <= start["epoch"] < start["train_args"]["epochs"] - 1:
         arguments = {**recipe.train, "save_dir": str(folder)}
         if start is not None:
@@ -568,6 +622,17 @@ def train_run(recipe: Recipe, folder: Path, start: Mapping[str, Any] | None) -> 
             if file.is_file():
                 strip_optimizer(file)
     _evaluate(recipe, folder, best if best.is_file() else last, start["train_args"])
+
+
+def _train_host(recipe: Recipe, folder: Path, start: Mapping[str, Any] | None, last: Path, best: Path) -> None:
+    """Do the same for a recipe of another host."""
+    from mwam_det.adapters.experiment import evaluate_experiment, train_experiment
+
+    experiment = _experiment(recipe, resume=str(last) if start is not None else False)
+    if start is not None and start["epoch"] >= experiment.train.epochs:
+        evaluate_experiment(best, experiment, folder)
+    else:
+        train_experiment(experiment, folder)
 
 
 def _evaluate(recipe: Recipe, folder: Path, weights: Path, trained_with: Mapping[str, Any]) -> None:

@@ -65,7 +65,17 @@ def test_every_file_that_a_command_names_is_in_the_repository_or_a_result(words)
 @pytest.mark.parametrize("words", [words for words in commands() if words[0] == "mwam-det"], ids=" ".join)
 def test_the_command_line_understands_what_is_shown(words, monkeypatch):
     called = []
-    for name in ("_train", "_robustness", "_predict", "_export", "_inspect", "_convert", "_run_host", "run_compare"):
+    for name in (
+        "_train",
+        "_robustness",
+        "_predict",
+        "_export",
+        "_inspect",
+        "_convert",
+        "_crops",
+        "_run_host",
+        "run_compare",
+    ):
         monkeypatch.setattr(cli, name, lambda *args, name=name, **kwargs: called.append(name) or 0)
     monkeypatch.chdir(ROOT)
     assert cli.main(words[1:]) == 0

@@ -151,8 +151,12 @@ class Experiment:
         return model, Segmentation(classes, weights)
 
 
-def train_experiment(experiment: Experiment) -> tuple[RobustnessReport, Path]:
+def train_experiment(experiment: Experiment, folder: Path | None = None) -> tuple[RobustnessReport, Path]:
     """Train what a recipe says and evaluate its best checkpoint on every combination of modalities.
+
+    Args:
+        experiment: The recipe.
+        folder: The run folder, instead of a new one of the recipe's name. A run that is resumed stays where it is.
 
     Returns:
         The report, already saved, and the run folder.
@@ -163,7 +167,7 @@ def train_experiment(experiment: Experiment) -> tuple[RobustnessReport, Path]:
     """
     settings = experiment.train
     settings.find_device()
-    checkpoint, folder = None, None
+    checkpoint = None
     if settings.resume:
         last = checkpoint_to_resume(settings.resume, settings.project, settings.name or experiment.name)
         checkpoint, folder = load_checkpoint(last), last.parent.parent
@@ -183,6 +187,7 @@ def train_experiment(experiment: Experiment) -> tuple[RobustnessReport, Path]:
     describe = {"recipe": _plain(experiment), "classes": list(data.classes), "statistics": statistics}
     if folder is None:
         folder = new_folder(Path(settings.project), settings.name or experiment.name)
+    folder.mkdir(parents=True, exist_ok=True)
     trainer = HostTrainer(
         Host(
             model,
@@ -213,12 +218,15 @@ def train_experiment(experiment: Experiment) -> tuple[RobustnessReport, Path]:
     return _report(experiment, data, task.metric, found, best, folder), folder
 
 
-def evaluate_experiment(weights: Path, experiment: Experiment) -> tuple[RobustnessReport, Path]:
+def evaluate_experiment(
+    weights: Path, experiment: Experiment, folder: Path | None = None
+) -> tuple[RobustnessReport, Path]:
     """Evaluate a checkpoint on every combination of modalities of a recipe's split.
 
     Args:
         weights: A checkpoint of `train_experiment`.
         experiment: Whose data is evaluated, at its `imgsz`; modalities and classes must be the checkpoint's.
+        folder: Where the report goes, instead of a new folder.
 
     Returns:
         The report, already saved, and its folder.
@@ -242,7 +250,7 @@ def evaluate_experiment(weights: Path, experiment: Experiment) -> tuple[Robustne
     loader = DataLoader(dataset, settings.batch, num_workers=settings.workers)
     groups = [data.group_of(sample) for sample in samples]
     found = evaluate(model.to(device), task, loader, normalise, modality_combinations(names), device, groups)
-    folder = new_folder(Path(settings.project), f"{settings.name or experiment.name}-robustness")
+    folder = folder or new_folder(Path(settings.project), f"{settings.name or experiment.name}-robustness")
     return _report(experiment, data, task.metric, found, weights, folder), folder
 
 
