@@ -20,7 +20,7 @@ from mwam_det.adapters.classifiers import SFMD, ResNet18Concat
 from mwam_det.adapters.encoders import load_encoders
 from mwam_det.adapters.esanet import STRIDE, ESANetMD
 from mwam_det.adapters.evaluation import Evaluation, evaluate
-from mwam_det.adapters.layout import HostData, check_section, find_samples
+from mwam_det.adapters.layout import HostData, channels_of, check_section, find_samples
 from mwam_det.adapters.loop import Host, HostTrainer
 from mwam_det.adapters.samples import Augmentation, MultimodalDataset, Normalise, check_files, count_labels
 from mwam_det.adapters.settings import TrainSettings
@@ -289,7 +289,7 @@ def load_host(file: Path) -> tuple[nn.Module, Normalise, list[str]]:
     """
     content = load_checkpoint(file)
     recipe, classes = content["recipe"], content["classes"]
-    channels = {name: recipe["data"].get("channels", {}).get(name, 3) for name in recipe["data"]["modalities"]}
+    channels = {name: channels_of(recipe["data"], name) for name in recipe["data"]["modalities"]}
     model = MODELS[recipe["task"]][recipe["model"]](channels, len(classes))
     model.load_state_dict(content["model"])
     return model.eval(), Normalise(content["statistics"]), classes

@@ -1,7 +1,7 @@
 """The data section of a recipe for other hosts: which files are the samples of a split.
 
 Keys:
-    format: "folders" or "list", see below.
+    format: "folders", "list" or "videos", see below.
     path: Root folder; "~" is the home folder.
     modalities: By name, in order, where a modality's files are.
     train, val, test: Where a split is; test may be left out.
@@ -19,6 +19,13 @@ sample have the same name without suffix.
 
 "list", for classification: a split is a text file such as CASIA-SURF's, a sample a line: files relative to `path`, and
 behind them the number of the class, separated by white space. `modalities` names columns, counted from 0.
+
+"videos", for classification: a split is a text file such as UCF-101's, a sample a line: the class, "/", and the name
+of a video, whose suffix and what follows it are ignored. `modalities` names folders that hold a folder of frames for
+each video, or for each class and in it for each video; or lists of such folders, which are channels of one modality,
+like the two directions of optical flow: {rgb: frames, flow: [flow/u, flow/v]}. Training takes a frame at random, at the
+same time of the video in every modality, evaluation the one in the middle. A mirror image does not turn the direction
+of flow: train with flip=0. `names` may be left out: the classes are those of the training list, sorted.
 """
 
 from __future__ import annotations
@@ -29,13 +36,15 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from mwam_det.adapters.samples import Modality, Sample
+from mwam_det.adapters.samples import PICTURES, Modality, Sample
 from mwam_det.core.config import refuse_unknown_keys
 
-FORMATS = ("folders", "list")
+FORMATS = ("folders", "list", "videos")
 SPLITS = ("train", "val", "test")
 SECTION_KEYS = ("format", "path", "modalities", *SPLITS, "names", "labels", "channels", "range", "groups")
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+MOST_PARTS = 4
+"""So many folders make one modality at most."""
+
 SHOWN = 3
 """So many files are named where there are more of a kind."""
 
@@ -60,7 +69,8 @@ class HostData:
 
     def group_of(self, sample: Sample) -> list[str]:
         """Return the groups that a sample belongs to."""
-        name = sample.files[self.modalities[0].name].name
+        files = sample.files[self.modalities[0].name]
+        name = (files if isinstance(files, Path) else files[0]).name
         return [group for group, pattern in self.groups.items() if fnmatch(name, pattern)]
 
 
@@ -94,7 +104,15 @@ def check_section(section: Any, segmentation: bool) -> None:
 def _check_modalities(section: Mapping[str, Any], format_: str) -> None:
     modalities, kind = section["modalities"], int if format_ == "list" else str
     fits = isinstance(modalities, Mapping) and len(modalities) >= 2
-    if not fits or not all(type(place) is kind for place in modalities.values()):
+    places = modalities.values() if fits else ()
+    if format_ == "videos":
+        for name, place in modalities.items() if fits else ():
+            if isinstance(place, list) and not 2 <= len(place) <= MOST_PARTS:
+                raise ValueError(f"modalities={{{name}: {place!r}}} must be one folder, or a list of 2 to {MOST_PARTS}")
+            if isinstance(place, list) and name in section.get("channels", {}):
+                raise ValueError(f"channels={{{name}: …}}: {name} has a channel for each of its {len(place)} folders")
+        places = [part for place in places for part in (place if isinstance(place, list) else [place])]
+    if not fits or not all(type(place) is kind for place in places):
         what = "columns, like {rgb: 0, depth: 1}" if kind is int else "folders, like {rgb: visible, ir: infrared}"
         raise ValueError(f"modalities={modalities!r} must map two names or more to {what}")
     for key in ("channels", "range"):
@@ -135,7 +153,7 @@ def find_samples(section: Mapping[str, Any], segmentation: bool) -> HostData:
     if not root.is_dir():
         raise ValueError(f"data.path={section['path']} is not a folder")
     modalities = tuple(
-        Modality(name, section.get("channels", {}).get(name, 3), _pair(section.get("range", {}).get(name)))
+        Modality(name, channels_of(section, name), _pair(section.get("range", {}).get(name)))
         for name in section["modalities"]
     )
     classes = _class_names(section.get("names", []))
@@ -143,6 +161,10 @@ def find_samples(section: Mapping[str, Any], segmentation: bool) -> HostData:
     notes: list[str] = []
     if section.get("format", "folders") == "list":
         found = {split: _from_list(root, name, section["modalities"], classes) for split, name in splits.items()}
+    elif section.get("format") == "videos":
+        videos = {split: _videos(root, name) for split, name in splits.items()}
+        classes = classes or tuple(sorted({name for name, _ in videos["train"]}))
+        found = {s: _from_videos(root, section["modalities"], videos[s], classes, s, notes) for s in splits}
     else:
         folders = {
             split: {m: _folder(root, place, name) for m, place in section["modalities"].items()}
@@ -158,6 +180,12 @@ def find_samples(section: Mapping[str, Any], segmentation: bool) -> HostData:
         if not samples:
             raise ValueError(f"data.{split}={splits[split]} has no sample of which every modality is there, in {root}")
     return HostData(modalities, classes, found, dict(section.get("groups", {})), tuple(notes))
+
+
+def channels_of(section: Mapping[str, Any], modality: str) -> int:
+    """Return how many channels a modality of a data section has."""
+    place = section["modalities"][modality]
+    return len(place) if isinstance(place, list) else section.get("channels", {}).get(modality, 3)
 
 
 def _pair(value: Sequence[float] | None) -> tuple[float, float] | None:
@@ -186,7 +214,7 @@ def _pictures(folder: Path) -> dict[str, Path]:
     """
     pictures: dict[str, Path] = {}
     for file in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if file.suffix.lower() in SUFFIXES and file.is_file() and pictures.setdefault(file.stem, file) != file:
+        if file.suffix.lower() in PICTURES and file.is_file() and pictures.setdefault(file.stem, file) != file:
             raise ValueError(f"{pictures[file.stem]} and {file.name} have the same name: which one is meant?")
     return pictures
 
@@ -245,4 +273,50 @@ def _from_list(root: Path, name: str, columns: Mapping[str, int], classes: Seque
             if not path.is_file():
                 raise ValueError(f"{file}, line {number}: there is no file {path}")
         samples.append(Sample(files, int(words[-1])))
+    return samples
+
+
+def _videos(root: Path, name: str) -> list[tuple[str, str]]:
+    """Read class and name of every video of a list."""
+    file = root / name
+    if not file.is_file():
+        raise ValueError(f"the list {file} is missing")
+    videos = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        words = line.split()
+        if not words:
+            continue
+        parts = words[0].split("/")
+        if len(parts) != 2 or not all(parts) or ".." in parts:
+            raise ValueError(f"{file}, line {number}: '{line}' must be like Archery/v_Archery_g08_c01.avi")
+        videos.append((parts[0], Path(parts[1]).stem))
+    return videos
+
+
+def _from_videos(
+    root: Path,
+    places: Mapping[str, str | list[str]],
+    videos: Sequence[tuple[str, str]],
+    classes: Sequence[str],
+    split: str,
+    notes: list[str],
+) -> list[Sample]:
+    samples, lacking = [], []
+    for class_name, video in videos:
+        if class_name not in classes:
+            raise ValueError(f"{split}: the class {class_name} of {video} is none of {list(classes)}")
+        files = {
+            modality: tuple(
+                next((f for f in (root / p / class_name / video, root / p / video) if f.is_dir()), root / p / video)
+                for p in (place if isinstance(place, list) else [place])
+            )
+            for modality, place in places.items()
+        }
+        if all(folder.is_dir() for own in files.values() for folder in own):
+            samples.append(Sample(files, classes.index(class_name)))
+        else:
+            lacking.append(video)
+    if lacking:
+        shown = ", ".join(lacking[:SHOWN]) + (", …" if len(lacking) > SHOWN else "")
+        notes.append(f"{split}: {len(lacking)} videos left out that lack frames of a modality ({shown})")
     return samples

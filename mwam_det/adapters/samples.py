@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -19,6 +19,8 @@ VOID = -1
 IMAGES_FOR_STATISTICS = 256
 """Mean and standard deviation of a modality rest on so many images at most, evenly spaced over the split."""
 
+PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+
 AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
 """Reads values as they are in the file, yet upright and without transparency."""
 
@@ -29,7 +31,7 @@ class Modality:
 
     Attributes:
         name: Its name.
-        channels: 1 or 3.
+        channels: 1 or 3; of frames in several folders, their number.
         value_range: The values of a file that become 0 and 255, the smaller first; None for files of 8 bits.
     """
 
@@ -43,11 +45,12 @@ class Sample:
     """One sample on disk.
 
     Attributes:
-        files: The image of each modality by name.
+        files: The image of each modality by name; or folders of frames, each of which holds one video. Several folders
+            are channels of one modality, such as the two directions of optical flow.
         target: Number of the class, or the file of labels with one number a pixel: 0 for void, then 1 + class.
     """
 
-    files: Mapping[str, Path]
+    files: Mapping[str, Path | tuple[Path, ...]]
     target: int | Path
 
 
@@ -66,12 +69,16 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class View:
-    """What of an image is seen: enlarged by `scale`, cropped at `top` and `left` of what is over, mirrored or not."""
+    """What of an image is seen: enlarged by `scale`, cropped at `top` and `left` of what is over, mirrored or not.
+
+    Of a video, the frame at `time`, from 0 for the first to 1 for the last.
+    """
 
     mirrored: bool = False
     scale: float = 1.0
     top: float = 0.0
     left: float = 0.0
+    time: float = 0.5
 
     def of(self, pixels: np.ndarray, size: tuple[int, int], labels: bool = False) -> np.ndarray:
         """Return this view of an image, shape (H, W) or (H, W, C), in (height, width) `size`; labels are not mixed."""
@@ -130,7 +137,7 @@ class MultimodalDataset(Dataset):
         sample, view = self.samples[index], self._view(index)
         images = {}
         for modality in self.modalities:
-            pixels = view.of(read_image(sample.files[modality.name], modality), self.size)
+            pixels = view.of(read_modality(sample.files[modality.name], modality, view.time), self.size)
             pixels = pixels[..., None] if pixels.ndim == 2 else pixels
             images[modality.name] = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
         if isinstance(sample.target, int):
@@ -144,7 +151,7 @@ class MultimodalDataset(Dataset):
         random = np.random.default_rng([self.seed, self.epoch, index])
         mirrored = random.random() < self.augmentation.flip
         scale, top, left = random.uniform(1, self.augmentation.scale), random.random(), random.random()
-        return View(mirrored, scale, top, left)
+        return View(mirrored, scale, top, left, time=random.random())
 
     def statistics(self) -> dict[str, tuple[list[float], list[float]]]:
         """Measure mean and standard deviation of every channel, in [0, 1], by modality; 1 for one that is constant."""
@@ -154,13 +161,43 @@ class MultimodalDataset(Dataset):
         for modality in self.modalities:
             moments = []
             for place in chosen:
-                pixels = read_image(self.samples[place].files[modality.name], modality).astype(np.float64) / 255
+                pixels = read_modality(self.samples[place].files[modality.name], modality).astype(np.float64) / 255
                 pixels = pixels.reshape(-1, modality.channels)
                 moments.append((pixels.mean(0), (pixels**2).mean(0)))
             mean, square = np.mean(moments, axis=0)
             deviation = np.sqrt(np.maximum(square - mean**2, 0))
             found[modality.name] = mean.tolist(), np.where(deviation > 1e-6, deviation, 1.0).tolist()
         return found
+
+
+def read_modality(source: Path | tuple[Path, ...], modality: Modality, time: float = 0.5) -> np.ndarray:
+    """Read what a sample has of a modality, see `Sample`: an image, or the frame at a time in each folder of frames.
+
+    Returns:
+        Shape (H, W, C_m), uint8; colour as RGB. The frames of several folders are grey, one channel each.
+
+    Raises:
+        ValueError: As `read_image`, or if a folder holds no frame, or frames differ in size.
+    """
+    if isinstance(source, Path):
+        return read_image(source, modality)
+    each = modality if len(source) == 1 else replace(modality, channels=1)
+    frames = [read_image(frame_at(folder, time), each) for folder in source]
+    if len({frame.shape for frame in frames}) > 1:
+        raise ValueError(f"the frames in {' and '.join(map(str, source))} differ in size")
+    return np.concatenate(frames, axis=2)
+
+
+def frame_at(folder: Path, time: float) -> Path:
+    """Return the frame at a time of a video, from 0 for the first to 1 for the last; frames are sorted by name.
+
+    Raises:
+        ValueError: If the folder holds none.
+    """
+    frames = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
+    if not frames:
+        raise ValueError(f"{folder} holds no frame")
+    return frames[min(int(time * len(frames)), len(frames) - 1)]
 
 
 def read_image(file: Path, modality: Modality) -> np.ndarray:
@@ -190,14 +227,14 @@ def read_image(file: Path, modality: Modality) -> np.ndarray:
 
 
 def check_files(samples: Sequence[Sample], modalities: Sequence[Modality]) -> None:
-    """Read every image once, so that one that cannot be read stops a training before it begins.
+    """Read every image once, so that one that cannot be read stops a training before it begins; of videos one frame.
 
     Raises:
-        ValueError: As `read_image`, of the first such file.
+        ValueError: As `read_modality`, of the first such file.
     """
     files = [(sample.files[modality.name], modality) for sample in samples for modality in modalities]
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(lambda pair: read_image(*pair) is None, files):
+        for _ in pool.map(lambda pair: read_modality(*pair) is None, files):
             pass
 
 
