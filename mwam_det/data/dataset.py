@@ -337,9 +337,11 @@ class PairedDataset(YOLODataset):
             target = target_size(original, self.imgsz, True, self.resize_short)
             blank = np.broadcast_to(np.uint8(), (*target, self.channels))
             self.ims[i], self.im_hw0[i], self.im_hw[i] = blank, original, target
-        arranged = transform.arrange(self.get_image_and_label(i))
-        if unread:
-            self.ims[i] = None
+        try:
+            arranged = transform.arrange(self.get_image_and_label(i))
+        finally:
+            if unread:
+                self.ims[i] = None
         if arranged and not transform.return_mask:
             self._arranged[i] = arranged
         return arranged
