@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -95,6 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         options.overrides += rest
     try:
+        if options.command != "train" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise RecipeError(
+                f"{options.command} runs in one process, and all would write the same: leave torchrun out"
+            )
         if options.command == "train":
             content = read_recipe(options.recipe, options.overrides)
             if content.get("task") in HOST_TASKS:

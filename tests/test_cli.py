@@ -520,3 +520,11 @@ def test_ctrl_c_ends_any_command_with_a_word_and_130(monkeypatch, capsys):
     for words in (["train", "a.yaml"], ["robustness", "a.pt", "a.yaml"], ["inspect", "a.yaml"]):
         assert main(words) == 130
         assert capsys.readouterr().err.strip() == "Stopped."
+
+
+@pytest.mark.parametrize(
+    "words", [["robustness", "best.pt", "night.yaml"], ["compare", "night.yaml"], ["inspect", "night.yaml"]]
+)
+def test_a_command_that_does_not_train_is_refused_in_several_processes(capsys, monkeypatch, words):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert f"{words[0]} runs in one process" in mistake(capsys, *words)
