@@ -200,7 +200,9 @@ def joint_flat_patches(modalities: Iterable[Tensor], *, patch: int = 8, layout: 
     if len({(*items.shape[:2], *items.shape[-dims:]) for items in stacks}) != 1:
         return None
     if torch.compiler.is_compiling():  # every patch in full: which ones need it would depend on the data
-        flat = [_flat(split_patches(items, patch, dims).flatten(-dims), dim=2) for items in stacks]
+        patches = [split_patches(items, patch, dims).flatten(-dims) for items in stacks]
+        # Of uint8 not by extremes: compiled for a CPU, torch 2.14 finds wrong ones.
+        flat = [_flat(p, dim=2) if p.is_floating_point() else (p == p[..., :1]).all(-1).all(2) for p in patches]
         return torch.stack(flat).all(0).flatten(0, 1)
     # Two opposite pixels tell most patches apart; the others are read in full.
     flat = torch.stack([_flat(_opposite_pixels(items, patch, dims), dim=2) for items in stacks]).all(0).flatten(0, 1)
