@@ -79,9 +79,11 @@ def _cut_split(data: Mapping[str, Any], split: str, root: Path, margin: float, s
             name = folders[int(label["cls"][i, 0])]
             count[name] += 1
             for modality, image in images.items():
-                file = root / split / modality / name / f"{str(stem).replace('/', '-')}_{i}.png"
+                suffix = ".png" if image.dtype in (np.uint8, np.uint16) else ".tiff"  # PNG holds no other values
+                file = root / split / modality / name / f"{stem.replace('/', '-')}_{i}{suffix}"
                 file.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(file), image[squares[i]])
+                if not cv2.imwrite(str(file), image[squares[i]]):
+                    raise OSError(f"{file} could not be written")
     return count
 
 

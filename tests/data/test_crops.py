@@ -111,3 +111,22 @@ def test_a_wrong_option_is_named(tmp_path, capsys, monkeypatch, words):
     )
     assert main(["crops", "detect.yaml", "crops", *words]) == 2
     assert words[0] in capsys.readouterr().err
+
+
+def test_values_that_png_cannot_hold_stay_what_they_are(tmp_path):
+    section = section_of(tmp_path / "set", box(0, 20, 20, 20, 20))
+    warm = np.linspace(-20, 40, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    for file in (tmp_path / "set/depth").rglob("*.png"):
+        cv2.imwrite(str(file.with_suffix(".tiff")), warm)
+        file.unlink()
+    cut_objects(resolve_dataset({**section, "range": {"depth": [-20, 40]}}), tmp_path / "crops", margin=0)
+    found = cv2.imread(str(tmp_path / "crops/val/depth/chair/day_1_0.tiff"), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(found, warm[20:40, 20:40])
+
+
+def test_a_picture_that_cannot_be_written_ends_in_an_error_and_no_folder(tmp_path, monkeypatch):
+    data = resolve_dataset(section_of(tmp_path / "set", box(0, 20, 20, 20, 20)))
+    monkeypatch.setattr(cv2, "imwrite", lambda *args: False)
+    with pytest.raises(OSError, match=r"_0\.png could not be written"):
+        cut_objects(data, tmp_path / "crops")
+    assert not (tmp_path / "crops").exists()
