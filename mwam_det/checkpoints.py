@@ -1,9 +1,11 @@
-"""Where the checkpoint of an interrupted run is."""
+"""Going on with an interrupted run: where its checkpoint is, and whether it was begun with the same settings."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def checkpoint_to_resume(resume: bool | str, project: str | Path, name: str) -> Path:
@@ -26,3 +28,17 @@ def checkpoint_to_resume(resume: bool | str, project: str | Path, name: str) -> 
     if not found:
         raise ValueError(f"train.resume=true, but there is no {project}/{name}*/weights/last.pt")
     return max(found, key=lambda file: file.stat().st_mtime)
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say which settings of two recipes differ, like "train.lr0 was 0.01, is 0.5"; nothing if none does."""
+    old, new = _flat(before), _flat(now)
+    differing = sorted(key for key in old | new if old.get(key) != new.get(key))
+    return ", ".join(f"{key} was {old.get(key)}, is {new.get(key)}" for key in differing)
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Return {"section.key": value} of a nested mapping."""
+    if not isinstance(content, Mapping) or not content:
+        return {prefix: content}
+    return {k: v for key, value in content.items() for k, v in _flat(value, f"{prefix}.{key}".lstrip(".")).items()}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from mwam_det.checkpoints import changed_settings
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.layout import check_split, resolve_dataset
 from mwam_det.recipe import (
@@ -525,21 +526,11 @@ def _refuse_changed(cells: Iterable[Cell]) -> None:
             if cell.folder.is_dir() and any(cell.folder.iterdir()):
                 raise RecipeError(f"{cell.folder} holds a run without a record: delete it, or choose a train.name")
             continue
-        before, now = _flat(record["recipe"]), _flat(_comparable(cell.recipe))
-        differing = sorted(key for key in before | now if before.get(key) != now.get(key))
-        if differing:
-            what = ", ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in differing)
+        if what := changed_settings(record["recipe"], _comparable(cell.recipe)):
             raise RecipeError(
                 f"{cell.folder} was begun with other settings ({what}): name the new comparison by train.name, or "
                 f"delete {cell.folder.parent}"
             )
-
-
-def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Return {"section.key": value} of a nested mapping."""
-    if not isinstance(content, Mapping) or not content:
-        return {prefix: content}
-    return {k: v for key, value in content.items() for k, v in _flat(value, f"{prefix}.{key}".lstrip(".")).items()}
 
 
 # One run -------------------------------------------------------------------------------------------------------------

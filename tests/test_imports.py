@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "models": {"core", "models"},
     "engine": {"core", "data", "models", "report", "engine"},
     "recipe": {"core", "data", "models", "engine"},
-    "compare": {"core", "data", "models", "report", "engine", "adapters", "recipe"},
+    "compare": {"core", "data", "models", "report", "engine", "adapters", "checkpoints", "recipe"},
     "cli": {"core", "data", "models", "engine", "adapters", "checkpoints", "recipe", "compare"},
     "__init__": {"core", "data", "models", "report", "engine"},
 }

@@ -25,7 +25,7 @@ from mwam_det.adapters.loop import Host, HostTrainer
 from mwam_det.adapters.samples import Augmentation, MultimodalDataset, Normalise, check_files, count_labels
 from mwam_det.adapters.settings import TrainSettings
 from mwam_det.adapters.tasks import Classification, Segmentation, Task, median_frequency_weights
-from mwam_det.checkpoints import checkpoint_to_resume
+from mwam_det.checkpoints import changed_settings, checkpoint_to_resume
 from mwam_det.core.config import MWAMConfig, mwam_config, refuse_unknown_keys
 from mwam_det.core.missing import DropoutConfig, dropout_config, modality_combinations
 from mwam_det.core.selection import Selection
@@ -314,9 +314,7 @@ def _check_resumable(checkpoint: Mapping[str, Any], experiment: Experiment, file
     """Refuse to go on with a finished run, or with other settings than it was begun with."""
     if "optimizer" not in checkpoint:
         raise ValueError(f"train.resume={file} holds a model alone: give the last.pt of a run")
-    before, now = _flat(checkpoint["recipe"]), _flat(_plain(experiment))
-    if differing := sorted(key for key in before | now if before.get(key) != now.get(key)):
-        what = ", ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in differing)
+    if what := changed_settings(checkpoint["recipe"], _plain(experiment)):
         raise ValueError(f"train.resume={file}: that run was begun with other settings ({what})")
     if checkpoint["epoch"] >= experiment.train.epochs:
         raise ValueError(f"train.resume={file}: that run is finished, there is nothing to resume")
@@ -328,13 +326,6 @@ def _plain(experiment: Experiment) -> dict[str, Any]:
     for key in ("device", "workers", "project", "name", "resume"):
         del content["train"][key]
     return content
-
-
-def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Return {"section.key": value} of a nested mapping."""
-    if not isinstance(content, Mapping) or not content:
-        return {prefix: content}
-    return {k: v for key, value in content.items() for k, v in _flat(value, f"{prefix}.{key}".lstrip(".")).items()}
 
 
 def new_folder(project: Path, name: str) -> Path:

@@ -30,7 +30,7 @@ of flow: train with flip=0. `names` may be left out: the classes are those of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -111,7 +111,7 @@ def _check_modalities(section: Mapping[str, Any], format_: str) -> None:
                 raise ValueError(f"modalities={{{name}: {place!r}}} must be one folder, or a list of 2 to {MOST_PARTS}")
             if isinstance(place, list) and name in section.get("channels", {}):
                 raise ValueError(f"channels={{{name}: …}}: {name} has a channel for each of its {len(place)} folders")
-        places = [part for place in places for part in (place if isinstance(place, list) else [place])]
+        places = [part for place in places for part in _parts(place)]
     if not fits or not all(type(place) is kind for place in places):
         what = "columns, like {rgb: 0, depth: 1}" if kind is int else "folders, like {rgb: visible, ir: infrared}"
         raise ValueError(f"modalities={modalities!r} must map two names or more to {what}")
@@ -188,6 +188,17 @@ def channels_of(section: Mapping[str, Any], modality: str) -> int:
     return len(place) if isinstance(place, list) else section.get("channels", {}).get(modality, 3)
 
 
+def _parts(place: str | list[str]) -> list[str]:
+    """Return the folders of a modality of videos."""
+    return place if isinstance(place, list) else [place]
+
+
+def _frames(folder: Path, class_name: str, video: str) -> Path:
+    """Return where the frames of a video are, or would be: in a folder of its class, or beside all others."""
+    by_class = folder / class_name / video
+    return by_class if by_class.is_dir() else folder / video
+
+
 def _pair(value: Sequence[float] | None) -> tuple[float, float] | None:
     return None if value is None else (float(value[0]), float(value[1]))
 
@@ -219,14 +230,17 @@ def _pictures(folder: Path) -> dict[str, Path]:
     return pictures
 
 
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+
+
 def _complete(by_place: Mapping[str, dict[str, Path]], where: str, notes: list[str]) -> list[str]:
     """Return the names that every place has, sorted, and note those that are left out."""
     names = set.union(*map(set, by_place.values()))
     common = set.intersection(*map(set, by_place.values()))
     for place, own in by_place.items():
         if lacking := sorted(names - set(own)):
-            shown = ", ".join(lacking[:SHOWN]) + (", …" if len(lacking) > SHOWN else "")
-            notes.append(f"{where}: {len(lacking)} left out that {place} lacks ({shown})")
+            notes.append(f"{where}: {len(lacking)} left out that {place} lacks ({_some(lacking)})")
     return sorted(common)
 
 
@@ -252,43 +266,41 @@ def _with_labels(folders: Mapping[str, Path], labels: Path, split: str, notes: l
     ]
 
 
-def _from_list(root: Path, name: str, columns: Mapping[str, int], classes: Sequence[str]) -> list[Sample]:
-    file = root / name
+def _lines(file: Path) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a list that are not empty, each behind words on where it stands."""
     if not file.is_file():
         raise ValueError(f"the list {file} is missing")
-    samples = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            yield f"{file}, line {number}", line
+
+
+def _from_list(root: Path, name: str, columns: Mapping[str, int], classes: Sequence[str]) -> list[Sample]:
+    samples = []
+    for where, line in _lines(root / name):
         words = line.split()
-        if not words:
-            continue
         if len(words) < max(columns.values()) + 2:
             raise ValueError(
-                f"{file}, line {number}: '{line}' has {len(words)} words, but the modalities are in columns "
+                f"{where}: '{line}' has {len(words)} words, but the modalities are in columns "
                 f"{list(columns.values())} and the class comes last; a list without classes cannot be used"
             )
         if not words[-1].isdecimal() or int(words[-1]) >= len(classes):
-            raise ValueError(f"{file}, line {number}: '{words[-1]}' is no class: names has 0 to {len(classes) - 1}")
+            raise ValueError(f"{where}: '{words[-1]}' is no class: names has 0 to {len(classes) - 1}")
         files = {modality: root / words[column] for modality, column in columns.items()}
         for path in files.values():
             if not path.is_file():
-                raise ValueError(f"{file}, line {number}: there is no file {path}")
+                raise ValueError(f"{where}: there is no file {path}")
         samples.append(Sample(files, int(words[-1])))
     return samples
 
 
 def _videos(root: Path, name: str) -> list[tuple[str, str]]:
     """Read class and name of every video of a list."""
-    file = root / name
-    if not file.is_file():
-        raise ValueError(f"the list {file} is missing")
     videos = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-        words = line.split()
-        if not words:
-            continue
-        parts = words[0].split("/")
+    for where, line in _lines(root / name):
+        parts = line.split()[0].split("/")
         if len(parts) != 2 or not all(parts) or ".." in parts:
-            raise ValueError(f"{file}, line {number}: '{line}' must be like Archery/v_Archery_g08_c01.avi")
+            raise ValueError(f"{where}: '{line}' must be like Archery/v_Archery_g08_c01.avi")
         videos.append((parts[0], Path(parts[1]).stem))
     return videos
 
@@ -306,10 +318,7 @@ def _from_videos(
         if class_name not in classes:
             raise ValueError(f"{split}: the class {class_name} of {video} is none of {list(classes)}")
         files = {
-            modality: tuple(
-                next((f for f in (root / p / class_name / video, root / p / video) if f.is_dir()), root / p / video)
-                for p in (place if isinstance(place, list) else [place])
-            )
+            modality: tuple(_frames(root / part, class_name, video) for part in _parts(place))
             for modality, place in places.items()
         }
         if all(folder.is_dir() for own in files.values() for folder in own):
@@ -317,6 +326,5 @@ def _from_videos(
         else:
             lacking.append(video)
     if lacking:
-        shown = ", ".join(lacking[:SHOWN]) + (", …" if len(lacking) > SHOWN else "")
-        notes.append(f"{split}: {len(lacking)} videos left out that lack frames of a modality ({shown})")
+        notes.append(f"{split}: {len(lacking)} videos left out that lack frames of a modality ({_some(lacking)})")
     return samples
