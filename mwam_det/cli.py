@@ -234,9 +234,13 @@ def _crops(options: argparse.Namespace) -> None:
         print("\nStopped. The same command begins anew.", file=sys.stderr)
         raise SystemExit(130) from None
     table = Table("class", *counts, title="Objects")
-    for name in dict.fromkeys(name for count in counts.values() for name in count):
+    classes = list(dict.fromkeys(name for count in counts.values() for name in count))
+    for name in classes:
         table.add_row(name, *(str(count[name]) for count in counts.values()))
     Console().print(table)
+    if sum(any(count[name] for count in counts.values()) for name in classes) < 2:
+        print("A classifier has nothing to tell apart here: it needs two classes at least.")
+        return
     print(f"Train on them: mwam-det train {shlex.quote(str(Path(options.destination) / 'recipe.yaml'))}")
 
 

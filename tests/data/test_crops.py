@@ -130,3 +130,13 @@ def test_a_picture_that_cannot_be_written_ends_in_an_error_and_no_folder(tmp_pat
     with pytest.raises(OSError, match=r"_0\.png could not be written"):
         cut_objects(data, tmp_path / "crops")
     assert not (tmp_path / "crops").exists()
+
+
+def test_of_one_class_it_is_said_that_there_is_nothing_to_classify(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    section = section_of(tmp_path / "set", box(0, 10, 10, 20, 20))
+    content = {"task": "detect", "model": "yolov8n.yaml", "data": section}
+    (tmp_path / "detect.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    assert main(["crops", "detect.yaml", "crops"]) == 0
+    said = capsys.readouterr().out
+    assert "it needs two classes at least" in said and "Train on them" not in said
