@@ -241,6 +241,7 @@ def test_every_script_is_tested_here():
     assert sorted(file.name for file in TOOLS.glob("*.py")) == [
         "compare.py",
         "convert.py",
+        "crops.py",
         "evaluate.py",
         "export.py",
         "inspect_data.py",
