@@ -61,6 +61,12 @@ def test_a_stream_of_the_concatenation_is_torchvisions_resnet():
         assert torch.allclose(model.streams["rgb"](images), stock(images), atol=1e-6)
 
 
+def test_sf_md_has_the_published_size_but_for_the_kernels_of_its_first_convolutions():
+    parameters = sum(own.numel() for own in SFMD({"rgb": 3, "depth": 3, "ir": 3}, 2).parameters())
+    published = parameters - 3 * 64 * 3 * (7 * 7 - 3 * 3)
+    assert round(published / 1e6, 2) == 13.18
+
+
 # Pretrained weights ---------------------------------------------------------------------------------------------------
 
 
@@ -78,7 +84,7 @@ def test_a_file_of_imagenet_weights_fills_every_encoder(weights):
     model = SFMD({"rgb": 3, "depth": 1}, 2)
     load_encoders(model.encoders, str(weights))
     for encoder in model.encoders.values():
-        assert torch.equal(encoder.layer3[1].conv2.weight, content["layer3.1.conv2.weight"])
+        assert torch.equal(encoder.layer2[1].conv2.weight, content["layer2.1.conv2.weight"])
     assert torch.equal(model.encoders["rgb"].conv1.weight, content["conv1.weight"])
     assert torch.equal(model.encoders["depth"].conv1.weight, content["conv1.weight"].sum(1, keepdim=True))
 
