@@ -24,13 +24,16 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mwam_det.adapters.classifiers import SFMD
 from mwam_det.adapters.esanet import STRIDE
 from mwam_det.adapters.experiment import CLASSIFICATION, MODELS
 from mwam_det.adapters.loop import Host, HostTrainer
-from mwam_det.adapters.samples import Modality, MultimodalDataset, Sample
+from mwam_det.adapters.mmanet import MMANetGuidance, Teacher
+from mwam_det.adapters.samples import Modality, MultimodalDataset, Normalise, Sample
 from mwam_det.adapters.settings import TrainSettings
 from mwam_det.adapters.tasks import Classification, Segmentation
 from mwam_det.core.config import MWAMConfig
+from mwam_det.core.missing import DropoutConfig
 
 WAYS = {"off": None, "off, once more": None, "gradient": MWAMConfig()}
 CLASSES = {"classification": 2, "segmentation": 40}
@@ -38,7 +41,7 @@ CLASSES = {"classification": 2, "segmentation": 40}
 
 def modalities_of(name: str) -> tuple[Modality, ...]:
     """Return the modalities that the paper gives a host."""
-    if name == "sf-md":
+    if name in ("sf-md", "mmanet"):
         return Modality("rgb"), Modality("depth"), Modality("ir")
     return Modality("rgb"), Modality("depth", 1 if name.startswith("esanet") else 3)
 
@@ -55,6 +58,7 @@ def trainer_of(name: str, size: tuple[int, int], batch: int, device: str, mwam: 
     no_data = MultimodalDataset([Sample({}, 0)] * batch, modalities, size)
     settings = TrainSettings(imgsz=list(size), batch=batch, device=device, schedule="constant", epochs=10_000)
     statistics = {m.name: ([0.5] * m.channels, [0.25] * m.channels) for m in modalities}
+    guidance = guidance_of(model, modalities, CLASSES[kind], statistics) if name == "mmanet" else None
     folder = Path(tempfile.gettempdir())  # nothing is written: epochs are not trained
     return HostTrainer(
         Host(
@@ -67,9 +71,19 @@ def trainer_of(name: str, size: tuple[int, int], batch: int, device: str, mwam: 
             folder,
             settings,
             mwam,
+            dropout=DropoutConfig(p=0.5) if guidance else None,
+            guidance=guidance,
             describe={"statistics": statistics},
         )  # fmt: skip
     )
+
+
+def guidance_of(model: SFMD, modalities: tuple[Modality, ...], classes: int, statistics: dict) -> MMANetGuidance:
+    """Build what leads MMANet, as it is after its first epochs."""
+    teacher = Teacher(SFMD({m.name: m.channels for m in modalities}, classes), Normalise(statistics))
+    guidance = MMANetGuidance(model, teacher, [m.name for m in modalities], classes)
+    guidance.weakest.fill_(0)
+    return guidance
 
 
 def mini_batch(trainer: HostTrainer, batch: int) -> tuple[dict[str, Tensor], Tensor]:

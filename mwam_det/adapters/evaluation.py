@@ -40,6 +40,31 @@ def without(inputs: Mapping[str, Tensor], missing: Iterable[str]) -> dict[str, T
 
 
 @torch.no_grad()
+def count_predictions(
+    model: nn.Module,
+    loader: DataLoader,
+    normalise: Normalise,
+    combinations: Sequence[tuple[str, ...]],
+    device: torch.device,
+) -> dict[tuple[str, ...], Tensor]:
+    """Count how often a classifier predicts each class, by available modalities; labels are not looked at.
+
+    Takes what `evaluate` takes. Returns counts of shape (classes,), int64.
+    """
+    counts: dict[tuple[str, ...], Tensor] = {}
+    was_training = model.training
+    model.eval()
+    for images, _, _ in loader:
+        inputs = normalise({name: own.to(device) for name, own in images.items()})
+        for available in combinations:
+            logits = model(without(inputs, set(inputs) - set(available)))
+            own = torch.bincount(logits.argmax(1), minlength=logits.shape[1])
+            counts[available] = counts.get(available, 0) + own
+    model.train(was_training)
+    return counts
+
+
+@torch.no_grad()
 def evaluate(
     model: nn.Module,
     task: Task,

@@ -6,7 +6,7 @@ detectors are; what `model` and `train` may hold is their own (see `MODELS` and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from mwam_det.adapters.esanet import STRIDE, ESANetMD
 from mwam_det.adapters.evaluation import Evaluation, evaluate
 from mwam_det.adapters.layout import HostData, channels_of, check_section, find_samples
 from mwam_det.adapters.loop import Host, HostTrainer
+from mwam_det.adapters.mmanet import MMANetGuidance, Teacher
 from mwam_det.adapters.samples import Augmentation, MultimodalDataset, Normalise, check_files, count_labels
 from mwam_det.adapters.settings import TrainSettings
 from mwam_det.adapters.tasks import Classification, Segmentation, Task, median_frequency_weights
@@ -35,10 +36,13 @@ from mwam_det.report.robustness import CombinationResult, RobustnessReport
 CLASSIFICATION, SEGMENTATION = "multimodal-classification", "rgbd-segmentation"
 
 MODELS = {
-    CLASSIFICATION: {"resnet18-concat": ResNet18Concat, "sf-md": SFMD},
+    CLASSIFICATION: {"resnet18-concat": ResNet18Concat, "sf-md": SFMD, "mmanet": SFMD},
     SEGMENTATION: {f"esanet-md-{encoder}": partial(ESANetMD, encoder=encoder) for encoder in ("r34", "r18", "r50")},
 }
-"""The hosts by task and name; the first of a task is its default. Each takes the channels by modality, and classes."""
+"""The hosts by task and name; the first of a task is its default. Each takes the channels by modality, and classes.
+
+What is left of MMANet after training is an SF-MD.
+"""
 
 TASKS = tuple(MODELS)
 KEYS = ("task", "model", "pretrained", "data", "mwam", "missing", "train", "robustness")
@@ -120,6 +124,13 @@ class Experiment:
             raise ValueError("missing.allocation=mwam needs MWAM's weights: set mwam to true or its parameters")
         if self.mwam is not None and self.mwam.layout != "image":
             raise ValueError(f"mwam.layout={self.mwam.layout!r} must be 'image': that is what these hosts take")
+        if self.model == "mmanet" and (self.train.teacher is None or self.missing is None):
+            raise ValueError(
+                "model=mmanet learns from a teacher that sees all modalities, by inputs that lack some: set "
+                "train.teacher to the best.pt of an sf-md, and missing to {p: 0.86} or the like"
+            )
+        if self.train.teacher and self.model != "mmanet":
+            raise ValueError(f"train.teacher={self.train.teacher!r} is for model=mmanet, not for {self.model}")
         if self.train.class_weights and self.task != SEGMENTATION:
             raise ValueError(f"train.class_weights={self.train.class_weights!r} is for {SEGMENTATION}")
         if self.task == SEGMENTATION:
@@ -149,6 +160,45 @@ class Experiment:
         counts = {split: count_labels(samples, classes) for split, samples in data.splits.items()}
         weights = median_frequency_weights(counts["train"]) if self.train.class_weights else None
         return model, Segmentation(classes, weights)
+
+    def build_guidance(self, model: nn.Module, data: HostData) -> MMANetGuidance | None:
+        """Build what leads MMANet beside its own loss; None for other models.
+
+        Raises:
+            ValueError: If the teacher cannot be used.
+        """
+        if self.model != "mmanet":
+            return None
+        settings, names = self.train, [modality.name for modality in data.modalities]
+        teacher = read_teacher(Path(settings.teacher), names, data.classes)
+        return MMANetGuidance(
+            model,
+            teacher,
+            names,
+            len(data.classes),
+            settings.distillation,
+            settings.regularization,
+            settings.mining_epochs,
+        )
+
+
+def read_teacher(file: Path, modalities: Sequence[str], classes: Sequence[str]) -> Teacher:
+    """Read the checkpoint of an SF-MD to learn from.
+
+    Raises:
+        ValueError: If it is none, or of other modalities or classes.
+    """
+    try:
+        model, normalise, own_classes = load_host(file)
+    except ValueError as error:
+        raise ValueError(f"train.teacher: {error}") from None
+    own = tuple(getattr(model, "streams", ())), tuple(own_classes)
+    if not isinstance(model, SFMD) or own != (tuple(modalities), tuple(classes)):
+        raise ValueError(
+            f"train.teacher={file} is a {type(model).__name__} of modalities and classes {own}: it must be an SFMD of "
+            f"{(tuple(modalities), tuple(classes))}"
+        )
+    return Teacher(model, normalise)
 
 
 def train_experiment(experiment: Experiment, folder: Path | None = None) -> tuple[RobustnessReport, Path]:
@@ -183,6 +233,7 @@ def train_experiment(experiment: Experiment, folder: Path | None = None) -> tupl
     }
     for samples in data.splits.values():
         check_files(samples, data.modalities)
+    guidance = experiment.build_guidance(model, data)
     statistics = sets["train"].statistics() if checkpoint is None else checkpoint["statistics"]
     describe = {"recipe": _plain(experiment), "classes": list(data.classes), "statistics": statistics}
     if folder is None:
@@ -201,6 +252,7 @@ def train_experiment(experiment: Experiment, folder: Path | None = None) -> tupl
             experiment.mwam,
             experiment.missing,
             experiment.selection,
+            guidance,
             describe,
         )  # fmt: skip
     )

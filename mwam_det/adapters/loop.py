@@ -18,8 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mwam_det.adapters.evaluation import Evaluation, evaluate
+from mwam_det.adapters.evaluation import Evaluation, count_predictions, evaluate
 from mwam_det.adapters.heads import AuxiliaryHeads
+from mwam_det.adapters.mmanet import MMANetGuidance
 from mwam_det.adapters.samples import MultimodalDataset, Normalise
 from mwam_det.adapters.settings import TrainSettings
 from mwam_det.adapters.tasks import Task
@@ -52,6 +53,7 @@ class Host:
         mwam: MWAM's parameters, or None.
         dropout: Modality dropout, or None.
         selection: What decides on the best checkpoint.
+        guidance: Losses beside the host's own, or None; it needs modality dropout.
         describe: What else goes into the checkpoints: plain values and tensors.
     """
 
@@ -66,6 +68,7 @@ class Host:
     mwam: MWAMConfig | None = field(default_factory=MWAMConfig)
     dropout: DropoutConfig | None = None
     selection: Selection = field(default_factory=Selection)
+    guidance: MMANetGuidance | None = None
     describe: dict[str, Any] = field(default_factory=dict)
 
 
@@ -83,11 +86,13 @@ class HostTrainer:
         heads: Auxiliary heads of the modes "loss" and "hybrid", or None.
 
     Raises:
-        ValueError: If the device is not there, there are not two samples to train on, or the mode needs heads that the
-            host cannot have.
+        ValueError: If the device is not there, there is guidance without modality dropout, there are not two samples to
+            train on, or the mode needs heads that the host cannot have.
     """
 
     def __init__(self, host: Host):
+        if host.guidance is not None and host.dropout is None:
+            raise ValueError("guidance is for a host that learns with modality dropout")
         if len(host.train_set) < 2:
             raise ValueError("two samples to train on are needed at least, because of batch normalisation")
         self.host = host
@@ -99,6 +104,7 @@ class HostTrainer:
         self.normalise = Normalise(statistics)
         self.model = host.model.to(self.device)
         self.mwam = MWAM(self.names, host.mwam) if host.mwam else None
+        self.guidance = host.guidance.to(self.device) if host.guidance else None
         self.heads: AuxiliaryHeads | None = None
         if host.mwam and host.mwam.mode in ("loss", "hybrid"):
             zeros = {
@@ -122,7 +128,9 @@ class HostTrainer:
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         settings = self.host.settings
-        parameters = [*self.model.parameters(), *(self.heads.parameters() if self.heads else ())]
+        parameters = [
+            own for module in (self.model, self.heads, self.guidance) if module for own in module.parameters()
+        ]
         parameters = [parameter for parameter in parameters if parameter.requires_grad]
         common = {"lr": settings.lr0, "weight_decay": settings.weight_decay}
         if settings.optimizer == "SGD":
@@ -136,11 +144,15 @@ class HostTrainer:
             return schedulers.OneCycleLR(
                 self.optimizer, settings.lr0, settings.epochs * self.steps + 1, pct_start=0.1, cycle_momentum=False
             )
-        every = settings.step_epochs * self.steps if settings.schedule == "step" else settings.epochs * self.steps + 1
-        return schedulers.StepLR(self.optimizer, every, settings.step_factor)
+        milestones = settings.milestones if settings.schedule == "step" else []
+        return schedulers.MultiStepLR(
+            self.optimizer, [epoch * self.steps for epoch in milestones], settings.step_factor
+        )
 
     def _columns(self) -> list[str]:
-        losses = ["loss", "loss_fused", *(f"loss_{name}" for name in self.names)] if self.heads else ["loss"]
+        losses = ["loss", "loss_fused"] if self.heads or self.guidance else ["loss"]
+        losses += [f"loss_{name}" for name in self.names if self.heads]
+        losses += [f"loss_{name}" for name in ("distillation", "regularization") if self.guidance]
         metric = self.host.task.metric
         return ["epoch", "lr", *losses, *(f"{metric}({'+'.join(c)})" for c in modality_combinations(self.names))]
 
@@ -163,6 +175,8 @@ class HostTrainer:
             self.model.load_state_dict(checkpoint["model"])
             if self.heads is not None:
                 self.heads.load_state_dict(checkpoint["heads"])
+            if self.guidance is not None:
+                self.guidance.load_state_dict(checkpoint["guidance"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             self.schedule.load_state_dict(checkpoint["schedule"])
             self.scaler.load_state_dict(checkpoint["scaler"])
@@ -187,6 +201,7 @@ class HostTrainer:
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "heads": self.heads.state_dict() if self.heads else None,
+            "guidance": self.guidance.state_dict() if self.guidance else None,
             "mwam": self.mwam.state_dict() if self.mwam else None,
             "best": self.best,
             "known": {"+".join(available): value for available, value in self._known.items()},
@@ -212,6 +227,8 @@ class HostTrainer:
                 losses = self._train_epoch(lambda: progress.advance(bar))
                 self.epoch += 1
                 is_best = self._validate()
+                if self.guidance is not None:
+                    self.guidance.end_epoch(self.epoch, self._count_predictions)
                 row = {"epoch": self.epoch, "lr": self.optimizer.param_groups[0]["lr"], **losses, **self._scores()}
                 self.history.append(row)
                 if self.mwam is not None:
@@ -254,7 +271,8 @@ class HostTrainer:
         with self._precision():
             fused = self.host.task.losses(self.model(inputs), target).mean()
             alone = self._losses_alone(target, lacking)
-        loss = weighted_loss(fused, alone, weights) if alone else fused
+            guiding = self.guidance.losses(images, target, lacking) if self.guidance else {}
+        loss = sum(guiding.values(), weighted_loss(fused, alone, weights) if alone else fused)
         values = {"loss": loss.item()}
         if not math.isfinite(values["loss"]):
             raise FloatingPointError(
@@ -266,8 +284,9 @@ class HostTrainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
-        if alone:
-            values |= {"loss_fused": fused.item(), **{f"loss_{name}": own.item() for name, own in alone.items()}}
+        if self.heads or self.guidance:
+            parts = {"fused": fused, **alone, **guiding}
+            values |= {f"loss_{name}": own.item() for name, own in parts.items()}
         return values
 
     def _precision(self) -> AbstractContextManager:
@@ -356,9 +375,15 @@ class HostTrainer:
         groups: Sequence[Sequence[str]] | None = None,
     ) -> Evaluation:
         """Evaluate the model as it is; see `mwam_det.adapters.evaluation.evaluate`."""
-        settings = self.host.settings
-        loader = DataLoader(dataset, settings.batch, num_workers=settings.workers)
+        loader = self._loader(dataset)
         return evaluate(self.model, self.host.task, loader, self.normalise, combinations, self.device, groups)
+
+    def _count_predictions(self, combinations: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Tensor]:
+        loader = self._loader(self.host.val_set)
+        return count_predictions(self.model, loader, self.normalise, combinations, self.device)
+
+    def _loader(self, dataset: MultimodalDataset) -> DataLoader:
+        return DataLoader(dataset, self.host.settings.batch, num_workers=self.host.settings.workers)
 
 
 class History:

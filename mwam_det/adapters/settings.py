@@ -28,14 +28,19 @@ class TrainSettings(Settings):
         lr0: Learning rate; with "one-cycle" the highest.
         momentum: Of SGD; the first β of Adam.
         weight_decay: Weight decay.
-        schedule: "constant"; "step", the rate is multiplied by `step_factor` every `step_epochs`; "one-cycle", it rises
-            from 1/25 of `lr0` in the first tenth of all steps and then falls along a cosine to almost 0.
+        schedule: "constant"; "step", the rate is multiplied by `step_factor` every `step_epochs`, or after each of the
+            epochs in that list; "one-cycle", it rises from 1/25 of `lr0` in the first tenth of all steps and then falls
+            along a cosine to almost 0.
         step_epochs: See `schedule`.
         step_factor: See `schedule`.
         flip: Probability of a mirror image, left and right, in training.
         scale: Training images are enlarged by a factor between 1 and this and cropped back at random.
         class_weights: None, or "median_frequency": a class counts in the loss of segmentation in inverse proportion to
             its pixels.
+        teacher: Of the model "mmanet", a best.pt of an "sf-md" that was trained on complete inputs.
+        distillation: Of "mmanet", α, weight of the margin-aware distillation.
+        regularization: Of "mmanet", β, weight of the modality-aware regularisation.
+        mining_epochs: Of "mmanet", after so many epochs it knows the weak combinations, and both begin.
         seed: Of weights, order, augmentation and modality dropout.
         device: "cpu", "cuda", the number of a GPU, or None for a GPU where there is one.
         workers: Processes that load data; 0 for none.
@@ -56,11 +61,15 @@ class TrainSettings(Settings):
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: str = "one-cycle"
-    step_epochs: int = 30
+    step_epochs: int | list[int] = 30
     step_factor: float = 0.1
     flip: float = 0.5
     scale: float = 1.0
     class_weights: str | None = None
+    teacher: str | None = None
+    distillation: float = 30.0
+    regularization: float = 0.5
+    mining_epochs: int = 5
     seed: int = 0
     device: str | int | None = None
     workers: int = 0
@@ -70,15 +79,18 @@ class TrainSettings(Settings):
     resume: bool | str = False
 
     def __post_init__(self):
-        for key, low in {"epochs": 1, "batch": 2, "step_epochs": 1, "seed": 0, "workers": 0}.items():
+        for key, low in {"epochs": 1, "batch": 2, "mining_epochs": 1, "seed": 0, "workers": 0}.items():
             if type(value := getattr(self, key)) is not int or value < low:
                 raise ValueError(f"{key}={value!r} must be a whole number, at least {low}")
+        steps = self.step_epochs if isinstance(self.step_epochs, list) else [self.step_epochs]
+        if not steps or not all(type(epoch) is int and epoch > 0 for epoch in steps):
+            raise ValueError(f"step_epochs={self.step_epochs!r} must be a number of epochs, or a list of epochs")
         sides = self.imgsz if isinstance(self.imgsz, list) else [self.imgsz]
         if not all(type(side) is int and side > 0 for side in sides) or len(sides) not in (1, 2):
             raise ValueError(f"imgsz={self.imgsz!r} must be a number of pixels, or a list of height and width")
         ranges = {
             "lr0": (0, None), "momentum": (0, 1), "weight_decay": (0, None), "step_factor": (0, 1), "flip": (0, 1),
-            "scale": (1, None),
+            "scale": (1, None), "distillation": (0, None), "regularization": (0, None),
         }  # fmt: skip
         for key, (low, high) in ranges.items():
             value = getattr(self, key)
@@ -90,13 +102,19 @@ class TrainSettings(Settings):
         for key, values in choices.items():
             if (value := getattr(self, key)) not in values:
                 raise ValueError(f"{key}={value!r} must be one of {', '.join(map(str, values))}")
-        for key in ("project", "name"):
+        for key in ("project", "name", "teacher"):
             if not isinstance(value := getattr(self, key), str | None):
                 raise ValueError(f"{key}={value!r} must be text")
         if not isinstance(self.resume, bool | str):
             raise ValueError(f"resume={self.resume!r} must be true, false or a file")
         if self.device is not None and not isinstance(self.device, str | int):
             raise ValueError(f"device={self.device!r} must be cpu, cuda or the number of a GPU")
+
+    @property
+    def milestones(self) -> list[int]:
+        """The epochs after which the schedule "step" falls, up to the last."""
+        every = self.step_epochs
+        return every if isinstance(every, list) else list(range(every, self.epochs + 1, every))
 
     @property
     def size(self) -> tuple[int, int]:

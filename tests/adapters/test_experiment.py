@@ -54,6 +54,9 @@ def test_recipes_hold_the_papers_settings():
     surf = Experiment.from_dict("surf", yaml.safe_load((CFG / "cls/casia_surf_sfmd.yaml").read_text())).train
     assert (surf.batch, surf.epochs, surf.lr0, surf.schedule, surf.step_epochs) == (64, 100, 1e-3, "step", 30)
     assert (surf.size, surf.momentum, surf.weight_decay, surf.step_factor) == ((112, 112), 0.9, 5e-4, 0.1)
+    mmanet = Experiment.from_dict("mmanet", yaml.safe_load((CFG / "cls/casia_surf_mmanet.yaml").read_text())).train
+    assert (mmanet.batch, mmanet.epochs, mmanet.lr0, mmanet.schedule) == (64, 100, 1e-3, "step")
+    assert (mmanet.distillation, mmanet.regularization, mmanet.milestones) == (30, 0.5, [16, 33, 50])
     nyu = Experiment.from_dict("nyu", yaml.safe_load((CFG / "seg/nyuv2_esanet.yaml").read_text())).train
     assert (nyu.batch, nyu.epochs, nyu.lr0, nyu.schedule) == (8, 300, 1e-2, "one-cycle")
     assert (nyu.size, nyu.momentum, nyu.weight_decay) == ((480, 640), 0.9, 1e-4)
@@ -63,10 +66,7 @@ def test_recipes_hold_the_papers_settings():
     ("changes", "words"),
     [
         ({"modl": "sf-md"}, "unknown key 'modl': did you mean 'model'"),
-        (
-            {"task": "detection"},
-            "task='detection' is unknown: choose from multimodal-classification, rgbd-",
-        ),
+        ({"task": "detection"}, "task='detection' is unknown: choose from multimodal-classification, rgbd-"),
         ({"model": "esanet-md-r34"}, "model='esanet-md-r34' is unknown: choose from resnet18-concat, sf-md"),
         ({"data": {"pth": "x"}}, "in section 'data': unknown key 'pth': did you mean 'path'"),
         ({"train": {"epoch": 3}}, "in section 'train': unknown key 'epoch': did you mean 'epochs'"),
@@ -75,6 +75,8 @@ def test_recipes_hold_the_papers_settings():
         ({"train": {"flip": 2}}, r"flip=2 must be a number in \[0, 1\]"),
         ({"train": {"scale": 0.5}}, "scale=0.5 must be a number of at least 1"),
         ({"train": {"schedule": "cosine"}}, "schedule='cosine' must be one of constant, step, one-cycle"),
+        ({"train": {"step_epochs": [10, 0]}}, r"step_epochs=\[10, 0\] must be a number of epochs, or a list of epochs"),
+        ({"train": {"step_epochs": []}}, r"step_epochs=\[\] must be a number of epochs"),
         ({"train": {"optimizer": "sgd"}}, "optimizer='sgd' must be one of SGD, Adam, AdamW"),
         ({"train": {"imgsz": [1, 2, 3]}}, "must be a number of pixels, or a list of height and width"),
         ({"train": {"amp": "yes"}}, "amp='yes' must be one of True, False"),

@@ -270,6 +270,11 @@ def test_steps_divide_the_rate_every_so_many_epochs(pictures, tmp_path):
     assert rates(trainer, 5)[:: trainer.steps] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
+def test_steps_may_be_a_list_of_epochs(pictures, tmp_path):
+    trainer = toy_trainer(pictures, tmp_path, schedule="step", step_epochs=[1, 4], epochs=5, lr0=1.0)
+    assert rates(trainer, 5)[:: trainer.steps] == pytest.approx([1, 0.1, 0.1, 0.1, 0.01])
+
+
 def test_one_cycle_rises_for_a_tenth_and_then_falls_to_almost_nothing(pictures, tmp_path):
     trainer = toy_trainer(pictures, tmp_path, schedule="one-cycle", epochs=20, lr0=1.0)
     found = rates(trainer, 20)

@@ -1,0 +1,166 @@
+"""MMANet: a network learns from incomplete inputs, led by a teacher that sees everything (arXiv 2304.08028).
+
+Three networks take part. The deployment network is the host, here an SF-MD that learns with modality dropout; it alone
+is left in the end. A teacher of the same kind, trained before on complete inputs, shows how the samples of a mini-batch
+resemble each other (margin-aware distillation). A regularisation network, on the features that the host fuses,
+classifies the samples whose modalities are the weak ones, so that the streams learn more from those (modality-aware
+regularisation).
+
+What the paper leaves open is as in its authors' published code: resemblance is a row of the Gram matrix of the last
+feature map, of length 1; weak is every combination without the modality whose absence changes the predictions most;
+both losses begin when that is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mwam_det.adapters.classifiers import SFMD, STREAM_WIDTH, classifier, fused_stages
+from mwam_det.adapters.samples import Normalise
+
+TINY = 1e-12
+"""Keeps the entropies of a teacher that is certain of everything apart from 0 / 0."""
+
+UNKNOWN = -1
+
+
+def margin_aware_distillation(student: Tensor, teacher: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Tell how differently two networks relate the samples of a mini-batch to each other.
+
+    With R the Gram matrix of the flattened features, each row divided by its length, and H_i the entropy of the
+    teacher's prediction for sample i, the loss is Σ_i H_i / Σ_k H_k · Σ_j (R_ij of the student − R_ij of the teacher)².
+    A sample near a decision boundary, of which the teacher is unsure, counts more.
+
+    Args:
+        student: Features, shape (B, …).
+        teacher: Features of the same samples, shape (B, …), without gradient.
+        teacher_logits: Shape (B, classes).
+
+    Returns:
+        The loss, 0-d, float32, in [0, 4].
+    """
+    relations = []
+    for features in (student, teacher):
+        flat = features.float().flatten(1)
+        relations.append(F.normalize(flat @ flat.T, dim=1))
+    entropy = torch.special.entr(teacher_logits.float().softmax(1)).sum(1)
+    return ((relations[0] - relations[1]).square().sum(1) * entropy).sum() / entropy.sum().clamp(min=TINY)
+
+
+def prediction_shift(complete: Tensor, incomplete: Tensor) -> float:
+    """Tell how far predictions move without a modality: KL(incomplete ‖ complete) of how often each class is predicted.
+
+    Args:
+        complete: How often, with all modalities, shape (classes,); one is added to each count, so that none is 0.
+        incomplete: The same without the modality.
+    """
+    first, second = ((counts.double() + 1) / (counts.double() + 1).sum() for counts in (incomplete, complete))
+    return float((first * (first / second).log()).sum())
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network that was trained on complete inputs, to learn from.
+
+    Attributes:
+        model: An SF-MD.
+        normalise: What its inputs go through.
+    """
+
+    model: SFMD
+    normalise: Normalise
+
+
+class MMANetGuidance(nn.Module):
+    """The losses of MMANet beside the host's own, and the network that one of them trains.
+
+    It is no part of the host: parameters and checkpoints of that stay as they are.
+
+    Args:
+        model: The host.
+        teacher: Whom it learns from; what it is stays as it is.
+        modalities: All modalities, in order.
+        classes: Number of classes.
+        distillation: α, weight of the margin-aware distillation.
+        regularization: β, weight of the modality-aware regularisation.
+        mining_epochs: After so many epochs the weak combinations are known and both losses begin.
+
+    Attributes:
+        without: The weak combinations are all without this modality; None until it is known.
+    """
+
+    def __init__(
+        self,
+        model: SFMD,
+        teacher: Teacher,
+        modalities: Sequence[str],
+        classes: int,
+        distillation: float = 30.0,
+        regularization: float = 0.5,
+        mining_epochs: int = 5,
+    ):
+        super().__init__()
+        self.modalities = tuple(modalities)
+        self.network = nn.Sequential(fused_stages(STREAM_WIDTH * len(self.modalities)), classifier(classes))
+        self.register_buffer("shifts", torch.zeros(len(self.modalities), dtype=torch.float64))
+        self.register_buffer("weakest", torch.tensor(UNKNOWN))
+        self._weights = distillation, regularization
+        self._mining_epochs = mining_epochs
+        self._teacher = (teacher.model.eval().requires_grad_(False), teacher.normalise)  # no submodule of this one
+        self._fused: dict[str, Tensor] = {}
+        model.fused.register_forward_hook(self._keep)
+        teacher.model.fused.register_forward_hook(lambda module, args, output: self._fused.update(teacher=output))
+
+    def _keep(self, module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
+        if module.training and self.without is not None:
+            self._fused |= {"streams": args[0], "student": output}
+
+    @property
+    def without(self) -> str | None:
+        """See the class."""
+        return None if self.weakest == UNKNOWN else self.modalities[self.weakest]
+
+    def losses(self, images: Mapping[str, Tensor], target: Tensor, lacking: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weighted losses of the mini-batch that the host has just seen; none before they begin.
+
+        Args:
+            images: The complete mini-batch, uint8, shape (B, C_m, H, W) by modality.
+            target: Classes, shape (B,).
+            lacking: By modality, which samples the host saw without it, shape (B,), bool.
+
+        Returns:
+            "distillation" and "regularization", 0-d: the latter is the cross-entropy of the regularisation network,
+            summed over the samples with a weak combination and divided by B.
+        """
+        if self.without is None:
+            return {}
+        alpha, beta = self._weights
+        model, normalise = self._teacher
+        with torch.no_grad():
+            logits = model.to(target.device)(normalise(images))
+        distillation = margin_aware_distillation(self._fused["student"], self._fused["teacher"], logits)
+        each = F.cross_entropy(self.network(self._fused["streams"]).float(), target, reduction="none")
+        weak = lacking[self.without].to(each)
+        self._fused.clear()
+        return {"distillation": alpha * distillation, "regularization": beta * (each * weak).mean()}
+
+    def end_epoch(self, epoch: int, count: Callable[[Sequence[tuple[str, ...]]], Mapping[tuple[str, ...], Tensor]]):
+        """Look for the weak combinations while they are not known.
+
+        Args:
+            epoch: How many epochs were trained.
+            count: Tells for combinations of modalities how often each class is predicted, see `count_predictions`.
+        """
+        if self.without is not None:
+            return
+        rest = [tuple(other for other in self.modalities if other != name) for name in self.modalities]
+        counts = count([*rest, self.modalities])
+        moved = [prediction_shift(counts[self.modalities], counts[others]) for others in rest]
+        self.shifts += torch.tensor(moved, dtype=torch.float64, device=self.shifts.device)
+        if epoch >= self._mining_epochs:
+            self.weakest.fill_(self.shifts.argmax())

@@ -1,0 +1,215 @@
+"""MMANet: its two losses against their equations, what is mined, and a whole training beside MWAM."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hosts import section, write_pictures
+from torch.nn import functional as F
+
+from mwam_det.adapters.classifiers import SFMD
+from mwam_det.adapters.experiment import CLASSIFICATION, Experiment, load_host, train_experiment
+from mwam_det.adapters.loop import HostTrainer
+from mwam_det.adapters.mmanet import MMANetGuidance, Teacher, margin_aware_distillation, prediction_shift
+
+FAST = {"imgsz": 32, "batch": 4, "device": "cpu", "schedule": "constant"}
+
+
+def test_distillation_compares_how_samples_resemble_each_other_where_the_teacher_is_unsure():
+    random = np.random.default_rng(0)
+    student, teacher = random.normal(size=(2, 3, 4, 2, 2))
+    logits = random.normal(size=(3, 5))
+
+    def relations(features):
+        flat = features.reshape(3, -1)
+        gram = flat @ flat.T
+        return gram / np.linalg.norm(gram, axis=1, keepdims=True)
+
+    odds = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    entropy = -(odds * np.log(odds)).sum(1)
+    wanted = (((relations(student) - relations(teacher)) ** 2).sum(1) * entropy / entropy.sum()).sum()
+    found = margin_aware_distillation(*map(torch.from_numpy, (student, teacher, logits)))
+    assert float(found) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_distillation_is_0_for_a_student_like_its_teacher_and_for_a_certain_teacher():
+    features = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    assert margin_aware_distillation(features, 2 * features, torch.randn(3, 2)) < 1e-10
+    certain = torch.tensor([[1e4, 0.0]] * 3)
+    assert margin_aware_distillation(features, -features.roll(1, 1), certain) == 0
+
+
+def test_predictions_shift_by_their_divergence_with_one_added_to_each_count():
+    assert prediction_shift(torch.tensor([3, 7]), torch.tensor([3, 7])) == 0
+    first, second = (1 + 0) / 12, (1 + 10) / 12
+    wanted = first * math.log(first * 2) + second * math.log(second * 2)
+    assert prediction_shift(torch.tensor([5, 5]), torch.tensor([0, 10])) == pytest.approx(wanted)
+
+
+# The guidance ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def guided():
+    """An SF-MD of three modalities with its guidance."""
+    torch.manual_seed(0)
+    channels = {"rgb": 3, "depth": 1, "ir": 3}
+    model, teacher = (SFMD(channels, 2) for _ in range(2))
+    guidance = MMANetGuidance(model, Teacher(teacher, lambda images: images), list(channels), 2, 30, 0.5, 2)
+    return model.train(), teacher, guidance
+
+
+def batch(count=4):
+    generator = torch.Generator().manual_seed(1)
+    return {n: torch.randn(count, c, 32, 32, generator=generator) for n, c in {"rgb": 3, "depth": 1, "ir": 3}.items()}
+
+
+def lacking(**names):
+    return {name: torch.tensor(names.get(name, [False] * 4)) for name in ("rgb", "depth", "ir")}
+
+
+def test_what_moves_predictions_most_is_mined_over_the_first_epochs(guided):
+    _, _, guidance = guided
+    asked = []
+
+    def count(shifted):
+        def of(combinations):
+            asked.append(list(combinations))
+            return {c: torch.tensor([9, 1] if set(c) == shifted else [5, 5]) for c in combinations}
+
+        return of
+
+    guidance.end_epoch(1, count({"rgb", "ir"}))
+    assert guidance.without is None and guidance.shifts.argmax() == 1
+    guidance.shifts[0] += 10  # what earlier epochs said counts too
+    guidance.end_epoch(2, count({"rgb", "ir"}))
+    assert guidance.without == "rgb"
+    assert asked == [[("depth", "ir"), ("rgb", "ir"), ("rgb", "depth"), ("rgb", "depth", "ir")]] * 2
+    guidance.end_epoch(3, None)  # it is known
+
+
+def test_there_are_no_losses_before_the_weak_combinations_are_known(guided):
+    model, _, guidance = guided
+    model(batch())
+    assert guidance.losses(batch(), torch.tensor([0, 1, 0, 1]), lacking()) == {}
+
+
+def test_the_regularisation_is_over_the_samples_without_the_mined_modality(guided):
+    model, teacher, guidance = guided
+    guidance.weakest.fill_(1)
+    guidance.network.eval()
+    inputs, target = batch(), torch.tensor([0, 1, 0, 1])
+    seen = {}
+    model.fused.register_forward_hook(lambda module, args, output: seen.update(streams=args[0], fused=output))
+    logits = model(inputs)
+    weak = lacking(depth=[True, False, True, False], ir=[True, True, False, False])
+    losses = guidance.losses(inputs, target, weak)
+    each = F.cross_entropy(guidance.network(seen["streams"]), target, reduction="none")
+    assert torch.allclose(losses["regularization"], 0.5 * (each[0] + each[2]) / 4)
+    with torch.no_grad():
+        wanted = margin_aware_distillation(seen["fused"], teacher.fused(_streams(teacher, inputs)), teacher(inputs))
+    assert torch.allclose(losses["distillation"], 30 * wanted)
+    (F.cross_entropy(logits, target) + sum(losses.values())).backward()
+    assert all(own.grad is None for own in teacher.parameters())
+    assert all(own.grad is not None for module in (model, guidance) for own in module.parameters())
+
+
+def _streams(model, inputs):
+    return torch.cat([stream(inputs[name]) for name, stream in model.streams.items()], 1)
+
+
+def test_the_guidance_keeps_neither_host_nor_teacher(guided):
+    _, _, guidance = guided
+    assert {key.split(".")[0] for key in guidance.state_dict()} == {"network", "shifts", "weakest"}
+
+
+# A training -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def triples(tmp_path_factory):
+    return write_pictures(tmp_path_factory.mktemp("triples"), modalities=("rgb", "depth", "ir"))
+
+
+def content(triples, **train):
+    modalities = {name: f"{{split}}/{name}" for name in ("rgb", "depth", "ir")}
+    return {
+        "task": CLASSIFICATION,
+        "model": "mmanet",
+        "data": section(triples, modalities=modalities),
+        "missing": {"p": 6 / 7},
+        "train": {**FAST, "epochs": 3, "mining_epochs": 1, **train},
+    }
+
+
+@pytest.fixture(scope="module")
+def teacher(triples, tmp_path_factory):
+    recipe = {**content(triples, epochs=1), "model": "sf-md", "mwam": False, "missing": None}
+    _, folder = train_experiment(Experiment.from_dict("sfmd", recipe), tmp_path_factory.mktemp("teacher"))
+    return str(folder / "weights" / "best.pt")
+
+
+def rows(file):
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_killed_training_goes_on_to_the_same_results_and_leaves_an_sfmd(triples, teacher, tmp_path, monkeypatch):
+    recipe = content(triples, teacher=teacher)
+    report, whole = train_experiment(Experiment.from_dict("mma", recipe), tmp_path / "whole")
+    assert len(report.results) == 7
+    history = rows(whole / "history.csv")
+    assert history[0]["loss_distillation"] == "" and float(history[1]["loss_distillation"]) > 0
+    last = history[-1]
+    parts = sum(float(last[f"loss_{name}"]) for name in ("fused", "distillation", "regularization"))
+    assert float(last["loss"]) == pytest.approx(parts, rel=1e-4)
+    assert rows(whole / "mwam.csv")
+    model, _, _ = load_host(whole / "weights" / "best.pt")
+    stock = SFMD({"rgb": 3, "depth": 3, "ir": 3}, 2)
+    assert model.state_dict().keys() == stock.state_dict().keys()
+
+    step, seen = HostTrainer._step, []
+
+    def fail_in_the_third_epoch(self, *args):
+        seen.append(1)
+        if len(seen) > 5:
+            raise KeyboardInterrupt
+        return step(self, *args)
+
+    monkeypatch.setattr(HostTrainer, "_step", fail_in_the_third_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        train_experiment(Experiment.from_dict("mma", recipe), tmp_path / "killed")
+    monkeypatch.undo()
+    again = content(triples, teacher=teacher, resume=str(tmp_path / "killed" / "weights" / "last.pt"))
+    train_experiment(Experiment.from_dict("mma", again))
+    for name in ("history.csv", "mwam.csv"):
+        assert (tmp_path / "killed" / name).read_text() == (whole / name).read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"missing": None}, "model=mmanet learns from a teacher"),
+        ({"train": FAST}, "set train.teacher to the best.pt of an sf-md"),
+        ({"model": "sf-md"}, "train.teacher='t.pt' is for model=mmanet, not for sf-md"),
+    ],
+    ids=["no dropout", "no teacher", "another model"],
+)
+def test_what_mmanet_needs_is_said_before_it_begins(triples, changes, words):
+    with pytest.raises(ValueError, match=words):
+        Experiment.from_dict("mma", {**content(triples, teacher="t.pt"), **changes})
+
+
+def test_a_teacher_that_cannot_teach_is_refused_before_anything_is_written(triples, teacher, tmp_path):
+    def refused(recipe, words):
+        with pytest.raises(ValueError, match=words):
+            train_experiment(Experiment.from_dict("mma", yaml.safe_load(yaml.safe_dump(recipe))), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    refused(content(triples, teacher="none.pt"), "train.teacher: none.pt cannot be read as a checkpoint")
+    other = content(triples, teacher=teacher)
+    other["data"]["modalities"] = {"rgb": "{split}/rgb", "depth": "{split}/depth"}
+    refused(other, r"is a SFMD of modalities and classes .*it must be an SFMD of")
