@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
@@ -48,17 +48,17 @@ def cut_objects(
     destination = Path(destination).expanduser()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise DatasetError(f"{destination} is there already: name a new folder")
-    unfinished = destination.with_name(f"{destination.name}.unfinished")
-    if unfinished.exists():
-        shutil.rmtree(unfinished)  # is ours alone: what an interruption left
-    counts = {split: _cut_split(data, split, unfinished, margin, smallest) for split in SPLITS if data.get(split)}
-    if empty := [split for split, count in counts.items() if not count.total()]:
-        raise DatasetError(f"no object of {', '.join(empty)} has a side of {smallest} pixels: choose a smaller size")
-    recipe = yaml.safe_dump(_recipe(data, destination, counts), sort_keys=False, allow_unicode=True)
-    (unfinished / "recipe.yaml").write_text(recipe, encoding="utf-8")
-    if destination.exists():
-        destination.rmdir()
-    unfinished.rename(destination)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f"{destination.name}-unfinished-", dir=destination.parent) as folder:
+        root = Path(folder, destination.name)
+        counts = {split: _cut_split(data, split, root, margin, smallest) for split in SPLITS if data.get(split)}
+        if empty := ", ".join(split for split, count in counts.items() if not count.total()):
+            raise DatasetError(f"no object of {empty} has a side of {smallest} pixels: choose a smaller size")
+        recipe = yaml.safe_dump(_recipe(data, destination, counts), sort_keys=False, allow_unicode=True)
+        (root / "recipe.yaml").write_text(recipe, encoding="utf-8")
+        if destination.exists():
+            destination.rmdir()
+        root.rename(destination)
     return counts
 
 

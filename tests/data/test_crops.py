@@ -78,13 +78,19 @@ def test_small_objects_are_left_out_and_none_at_all_is_an_error(tmp_path):
     assert not (tmp_path / "no").exists()
 
 
-def test_what_is_there_is_not_overwritten_and_what_was_interrupted_begins_anew(tmp_path):
-    (tmp_path / "crops.unfinished/train").mkdir(parents=True)
-    (tmp_path / "crops.unfinished/train/old.png").touch()
+def test_what_is_there_is_not_overwritten(tmp_path):
     cut(tmp_path, box(0, 10, 10, 20, 20))
-    assert not (tmp_path / "crops.unfinished").exists() and not (tmp_path / "crops/train/old.png").exists()
     with pytest.raises(DatasetError, match="is there already"):
         cut_objects(resolve_dataset(section_of(tmp_path / "set", "")), tmp_path / "crops")
+
+
+def test_what_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
+    section = section_of(tmp_path / "set", box(0, 10, 10, 20, 20))
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(yaml, "safe_dump", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        cut_objects(resolve_dataset(section), tmp_path / "crops")
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_the_recipe_beside_the_cuts_describes_them(tmp_path, capsys, monkeypatch):
