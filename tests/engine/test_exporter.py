@@ -58,6 +58,15 @@ def onnxruntime():
     return pytest.importorskip("onnxruntime", reason="needs the extra 'export'")
 
 
+def skip_where_rounded(exported):
+    """Skip a test of exact values if Ultralytics runs this file in bfloat16: it leaves the choice to OpenVINO."""
+    if "openvino" in str(exported.model):
+        import openvino
+
+        if openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT") != openvino.Type.f32:
+            pytest.skip("OpenVINO does not compute in float32 on this processor")
+
+
 def copied(weights, folder):
     """A checkpoint in a folder of its own: exported files go beside it."""
     copy = folder / "best.pt"
@@ -87,6 +96,7 @@ def test_an_exported_file_tells_the_modalities_in_their_order(exported):
 
 @pytest.mark.parametrize("missing", [(), ("ir",), ("rgb",)])
 def test_an_exported_file_finds_what_pytorch_finds(trained, exported, missing):
+    skip_where_rounded(exported)
     model, section = trained
     ours = exported.predict(folders(section), missing=missing, **QUIET)
     theirs = model.predict(folders(section), missing=missing, rect=False, **QUIET)
@@ -96,6 +106,7 @@ def test_an_exported_file_finds_what_pytorch_finds(trained, exported, missing):
 
 
 def test_the_robustness_of_an_exported_file_is_that_of_the_model(trained, exported, tmp_path):
+    skip_where_rounded(exported)
     model, section = trained
     for each, name in ((model, "pt"), (exported, "file")):
         each.robustness(section, save_dir=tmp_path / name, imgsz=64, rect=False, plots=False, workers=0)
@@ -160,7 +171,7 @@ def test_openvino_converts_a_file_with_separate_inputs(onnxruntime, weights, tmp
     file = MultimodalYOLO(copied(weights, tmp_path)).export(**ONNX, inputs="separate")
     images = stacks(1, 64, 64)
     named = {"rgb": images[:, :3], "ir": images[:, 3:]}
-    model = openvino.compile_model(openvino.convert_model(file), "CPU")
+    model = openvino.compile_model(openvino.convert_model(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     assert np.allclose(model(named)[0], run(onnxruntime, file, named), atol=2e-3)
 
 
