@@ -78,7 +78,7 @@ def labels(task: str) -> dict[str, Tensor]:
     masks[:, SIDE // 16 : SIDE // 8, SIDE // 16 : SIDE // 8] = 1
     return {
         "batch_idx": torch.tensor([0.0, 1.0]),
-        "cls": torch.tensor([[0.0], [1.0]]),
+        "cls": torch.tensor([0, 1]) if task == "classify" else torch.tensor([[0.0], [1.0]]),
         "bboxes": torch.cat([boxes, torch.tensor([[0.3], [0.6]])], 1) if task == "obb" else boxes,
         "masks": masks,
         "sem_masks": masks,

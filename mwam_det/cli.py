@@ -214,6 +214,12 @@ def _convert(options: argparse.Namespace) -> None:
     print(shlex.join(command))  # not through rich, which would break the line
 
 
+def _check_has_objects(recipe: Recipe, what: str) -> None:
+    labels = {"semantic": "are pixels", "classify": "are of whole images"}.get(recipe.task)
+    if labels:
+        raise RecipeError(f"{what}, and the labels of task={recipe.task} {labels}: there are none")
+
+
 def _crops(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -222,8 +228,7 @@ def _crops(options: argparse.Namespace) -> None:
 
     own = [word for word in options.overrides if word.partition("=")[0] in ("margin", "smallest")]
     recipe = load_recipe(options.recipe, [word for word in options.overrides if word not in own])
-    if recipe.task == "semantic":
-        raise RecipeError("crops cuts out objects, and the labels of task=semantic are pixels: there are none")
+    _check_has_objects(recipe, "crops cuts out objects")
     given = {"margin": MARGIN, "smallest": SMALLEST, **read_arguments(own, ("margin", "smallest"))}
     for key, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
@@ -257,10 +262,7 @@ def _sample(overrides: Sequence[str]) -> int:
 
 
 def _inspect(recipe: Recipe, sample: int) -> None:
-    if recipe.task == "semantic":
-        raise RecipeError(
-            "inspect counts and draws objects, and the labels of task=semantic are pixels: there are none"
-        )
+    _check_has_objects(recipe, "inspect counts and draws objects")
     data = resolve_dataset(recipe.data)
     from rich.console import Console
     from ultralytics.utils.files import increment_path

@@ -28,7 +28,7 @@ from mwam_det.models.two_stream import FUSIONS, check_trainable, task_of, two_st
 from mwam_det.models.weights import pretrained_files
 
 KEYS = ("task", "model", "fusion", "share_backbone", "pretrained", "data", "mwam", "missing", "train", "robustness")
-TASKS = ("detect", "obb", "segment", "pose", "semantic")
+TASKS = ("detect", "obb", "segment", "pose", "semantic", "classify")
 HOST_TASKS = ("multimodal-classification", "rgbd-segmentation")
 """Tasks of other models, for `mwam-det train` and `robustness` alone; `mwam_det.adapters.experiment` checks them."""
 

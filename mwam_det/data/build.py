@@ -8,8 +8,12 @@ from typing import Any
 from ultralytics.data.utils import get_split_fraction
 from ultralytics.utils import colorstr
 
+from mwam_det.data.classes import PairedClassificationDataset
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.semantic import PairedSemanticDataset
+
+KINDS = {"semantic": PairedSemanticDataset, "classify": PairedClassificationDataset}
+"""The dataset by task; of the others it is `PairedDataset`."""
 
 
 def build_paired_dataset(
@@ -29,17 +33,16 @@ def build_paired_dataset(
         batch: Batch size, for rectangular batches.
         data: A resolved dataset.
         mode: "train" augments, "val" does not.
-        rect: Whether batches are rectangular.
+        rect: Whether batches are rectangular; images of the task classify are square.
         stride: Stride of the model, in pixels.
     """
-    kind = PairedSemanticDataset if args.task == "semantic" else PairedDataset
-    return kind(
+    return KINDS.get(args.task, PairedDataset)(
         img_path=img_path,
         imgsz=args.imgsz,
         batch_size=batch,
         augment=mode == "train",
         hyp=args,
-        rect=rect,
+        rect=rect and args.task != "classify",
         cache=args.cache or None,
         single_cls=args.single_cls or False,
         stride=stride,

@@ -123,7 +123,13 @@ class PairedDataset(YOLODataset):
         return files
 
     def get_label_files(self) -> list[str]:
-        """Return the label file of each image: the same stem below the labels' folder, and `label_suffix`."""
+        """Return the label file of each image: the same stem below the labels' folder, and `label_suffix`.
+
+        Raises:
+            DatasetError: If the dataset names no such folder.
+        """
+        if "labels" not in self.folders:
+            raise DatasetError("the key 'labels' is missing or empty: it names the folder of the label files")
         labels, first = self.folders["labels"], self.modalities[0]
         stems = (stem_of(file, self.folders[first.name], first.suffix) for file in self.im_files)
         self.label_files = [str(labels / f"{stem}{self.label_suffix}") for stem in stems]

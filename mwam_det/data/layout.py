@@ -90,14 +90,16 @@ def modalities_of(data: Mapping[str, Any]) -> tuple[Modality, ...]:
 def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     """Check the description of a dataset and turn it into the dictionary that Ultralytics passes around.
 
-    A data section has these keys. The first six are required:
+    A data section has these keys. The first six are required, but see `labels`:
 
     - path: The dataset's folder. A relative one is relative to the working directory, "~" is the home folder.
     - modalities: Folder below `path` by modality, {rgb: visible, ir: infrared}. The first modality's size rules, and
       labels belong to it. The split is appended to each folder, or stands where the folder says "{split}".
     - labels: Folder of the label files, likewise: YOLO's, one text file a pair, named by the stem that the pair shares.
       For the task obb a line holds a class and four corners, for segment a class and an outline, for pose a class, a
-      box and keypoints. For the task semantic there is a PNG of class numbers instead, 255 where nothing counts.
+      box and keypoints. For the task semantic there is a PNG of class numbers instead, 255 where nothing counts. For
+      the task classify it is left out: below the folder of each modality there is one a class. `names` may then be left
+      out too; the classes are all folders there, in alphabetical order.
     - train, val: What the splits are called in the folders. "test" is a third one, which may be left out.
     - names: Class names, as a list or by number from 0.
     - visible: The modality that takes colour augmentation, or null for none. If left out, the one that is called like a
@@ -173,17 +175,22 @@ def check_labels(data: Mapping[str, Any], task: str, single_class: bool = False)
     """Check that a dataset says what a task needs to know of its labels.
 
     Args:
-        data: A resolved dataset.
+        data: A resolved dataset, or a data section.
         task: One of Ultralytics' tasks.
         single_class: Whether all classes count as one.
 
     Raises:
         DatasetError: If it does not, or if the task cannot count all classes as one.
     """
+    labelled = bool(data.get("labels")) or any("labels" in folders for folders in data.get("splits", {}).values())
+    if labelled and task == "classify":
+        raise DatasetError("task=classify takes the folder of an image for its class: leave out data.labels")
+    if not labelled and task != "classify":
+        raise DatasetError(f"the key 'labels' is missing or empty: task={task} needs data.labels, the label files")
     if task == "pose" and "kpt_shape" not in data:
         raise DatasetError("task=pose needs data.kpt_shape, [number of keypoints, 2 or 3], like [17, 3]")
-    if task == "semantic" and single_class:
-        raise DatasetError("single_cls=true would leave task=semantic with one class everywhere: leave it out")
+    if task in ("semantic", "classify") and single_class:
+        raise DatasetError(f"single_cls=true would leave task={task} with one class everywhere: leave it out")
 
 
 def save_dataset_yaml(data: Mapping[str, Any], folder: Path) -> str:
@@ -212,7 +219,8 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
         refuse_unknown_keys(section, SECTION_KEYS)
     except ValueError as error:
         raise DatasetError(str(error)) from None
-    for key in ("path", "modalities", "labels", "train", "val", "names"):
+    required = ("path", "modalities", "train", "val", *(("names",) if section.get("labels") else ()))
+    for key in required:
         if not section.get(key):
             raise DatasetError(f"the key '{key}' is missing or empty")
     root = Path(str(section["path"])).expanduser().resolve()
@@ -229,7 +237,6 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
     visible = section.get("visible", next((m for m in modalities if m.lower() in VISIBLE_NAMES), None))
     if visible is not None and (not isinstance(visible, str) or visible not in modalities):
         raise DatasetError(f"visible={visible} is no modality: choose from {', '.join(modalities)}")
-    names = _class_names(section["names"])
     suffixes = {name: _suffix(name, value) for name, value in _by_modality(section, "suffix").items()}
     channels = {name: _channels(name, value) for name, value in _by_modality(section, "channels").items()}
     ranges = {name: _range(name, value) for name, value in _by_modality(section, "range").items()}
@@ -239,7 +246,7 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
         raise DatasetError(f"align: {first} is the first modality, onto which the others are mapped; it stays as it is")
     channels = {name: channels.get(name, 3) for name in modalities}
 
-    templates = {**modalities, "labels": str(section["labels"])}
+    templates = {**modalities, **({"labels": str(section["labels"])} if section.get("labels") else {})}
     splits = {
         split: {name: str(_split_folder(root, template, str(section[split]))) for name, template in templates.items()}
         for split in SPLITS
@@ -247,6 +254,7 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
     }
     for folders in splits.values():
         _check_apart({name: (folders[name], suffixes.get(name, "")) for name in modalities})
+    names = _class_names(section["names"] if section.get("names") else _class_folders(Path(splits["train"][first])))
     return {
         "path": str(root),
         **{split: folders[first] for split, folders in splits.items()},
@@ -372,6 +380,16 @@ def _write_synthetic(root: Path, arguments: Any) -> None:
 def _split_folder(root: Path, template: str, split: str) -> Path:
     folder = template.replace("{split}", split) if "{split}" in template else f"{template}/{split}"
     return (root / folder).resolve()
+
+
+def _class_folders(folder: Path) -> list[str]:
+    """List the folders of the classes of a dataset without labels."""
+    found = sorted(item.name for item in folder.iterdir() if item.is_dir()) if folder.is_dir() else []
+    if not found:
+        raise DatasetError(
+            f"the key 'labels' is missing or empty; without it classes are the folders in {folder}, and there are none"
+        )
+    return found
 
 
 def _class_names(names: Any) -> dict[int, str]:

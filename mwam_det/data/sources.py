@@ -183,6 +183,7 @@ def read_pair(
     missing: Sequence[str],
     imgsz: Sequence[int],
     path: str,
+    resize_short: bool = False,
 ) -> Pair:
     """Read a pair exactly as a validation reads it.
 
@@ -195,6 +196,8 @@ def read_pair(
         missing: Names of those that are missing. They are 0 in the stack, and have no image.
         imgsz: (height, width) of the network's input; the longer one is what the longer side of images becomes.
         path: What the pair is called.
+        resize_short: Whether the shorter side becomes that instead; where height and width differ, both become theirs,
+            as Ultralytics' classification has it.
 
     Raises:
         FileNotFoundError: If a file cannot be read.
@@ -203,7 +206,8 @@ def read_pair(
     given = [modality for modality in modalities if modality.name in inputs]
     pixels = {modality.name: _pixels(inputs[modality.name], modality, path) for modality in given}
     size = pixels[given[0].name].shape[:2]
-    target = target_size(size, tuple(imgsz), rect_mode=True, resize_short=False)
+    stretched = resize_short and imgsz[0] != imgsz[1]
+    target = target_size(size, tuple(imgsz), rect_mode=not stretched, resize_short=resize_short)
     images, stacked = {}, []
     for modality in modalities:
         if modality.name in missing:
@@ -233,6 +237,7 @@ class PairLoader(LoadImagesAndVideos):
         batch: Pairs a batch.
         vid_stride: Every so many frames of videos are read.
         imgsz: (height, width) of the network's input.
+        resize_short: See `read_pair`.
 
     Raises:
         FileNotFoundError: If a file or folder does not exist or has no images.
@@ -247,10 +252,12 @@ class PairLoader(LoadImagesAndVideos):
         batch: int = 1,
         vid_stride: int = 1,
         imgsz: Sequence[int] = (640, 640),
+        resize_short: bool = False,
     ):
         first = modalities[0].name
         named = {name: given for name, given in named.items() if name == first or name not in missing}
         self.modalities, self.missing, self.imgsz = tuple(modalities), tuple(missing), tuple(imgsz)
+        self.resize_short = resize_short
         self.entries = list_pairs(named, modalities)
         kinds = {_is_video(item) for entry in self.entries for item in entry.values()}
         if len(kinds) > 1:
@@ -280,7 +287,8 @@ class PairLoader(LoadImagesAndVideos):
             pairs = self._frames(entry, path) if self.mode == "video" else [(entry, f"image {place_ + 1}/{self.nf}")]
             for inputs, told in pairs:
                 told = "" if self.source_type.from_img else f"{told} {path}: "
-                batch.append((path, read_pair(inputs, self.modalities, self.missing, self.imgsz, path), told))
+                pair = read_pair(inputs, self.modalities, self.missing, self.imgsz, path, self.resize_short)
+                batch.append((path, pair, told))
                 if len(batch) == self.bs:
                     yield _transposed(batch)
                     batch = []

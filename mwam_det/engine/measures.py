@@ -15,9 +15,13 @@ PIXELS = ("mIoU", "pixel accuracy")
 """The metrics of the task "semantic": the mean IoU over classes, and the share of pixels that are right."""
 
 
+CLASSES = ("accuracy", "top-5 accuracy")
+"""The metrics of the task "classify": the share of images whose class is found first, and among the first five."""
+
+
 def metrics_of(task: str) -> tuple[str, ...]:
     """Return the names of a task's metrics, the one that PCR is of first."""
-    return METRICS if task in PARTS else PIXELS
+    return METRICS if task in PARTS else CLASSES if task == "classify" else PIXELS
 
 
 def measure(task: str, metrics: Any) -> dict[str, float]:
@@ -30,6 +34,8 @@ def measure(task: str, metrics: Any) -> dict[str, float]:
     if task in PARTS:
         part = getattr(metrics, PARTS[task])
         values = part.map50, part.map
+    elif task == "classify":
+        values = metrics.top1, metrics.top5
     else:
         values = metrics.miou, metrics.pixel_accuracy
     return dict(zip(metrics_of(task), map(float, values), strict=True))

@@ -20,7 +20,8 @@ def side_by_side(batch: dict[str, Any], modalities: Sequence[Modality]) -> dict[
 
     Args:
         batch: "img" of shape (B, ΣC_m, H, W); "im_file", B paths; of N objects "batch_idx", "cls", "bboxes" and perhaps
-            "keypoints"; of B images perhaps "masks" or "semantic_mask". "masks" may be of N objects too.
+            "keypoints"; of B images perhaps "masks" or "semantic_mask". "masks" may be of N objects too, and without
+            "batch_idx" "cls" is of images.
         modalities: The M modalities of the stack.
 
     Returns:
@@ -31,9 +32,12 @@ def side_by_side(batch: dict[str, Any], modalities: Sequence[Modality]) -> dict[
     views = [batch["img"][:, m.slice].expand(-1, 3, -1, -1) for m in modalities]
     repeated = {}
     for key in ("cls", "bboxes", "keypoints", "masks", "semantic_mask"):
-        if key in batch and key in ("masks", "semantic_mask") and len(batch[key]) == len(batch["img"]):
+        if key not in batch:
+            continue
+        masks = key in ("masks", "semantic_mask") and len(batch[key]) == len(batch["img"])
+        if masks or key == "cls" and "batch_idx" not in batch:
             repeated[key] = batch[key].repeat_interleave(count, 0)
-        elif key in batch:
+        else:
             repeated[key] = batch[key].repeat(count, *[1] * (batch[key].ndim - 1))
     if "batch_idx" in batch:
         repeated["batch_idx"] = torch.cat([batch["batch_idx"] * count + place for place in range(count)])

@@ -92,7 +92,11 @@ class PairPredictor(BasePredictor):
     Attributes:
         modalities: The modalities of the model, once there was a source.
         missing: Names of those that are missing in it.
+        resize_short: Whether images are resized by their shorter side, to be cropped, rather than by the longer one, to
+            be padded.
     """
+
+    resize_short = False
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         use_bundled_font()
@@ -143,7 +147,8 @@ class PairPredictor(BasePredictor):
         if hasattr(self.model, "imgsz") and not getattr(self.model, "dynamic", False):
             self.args.imgsz = self.model.imgsz  # an exported file with one size, which Ultralytics sets too late for us
         imgsz = check_imgsz(self.args.imgsz, stride=stride or self.model.stride, min_dim=2)
-        loader = PairLoader(named, self.modalities, self.missing, self.args.batch, self.args.vid_stride, imgsz)
+        args = self.args
+        loader = PairLoader(named, self.modalities, self.missing, args.batch, args.vid_stride, imgsz, self.resize_short)
         super().setup_source(loader, stride)
 
     def preprocess(self, im: Tensor | list[Pair]) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 from ultralytics.models.yolo.obb import OBBPredictor, OBBTrainer, OBBValidator
 from ultralytics.models.yolo.pose import PosePredictor, PoseTrainer, PoseValidator
 from ultralytics.models.yolo.segment import SegmentationPredictor, SegmentationTrainer, SegmentationValidator
@@ -15,7 +15,14 @@ from ultralytics.models.yolo.semantic import (
     SemanticSegmentationTrainer,
     SemanticSegmentationValidator,
 )
+from ultralytics.nn.tasks import BaseModel
+from ultralytics.utils import DEFAULT_CFG
 
+from mwam_det.engine.classification import (
+    StackedClassificationPredictor,
+    StackedClassificationTrainer,
+    StackedClassificationValidator,
+)
 from mwam_det.engine.combinations import OnePass
 from mwam_det.engine.evaluation import Reporting, ReportingValidator
 from mwam_det.engine.predictor import MultimodalPredictor, PairPredictor
@@ -139,6 +146,56 @@ class MultimodalSemanticPredictor(PairPredictor, SemanticSegmentationPredictor):
     """Predict classes of pixels on pairs."""
 
 
+class MultimodalClassificationValidator(PairValidator, StackedClassificationValidator):
+    """Validate classes of images."""
+
+
+class OnePassClassificationValidator(OnePass, MultimodalClassificationValidator):
+    """Validate classes of images under several conditions."""
+
+    plain = MultimodalClassificationValidator
+
+
+class ReportingClassificationValidator(Reporting, OnePassClassificationValidator):
+    """A report on classes of images."""
+
+    def worth_showing(self) -> list[str]:
+        """List the images of which some are kept: none, there is nothing to draw in them."""
+        return []
+
+
+class MWAMClassificationTrainer(PairTrainer, StackedClassificationTrainer):
+    """Train for classes of images."""
+
+    plain = MultimodalClassificationValidator
+    one_pass = OnePassClassificationValidator
+
+    def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        requested = {"auto_augment": None, **(overrides or {}), "task": "classify"}
+        if requested["auto_augment"]:
+            raise NotImplementedError(
+                f"auto_augment={requested['auto_augment']} is made for the colours of a camera alone: leave it out; "
+                "scale, fliplr, flipud, hsv_h, hsv_s, hsv_v and erasing act on stacks"
+            )
+        super().__init__(cfg, requested, _callbacks)
+
+    def get_model(
+        self, cfg: str | dict | None = None, weights: nn.Module | None = None, verbose: bool = True
+    ) -> BaseModel:
+        """Build the model, its dropout as asked for; see `PairTrainer.get_model`."""
+        model = super().get_model(cfg, weights, verbose)
+        for module in model.modules():
+            if isinstance(module, nn.Dropout) and self.args.dropout:
+                module.p = self.args.dropout
+        return model
+
+
+class MultimodalClassificationPredictor(PairPredictor, StackedClassificationPredictor):
+    """Predict classes of pairs."""
+
+    resize_short = True
+
+
 @dataclass(frozen=True)
 class Task:
     """The classes of a task.
@@ -172,6 +229,12 @@ TASKS = {
     "pose": Task(MWAMPoseTrainer, MultimodalPoseValidator, ReportingPoseValidator, MultimodalPosePredictor),
     "semantic": Task(
         MWAMSemanticTrainer, MultimodalSemanticValidator, ReportingSemanticValidator, MultimodalSemanticPredictor
+    ),
+    "classify": Task(
+        MWAMClassificationTrainer,
+        MultimodalClassificationValidator,
+        ReportingClassificationValidator,
+        MultimodalClassificationPredictor,
     ),
 }
 """By Ultralytics' name of the task."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import distributed as dist
 from torch import nn
+from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import BaseModel, load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK, WORLD_SIZE
@@ -63,7 +64,7 @@ from mwam_det.report.history import draw_history
 OWN_FILES = ("mwam.csv", "mwam.png", *FILES)
 
 
-class PairTrainer(DetectionTrainer):
+class PairTrainer(BaseTrainer):
     """Train a model on pairs, its backbones' gradients scaled by MWAM, whatever the task.
 
     Goes before a trainer of Ultralytics in the list of base classes.
@@ -80,9 +81,9 @@ class PairTrainer(DetectionTrainer):
     Without MWAM the run is Ultralytics' own, bit for bit.
 
     Args:
-        cfg: As in `DetectionTrainer`.
-        overrides: As in `DetectionTrainer`, with the arguments above.
-        _callbacks: As in `DetectionTrainer`.
+        cfg: As in `BaseTrainer`.
+        overrides: As in `BaseTrainer`, with the arguments above.
+        _callbacks: As in `BaseTrainer`.
 
     Attributes:
         plain: The validator of the task.
@@ -446,7 +447,7 @@ class PairTrainer(DetectionTrainer):
             self.on_plot(picture)
 
 
-class MWAMTrainer(PairTrainer):
+class MWAMTrainer(PairTrainer, DetectionTrainer):
     """Train a detector with a stream for each modality."""
 
     plain = MultimodalValidator

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from ultralytics.engine.validator import BaseValidator
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.tasks import load_checkpoint
 
@@ -29,17 +30,17 @@ from mwam_det.engine.deployment import describe, stacked_inputs
 from mwam_det.engine.plots import repeat_predictions, side_by_side
 
 
-class PairValidator(DetectionValidator):
+class PairValidator(BaseValidator):
     """Validate on pairs, whatever the task: goes before a validator of Ultralytics in the list of base classes.
 
     Modalities may be missing: their channels are 0 after normalisation.
 
     Args:
-        dataloader: As in `DetectionValidator`.
-        save_dir: As in `DetectionValidator`.
+        dataloader: As in `BaseValidator`.
+        save_dir: As in `BaseValidator`.
         args: Ultralytics' arguments and `missing`, the names of the modalities to leave out; `data` may be a recipe's
             data section.
-        _callbacks: As in `DetectionValidator`.
+        _callbacks: As in `BaseValidator`.
     """
 
     def __init__(self, dataloader=None, save_dir=None, args=None, _callbacks: dict | None = None):
@@ -109,7 +110,7 @@ class PairValidator(DetectionValidator):
         super().plot_predictions(side_by_side(batch, self.modalities), repeated, ni, *args)
 
 
-class MultimodalValidator(PairValidator):
+class MultimodalValidator(PairValidator, DetectionValidator):
     """Validate a detector with a stream for each modality."""
 
 

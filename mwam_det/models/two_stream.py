@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules import CBLinear
 from ultralytics.nn.tasks import (
     BaseModel,
+    ClassificationModel,
     DetectionModel,
     OBBModel,
     PoseModel,
@@ -49,6 +50,7 @@ MODEL_CLASSES: dict[str, type[BaseModel]] = {
     "Pose": PoseModel,
     "Pose26": PoseModel,
     "SemanticSegment": SemanticSegmentationModel,
+    "Classify": ClassificationModel,
 }
 """The class of the model by its head; models with other heads are refused."""
 
@@ -59,14 +61,13 @@ TASKS: dict[type[BaseModel], str] = {
     SegmentationModel: "segment",
     PoseModel: "pose",
     SemanticSegmentationModel: "semantic",
+    ClassificationModel: "classify",
 }
 """What a model does, in Ultralytics' words, by its class."""
 
 REFUSED_HEADS = {
     "WorldDetect": "YOLO-World compares features with embeddings of the class names as text, which its neck reads too: "
     "its layers need more than the ones before them, so they cannot follow streams",
-    "Classify": "its streams would meet at the last layer alone, and Ultralytics' classification reads images through "
-    "Pillow, three channels each; mwam_det.adapters classifies with several modalities",
     "Depth": "it estimates depth from one camera; with several modalities depth is an input here",
     **dict.fromkeys(
         ("YOLOEDetect", "YOLOESegment", "YOLOESegment26"),
@@ -75,6 +76,11 @@ REFUSED_HEADS = {
     ),
 }
 """Heads of stock models that get no streams, and why."""
+
+REFUSED_LAYERS = {
+    "TorchVision": "it is a whole backbone of torchvision's, for three channels, and building it downloads weights",
+}
+"""Layers of stock models that streams cannot have, and why."""
 
 UNTRAINABLE_HEADS = {
     "RTDETRDecoder": "RT-DETR needs a trainer, a dataset and a validator of its own in Ultralytics (images stretched "
@@ -122,8 +128,9 @@ def two_stream_cfg(
         layers of each modality that are fused, and "fusions", the range [first, end) of layers that fuse them.
 
     Raises:
-        ValueError: If `cfg` is no single-stream description of a model or its head gets no streams (see
-            `REFUSED_HEADS`), a channel count is not positive, or `fusion` is unknown or not possible.
+        ValueError: If `cfg` is no single-stream description of a model, its head gets no streams (see
+            `REFUSED_HEADS`), a layer cannot be in one (`REFUSED_LAYERS`), a channel count is not positive, or `fusion`
+            is unknown or not possible.
     """
     modalities = dict(modalities or {"rgb": 3, "ir": 3})
     stock = yaml_model_load(cfg) if isinstance(cfg, str | Path) else deepcopy(dict(cfg))
@@ -181,6 +188,9 @@ def _check(stock: Mapping[str, Any], source: str, modalities: Mapping[str, int],
     head = stock["head"][-1][2]
     if head in REFUSED_HEADS:
         raise ValueError(f"{source} ends in {head}: {REFUSED_HEADS[head]}")
+    for _, _, layer, _ in stock["backbone"]:
+        if layer in REFUSED_LAYERS:
+            raise ValueError(f"{source} has a layer {layer}: {REFUSED_LAYERS[layer]}")
     if head not in MODEL_CLASSES:
         raise ValueError(f"{source} ends in {head}: choose a model that ends in one of {', '.join(MODEL_CLASSES)}")
     if fusion not in FUSIONS:

@@ -25,8 +25,20 @@ from ultralytics.utils.torch_utils import strip_optimizer
 
 import mwam_det
 from mwam_det.engine.arguments import NOT_FOR_RECIPES, OWN_ARGUMENTS
+from mwam_det.engine.combinations import OnePass, OnePassValidator
+from mwam_det.engine.evaluation import Reporting, ReportingValidator
+from mwam_det.engine.trainer import MWAMTrainer, PairTrainer
+from mwam_det.engine.validator import MultimodalValidator, PairValidator
 
 PACKAGE = Path(mwam_det.__file__).parent
+
+WITH_DETECTION = {
+    PairTrainer: MWAMTrainer,
+    PairValidator: MultimodalValidator,
+    OnePass: OnePassValidator,
+    Reporting: ReportingValidator,
+}
+"""Mixins of ours, and where they meet Ultralytics' classes of detection."""
 
 # Our class, method, the stock class whose method it overrides, and the parameters of that.
 OVERRIDES = [
@@ -126,6 +138,34 @@ OVERRIDES = [
     ("PairPredictor", "write_results", "BasePredictor", "self, i, p, im, s"),
     ("PairPredictor", "save_predicted_images", "BasePredictor", "self, save_path, frame"),
     ("MultimodalPredictor", "construct_results", "DetectionPredictor", "self, preds, img, orig_imgs"),
+    ("PairedClassificationDataset", "get_img_files", "BaseDataset", "self, img_path"),
+    ("PairedClassificationDataset", "get_label_files", "YOLODataset", "self"),
+    ("PairedClassificationDataset", "verify_args", "YOLODataset", "self"),
+    ("PairedClassificationDataset", "update_labels", "BaseDataset", "self, include_class"),
+    ("PairedClassificationDataset", "build_transforms", "YOLODataset", "self, hyp"),
+    (
+        "StackedClassificationTrainer",
+        "get_dataloader",
+        "ClassificationTrainer",
+        "self, dataset_path, batch_size, rank, mode",
+    ),
+    ("StackedClassificationTrainer", "preprocess_batch", "ClassificationTrainer", "self, batch"),
+    ("ClassMetrics", "__init__", "ClassifyMetrics", "self"),
+    ("ClassMetrics", "process", "ClassifyMetrics", "self, targets, pred"),
+    (
+        "StackedClassificationValidator",
+        "__init__",
+        "ClassificationValidator",
+        "self, dataloader, save_dir, args, _callbacks",
+    ),
+    ("StackedClassificationValidator", "__call__", "BaseValidator", "self, trainer, model, **kwargs"),
+    ("StackedClassificationValidator", "get_dataloader", "ClassificationValidator", "self, dataset_path, batch_size"),
+    ("StackedClassificationValidator", "init_metrics", "ClassificationValidator", "self, model"),
+    ("StackedClassificationValidator", "preprocess", "ClassificationValidator", "self, batch"),
+    ("StackedClassificationPredictor", "setup_source", "ClassificationPredictor", "self, source"),
+    ("StackedClassificationPredictor", "pre_transform", "ClassificationPredictor", "self, im"),
+    ("MWAMClassificationTrainer", "__init__", "ClassificationTrainer", "self, cfg, overrides, _callbacks"),
+    ("MWAMClassificationTrainer", "get_model", "ClassificationTrainer", "self, cfg, weights, verbose"),
 ]
 if hasattr(BaseDataset, "_ImageCache"):  # older releases keep a list
     OVERRIDES += [
@@ -162,7 +202,9 @@ def our_classes() -> dict[str, type]:
 
 
 def stock_classes(cls: type) -> list[type]:
-    return [base for base in cls.__mro__ if base.__module__.startswith("ultralytics.")]
+    """The classes of Ultralytics that come after one of ours where methods are looked up; a detector's, for mixins."""
+    order = WITH_DETECTION.get(cls, cls).__mro__
+    return [base for base in order[order.index(cls) :] if base.__module__.startswith("ultralytics.")]
 
 
 def overrides_of(cls: type) -> dict[str, type]:
@@ -585,3 +627,36 @@ def test_calibration_takes_the_loader_that_a_subclass_may_build():
     assert 'data_item["img"]' in source_of(Exporter._transform_fn), (
         "calibration reads other parts of a batch: see MultimodalExporter in mwam_det/engine/exporter.py"
     )
+
+
+# Classification -------------------------------------------------------------------------------------------------------
+
+
+def test_the_dataset_of_a_validation_is_checked_by_the_task_right_before_the_loader_is_built():
+    from ultralytics.engine.validator import BaseValidator
+
+    call = source_of(BaseValidator.__call__)
+    parts = (
+        'if self.args.task == "classify": self.data = check_cls_dataset(',
+        'elif str(self.args.data).rsplit(".", 1)[-1] in {"yaml", "yml"}',
+        "self.get_dataloader(",
+    )
+    places = [call.find(part) for part in parts]
+    assert places[0] >= 0 and places == sorted(places) and "self.args.task" not in call[places[2] :], (
+        "datasets are checked differently: see StackedClassificationValidator.__call__ in engine/classification.py"
+    )
+
+
+def test_the_predictor_of_classes_normalises_nothing_without_a_transform_of_its_own():
+    from ultralytics.models.yolo.classify import ClassificationPredictor
+
+    assert "return img if is_tensor else self.device_transform(img)" in source_of(ClassificationPredictor.preprocess), (
+        "tensors are changed by Ultralytics: see StackedClassificationPredictor in engine/classification.py"
+    )
+
+
+def test_classes_are_told_by_one_number_an_image():
+    from ultralytics.utils.loss import v8ClassificationLoss
+
+    loss, _ = v8ClassificationLoss()(torch.zeros(2, 3), {"cls": torch.tensor([0, 2])})
+    assert float(loss) == pytest.approx(np.log(3)), "see CentreCropFormat in mwam_det/data/classes.py"

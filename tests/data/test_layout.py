@@ -10,6 +10,7 @@ from mwam_det.data.layout import (
     SECTION_KEYS,
     DatasetError,
     Modality,
+    check_labels,
     modalities_of,
     resolve_dataset,
     save_dataset_yaml,
@@ -316,10 +317,23 @@ def test_an_unknown_key_that_is_like_none_is_refused_with_all_of_them(root):
     assert all(key in message for key in ("path", "modalities", "labels", "train", "val", "test", "names", "visible"))
 
 
-@pytest.mark.parametrize("key", ["path", "modalities", "labels", "train", "val", "names"])
+@pytest.mark.parametrize("key", ["path", "modalities", "train", "val", "names"])
 @pytest.mark.parametrize("value", ["left out", None, ""])
 def test_a_missing_or_empty_key_is_named(root, key, value):
     assert f"the key '{key}' is missing or empty" in refusal(root, **{key: value})
+
+
+def test_without_labels_the_folders_of_the_first_modality_are_the_classes(root):
+    assert "the key 'labels' is missing or empty; without it classes are" in refusal(root, labels=None, names=None)
+    for name in ("van", "car"):
+        (root / "visible/train" / name).mkdir()
+    data = resolve_dataset(section(root, labels=None, names=None))
+    assert data["names"] == {0: "car", 1: "van"} and list(data["splits"]["val"]) == ["rgb", "ir"]
+    check_labels(data, "classify")
+    with pytest.raises(DatasetError, match="task=detect needs data.labels"):
+        check_labels(data, "detect")
+    with pytest.raises(DatasetError, match="leave out data.labels"):
+        check_labels(resolve_dataset(section(root)), "classify")
 
 
 def test_a_missing_root_is_named_as_given_and_as_looked_for(root, monkeypatch):

@@ -21,8 +21,10 @@ MODELS = {
     "segment": "yolov8n-seg.yaml",
     "pose": "yolov8n-pose.yaml",
     "semantic": "yolo26n-sem.yaml",
+    "classify": "yolov8n-cls.yaml",
 }
-FOUND = {"obb": "obb", "segment": "masks", "pose": "keypoints", "semantic": "semantic_mask"}
+METRICS = {"semantic": ["mIoU", "pixel accuracy"], "classify": ["accuracy", "top-5 accuracy"]}
+FOUND = {"obb": "obb", "segment": "masks", "pose": "keypoints", "semantic": "semantic_mask", "classify": "probs"}
 SIZE = (96, 128)
 
 
@@ -57,6 +59,11 @@ def sections(demo_section, tmp_path_factory) -> dict[str, dict]:
             (root / kind / split).mkdir(parents=True, exist_ok=True)
         (root / "pose" / split / file.name).write_text("".join(f"{with_keypoints(line)}\n" for line in lines))
         cv2.imwrite(str(root / "semantic" / split / f"{file.stem}.png"), as_classes(lines))
+    for name, folder in demo_section["modalities"].items():
+        for file in (Path(demo_section["path"]) / folder).rglob("*.jpg"):
+            own = root / "classify" / file.parent.name / name / ("even" if int(file.stem) % 2 == 0 else "odd")
+            own.mkdir(parents=True, exist_ok=True)
+            (own / file.name).symlink_to(file)
     classes = list(demo_section["names"].values())
     return {
         "obb": {**demo_section, "labels": "labels_obb"},
@@ -72,6 +79,12 @@ def sections(demo_section, tmp_path_factory) -> dict[str, dict]:
             "labels": str(root / "semantic" / "{split}"),
             "names": ["ground", *classes],
             "label_mapping": {7: 255},
+        },
+        "classify": {
+            "path": str(root / "classify"),
+            "modalities": {name: f"{{split}}/{name}" for name in demo_section["modalities"]},
+            "train": "train",
+            "val": "val",
         },
     }
 
@@ -100,12 +113,13 @@ def test_a_task_trains_with_mwam_and_reports_every_combination(task, trained):
     assert model.trainer.mwam.last is not None and len(set(model.trainer.mwam.last.weight.values())) == 2
     content = json.loads((folder / "robustness.json").read_text())
     assert [row["available"] for row in content["combinations"]] == [["rgb"], ["ir"], ["rgb", "ir"]]
-    names = ["mIoU", "pixel accuracy"] if task == "semantic" else ["mAP50", "mAP50-95"]
+    names = METRICS.get(task, ["mAP50", "mAP50-95"])
     assert content["metrics"] == names and content["task"] == task
     assert all(0 <= row[name] <= 1 for row in content["combinations"] for name in names)
     for picture in ("train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg", "robustness_bars.png"):
         assert cv2.imread(str(folder / picture)).std() > 5, picture
-    assert cv2.imread(str(folder / "robustness_samples.png")).std() > 5
+    if task != "classify":  # has nothing to draw in an image
+        assert cv2.imread(str(folder / "robustness_samples.png")).std() > 5
 
 
 def kept(predictions) -> list[torch.Tensor]:
@@ -169,12 +183,43 @@ def test_predict_gives_the_results_of_the_task_in_the_pixels_of_the_files(task, 
     found = getattr(result, FOUND[task])
     assert len(result.images) == 2 and result.orig_shape == SIZE
     assert found is not None and result.plot_modalities().shape[2] == 3
-    if task == "semantic":
+    if task == "classify":
+        assert found.data.shape == (2,) and float(found.data.sum()) == pytest.approx(1)
+    elif task == "semantic":
         assert found.data.shape[-2:] == SIZE and int(found.data.max()) < 4
     elif task == "segment":
         assert len(found.data) and all(0 <= coordinate <= 128 for mask in found.xy for coordinate in mask.ravel())
     else:
         assert len(found.xyxy if task == "obb" else found.xy) == 5
+
+
+def test_an_exported_classifier_finds_what_pytorch_finds(trained, sections, tmp_path):
+    weights = tmp_path / "best.pt"
+    weights.write_bytes(Path(trained("classify").trainer.best).read_bytes())
+    model = MultimodalYOLO(weights)
+    exported = MultimodalYOLO(model.export(format="torchscript", imgsz=64))
+    folders = {name: f"{sections['classify']['path']}/val/{name}" for name in ("rgb", "ir")}
+    for missing in ((), "ir"):
+        ours, theirs = (each.predict(folders, missing=missing, imgsz=64, verbose=False) for each in (exported, model))
+        assert len(ours) == 4
+        for mine, expected in zip(ours, theirs, strict=True):
+            assert torch.allclose(mine.probs.data, expected.probs.data, atol=1e-4)
+    reports = [
+        each.robustness(sections["classify"], save_dir=tmp_path / name, imgsz=64, batch=1, workers=0, plots=False)
+        for name, each in (("pt", model), ("file", exported))
+    ]
+    assert reports[0].results == reports[1].results
+
+
+def test_a_classifier_takes_stacks_of_another_shape_and_of_grey(sections, tmp_path):
+    section = {**sections["classify"], "channels": {"ir": 1}}
+    model = MultimodalYOLO("yolov8n-cls.yaml", {"rgb": 3, "ir": 1}).model
+    model.names = {0: "even", 1: "odd"}
+    torch.save({"model": model, "train_args": {}}, tmp_path / "best.pt")
+    (result,) = MultimodalYOLO(tmp_path / "best.pt").predict(
+        {name: np.zeros((40, 90), np.uint8) for name in section["modalities"]}, imgsz=(32, 48), verbose=False
+    )
+    assert result.orig_shape == (40, 90) and len(result.probs.data) == 1000
 
 
 def test_labels_that_do_not_fit_the_task_are_named_before_training(demo_section, sections, tmp_path):
@@ -189,6 +234,9 @@ def test_labels_that_do_not_fit_the_task_are_named_before_training(demo_section,
     with pytest.raises(NotImplementedError, match="mwam.mode=hybrid"):
         arguments = {**SHORT, "model": MODELS["obb"], "mwam": {"mode": "hybrid"}}
         MultimodalYOLO(MODELS["obb"]).train(data=sections["obb"], project=str(tmp_path), **arguments)
+    with pytest.raises(NotImplementedError, match="auto_augment=randaugment"):
+        arguments = {**SHORT, "model": MODELS["classify"], "auto_augment": "randaugment"}
+        MultimodalYOLO(MODELS["classify"]).train(data=sections["classify"], project=str(tmp_path), **arguments)
     with pytest.raises(NotImplementedError, match="upright boxes"):
         MultimodalYOLO(MODELS["obb"]).robustness(sections["obb"], coco=True)
     assert not any(tmp_path.rglob("*.pt"))

@@ -13,6 +13,7 @@ from mwam_det.models.two_stream import (
     FUSIONS,
     MODEL_CLASSES,
     REFUSED_HEADS,
+    REFUSED_LAYERS,
     UNTRAINABLE_HEADS,
     build_two_stream,
     check_trainable,
@@ -32,7 +33,15 @@ def descriptions():
 
 
 ALL = descriptions()
-FAMILIES = [name for name, cfg in ALL.items() if cfg["head"][-1][2] in MODEL_CLASSES]
+
+
+def refusal_of(cfg):
+    """Why a model gets no streams, or None."""
+    reasons = [REFUSED_HEADS.get(cfg["head"][-1][2]), *(REFUSED_LAYERS.get(layer[2]) for layer in cfg["backbone"])]
+    return next((reason for reason in reasons if reason), None)
+
+
+FAMILIES = [name for name, cfg in ALL.items() if cfg["head"][-1][2] in MODEL_CLASSES and not refusal_of(cfg)]
 SCALES = {name: list(ALL[name].get("scales", [None])) for name in FAMILIES}
 UNLIKE_EACH_OTHER = ("v3/yolov3-tiny", "v5/yolov5-p6", "v9/yolov9t", "26/yolo26", "rt-detr/rtdetr-l")
 
@@ -55,7 +64,7 @@ def batch(task="detect"):
     return {
         "img": torch.rand(2, 5, 64, 64, generator=generator),
         "batch_idx": torch.tensor([0.0, 1.0]),
-        "cls": torch.tensor([[0.0], [1.0]]),
+        "cls": torch.tensor([0, 1]) if task == "classify" else torch.tensor([[0.0], [1.0]]),
         "bboxes": torch.cat([boxes, torch.tensor([[0.3], [0.6]])], 1) if task == "obb" else boxes,
         "masks": masks,
         "sem_masks": masks,
@@ -71,10 +80,9 @@ def test_the_installed_version_has_the_families_that_are_promised():
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in FAMILIES])
 def test_every_other_model_file_is_refused_with_a_reason(name):
-    head = ALL[name]["head"][-1][2]
-    with pytest.raises(ValueError, match=f"ends in {head}: .+") as refusal:
+    with pytest.raises(ValueError, match=r"ends in \w+: .+|has a layer \w+: .+") as refusal:
         two_stream_cfg(smallest(name))
-    assert REFUSED_HEADS[head] in str(refusal.value)
+    assert refusal_of(ALL[name]) in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -142,6 +150,15 @@ def test_every_fusion_fits_families_that_are_unlike_each_other(fusion, share_bac
         rest = two["fusions"][1]
         assert shapes(layers[rest:]) == shapes(stock[-(len(layers) - rest) :]), name
         assert [len(outputs[i]) for i in layers[-1].f] == [2] * len(layers[-1].f), name
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_the_streams_of_a_classifier_meet_before_its_head(fusion):
+    two = two_stream_cfg("yolov8n-cls.yaml", {"rgb": 3, "ir": 3}, fusion)
+    model = build_two_stream(two, nc=2).eval()
+    with torch.no_grad():
+        assert model(torch.rand(2, 6, 64, 64))[0].shape == (2, 2)
+    assert two["streams"] == {"rgb": [1, 11], "ir": [11, 21]}
 
 
 def test_what_no_fusion_can_cut_is_refused_with_a_sentence():

@@ -117,7 +117,7 @@ def test_it_fuses_like_a_stock_model(model):
             {"cfg": "yolov8n.yaml", "share_backbone": True, "modalities": {"rgb": 3, "ir": 1}},
             "as many channels in every",
         ),
-        ({"cfg": "yolov8n-cls.yaml"}, "ends in Classify: its streams would meet at the last layer alone"),
+        ({"cfg": "yolo11-cls-resnet18.yaml"}, "has a layer TorchVision: it is a whole backbone of torchvision"),
         ({"cfg": "yolov8n.yaml", "modalities": {"rgb": 0}}, "at least one channel"),
     ],
 )
