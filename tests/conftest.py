@@ -15,6 +15,10 @@ for variable in ("YOLO_CONFIG_DIR", "XDG_CACHE_HOME"):
     os.environ[variable] = folder = tempfile.mkdtemp(prefix="mwam_det_tests_")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
+# Several processes run tests side by side; threads of all of them on every core would wait for each other.
+processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // processes, 1)))
+
 import pytest
 
 pytest.register_assert_rewrite("training")  # its checks are to tell the values

@@ -8,7 +8,7 @@ Keys:
     names: The classes: a list, or a mapping from their numbers 0, 1, …
     labels: For segmentation, the folder of the labels.
     channels: By modality, 1 or 3; 3 if left out.
-    range: By modality, the values that become 0 and 255, for files of more than 8 bits.
+    range: By modality, the values that become 0 and 255, for files of more than 8 bits; null for files of 8 bits.
     groups: By name, a pattern of file names such as "day_*" of the first modality: the report tells of each group too.
 
 "folders": `modalities` names folders, to which "/" and the split are appended, or which hold "{split}" where it
@@ -123,6 +123,8 @@ def _check_modalities(section: Mapping[str, Any], format_: str) -> None:
         if channels not in (1, 3):
             raise ValueError(f"channels={{{name}: {channels!r}}} must be 1 or 3")
     for name, value in section.get("range", {}).items():
+        if value is None:  # as if left out
+            continue
         pair = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
         if len(pair) != 2 or not all(type(v) in (int, float) for v in pair) or not pair[0] < pair[1]:
             raise ValueError(f"range={{{name}: {value!r}}} must be two numbers, the smaller first")

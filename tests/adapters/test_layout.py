@@ -38,6 +38,8 @@ def test_rooms_have_labels_for_targets(rooms):
     data = find_samples(rooms_section(rooms), segmentation=True)
     assert [sample.target.parent.name for sample in data.splits["train"]] == ["labels_40"] * 4
     assert data.modalities[1].channels == 1 and data.modalities[1].value_range == (0, 10000)
+    as_stored = find_samples(rooms_section(rooms, range={"depth": None}), segmentation=True)
+    assert as_stored.modalities[1].value_range is None
 
 
 def surf(root, lines, **changes):
