@@ -177,8 +177,10 @@ class Comparison:
 
         seeds = sorted({run.seed for run in self.runs})
         done = sum(run.state == "done" for run in self.runs)
-        caption = f"{self.primary} with all modalities of the arm, and its average over all combinations"
-        table = Table("arm", title=f"{done} of {len(self.runs)} runs done", caption=caption, min_width=len(caption))
+        table = Table("arm", title=f"{done} of {len(self.runs)} runs done")
+        if done:  # else there is no figure, nor a report to tell its name
+            table.caption = f"{self.primary} with all modalities of the arm, and its average over all combinations"
+            table.min_width = len(table.caption)
         for seed in seeds:
             table.add_column(f"seed {seed}", justify="center")
         styles = {"waiting": "dim", "begun": "dim", "running": "bold", "failed": "red"}

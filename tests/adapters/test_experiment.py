@@ -227,7 +227,9 @@ def test_real_crops_are_found(shared_data):
 
 def test_real_rooms_are_found(shared_data):
     content = yaml.safe_load((CFG / "seg/nyuv2_esanet.yaml").read_text())
-    data = find_samples({**content["data"], "path": str(shared_data / "nyuv2"), "range": {"depth": None}}, segmentation=True)
+    data = find_samples(
+        {**content["data"], "path": str(shared_data / "nyuv2"), "range": {"depth": None}}, segmentation=True
+    )
     assert {split: len(samples) for split, samples in data.splits.items()} == {"train": 795, "val": 150}
     assert len(data.classes) == 40
 

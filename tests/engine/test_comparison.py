@@ -202,6 +202,11 @@ def test_progress_shows_every_run():
     assert "7 of 9 runs done" in lines[0]
 
 
+def test_progress_names_no_metric_before_there_is_one():
+    waiting = Comparison("night", ("rgb", "ir"), {"baseline": []}, (Run("baseline", 0),))
+    assert "mAP50" not in printed(waiting.progress()) and "mAP50 with all" in printed(comparison().progress())
+
+
 # Figure --------------------------------------------------------------------------------------------------------------
 
 
