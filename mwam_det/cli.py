@@ -382,7 +382,8 @@ def _predict(options: argparse.Namespace) -> None:
     except ValueError as error:
         raise RecipeError(str(error)) from None
     saved = any(arguments.get(key) for key in ("save", "save_txt", "save_crop", "save_frames"))
-    print(f"{objects} objects in {pairs} pairs" + (f": {model.predictor.save_dir}" if saved else ""))
+    found = f"{objects} objects in" if model.task in ("detect", "obb", "segment", "pose") else "Predicted on"
+    print(f"{found} {pairs} pairs" + (f": {model.predictor.save_dir}" if saved else ""))
 
 
 def _export(weights: str, arguments: dict[str, Any]) -> None:

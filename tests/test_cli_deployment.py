@@ -5,6 +5,7 @@ import pytest
 import yaml
 from untrained import folders, make_set, untrained
 
+from mwam_det import MultimodalYOLO
 from mwam_det.cli import EXPORT_KEYS, PREDICT_KEYS, main
 from mwam_det.engine.deployment import describe
 
@@ -54,6 +55,12 @@ def test_predict_draws_what_it_finds_on_all_modalities(capsys, section):
     assert cv2.imread("runs/predict/0.jpg").shape[1] > 2 * 128
     lines = [file.read_text().splitlines() for file in Path("runs/predict/labels").iterdir()]
     assert sum(map(len, lines)) == int(said.split()[0]) > 0
+
+
+def test_what_finds_no_objects_counts_none(capsys, section):
+    MultimodalYOLO("yolov8n-cls.yaml").save("classes.pt")
+    assert main(["predict", "classes.pt", "--source", *sources(section), *SMALL, "save=false"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "Predicted on 4 pairs"
 
 
 def test_arguments_may_follow_the_sources_and_a_modality_may_be_left_out(capsys, section, log):
