@@ -357,6 +357,7 @@ def _predict(options: argparse.Namespace) -> None:
     arguments = read_arguments(options.overrides, PREDICT_KEYS)  # as much as can be checked before the weights are read
     model = _load(options.weights)
     from mwam_det.engine.deployment import modalities_of_model
+    from mwam_det.engine.measures import PARTS
 
     names = [modality.name for modality in modalities_of_model(model.model)]
     source, rest = {}, []
@@ -382,7 +383,7 @@ def _predict(options: argparse.Namespace) -> None:
     except ValueError as error:
         raise RecipeError(str(error)) from None
     saved = any(arguments.get(key) for key in ("save", "save_txt", "save_crop", "save_frames"))
-    found = f"{objects} objects in" if model.task in ("detect", "obb", "segment", "pose") else "Predicted on"
+    found = f"{objects} objects in" if model.task in PARTS else "Predicted on"
     print(f"{found} {pairs} pairs" + (f": {model.predictor.save_dir}" if saved else ""))
 
 

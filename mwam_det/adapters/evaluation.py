@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +39,23 @@ def without(inputs: Mapping[str, Tensor], missing: Iterable[str]) -> dict[str, T
     return {name: torch.zeros_like(own) if name in missing else own for name, own in inputs.items()}
 
 
+def _mini_batches(
+    model: nn.Module,
+    loader: DataLoader,
+    normalise: Normalise,
+    combinations: Sequence[tuple[str, ...]],
+    device: torch.device,
+) -> Iterator[tuple[Tensor, Tensor, Iterator[tuple[tuple[str, ...], Tensor]]]]:
+    """Yield targets, indices and, one combination after the other, outputs; the model's mode ends as it was."""
+    was_training = model.training
+    model.eval()
+    for images, target, indices in loader:
+        inputs = normalise({name: own.to(device) for name, own in images.items()})
+        passes = ((own, model(without(inputs, set(inputs) - set(own)))) for own in combinations)
+        yield target.to(device), indices, passes
+    model.train(was_training)
+
+
 @torch.no_grad()
 def count_predictions(
     model: nn.Module,
@@ -52,15 +69,10 @@ def count_predictions(
     Takes what `evaluate` takes. Returns counts of shape (classes,), int64.
     """
     counts: dict[tuple[str, ...], Tensor] = {}
-    was_training = model.training
-    model.eval()
-    for images, _, _ in loader:
-        inputs = normalise({name: own.to(device) for name, own in images.items()})
-        for available in combinations:
-            logits = model(without(inputs, set(inputs) - set(available)))
+    for _, _, passes in _mini_batches(model, loader, normalise, combinations, device):
+        for available, logits in passes:
             own = torch.bincount(logits.argmax(1), minlength=logits.shape[1])
             counts[available] = counts.get(available, 0) + own
-    model.train(was_training)
     return counts
 
 
@@ -88,21 +100,16 @@ def evaluate(
     names = sorted({name for own in groups or () for name in own})
     metrics = {(group, c): task.new_metric().to(device) for group in [None, *names] for c in combinations}
     counts = dict.fromkeys([None, *names], 0)
-    was_training = model.training
-    model.eval()
-    for images, target, indices in loader:
-        inputs, target = normalise({name: own.to(device) for name, own in images.items()}), target.to(device)
+    for target, indices, passes in _mini_batches(model, loader, normalise, combinations, device):
         members = {None: torch.ones(len(target), dtype=torch.bool)}
         for name in names:
             members[name] = torch.tensor([name in groups[index] for index in indices.tolist()])
         for group, mask in members.items():
             counts[group] += int(mask.sum())
-        for available in combinations:
-            logits = model(without(inputs, set(inputs) - set(available)))
+        for available, logits in passes:
             for group, mask in members.items():
                 if mask.any():
                     metrics[group, available].update(logits[mask.to(device)].float(), target[mask.to(device)])
-    model.train(was_training)
     scores = {
         group: {available: float(metrics[group, available].compute()) for available in combinations}
         for group, count in counts.items()

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from mwam_det.adapters.evaluation import Evaluation, count_predictions, evaluate
 from mwam_det.adapters.heads import AuxiliaryHeads
-from mwam_det.adapters.mmanet import MMANetGuidance
+from mwam_det.adapters.mmanet import LOSSES, MMANetGuidance
 from mwam_det.adapters.samples import MultimodalDataset, Normalise
 from mwam_det.adapters.settings import TrainSettings
 from mwam_det.adapters.tasks import Task
@@ -152,7 +152,7 @@ class HostTrainer:
     def _columns(self) -> list[str]:
         losses = ["loss", "loss_fused"] if self.heads or self.guidance else ["loss"]
         losses += [f"loss_{name}" for name in self.names if self.heads]
-        losses += [f"loss_{name}" for name in ("distillation", "regularization") if self.guidance]
+        losses += [f"loss_{name}" for name in LOSSES if self.guidance]
         metric = self.host.task.metric
         return ["epoch", "lr", *losses, *(f"{metric}({'+'.join(c)})" for c in modality_combinations(self.names))]
 

@@ -28,6 +28,9 @@ TINY = 1e-12
 
 UNKNOWN = -1
 
+LOSSES = ("distillation", "regularization")
+"""What the losses of `MMANetGuidance` are called."""
+
 
 def margin_aware_distillation(student: Tensor, teacher: Tensor, teacher_logits: Tensor) -> Tensor:
     """Tell how differently two networks relate the samples of a mini-batch to each other.
@@ -134,7 +137,7 @@ class MMANetGuidance(nn.Module):
             lacking: By modality, which samples the host saw without it, shape (B,), bool.
 
         Returns:
-            "distillation" and "regularization", 0-d: the latter is the cross-entropy of the regularisation network,
+            By the names in `LOSSES`, 0-d: the latter is the cross-entropy of the regularisation network,
             summed over the samples with a weak combination and divided by B.
         """
         if self.without is None:
@@ -147,7 +150,7 @@ class MMANetGuidance(nn.Module):
         each = F.cross_entropy(self.network(self._fused["streams"]).float(), target, reduction="none")
         weak = lacking[self.without].to(each)
         self._fused.clear()
-        return {"distillation": alpha * distillation, "regularization": beta * (each * weak).mean()}
+        return dict(zip(LOSSES, (alpha * distillation, beta * (each * weak).mean()), strict=True))
 
     def end_epoch(self, epoch: int, count: Callable[[Sequence[tuple[str, ...]]], Mapping[tuple[str, ...], Tensor]]):
         """Look for the weak combinations while they are not known.

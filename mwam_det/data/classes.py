@@ -38,14 +38,20 @@ class CentreCropFormat:
         """Turn a sample of the dataset into one for a batch: "img" (C, H, W), uint8, and "cls" (1,), int64."""
         (height, width), (top, left) = labels["resized_shape"], centre_of(labels["resized_shape"], self.new_shape)
         original = labels["ori_shape"]
-        labels["img"] = centre_crop(labels["img"], self.new_shape)
+        image = self._as_tensor(centre_crop(labels["img"], self.new_shape))
+        pad = ((height / original[0], width / original[1]), (-left, -top))
+        return {**self._sample(labels, image), "ratio_pad": pad}
+
+    def _as_tensor(self, image: np.ndarray) -> torch.Tensor:
+        return self._format.apply_image({"img": image})["img"]
+
+    def _sample(self, labels: dict[str, Any], image: torch.Tensor) -> dict[str, Any]:
         return {
-            "img": self._format.apply_image(labels)["img"],
+            "img": image,
             "cls": torch.from_numpy(labels["cls"][0]).long(),
             "im_file": labels["im_file"],
-            "ori_shape": original,
+            "ori_shape": labels["ori_shape"],
             "resized_shape": self.new_shape,
-            "ratio_pad": ((height / original[0], width / original[1]), (-left, -top)),
         }
 
 
@@ -76,16 +82,10 @@ class RandomCropFormat(CentreCropFormat):
 
     def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
         """Turn a sample of the dataset into one for a batch, see `CentreCropFormat`."""
-        image = self._crop(self._format.apply_image(labels)["img"])
+        image = self._crop(self._as_tensor(labels["img"]))
         if self._visible is not None:
             image[self._visible] = self._colour(image[self._visible])
-        return {
-            "img": self._erase(image),
-            "cls": torch.from_numpy(labels["cls"][0]).long(),
-            "im_file": labels["im_file"],
-            "ori_shape": labels["ori_shape"],
-            "resized_shape": self.new_shape,
-        }
+        return self._sample(labels, self._erase(image))
 
 
 class PairedClassificationDataset(PairedDataset):

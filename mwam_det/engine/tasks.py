@@ -184,9 +184,10 @@ class MWAMClassificationTrainer(PairTrainer, StackedClassificationTrainer):
     ) -> BaseModel:
         """Build the model, its dropout as asked for; see `PairTrainer.get_model`."""
         model = super().get_model(cfg, weights, verbose)
-        for module in model.modules():
-            if isinstance(module, nn.Dropout) and self.args.dropout:
-                module.p = self.args.dropout
+        if self.args.dropout:
+            for module in model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = self.args.dropout
         return model
 
 

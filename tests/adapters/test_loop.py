@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from hosts import Toy, toy_trainer
+from hosts import Toy, killed_after, toy_trainer
 from torch import nn
 from torch.nn import functional as F
 
@@ -88,24 +88,14 @@ class Killed(Exception):
     ids=["hybrid", "measured", "selection"],
 )
 @pytest.mark.filterwarnings("ignore:AdamW rescales gradients")
-def test_a_killed_run_goes_on_to_the_same_results(pictures, tmp_path, values, monkeypatch):
+def test_a_killed_run_goes_on_to_the_same_results(pictures, tmp_path, values):
     values = {"epochs": 3, "scale": 1.3, **values}
     whole = toy_trainer(pictures, tmp_path / "whole", **values)
     whole.train()
 
     killed = toy_trainer(pictures, tmp_path / "killed", **values)
-    step, seen = HostTrainer._step, []
-
-    def fail_in_the_third_epoch(self, *args):
-        seen.append(1)
-        if len(seen) > 5:
-            raise Killed
-        return step(self, *args)
-
-    monkeypatch.setattr(HostTrainer, "_step", fail_in_the_third_epoch)
-    with pytest.raises(Killed):
+    with killed_after(5, Killed):  # in the third epoch
         killed.train()
-    monkeypatch.undo()
     torch.manual_seed(9)
     again = toy_trainer(pictures, tmp_path / "killed", model=Toy(), **values)
     again.resume(torch.load(tmp_path / "killed" / "weights" / "last.pt", weights_only=True))

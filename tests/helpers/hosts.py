@@ -1,9 +1,11 @@
 """Small hosts and small sets on disk, to train in a moment."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -72,6 +74,22 @@ def write_rooms(root: Path, count=4, size=(64, 64), classes=3) -> Path:
             )
             cv2.imwrite(str(root / split / "labels_40" / f"{place:04}.png"), labels.astype(np.uint8))
     return root
+
+
+@contextmanager
+def killed_after(steps: int, error: type[BaseException]):
+    """Raise an error in training after so many steps, and see that it comes out."""
+    step, seen = HostTrainer._step, []
+
+    def fail_later(self, *args):
+        seen.append(1)
+        if len(seen) > steps:
+            raise error
+        return step(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(error):
+        patch.setattr(HostTrainer, "_step", fail_later)
+        yield
 
 
 def section(root: Path, **changes) -> dict:
