@@ -305,7 +305,7 @@ def _train(recipe: Recipe) -> None:
         model.train(
             data=recipe.data,
             mwam=recipe.mwam,
-            missing=recipe.missing,
+            incomplete=recipe.incomplete,
             pretrained=recipe.pretrained,
             robustness=recipe.robustness,
             **arguments,

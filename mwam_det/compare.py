@@ -29,15 +29,17 @@ from mwam_det.recipe import (
     load_recipe,
     read_recipe,
 )
+from mwam_det.training.incomplete import DROPOUT_PROBABILITY
 
 if TYPE_CHECKING:
     from mwam_det.adapters.experiment import Experiment
     from mwam_det.engine.comparison import Comparison, Run
 
 BUILT_IN = {
-    "baseline": "neither MWAM nor modality dropout",
-    "dropout": "modality dropout, the recipe's p or 0.5, uniform",
-    "dropout-mwam": "modality dropout that follows MWAM's weights, which scale nothing",
+    "baseline": "neither MWAM nor incomplete views",
+    "dropout": "modality dropout of the input, the recipe's p or 0.5, uniform",
+    "dropout-mwam": "modality dropout of the input that follows MWAM's weights, which scale nothing",
+    "views": "every combination of modalities in each step",
     "mwam": "MWAM with the recipe's parameters or the paper's",
 }
 """Arms that need no file. Joined by "+", they are applied in this order; all start from a recipe without either."""
@@ -45,13 +47,16 @@ BUILT_IN = {
 ONLY = "only-"
 """Prefix of the uni-modal arms: one stream, trained and evaluated on one modality."""
 
-STUDY_KEYS = ("title", "recipe", "seeds", "arms", "against")
+STUDY_KEYS = ("title", "recipe", "seeds", "common", "arms", "against", "longer")
 SEEDS = 3
 GRID_KEYS = ("seed", "resume", "project", "name", "exist_ok", "deterministic")
 """Keys of the train section that belong to the grid: an arm may not set them."""
 
 WITHOUT_EFFECT = ("project", "name", "exist_ok", "plots", "verbose", "save_period")
 """Keys of the train section that do not change what is learnt: a finished run may have had others."""
+
+DEFAULT_EPOCHS = 100
+"""Epochs of a recipe that does not say how many, in Ultralytics and in the adapters."""
 
 LOCK = "compare.lock"
 
@@ -66,6 +71,8 @@ class Study:
         recipe: The recipe to use if the user names none.
         seeds: Number of seeds, or None.
         against: The arm that an arm is compared with, where it is not the first.
+        common: Overrides of the recipe for all arms.
+        longer: How many times as many epochs as the recipe says an arm trains, where a comparison is at equal time.
         stem: Name of the files with the results, without suffix.
     """
 
@@ -74,6 +81,8 @@ class Study:
     recipe: str | None = None
     seeds: int | None = None
     against: dict[str, str] = field(default_factory=dict)
+    common: list[str] = field(default_factory=list)
+    longer: dict[str, float] = field(default_factory=dict)
     stem: str = "compare"
 
 
@@ -150,8 +159,9 @@ def read_study(arms: str | Path | Sequence[str]) -> Study:
     Args:
         arms: Names, as a list or separated by commas, or a YAML file with these keys: "arms", a list of names, or
             overrides by name (a list like [mwam.rule=ac_ratio], a mapping like {mwam: {rule: ac_ratio}}, or nothing for
-            an arm that is built in); and as wanted "title", "recipe", "seeds", and "against", the arm that an arm is
-            compared with where it is not the first.
+            an arm that is built in); and as wanted "title", "recipe", "seeds", "common", overrides for all arms,
+            "against", the arm that an arm is compared with where it is not the first, and "longer", a factor of the
+            recipe's epochs by arm.
 
     Raises:
         RecipeError: If the file, a key or a name is wrong.
@@ -182,6 +192,13 @@ def _read_study_file(file: Path) -> Study:
             raise ValueError(f"arms={arms!r} must be a list of names, or map names to overrides")
         if not isinstance(against, Mapping) or not {*against, *against.values()} <= arms.keys():
             raise ValueError(f"against={against!r} must map arms to arms: choose from {', '.join(arms)}")
+        common = _overrides("common", content.get("common") or [])
+        longer = content.get("longer") or {}
+        if not isinstance(longer, Mapping) or not longer.keys() <= arms.keys():
+            raise ValueError(f"longer={longer!r} must map arms to factors: choose from {', '.join(arms)}")
+        for arm, factor in longer.items():
+            if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor > 0:
+                raise ValueError(f"longer.{arm}={factor!r} must be a factor of the recipe's epochs, like 1.7")
         seeds = content.get("seeds")
         if seeds is not None:
             _check_seeds(seeds)
@@ -189,7 +206,8 @@ def _read_study_file(file: Path) -> Study:
         raise RecipeError(f"{file}: {error}") from None
     recipe = content.get("recipe")
     title = str(content.get("title") or file.stem)
-    return Study(arms, title, None if recipe is None else str(recipe), seeds, dict(against), f"compare-{file.stem}")
+    recipe = None if recipe is None else str(recipe)
+    return Study(arms, title, recipe, seeds, dict(against), common, dict(longer), f"compare-{file.stem}")
 
 
 def _named(names: Sequence[str], key: str) -> dict[str, None]:
@@ -265,9 +283,9 @@ def arm_overrides(name: str, study: Study, base: Recipe) -> list[str]:
     built_in = [part for part in BUILT_IN if part in parts]
     if modalities and len(modalities) + len(built_in) > 1:
         raise RecipeError(f"arm '{name}': with one modality there is nothing to join, to weigh or to drop")
-    if {"dropout", "dropout-mwam"} <= set(built_in):
-        raise RecipeError(f"arm '{name}': modalities are dropped either uniformly or as MWAM says")
-    settings = {"mwam": "false", "missing": "false"} if modalities or built_in else {}
+    if len(both := [part for part in built_in if part in ("dropout", "dropout-mwam", "views")]) > 1:
+        raise RecipeError(f"arm '{name}': incomplete views come in one way, {' or '.join(both)}")
+    settings = {"mwam": "false", "incomplete": "false"} if modalities or built_in else {}
     for part in built_in:
         settings |= _switched_on(part, base)
     overrides = [f"{key}={value}" for key, value in settings.items()]
@@ -281,16 +299,19 @@ def arm_overrides(name: str, study: Study, base: Recipe) -> list[str]:
 def _switched_on(part: str, base: Recipe) -> dict[str, str]:
     """Return what an arm that is built in switches on, by section; the recipe's own parameters stay."""
     parameters = {} if isinstance(base.mwam, bool) else dict(base.mwam)
-    probability = (base.missing or {}).get("p", 0.5)
+    probability = base.incomplete.get("p") if isinstance(base.incomplete, Mapping) else None
+    dropout = {"views": 1, "level": "input", "p": DROPOUT_PROBABILITY if probability is None else probability}
     if part == "mwam":
         if parameters.get("mode") == "observe":
             del parameters["mode"]
         return {"mwam": _flow(parameters or True)}
     if part == "dropout":
-        return {"missing": _flow({"p": probability})}
+        return {"incomplete": _flow(dropout)}
     if part == "dropout-mwam":
-        dropout = {"p": probability, "allocation": "mwam"}
-        return {"mwam": _flow({**parameters, "mode": "observe"}), "missing": _flow(dropout)}
+        observing = {**parameters, "mode": "observe"}
+        return {"mwam": _flow(observing), "incomplete": _flow({**dropout, "weights": "mwam"})}
+    if part == "views":
+        return {"incomplete": "true"}
     return {}
 
 
@@ -336,13 +357,16 @@ def arm_recipes(
     Raises:
         RecipeError: If one cannot be used, or an arm changes what the arms must share.
     """
-    overrides = list(overrides)
+    overrides = [*overrides, *study.common]
     base = _load(recipe, overrides)
     if base.train.get("resume"):
         raise RecipeError("train.resume has no place in a comparison: the same command goes on where it was")
     recipes, changes = {}, {}
     for arm in study.arms:
         changes[arm] = arm_overrides(arm, study, base)
+        if arm in study.longer:
+            epochs = base.train.get("epochs", DEFAULT_EPOCHS)
+            changes[arm] = [*changes[arm], f"train.epochs={max(round(epochs * study.longer[arm]), 1)}"]
         try:
             recipes[arm] = _load(recipe, [*overrides, *changes[arm]])
         except RecipeError as error:
@@ -602,7 +626,7 @@ def train_run(recipe: Recipe, folder: Path, start: Mapping[str, Any] | None) -> 
         model.train(
             data=recipe.data,
             mwam=recipe.mwam,
-            missing=recipe.missing,
+            incomplete=recipe.incomplete,
             pretrained=recipe.pretrained,
             robustness=recipe.robustness or True,
             **arguments,

@@ -13,7 +13,6 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from mwam_det.core.config import mwam_config, refuse_unknown_keys
 from mwam_det.core.degradation import DEGRADATIONS, FILLS
-from mwam_det.core.missing import dropout_config
 from mwam_det.core.selection import Selection
 from mwam_det.data.layout import SECTION_KEYS, SPLITS, check_labels
 from mwam_det.engine.arguments import (
@@ -26,8 +25,9 @@ from mwam_det.engine.arguments import (
 )
 from mwam_det.models.two_stream import FUSIONS, check_trainable, task_of, two_stream_cfg
 from mwam_det.models.weights import pretrained_files
+from mwam_det.training.incomplete import check_incomplete, incomplete_config, refuse_missing_section
 
-KEYS = ("task", "model", "fusion", "share_backbone", "pretrained", "data", "mwam", "missing", "train", "robustness")
+KEYS = ("task", "model", "fusion", "share_backbone", "pretrained", "data", "mwam", "incomplete", "train", "robustness")
 TASKS = ("detect", "obb", "segment", "pose", "semantic", "classify")
 HOST_TASKS = ("multimodal-classification", "rgbd-segmentation")
 """Tasks of other models, for `mwam-det train` and `robustness` alone; `mwam_det.adapters.experiment` checks them."""
@@ -54,7 +54,7 @@ class Recipe:
         pretrained: A checkpoint of a stock single-stream model, or one for each modality; False to take a checkpoint's
             structure, but not its weights.
         mwam: True, False, or values of `MWAMConfig`.
-        missing: None, False, or values of `DropoutConfig`: modality dropout in training.
+        incomplete: True, False, or values of `IncompleteConfig`: what training sees of missing modalities.
         train: Ultralytics' arguments.
         robustness: False, or arguments of `MultimodalYOLO.robustness`, of the keys in `ROBUSTNESS_KEYS`, and what
             decides on the best checkpoint, of the keys in `SELECTION_KEYS` (see `mwam_det.core.selection.Selection`).
@@ -68,7 +68,7 @@ class Recipe:
     mwam: bool | dict[str, Any] = True
     train: dict[str, Any] = field(default_factory=dict)
     robustness: bool | dict[str, Any] = True
-    missing: bool | dict[str, Any] | None = None
+    incomplete: bool | dict[str, Any] = False
     share_backbone: bool = False
     pretrained: bool | str | dict[str, str] = True
 
@@ -186,13 +186,14 @@ def _check(content: Mapping[str, Any]) -> None:
         raise ValueError(
             f"task={content['task']} is for `mwam-det train` and `robustness`: this takes {TASKS[0]} alone"
         )
+    refuse_missing_section(content)
     refuse_unknown_keys(content, KEYS)
     _choice("task", content.get("task", "detect"), (*TASKS, *HOST_TASKS))
     _choice("fusion", content.get("fusion", "concat"), FUSIONS)
     _check_section(content, "data", lambda section: refuse_unknown_keys(section, SECTION_KEYS))
     _check_section(content, "train", check_train_arguments)
     _check_section(content, "mwam", mwam_config)
-    _check_section(content, "missing", dropout_config)
+    _check_section(content, "incomplete", incomplete_config)
     if "data" not in content:
         raise ValueError("the section 'data' is missing")
     _check_section(content, "robustness", _check_robustness)
@@ -208,6 +209,8 @@ def _check(content: Mapping[str, Any]) -> None:
     modalities = list(modalities)
     task, mwam = content.get("task", "detect"), mwam_config(content.get("mwam", True))
     check_shared_backbone(content.get("share_backbone", False), mwam)
+    if modalities:
+        check_incomplete(incomplete_config(content.get("incomplete")), modalities, mwam)
     check_labels(content["data"], task, content.get("train", {}).get("single_cls", False))
     robustness = content.get("robustness")
     try:
@@ -241,10 +244,11 @@ def _check_robustness(section: Mapping[str, Any]) -> None:
 
 def _check_section(content: Mapping[str, Any], name: str, check: Any) -> None:
     section = content.get(name, {})
-    if isinstance(section, bool) and name in ("mwam", "robustness") or section is False and name == "missing":
+    switches = ("mwam", "incomplete", "robustness")
+    if isinstance(section, bool) and name in switches:
         return
     if not isinstance(section, Mapping):
-        also = {"mwam": ", or true or false", "robustness": ", or true or false", "missing": ", or false"}.get(name, "")
+        also = ", or true or false" if name in switches else ""
         raise ValueError(f"{name}={section!r} must be a mapping of keys to values{also}")
     try:
         check(section)

@@ -103,40 +103,45 @@ def refusal(arms, *overrides: str, seeds: int | None = 1) -> str:
 # Arms ----------------------------------------------------------------------------------------------------------------
 
 
+DROPOUT = {"views": 1, "level": "input", "p": 0.5}
+
+
 @pytest.mark.parametrize(
-    ("name", "mwam", "missing"),
+    ("name", "mwam", "incomplete"),
     [
         ("baseline", False, False),
         ("mwam", True, False),
-        ("dropout", False, {"p": 0.5}),
-        ("dropout-mwam", {"mode": "observe"}, {"p": 0.5, "allocation": "mwam"}),
-        ("mwam+dropout", True, {"p": 0.5}),
-        ("dropout+mwam", True, {"p": 0.5}),
-        ("mwam+dropout-mwam", True, {"p": 0.5, "allocation": "mwam"}),
-        ("dropout-mwam+mwam", True, {"p": 0.5, "allocation": "mwam"}),
+        ("dropout", False, DROPOUT),
+        ("dropout-mwam", {"mode": "observe"}, {**DROPOUT, "weights": "mwam"}),
+        ("mwam+dropout", True, DROPOUT),
+        ("dropout+mwam", True, DROPOUT),
+        ("mwam+dropout-mwam", True, {**DROPOUT, "weights": "mwam"}),
+        ("dropout-mwam+mwam", True, {**DROPOUT, "weights": "mwam"}),
+        ("views", False, True),
+        ("mwam+views", True, True),
     ],
 )
-def test_an_arm_that_is_built_in_has_what_its_name_says_and_nothing_else(name, mwam, missing):
+def test_an_arm_that_is_built_in_has_what_its_name_says_and_nothing_else(name, mwam, incomplete):
     recipe = arm(name)
-    assert (recipe.mwam, recipe.missing) == (mwam, missing)
+    assert (recipe.mwam, recipe.incomplete) == (mwam, incomplete)
     assert recipe.data == DATA
 
 
 def test_what_the_recipe_has_is_off_where_the_arm_does_not_name_it():
-    given = ("mwam.rule=ac_ratio", "missing.p=0.3")
+    given = ("mwam.rule=ac_ratio", "incomplete.views=1", "incomplete.p=0.3")
     baseline = arm("baseline", *given)
-    assert (baseline.mwam, baseline.missing) == (False, False)
-    assert arm("mwam", *given).missing is False
+    assert (baseline.mwam, baseline.incomplete) == (False, False)
+    assert arm("mwam", *given).incomplete is False
     assert arm("dropout", *given).mwam is False
 
 
 def test_arms_that_are_built_in_keep_the_parameters_of_the_recipe():
-    given = ("mwam.rule=ac_ratio", "missing.p=0.3")
+    given = ("mwam.rule=ac_ratio", "incomplete.views=1", "incomplete.p=0.3")
     assert arm("mwam", *given).mwam == {"rule": "ac_ratio"}
-    assert arm("dropout", *given).missing == {"p": 0.3}
+    assert arm("dropout", *given).incomplete == {**DROPOUT, "p": 0.3}
     both = arm("dropout-mwam", *given)
     assert both.mwam == {"rule": "ac_ratio", "mode": "observe"}
-    assert both.missing == {"p": 0.3, "allocation": "mwam"}
+    assert both.incomplete == {**DROPOUT, "p": 0.3, "weights": "mwam"}
 
 
 def test_the_arm_mwam_scales_something_also_where_the_recipe_only_observes():
@@ -148,11 +153,11 @@ def test_the_arm_mwam_scales_something_also_where_the_recipe_only_observes():
 def test_a_uni_modal_arm_keeps_one_modality_and_what_belongs_to_it(name):
     more = {"suffix": {"rgb": "_co", "ir": "_ir"}, "channels": {"ir": 1}, "range": {"rgb": [0, 99]}, "visible": "rgb"}
     write("night.yaml", data={**DATA, **more}, train={"epochs": 2})
-    recipe = arm(name, "missing.p=0.5")
+    recipe = arm(name, "incomplete=true")
     assert recipe.data["modalities"] == {"ir": "infrared"}
     assert (recipe.data["suffix"], recipe.data["channels"], recipe.data["range"]) == ({"ir": "_ir"}, {"ir": 1}, {})
     assert recipe.data["visible"] is None
-    assert (recipe.mwam, recipe.missing) == (False, False)
+    assert (recipe.mwam, recipe.incomplete) == (False, False)
 
 
 def test_a_modality_whose_labels_are_those_of_another_frame_is_no_arm_by_itself():
@@ -172,11 +177,11 @@ def test_a_modality_whose_files_cannot_be_told_from_the_others_is_no_arm_by_itse
     ("arms", "parts"),
     [
         ("baseline,mwan", ["'mwan'", "did you mean 'mwam'?"]),
-        ("baseline,nothing-like-it", ["choose from baseline, dropout, dropout-mwam, mwam, only-rgb, only-ir"]),
+        ("baseline,nothing-like-it", ["choose from baseline, dropout, dropout-mwam, views, mwam, only-rgb, only-ir"]),
         ("baseline,only-depth", ["'only-depth'"]),
         ("baseline,only-ir+mwam", ["with one modality"]),
         ("baseline,only-ir+only-rgb", ["with one modality"]),
-        ("dropout+dropout-mwam", ["uniformly or as MWAM says"]),
+        ("dropout+dropout-mwam", ["incomplete views come in one way, dropout or dropout-mwam"]),
         ("mwam,MWAM", ["MWAM and mwam", "share a folder"]),
         ("baseline,", ["'' is no name"]),
         ("baseline,../up", ["'../up' is no name"]),
@@ -241,7 +246,33 @@ def test_values_of_a_mapping_keep_their_types():
 
 def test_arms_of_a_file_can_be_joined_with_those_that_are_built_in():
     recipe = arm("mwam+measured", measured=["mwam.preference=measured"])
-    assert (recipe.mwam, recipe.missing) == ({"preference": "measured"}, False)
+    assert (recipe.mwam, recipe.incomplete) == ({"preference": "measured"}, False)
+
+
+def test_what_is_common_to_all_arms_comes_before_their_own_and_longer_ones_train_more_epochs():
+    arms = {"baseline": None, "plain": ["mwam=false"], "own": {"incomplete": {"views": 2}}, "long": ["mwam=false"]}
+    common = {"incomplete": False, "train": {"lr0": 0.5}}
+    study = read_study(write("arms.yaml", arms=arms, common=common, longer={"long": 1.7, "own": 0.1}))
+    base, recipes, changes = arm_recipes("night.yaml", ("incomplete=true", "train.epochs=30"), study)
+    assert base.incomplete is False
+    assert [recipes[name].incomplete for name in arms] == [False, False, {"views": 2}, False]
+    assert [recipes[name].train["epochs"] for name in arms] == [30, 30, 3, 51]
+    assert all(recipe.train["lr0"] == 0.5 for recipe in recipes.values())
+    assert changes["long"] == ["mwam=false", "train.epochs=51"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"longer": {"mwan": 2}}, "longer={'mwan': 2} must map arms to factors: choose from baseline, mwam"),
+        ({"longer": {"mwam": 0}}, "longer.mwam=0 must be a factor of the recipe's epochs"),
+        ({"longer": [1]}, r"longer=\[1\] must map arms to factors"),
+        ({"common": 3}, "'common': 3 must be a list of overrides"),
+    ],
+)
+def test_what_a_file_says_of_all_arms_or_of_their_length_is_checked(content, words):
+    with pytest.raises(RecipeError, match=words):
+        read_study(write("arms.yaml", arms=["baseline", "mwam"], **content))
 
 
 def test_a_file_names_recipe_seeds_title_and_references(training):
@@ -302,7 +333,8 @@ def test_a_file_of_arms_that_is_no_yaml_is_refused():
 
 
 def test_there_is_a_study_for_each_ablation_of_the_paper():
-    assert {file.stem for file in STUDIES} == {"interventions", *(f"table{number}" for number in (1, 5, 7, 8, 9, 10))}
+    tables = {f"table{number}" for number in (1, 5, 7, 8, 9, 10)}
+    assert {file.stem for file in STUDIES} == {"interventions", "robust", *tables}
 
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
@@ -312,7 +344,7 @@ def test_the_arms_of_every_study_are_recipes_that_differ(file):
     assert list(recipes) == list(study.arms)
     assert len({repr(recipe) for recipe in recipes.values()}) == len(recipes) > 1
     assert study.seeds >= 3
-    assert file.read_text(encoding="utf-8").startswith("# " if file.stem == "interventions" else "# Table ")
+    assert file.read_text(encoding="utf-8").startswith("# Table " if file.stem.startswith("table") else "# ")
 
 
 def test_batch_sizes_are_compared_one_by_one():

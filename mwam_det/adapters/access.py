@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from mwam_det.training.incomplete import Views
 
-def modality_access(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tell for each sample which modalities it has: the factors by which a model multiplies its streams' features.
+Access = Callable[[str, Tensor], Tensor]
+"""Takes a modality's name and features behind its stream; returns them with 0 where the modality is missing."""
 
-    A modality that is 0 all over is missing. Without the factor its stream would still add what biases and batch
-    normalisation make of zeros.
+
+def modality_access(inputs: Mapping[str, Tensor], views: Views | None = None) -> Access:
+    """Return what sets the features of missing modalities to 0.
+
+    Without it a stream would still add what biases and batch normalisation make of zeros. A modality that is 0 all over
+    is missing. In training, `views` may say instead which samples lack it: streams have then seen complete inputs.
 
     Args:
         inputs: Every modality by name, normalised, shape (B, C_m, H_m, W_m).
+        views: How a training step sees the mini-batch at the level of features, V times each sample.
 
     Returns:
-        By name, 1 for a sample that has the modality and 0 for one that lacks it, shape (B, 1, 1, 1), in the dtype of
-        the input.
+        A function that takes features of shape (B, …), or of all views, (V·B, …), and returns them in all views.
     """
-    return {name: (own != 0).flatten(1).any(1).to(own.dtype).view(-1, 1, 1, 1) for name, own in inputs.items()}
+    if views is None:
+        present = {name: (own != 0).flatten(1).any(1) for name, own in inputs.items()}
+        return lambda name, features: _masked(features, present[name])
+    present = {name: own.flatten() for name, own in views.present.items()}
+
+    def of_views(name: str, features: Tensor) -> Tensor:
+        if len(features) == len(present[name]):
+            return _masked(features, present[name])
+        return views.mix(name, features)
+
+    return of_views
+
+
+def _masked(features: Tensor, present: Tensor) -> Tensor:
+    return features * present.to(features).view(-1, *[1] * (features.ndim - 1))

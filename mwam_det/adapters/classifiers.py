@@ -10,6 +10,7 @@ from torchvision.models.resnet import BasicBlock
 
 from mwam_det.adapters.access import modality_access
 from mwam_det.adapters.encoders import SqueezeExcitation, resnet_encoder
+from mwam_det.training.incomplete import Views
 
 RESNET18 = [2, 2, 2, 2]
 
@@ -46,10 +47,13 @@ class ResNet18Concat(nn.Module):
         """What pretrained weights go to."""
         return {name: stream[0].resnet for name, stream in self.streams.items()}
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Classify normalised images, shape (B, C_m, H_m, W_m) by modality: logits of shape (B, classes)."""
-        access = modality_access(inputs)
-        features = [stream(inputs[name]) * access[name].flatten(1) for name, stream in self.streams.items()]
+    def forward(self, inputs: Mapping[str, Tensor], views: Views | None = None) -> Tensor:
+        """Classify normalised images, shape (B, C_m, H_m, W_m) by modality: logits of shape (B, classes).
+
+        With `views`, a training step's, of shape (V·B, classes).
+        """
+        access = modality_access(inputs, views)
+        features = [access(name, stream(inputs[name])) for name, stream in self.streams.items()]
         return self.head(torch.cat(features, 1))
 
 
@@ -86,10 +90,13 @@ class SFMD(nn.Module):
         """What pretrained weights go to."""
         return {name: stream[0].resnet for name, stream in self.streams.items()}
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Classify normalised images, shape (B, C_m, H, W) by modality: logits of shape (B, classes)."""
-        access = modality_access(inputs)
-        features = [stream(inputs[name]) * access[name] for name, stream in self.streams.items()]
+    def forward(self, inputs: Mapping[str, Tensor], views: Views | None = None) -> Tensor:
+        """Classify normalised images, shape (B, C_m, H, W) by modality: logits of shape (B, classes).
+
+        With `views`, a training step's, of shape (V·B, classes).
+        """
+        access = modality_access(inputs, views)
+        features = [access(name, stream(inputs[name])) for name, stream in self.streams.items()]
         return self.head(self.fused(torch.cat(features, 1)))
 
 

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import Bottleneck
 
-from mwam_det.adapters.access import modality_access
+from mwam_det.adapters.access import Access, modality_access
 from mwam_det.adapters.encoders import SqueezeExcitation, resnet_encoder
+from mwam_det.training.incomplete import Views
 
 STRIDE = 32
 """Height and width of an input must be multiples of this."""
@@ -185,17 +186,19 @@ class ESANetMD(nn.Module):
         """What pretrained weights go to."""
         return dict(self.streams)
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor | list[Tensor]:
+    def forward(self, inputs: Mapping[str, Tensor], views: Views | None = None) -> Tensor | list[Tensor]:
         """Segment normalised images.
 
         Args:
             inputs: By modality, shape (B, C_m, H, W); H and W multiples of `STRIDE`.
+            views: How a training step sees them. Stems and the second encoder run once; the first encoder, which takes
+                in what is fused, runs on all views.
 
         Returns:
-            Logits of shape (B, classes, H, W); in training a list of them and of the side outputs at 1/8, 1/16 and 1/32
-            of the size.
+            Logits of shape (B, classes, H, W), or (V·B, classes, H, W); in training a list of them and of the side
+            outputs at 1/8, 1/16 and 1/32 of the size.
         """
-        access = modality_access(inputs)
+        access = modality_access(inputs, views)
         own = {name: _stem(encoder, inputs[name]) for name, encoder in self.streams.items()}
         fused = self._fuse(0, own, access)
         main = next(iter(self.streams))
@@ -214,8 +217,8 @@ class ESANetMD(nn.Module):
         logits = self.head(features)
         return [logits, *outputs[::-1]] if self.training else logits
 
-    def _fuse(self, place: int, own: Mapping[str, Tensor], access: Mapping[str, Tensor]) -> Tensor:
-        return sum(self.excite[name][place](features) * access[name] for name, features in own.items())
+    def _fuse(self, place: int, own: Mapping[str, Tensor], access: Access) -> Tensor:
+        return sum(access(name, self.excite[name][place](features)) for name, features in own.items())
 
 
 def _stem(encoder: nn.Module, images: Tensor) -> Tensor:

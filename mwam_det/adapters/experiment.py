@@ -1,6 +1,6 @@
 """A recipe of another host: checked, trained, evaluated.
 
-A recipe's keys are `task`, `model`, `pretrained`, `data`, `mwam`, `missing`, `train` and `robustness`, as those of
+A recipe's keys are `task`, `model`, `pretrained`, `data`, `mwam`, `incomplete`, `train` and `robustness`, as those of
 detectors are; what `model` and `train` may hold is their own (see `MODELS` and `TrainSettings`).
 """
 
@@ -28,10 +28,16 @@ from mwam_det.adapters.settings import TrainSettings
 from mwam_det.adapters.tasks import Classification, Segmentation, Task, median_frequency_weights
 from mwam_det.checkpoints import changed_settings, checkpoint_to_resume
 from mwam_det.core.config import MWAMConfig, mwam_config, refuse_unknown_keys
-from mwam_det.core.missing import DropoutConfig, dropout_config, modality_combinations
+from mwam_det.core.missing import modality_combinations
 from mwam_det.core.selection import Selection
 from mwam_det.report.history import draw_history
 from mwam_det.report.robustness import CombinationResult, RobustnessReport
+from mwam_det.training.incomplete import (
+    IncompleteConfig,
+    check_incomplete,
+    incomplete_config,
+    refuse_missing_section,
+)
 
 CLASSIFICATION, SEGMENTATION = "multimodal-classification", "rgbd-segmentation"
 
@@ -45,7 +51,7 @@ What is left of MMANet after training is an SF-MD.
 """
 
 TASKS = tuple(MODELS)
-KEYS = ("task", "model", "pretrained", "data", "mwam", "missing", "train", "robustness")
+KEYS = ("task", "model", "pretrained", "data", "mwam", "incomplete", "train", "robustness")
 ROBUSTNESS_KEYS = ("split", "select", "every")
 
 
@@ -60,7 +66,7 @@ class Experiment:
         data: Data section, see `mwam_det.adapters.layout`.
         pretrained: A file of encoder weights, files by modality, or None.
         mwam: MWAM's parameters, or None.
-        missing: Modality dropout, or None.
+        incomplete: What training sees of missing modalities, or None.
         train: How it is trained.
         selection: What decides on the best checkpoint.
         split: The split of the report.
@@ -72,7 +78,7 @@ class Experiment:
     data: dict[str, Any]
     pretrained: str | dict[str, str] | None = None
     mwam: MWAMConfig | None = field(default_factory=MWAMConfig)
-    missing: DropoutConfig | None = None
+    incomplete: IncompleteConfig | None = None
     train: TrainSettings = field(default_factory=TrainSettings)
     selection: Selection = field(default_factory=Selection)
     split: str = "val"
@@ -84,6 +90,7 @@ class Experiment:
         Raises:
             ValueError: If a key is unknown (the nearest known one is named), or a value cannot be used.
         """
+        refuse_missing_section(content)
         refuse_unknown_keys(content, KEYS)
         _choice("task", task := content.get("task"), TASKS)
         _choice("model", model := content.get("model", next(iter(MODELS[task]))), MODELS[task])
@@ -109,7 +116,7 @@ class Experiment:
             dict(data),
             pretrained or None,
             _in_section("mwam", lambda: mwam_config(content.get("mwam", True))),
-            _in_section("missing", lambda: dropout_config(content.get("missing"))),
+            _in_section("incomplete", lambda: incomplete_config(content.get("incomplete"))),
             _in_section("train", lambda: TrainSettings.from_dict(train)),
             _in_section(
                 "robustness", lambda: Selection.from_dict({k: v for k, v in robustness.items() if k != "split"})
@@ -120,14 +127,13 @@ class Experiment:
         return experiment
 
     def _check_together(self) -> None:
-        if self.missing is not None and self.missing.allocation == "mwam" and self.mwam is None:
-            raise ValueError("missing.allocation=mwam needs MWAM's weights: set mwam to true or its parameters")
+        check_incomplete(self.incomplete, list(self.data["modalities"]), self.mwam)
         if self.mwam is not None and self.mwam.layout != "image":
             raise ValueError(f"mwam.layout={self.mwam.layout!r} must be 'image': that is what these hosts take")
-        if self.model == "mmanet" and (self.train.teacher is None or self.missing is None):
+        if self.model == "mmanet" and (self.train.teacher is None or self.incomplete is None):
             raise ValueError(
                 "model=mmanet learns from a teacher that sees all modalities, by inputs that lack some: set "
-                "train.teacher to the best.pt of an sf-md, and missing to {p: 0.86} or the like"
+                "train.teacher to the best.pt of an sf-md, and incomplete to {views: 1, p: 0.86} or the like"
             )
         if self.train.teacher and self.model != "mmanet":
             raise ValueError(f"train.teacher={self.train.teacher!r} is for model=mmanet, not for {self.model}")
@@ -250,7 +256,7 @@ def train_experiment(experiment: Experiment, folder: Path | None = None) -> tupl
             folder,
             settings,
             experiment.mwam,
-            experiment.missing,
+            experiment.incomplete,
             experiment.selection,
             guidance,
             describe,
@@ -260,7 +266,7 @@ def train_experiment(experiment: Experiment, folder: Path | None = None) -> tupl
         trainer.resume(checkpoint)
     trainer.train()
     if trainer.mwam is not None:
-        draw_history(trainer.mwam_history.file, folder / "mwam.png")
+        draw_history(trainer.run.history.file, folder / "mwam.png")
     best = folder / "weights" / "best.pt"
     trainer.model.load_state_dict(load_checkpoint(best)["model"])
     samples = data.splits[experiment.split]

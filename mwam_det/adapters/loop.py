@@ -1,4 +1,4 @@
-"""A loop that trains any module with named streams, with MWAM and modality dropout in it."""
+"""A loop that trains any module with named streams, with MWAM and incomplete views in it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,12 @@ from mwam_det.adapters.samples import MultimodalDataset, Normalise
 from mwam_det.adapters.settings import TrainSettings
 from mwam_det.adapters.tasks import Task
 from mwam_det.core.config import MWAMConfig
-from mwam_det.core.direction import DirectionCheck
-from mwam_det.core.history import MWAMHistory
-from mwam_det.core.missing import DropoutConfig, collapse_without_each, draw_missing, modality_combinations
+from mwam_det.core.missing import modality_combinations
 from mwam_det.core.modulation import modulate, weighted_loss
 from mwam_det.core.mwam import MWAM
-from mwam_det.core.selection import Selection, selected_fitness
-
-EPOCH_SEEDS = 1_000_003
-"""Seeds of a run's epochs are this far from those of another run's: a prime above any number of epochs."""
+from mwam_det.core.selection import Selection
+from mwam_det.training.incomplete import IncompleteConfig, Views, confident_divergence
+from mwam_det.training.run import EPOCH_SEEDS, ModalityRun
 
 
 @dataclass
@@ -42,7 +40,8 @@ class Host:
 
     Attributes:
         model: The host. `model(inputs)` takes normalised images by modality and returns what the task takes the loss
-            of; in evaluation mode, logits. A modality of zeros is missing.
+            of; in evaluation mode, logits. A modality of zeros is missing. To see incomplete views at the level of
+            features, `model(inputs, views)` gives as many outputs for each sample as there are views.
         streams: What belongs to each modality alone: the modules whose gradients MWAM scales.
         task: What it is trained for.
         classes: Number of classes, for auxiliary heads.
@@ -51,9 +50,9 @@ class Host:
         folder: The run folder; it must be there.
         settings: How it is trained.
         mwam: MWAM's parameters, or None.
-        dropout: Modality dropout, or None.
+        incomplete: What training sees of missing modalities, or None.
         selection: What decides on the best checkpoint.
-        guidance: Losses beside the host's own, or None; it needs modality dropout.
+        guidance: Losses beside the host's own, or None; it needs incomplete views.
         describe: What else goes into the checkpoints: plain values and tensors.
     """
 
@@ -66,7 +65,7 @@ class Host:
     folder: Path
     settings: TrainSettings = field(default_factory=TrainSettings)
     mwam: MWAMConfig | None = field(default_factory=MWAMConfig)
-    dropout: DropoutConfig | None = None
+    incomplete: IncompleteConfig | None = None
     selection: Selection = field(default_factory=Selection)
     guidance: MMANetGuidance | None = None
     describe: dict[str, Any] = field(default_factory=dict)
@@ -82,17 +81,23 @@ class HostTrainer:
         host: What is trained. A checkpoint to go on from is `resume`'s.
 
     Attributes:
-        mwam: The `MWAM` of the run, or None.
+        run: What the training knows of its modalities.
         heads: Auxiliary heads of the modes "loss" and "hybrid", or None.
 
     Raises:
-        ValueError: If the device is not there, there is guidance without modality dropout, there are not two samples to
-            train on, or the mode needs heads that the host cannot have.
+        ValueError: If the device is not there, there is guidance without incomplete views, the host does not take
+            views, there are not two samples to train on, or the mode needs heads that the host cannot have.
     """
 
     def __init__(self, host: Host):
-        if host.guidance is not None and host.dropout is None:
-            raise ValueError("guidance is for a host that learns with modality dropout")
+        if host.guidance is not None and host.incomplete is None:
+            raise ValueError("guidance is for a host that learns from incomplete input")
+        by_features = host.incomplete is not None and host.incomplete.level == "features"
+        if by_features and "views" not in signature(host.model.forward).parameters:
+            raise ValueError(
+                f"incomplete.level=features needs a forward(inputs, views), which {type(host.model).__name__} lacks: "
+                "use level: input"
+            )
         if len(host.train_set) < 2:
             raise ValueError("two samples to train on are needed at least, because of batch normalisation")
         self.host = host
@@ -103,7 +108,14 @@ class HostTrainer:
         host.describe["statistics"] = statistics
         self.normalise = Normalise(statistics)
         self.model = host.model.to(self.device)
-        self.mwam = MWAM(self.names, host.mwam) if host.mwam else None
+        self.run = ModalityRun(
+            self.names,
+            mwam=host.mwam,
+            incomplete=host.incomplete,
+            selection=host.selection,
+            file=host.folder / "mwam.csv",
+            seed=settings.seed,
+        )
         self.guidance = host.guidance.to(self.device) if host.guidance else None
         self.heads: AuxiliaryHeads | None = None
         if host.mwam and host.mwam.mode in ("loss", "hybrid"):
@@ -118,13 +130,15 @@ class HostTrainer:
         self.scaler = torch.amp.GradScaler("cuda", enabled=settings.amp and self.device.type == "cuda")
         if self.mwam is not None:
             modulate(self.mwam, host.streams, self.optimizer)
-        self.mwam_history = MWAMHistory(host.folder / "mwam.csv", self.names)
         self.history = History(host.folder / "history.csv", self._columns())
         self.epoch = 0
         self.best = -math.inf
-        self._known: dict[tuple[str, ...], float] = {}
-        self._direction = DirectionCheck()
         self._console = Console()
+
+    @property
+    def mwam(self) -> MWAM | None:
+        """The `MWAM` of the run, or None."""
+        return self.run.mwam
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         settings = self.host.settings
@@ -156,10 +170,6 @@ class HostTrainer:
         metric = self.host.task.metric
         return ["epoch", "lr", *losses, *(f"{metric}({'+'.join(c)})" for c in modality_combinations(self.names))]
 
-    @property
-    def _measures(self) -> bool:
-        return self.mwam is not None and self.mwam.config.preference == "measured"
-
     # Checkpoints ------------------------------------------------------------------------------------------------------
 
     def resume(self, checkpoint: Mapping[str, Any]) -> None:
@@ -180,15 +190,11 @@ class HostTrainer:
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             self.schedule.load_state_dict(checkpoint["schedule"])
             self.scaler.load_state_dict(checkpoint["scaler"])
-            if self.mwam is not None:
-                self.mwam.load_state_dict(checkpoint["mwam"])
+            self.run.load_state_dict(checkpoint["run"], checkpoint["epoch"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"the checkpoint is of another host or other settings: {error}") from None
         self.epoch, self.best = checkpoint["epoch"], checkpoint["best"]
-        self._known = {tuple(key.split("+")): value for key, value in checkpoint["known"].items()}
         self.history.keep_epochs(self.epoch)
-        if self.mwam is not None:
-            self.mwam_history.keep_epochs(self.epoch)
 
     def _save(self, is_best: bool) -> None:
         weights = self.host.folder / "weights"
@@ -202,9 +208,8 @@ class HostTrainer:
             "scaler": self.scaler.state_dict(),
             "heads": self.heads.state_dict() if self.heads else None,
             "guidance": self.guidance.state_dict() if self.guidance else None,
-            "mwam": self.mwam.state_dict() if self.mwam else None,
+            "run": self.run.state_dict(),
             "best": self.best,
-            "known": {"+".join(available): value for available, value in self._known.items()},
         }
         save_whole({**whole, **state}, weights / "last.pt")
 
@@ -231,8 +236,8 @@ class HostTrainer:
                     self.guidance.end_epoch(self.epoch, self._count_predictions)
                 row = {"epoch": self.epoch, "lr": self.optimizer.param_groups[0]["lr"], **losses, **self._scores()}
                 self.history.append(row)
-                if self.mwam is not None:
-                    self.mwam_history.flush()
+                if self.run.history is not None:
+                    self.run.history.flush()
                 self._save(is_best)
                 self._say(row)
 
@@ -245,34 +250,37 @@ class HostTrainer:
         seed = settings.seed * EPOCH_SEEDS + self.epoch
         torch.manual_seed(seed)
         host.train_set.epoch = self.epoch
-        draw, order = (torch.Generator().manual_seed(seed) for _ in range(2))
+        self.run.begin_epoch(self.epoch, settings.epochs)
         loader = DataLoader(
             host.train_set,
             min(settings.batch, len(host.train_set)),
             shuffle=True,
             drop_last=True,
             num_workers=settings.workers,
-            generator=order,
+            generator=torch.Generator().manual_seed(seed),
             pin_memory=self.device.type == "cuda",
         )
         self.model.train()
         sums: dict[str, float] = {}
         for images, target, _ in loader:
             images = {name: own.to(self.device, non_blocking=True) for name, own in images.items()}
-            losses = self._step(images, target.to(self.device, non_blocking=True), draw)
+            losses = self._step(images, target.to(self.device, non_blocking=True))
             sums = {name: sums.get(name, 0.0) + value for name, value in losses.items()}
             advance()
         return {name: value / self.steps for name, value in sums.items()}
 
-    def _step(self, images: dict[str, Tensor], target: Tensor, draw: torch.Generator) -> dict[str, float]:
-        weights = self._observe(images)
-        inputs = self.normalise(images)
-        lacking = self._drop(inputs, draw)
+    def _step(self, images: dict[str, Tensor], target: Tensor) -> dict[str, float]:
+        weights = self.run.observe(images)
+        views = self.run.incomplete(len(target))
         with self._precision():
-            fused = self.host.task.losses(self.model(inputs), target).mean()
-            alone = self._losses_alone(target, lacking)
-            guiding = self.guidance.losses(images, target, lacking) if self.guidance else {}
+            parts = self._outputs(self.normalise(images), views)
+            each = [self.host.task.losses(part, target).mean() for part in parts]
+            fused = each[0] if views is None else views.average(each)
+            alone = self._losses_alone(target, views)
+            guiding = self.guidance.losses(images, target, views or self._complete(target)) if self.guidance else {}
         loss = sum(guiding.values(), weighted_loss(fused, alone, weights) if alone else fused)
+        if views is not None and views.distill:
+            loss = loss + views.distill * self._following(parts, views)
         values = {"loss": loss.item()}
         if not math.isfinite(values["loss"]):
             raise FloatingPointError(
@@ -293,34 +301,34 @@ class HostTrainer:
         dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16
         return torch.autocast(self.device.type, dtype, enabled=self.host.settings.amp)
 
-    def _observe(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        if self.mwam is None:
-            return {}
-        weights = self.mwam.observe(images)
-        if self.mwam.last is not None:
-            self.mwam_history.append(self.epoch + 1, self.mwam.last)
-        return weights
+    def _outputs(self, inputs: dict[str, Tensor], views: Views | None) -> list[Any]:
+        """Run the model on normalised inputs; return what it puts out in each view."""
+        if views is None:
+            return [self.model(inputs)]
+        if views.level == "input":
+            return views.split(self.model({name: views.mix(name, own) for name, own in inputs.items()}))
+        return views.split(self.model(inputs, views))
 
-    def _drop(self, inputs: dict[str, Tensor], draw: torch.Generator) -> dict[str, Tensor] | None:
-        """Set the modalities that samples lack to 0, in place; say which lack."""
-        dropout = self.host.dropout
-        if dropout is None:
-            return None
-        weights = self.mwam.weights if dropout.allocation == "mwam" else None
-        count = len(next(iter(inputs.values())))
-        lacking = draw_missing(count, self.names, dropout.p, weights, draw)
-        for name, own in inputs.items():
-            own[lacking[name].to(own.device)] = 0
-        return lacking
+    def _complete(self, target: Tensor) -> Views:
+        """Return the one view of a step on complete input."""
+        return Views({name: torch.ones(1, len(target), dtype=torch.bool) for name in self.names}, (1.0,))
 
-    def _losses_alone(self, target: Tensor, lacking: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-        """Return the loss of each auxiliary head over the samples that have its modality."""
+    @staticmethod
+    def _following(parts: Sequence[Any], views: Views) -> Tensor:
+        """Return how far incomplete views are from the complete one."""
+        complete, *others = (part if isinstance(part, Tensor) else part[0] for part in parts)
+        following = zip(views.weights[1:], others, strict=True)
+        return sum(weight * confident_divergence(own, complete) for weight, own in following)
+
+    def _losses_alone(self, target: Tensor, views: Views | None) -> dict[str, Tensor]:
+        """Return the loss of each auxiliary head over the samples whose modality its stream saw."""
         if self.heads is None:
             return {}
         losses = {}
         for name, logits in self.heads().items():
-            each = self.host.task.losses(logits, target)
-            has = torch.ones_like(each) if lacking is None else (~lacking[name]).to(each)
+            each = self.host.task.losses(logits[: len(target)], target)  # of the first view
+            saw_all = views is None or views.level == "features"
+            has = torch.ones_like(each) if saw_all else views.present[name][0].to(each)
             losses[name] = (each * has).sum() / has.sum().clamp(min=1)
         return losses
 
@@ -328,44 +336,29 @@ class HostTrainer:
 
     def _validate(self) -> bool:
         """Validate as the selection asks; tell whether this epoch is the best."""
-        host, selection = self.host, self.host.selection
-        combined = selection.select != "full" or self._measures
-        due = combined and (
-            self.epoch % selection.every == 0 or self.epoch == host.settings.epochs or len(self._known) < 2
-        )
+        host, run = self.host, self.run
+        due = run.due(self.epoch, self.epoch == host.settings.epochs)
         combinations = modality_combinations(self.names) if due else [self.names]
         scores = self.evaluate(host.val_set, combinations).scores
-        self._known |= scores
-        if due:
-            self._take_in(scores)
-        if selection.select == "full":
+        run.scores |= scores
+        if due and (warning := run.take_in(scores, host.task.metric)):
+            self._console.print(f"[bold]Note:[/bold] {escape(warning)}")
+        if run.selection.select == "full":
             fitness = scores[self.names]
         elif due:
-            fitness = selected_fitness(scores.values(), selection.select)
+            fitness = run.fitness(scores.values())
         else:
             return False
         is_best = fitness > self.best
         self.best = max(fitness, self.best)
         return is_best
 
-    def _take_in(self, scores: Mapping[tuple[str, ...], float]) -> None:
-        """Tell MWAM what the host depends on, if it asks, or compare that with what MWAM takes for preferred."""
-        if self.mwam is None:
-            return
-        if self._measures:
-            if (dependence := collapse_without_each(scores, self.names)) is not None:
-                self.mwam.measure(dependence)
-        elif self.mwam.last is not None:
-            said = self._direction.update(
-                self.mwam.last.share, {name: scores[name,] for name in self.names}, self.host.task.metric
-            )
-            if said:
-                self._console.print(f"[bold]Note:[/bold] {escape(said)}")
-
     def _scores(self) -> dict[str, float]:
         metric = self.host.task.metric
         return {
-            f"{metric}({'+'.join(c)})": self._known[c] for c in modality_combinations(self.names) if c in self._known
+            f"{metric}({'+'.join(c)})": self.run.scores[c]
+            for c in modality_combinations(self.names)
+            if c in self.run.scores
         }
 
     def evaluate(

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from mwam_det.adapters.classifiers import SFMD, STREAM_WIDTH, classifier, fused_stages
 from mwam_det.adapters.samples import Normalise
+from mwam_det.training.incomplete import Views
 
 TINY = 1e-12
 """Keeps the entropies of a teacher that is certain of everything apart from 0 / 0."""
@@ -128,17 +129,17 @@ class MMANetGuidance(nn.Module):
         """See the class."""
         return None if self.weakest == UNKNOWN else self.modalities[self.weakest]
 
-    def losses(self, images: Mapping[str, Tensor], target: Tensor, lacking: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def losses(self, images: Mapping[str, Tensor], target: Tensor, views: Views) -> dict[str, Tensor]:
         """Return the weighted losses of the mini-batch that the host has just seen; none before they begin.
 
         Args:
             images: The complete mini-batch, uint8, shape (B, C_m, H, W) by modality.
             target: Classes, shape (B,).
-            lacking: By modality, which samples the host saw without it, shape (B,), bool.
+            views: How the host saw it.
 
         Returns:
-            By the names in `LOSSES`, 0-d: the latter is the cross-entropy of the regularisation network,
-            summed over the samples with a weak combination and divided by B.
+            By the names in `LOSSES`, 0-d, averaged over the views: the latter is the cross-entropy of the
+            regularisation network, summed over the samples with a weak combination and divided by B.
         """
         if self.without is None:
             return {}
@@ -146,11 +147,14 @@ class MMANetGuidance(nn.Module):
         model, normalise = self._teacher
         with torch.no_grad():
             logits = model.to(target.device)(normalise(images))
-        distillation = margin_aware_distillation(self._fused["student"], self._fused["teacher"], logits)
-        each = F.cross_entropy(self.network(self._fused["streams"]).float(), target, reduction="none")
-        weak = lacking[self.without].to(each)
+        student, teacher = views.split(self._fused["student"]), self._fused["teacher"]
+        distillation = views.average(margin_aware_distillation(own, teacher, logits) for own in student)
+        said = self.network(self._fused["streams"]).float()
+        each = [F.cross_entropy(own, target, reduction="none") for own in views.split(said)]
+        weak = ~views.present[self.without].to(target.device)
+        regularization = views.average((own * row).mean() for own, row in zip(each, weak, strict=True))
         self._fused.clear()
-        return dict(zip(LOSSES, (alpha * distillation, beta * (each * weak).mean()), strict=True))
+        return dict(zip(LOSSES, (alpha * distillation, beta * regularization), strict=True))
 
     def end_epoch(self, epoch: int, count: Callable[[Sequence[tuple[str, ...]]], Mapping[tuple[str, ...], Tensor]]):
         """Look for the weak combinations while they are not known.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 CLEAR_SHARE = 0.05
 """Shares T closer to each other prefer no modality."""
@@ -59,3 +60,11 @@ class DirectionCheck:
             return None
         self._said = True
         return f"{explain(shares, alone, metric)} ({LASTING} validations in a row)"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how long a contradiction has lasted and whether it was spoken of, as plain values."""
+        return {"row": self._row, "said": self._said}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self._row, self._said = state["row"], state["said"]

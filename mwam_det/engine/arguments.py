@@ -15,9 +15,9 @@ OWN_ARGUMENTS: dict[str, Any] = {
     "mwam": True,  # True: the paper's MWAM; False: none; a mapping: values of MWAMConfig
     "fusion": "concat",  # see models.two_stream.FUSIONS
     "share_backbone": False,  # one backbone for all modalities
-    "missing": None,  # modality dropout: None, or values of DropoutConfig
+    "incomplete": False,  # what training sees of missing modalities: True, False, or values of IncompleteConfig
     "robustness": {},  # what decides on the best checkpoint: values of core.selection.Selection
-    "mwam_state": None,  # MWAM's state on its way through a checkpoint; never set by hand
+    "run_state": None,  # state of the ModalityRun on its way through a checkpoint; never set by hand
 }
 """What the trainer takes beyond Ultralytics' arguments, with the defaults."""
 
@@ -36,13 +36,16 @@ def without_own_arguments(args: SimpleNamespace | Mapping[str, Any]) -> dict[str
 
 
 def refuse_unsupported(arguments: Mapping[str, Any]) -> None:
-    """Refuse what Ultralytics would do without the streams.
+    """Refuse what Ultralytics would do without the streams, or without what leads them in training.
 
     Raises:
         NotImplementedError: With the reason and what to do instead.
     """
     if arguments.get("distill_model"):
         raise NotImplementedError("distill_model wraps the model, and its streams are not found there: leave it out")
+    if arguments.get("incomplete") not in (None, False) and arguments.get("compile"):
+        raise NotImplementedError("compile takes the loss outside of the model, where views are not told apart: "
+                                  "set compile=false or incomplete=false")  # fmt: skip
 
 
 def check_train_arguments(arguments: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from mwam_det.core.selection import selected_fitness
 from mwam_det.data.layout import Modality
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.validator import MultimodalValidator, PairValidator
-from mwam_det.models.replay import FeatureTap, run_from_levels, run_stream
+from mwam_det.models.replay import FeatureTap, run_from_levels, run_stream, run_stream_on_zeros
 
 IMAGES_FOR_MEANS = 100
 """The means of the fill "mean" rest on so many images, evenly spaced over the split."""
@@ -186,8 +186,7 @@ class OnePass(PairValidator):
         """Return the levels of a stream whose input is 0, for as many images."""
         key = (name, images.shape[2:], images.dtype)
         if key not in self._streams_of_zeros:
-            channels = self.data["modalities"][name]
-            self._streams_of_zeros[key] = run_stream(model, name, images.new_zeros(1, channels, *images.shape[2:]))
+            self._streams_of_zeros[key] = run_stream_on_zeros(model, name, images)
         return [level.expand(len(images), -1, -1, -1) for level in self._streams_of_zeros[key]]
 
     def _mean(self, modality: Modality) -> Tensor:
@@ -236,6 +235,12 @@ class OnePass(PairValidator):
             predictions: What was found in each image, with complete input first, then under each of `conditions`.
         """
 
+    def remember(self, scores: Mapping[tuple[str, ...], float]) -> None:
+        """Keep the first metric of incomplete combinations, by available modalities, for epochs that leave them out."""
+        first = metrics_of(self.args.task)[0]
+        incomplete = {available: score for available, score in scores.items() if len(available) < len(self.modalities)}
+        self.known |= {f"metrics/{first}({'+'.join(available)})": score for available, score in incomplete.items()}
+
     def gather_stats(self) -> None:
         """Gather the statistics of every condition from all devices."""
         super().gather_stats()
@@ -256,10 +261,7 @@ class OnePass(PairValidator):
             other.get_stats()
         if self.training:
             metrics, first = self.by_combination, metrics_of(self.args.task)[0]
-            for available in modality_combinations([modality.name for modality in self.modalities])[:-1]:
-                if available in metrics:
-                    value = measure(self.args.task, metrics[available])[first]
-                    self.known[f"metrics/{first}({'+'.join(available)})"] = value
+            self.remember({available: measure(self.args.task, own)[first] for available, own in metrics.items()})
             stats.update(self.known)
             if self.select != "full":
                 selected = selected_fitness((float(of.fitness) for of in metrics.values()), self.select)

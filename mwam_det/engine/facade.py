@@ -92,8 +92,8 @@ class MultimodalYOLO(YOLO):
                 which combinations decide on the best checkpoint (`select`, `every`, see `Selection`). The table is
                 printed; the report lies in the run folder.
             **kwargs: Arguments of Ultralytics, with `data` a recipe's data section or a file that holds one, and
-                `mwam`, `missing`, `fusion` and `share_backbone` (see `MWAMTrainer`). `pretrained` may name a checkpoint
-                of a stock single-stream model, or one for each modality, and `freeze` streams by modality.
+                `mwam`, `incomplete`, `fusion` and `share_backbone` (see `MWAMTrainer`). `pretrained` may name a
+                checkpoint of a stock single-stream model, or one for each modality, and `freeze` streams by modality.
 
         Returns:
             Ultralytics' metrics of the best checkpoint.

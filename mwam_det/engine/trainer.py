@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,7 @@ from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK, WORLD_SIZE
 from ultralytics.utils.torch_utils import strip_optimizer, torch_distributed_zero_first, unwrap_model
 
 from mwam_det.core.config import MWAMConfig, mwam_config
-from mwam_det.core.direction import DirectionCheck
 from mwam_det.core.distributed import from_first_rank, of_all_ranks
-from mwam_det.core.history import MWAMHistory
-from mwam_det.core.missing import DropoutConfig, collapse_without_each, draw_missing, dropout_config
 from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
 from mwam_det.core.mwam import MWAM
 from mwam_det.core.selection import Selection
@@ -48,7 +44,7 @@ from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.plots import side_by_side
 from mwam_det.engine.processes import check_processes, device_of_worker, refuse_to_delete
 from mwam_det.engine.validator import MultimodalValidator, PairValidator, check_modalities
-from mwam_det.models.auxiliary import LACKING, AuxiliaryHeads, AuxiliaryLoss
+from mwam_det.models.auxiliary import AuxiliaryHeads, AuxiliaryLoss
 from mwam_det.models.two_stream import (
     SPLIT_LAYER,
     build_two_stream,
@@ -57,9 +53,12 @@ from mwam_det.models.two_stream import (
     task_of,
     two_stream_cfg,
 )
+from mwam_det.models.views import VIEWS, IncompleteViews
 from mwam_det.models.weights import load_pretrained, pretrained_files
 from mwam_det.report.files import FILES
 from mwam_det.report.history import draw_history
+from mwam_det.training.incomplete import check_incomplete, incomplete_config
+from mwam_det.training.run import ModalityRun
 
 OWN_FILES = ("mwam.csv", "mwam.png", *FILES)
 
@@ -70,15 +69,16 @@ class PairTrainer(BaseTrainer):
     Goes before a trainer of Ultralytics in the list of base classes.
 
     Takes all arguments of Ultralytics and `mwam` (True, False, or values of `MWAMConfig`), `fusion` and
-    `share_backbone` (see `two_stream_cfg`), `missing` (None, or values of `DropoutConfig`: samples lack modalities in
-    training) and `robustness` (values of `Selection`: which combinations of modalities decide on the best checkpoint).
+    `share_backbone` (see `two_stream_cfg`), `incomplete` (True, False, or values of `IncompleteConfig`: what training
+    sees of missing modalities) and `robustness` (values of `Selection`: which combinations of modalities decide on the
+    best checkpoint).
     `pretrained` may name a checkpoint of a stock single-stream model, or one for each modality (see `load_pretrained`),
     and `freeze` streams by modality beside layers. `data` is a recipe's data section or a file that holds
     one; `model` a stock description such as "yolov8n.yaml", or a checkpoint of this trainer. MWAM measures each
     mini-batch as the loader gives it, uint8, after augmentation and complete, before Ultralytics normalises and resizes
     it, so that the metric is exact.
 
-    Without MWAM the run is Ultralytics' own, bit for bit.
+    Without MWAM and incomplete views the run is Ultralytics' own, bit for bit.
 
     Args:
         cfg: As in `BaseTrainer`.
@@ -88,7 +88,7 @@ class PairTrainer(BaseTrainer):
     Attributes:
         plain: The validator of the task.
         one_pass: The same for several conditions at once.
-        mwam: The `MWAM` of this run, or None.
+        run: What this training knows of its modalities.
     """
 
     plain: type[PairValidator]
@@ -105,7 +105,7 @@ class PairTrainer(BaseTrainer):
         if requested.get("data") is not None:
             data = resolve_dataset(requested["data"])
             check_labels(data, requested.get("task", "detect"), requested.get("single_cls") or False)
-            check_dropout(dropout_config(requested.get("missing")), config, data)
+            check_incomplete(incomplete_config(requested.get("incomplete")), list(data["modalities"]), config)
             freeze_with(SPLIT_LAYER, requested.get("freeze"), tuple(data["modalities"]))
             if _names_files(requested.get("pretrained")) and not requested.get("resume"):
                 pretrained_files(requested["pretrained"], data["modalities"])
@@ -118,22 +118,27 @@ class PairTrainer(BaseTrainer):
         if RANK != -1:
             self.world_size = WORLD_SIZE  # Ultralytics counts the devices of this machine, and 0 for the CPU
         self.modalities = modalities_of(self.data)
-        names = [modality.name for modality in self.modalities]
-        config = mwam_config(self.args.mwam)
-        self.mwam = MWAM(names, config) if config else None
-        self.dropout = dropout_config(self.args.missing)
-        self.selection = Selection.from_dict(self.args.robustness or {})
-        self._draw = torch.Generator().manual_seed(self.args.seed + 1 + RANK)  # ranks draw for other samples
-        self._direction = DirectionCheck()
-        self._combinations_known = False
+        self.run = ModalityRun(
+            [modality.name for modality in self.modalities],
+            mwam=mwam_config(self.args.mwam),
+            incomplete=incomplete_config(self.args.incomplete),
+            selection=Selection.from_dict(self.args.robustness or {}),
+            file=self.save_dir / "mwam.csv",
+            seed=self.args.seed,
+            rank=RANK,
+        )
         self.modulator: GradientModulator | UpdateModulator | None = None
         self.heads: AuxiliaryHeads | None = None
-        self._auxiliary_loss: AuxiliaryLoss | None = None
+        self._attached: list[IncompleteViews | AuxiliaryLoss] = []
         self._ready = False
-        self.history = MWAMHistory(self.save_dir / "mwam.csv", names)
         if not self.resume and not self.ddp and RANK in {-1, 0}:
             for name in OWN_FILES:  # of an earlier run under the same name, as Ultralytics does with results.csv
                 (self.save_dir / name).unlink(missing_ok=True)
+
+    @property
+    def mwam(self) -> MWAM | None:
+        """The `MWAM` of this run, or None."""
+        return self.run.mwam
 
     def get_dataset(self) -> dict[str, Any]:
         """Check the dataset and return it in Ultralytics' form.
@@ -198,13 +203,12 @@ class PairTrainer(BaseTrainer):
         arguments = without_own_arguments(self.args)
         if not self._validates_combinations:
             return self.plain(self.test_loader, self.save_dir, arguments, _callbacks=self.callbacks)
-        arguments["select"] = self.selection.select
+        arguments["select"] = self.run.selection.select
         return self.one_pass(self.test_loader, self.save_dir, arguments, _callbacks=self.callbacks)
 
     @property
     def _validates_combinations(self) -> bool:
-        measures = self.mwam is not None and self.mwam.config.preference == "measured"
-        return self.args.val and len(self.modalities) > 1 and (measures or self.selection.select != "full")
+        return self.args.val and self.run.validates_combinations
 
     def setup_model(self) -> dict[str, Any] | None:
         """Build or load the model as Ultralytics does, and freeze its split and the streams that are named."""
@@ -232,7 +236,8 @@ class PairTrainer(BaseTrainer):
             )
         self.save_dir, self.args.save_dir, self.wdir = folder, str(folder), folder / "weights"
         self.last, self.best, self.csv = self.wdir / "last.pt", self.wdir / "best.pt", folder / "results.csv"
-        self.history.file = folder / "mwam.csv"
+        if self.run.history is not None:
+            self.run.history.file = folder / "mwam.csv"
 
     def _setup_train(self) -> None:
         if RANK != -1 and self.device.type == "cpu":
@@ -243,17 +248,27 @@ class PairTrainer(BaseTrainer):
             super()._setup_train()
         if self.mwam is not None:
             self.modulator = modulate(self.mwam, streams_of(self.model), self.optimizer)
-            self._attach_auxiliary_loss()
-            self._ready = True
+        self._attach()
+        self._ready = True
 
-    def _attach_auxiliary_loss(self) -> None:
+    def _attach(self) -> None:
+        """Lead the model through the views and add the losses of auxiliary heads, by hooks."""
+        model = unwrap_model(self.model)
+        if self.run.incomplete_config is not None:
+            self._attached.append(IncompleteViews(model))
         if self.heads is not None:
-            self._auxiliary_loss = AuxiliaryLoss(unwrap_model(self.model), self.heads, self.mwam)
+            self._attached.append(AuxiliaryLoss(model, self.heads, self.mwam))
 
-    def _detach_auxiliary_loss(self) -> None:
-        if self._auxiliary_loss is not None:
-            self._auxiliary_loss.remove()
-            self._auxiliary_loss = None
+    def _detach(self) -> None:
+        for hooks in self._attached:
+            hooks.remove()
+        self._attached.clear()
+
+    def auto_batch(self) -> int:
+        """Find the largest batch as Ultralytics does, for one view; several need no more than so many times as much."""
+        config = self.run.incomplete_config
+        views = config.count(self.run.modalities) if config else 1
+        return max(super().auto_batch() // views, 1)
 
     def _setup_train_in_half_precision(self) -> None:
         """Set up float16 training without the check for which Ultralytics downloads a model.
@@ -282,7 +297,6 @@ class PairTrainer(BaseTrainer):
             self.world_size = WORLD_SIZE
             self.model = spread_on_cpu(self.model, bool(self.args.compile))
         super()._build_train_pipeline()
-        self.history.discard_pending()  # Ultralytics comes back here to begin an epoch again with a smaller batch
 
     def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Build Ultralytics' optimizer, with the parameters of auxiliary heads among those of their kind."""
@@ -296,21 +310,38 @@ class PairTrainer(BaseTrainer):
         return optimizer
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
-        """Find the checkpoint to resume from; MWAM's state is read from it later, not from its arguments."""
+        """Find the checkpoint to resume from; the run's state is read from it later, not from its arguments."""
         super().check_resume(overrides)
-        self.args.mwam_state = None
+        self.args.run_state = None
+
+    def _model_train(self) -> None:
+        """Begin an epoch; Ultralytics comes here for each, also for one that it begins again."""
+        super()._model_train()
+        self.run.begin_epoch(self.epoch, self.epochs)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Let MWAM observe the mini-batch, move, normalise and resize it as Ultralytics does, and drop modalities."""
-        if self._ready:
+        """Let MWAM observe the mini-batch, prepare it as Ultralytics does, and say in which views the model sees it."""
+        if self._ready and self.mwam is not None:
             images = batch["img"] = batch["img"].to(self.device, non_blocking=self.device.type == "cuda")
-            self.mwam.observe({modality.name: images[:, modality.slice] for modality in self.modalities})
-            if RANK in {-1, 0} and self.mwam.last is not None:
-                self.history.append(self.epoch + 1, self.mwam.last)
+            self.run.observe({modality.name: images[:, modality.slice] for modality in self.modalities})
         batch = super().preprocess_batch(batch)
-        if self.dropout is not None:
-            batch[LACKING] = self._drop_modalities(batch["img"])
+        if self._ready and (views := self.run.incomplete(len(batch["img"]))) is not None:
+            batch[VIEWS] = views
         return batch
+
+    def optimizer_step(self) -> None:
+        """Step the optimizer as Ultralytics does; the norm that it clips is of auxiliary heads too."""
+        if self.heads is None:
+            super().optimizer_step()
+            return
+        model, ema = self.model, self.ema
+        self.model, self.ema = nn.ModuleList([model, self.heads]), None
+        try:
+            super().optimizer_step()
+        finally:
+            self.model, self.ema = model, ema
+        if ema:
+            ema.update(model)
 
     @property
     def shares(self) -> dict[str, float] | None:
@@ -319,61 +350,41 @@ class PairTrainer(BaseTrainer):
             return None
         return self.mwam.last.share
 
-    def _drop_modalities(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Set the channels of the modalities that samples lack to 0, in place, shape (B, C, H, W); say which lack."""
-        names = [modality.name for modality in self.modalities]
-        weights = self.mwam.weights if self.dropout.allocation == "mwam" else None
-        lacking = draw_missing(len(images), names, self.dropout.p, weights, self._draw)
-        for modality in self.modalities:
-            images[lacking[modality.name].to(images.device), modality.slice] = 0
-        return lacking
-
     def validate(self) -> tuple[dict[str, float] | None, float | None]:
         """Validate, on every combination of modalities where something depends on that."""
         if self._validates_combinations:
-            due = self.epoch % self.selection.every == 0 or self.epoch + 1 == self.epochs
-            due = from_first_rank(due or not self._combinations_known)  # each rank estimates the end of a timed run
-            self._combinations_known = True
-            names = [modality.name for modality in self.modalities]
-            self.validator.conditions = missing_conditions(names) if due else ()
+            due = from_first_rank(self.run.due(self.epoch, self.epoch + 1 == self.epochs))  # ranks estimate timed ends
+            self.validator.conditions = missing_conditions(self.run.modalities) if due else ()
         metrics, fitness = super().validate()
         if self._validates_combinations and due:
             self._take_in_combinations()
-        elif self._validates_combinations and self.selection.select != "full":
+        elif self._validates_combinations and self.run.selection.select != "full":
             fitness = None  # to Ultralytics: not validated, so neither the best nor an epoch without progress
         return metrics, fitness
 
     def _take_in_combinations(self) -> None:
-        """Tell MWAM what the model depends on, if it asks, or compare that with what MWAM takes for preferred."""
-        names = [modality.name for modality in self.modalities]
         found, first = self.validator.by_combination if RANK in {-1, 0} else {}, metrics_of(self.args.task)[0]
-        measured = from_first_rank({a: measure(self.args.task, metrics)[first] for a, metrics in found.items()})
-        if self.mwam is None:
-            return
-        if self.mwam.config.preference == "measured":
-            if (dependence := collapse_without_each(measured, names)) is not None:
-                self.mwam.measure(dependence)
-        elif self.shares is not None:
-            warning = self._direction.update(self.shares, {name: measured[(name,)] for name in names}, first)
-            if warning and RANK in {-1, 0}:
-                LOGGER.warning(warning)
+        scores = from_first_rank({a: measure(self.args.task, metrics)[first] for a, metrics in found.items()})
+        warning = self.run.take_in(scores, first)
+        if warning and RANK in {-1, 0}:
+            LOGGER.warning(warning)
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write results.csv and mwam.csv of the epoch."""
         super().save_metrics(metrics)
         if self.mwam is not None and self.mwam.last is not None:
-            self.history.flush()
+            self.run.history.flush()
             weights = ", ".join(f"{name} {weight:.3f}" for name, weight in self.mwam.last.weight.items())
             LOGGER.info(f"MWAM weights: {weights}")
 
     def save_model(self) -> bool:
-        """Save the checkpoints, with MWAM's state in the training arguments that Ultralytics drops when a run ends."""
-        if self.mwam is None:
+        """Save the checkpoints, with the run's state in the training arguments that Ultralytics drops when it ends."""
+        if self.mwam is None and not self._validates_combinations:  # no state
             return super().save_model()
-        state = {**self.mwam.state_dict(), "heads": self.heads and self.heads.state_dict()}
+        state = {**self.run.state_dict(), "heads": self.heads and self.heads.state_dict()}
         own_args, averaged = self.args, self.ema.ema
         self.args = copy(own_args)
-        self.args.mwam_state, averaged.args = state, own_args  # the model's own arguments stay in finished checkpoints
+        self.args.run_state, averaged.args = state, own_args  # the model's own arguments stay in finished checkpoints
         try:
             return super().save_model()
         finally:
@@ -382,19 +393,18 @@ class PairTrainer(BaseTrainer):
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
         # Comes here on resume and on recovery from NaN: both run the epochs after the checkpoint's again. Ultralytics
         # copies the model, which must carry no hooks then.
-        attached = self._auxiliary_loss is not None
-        self._detach_auxiliary_loss()
+        attached = bool(self._attached)
+        self._detach()
         super()._load_checkpoint_state(ckpt)
         if attached:
-            self._attach_auxiliary_loss()
+            self._attach()
         self._scaler_state = ckpt.get("scaler")
-        state = ckpt.get("train_args", {}).get("mwam_state")
-        if self.mwam is not None and state:
-            self.mwam.load_state_dict(state)
+        if state := ckpt.get("train_args", {}).get("run_state"):
+            self.run.load_state_dict(state, ckpt["epoch"] + 1)
+            if self._validates_combinations:
+                self.validator.remember(self.run.scores)
             if self.heads is not None:
                 self.heads.load_state_dict(state["heads"])
-            if RANK in {-1, 0}:
-                self.history.keep_epochs(ckpt["epoch"] + 1)
 
     def run_callbacks(self, event: str) -> None:
         """Run the callbacks of an event; at the end of an epoch, loggers find MWAM's means among the metrics.
@@ -405,7 +415,8 @@ class PairTrainer(BaseTrainer):
             super().run_callbacks(event)
             return
         own = self.metrics
-        self.metrics = shown = {**own, **self.history.means(self.epoch + 1)}
+        means = self.run.history.means(self.epoch + 1) if self.run.history is not None else {}
+        self.metrics = shown = {**own, **means}
         try:
             super().run_callbacks(event)
         finally:
@@ -441,9 +452,9 @@ class PairTrainer(BaseTrainer):
     def plot_metrics(self) -> None:
         """Draw results.png and mwam.png."""
         super().plot_metrics()
-        if self.mwam is not None and self.history.file.is_file():
+        if self.run.history is not None and self.run.history.file.is_file():
             picture = Path(self.save_dir) / "mwam.png"
-            draw_history(self.history.file, picture)
+            draw_history(self.run.history.file, picture)
             self.on_plot(picture)
 
 
@@ -469,25 +480,3 @@ def check_validation(selection: Selection, mwam: MWAMConfig | None, val: bool) -
     if not val and (measured or selection.select != "full"):
         needs = "mwam.preference=measured" if measured else f"robustness.select={selection.select}"
         raise ValueError(f"{needs} goes by the validations, but val is false")
-
-
-def check_dropout(dropout: DropoutConfig | None, mwam: MWAMConfig | None, data: Mapping[str, Any]) -> None:
-    """Check that modality dropout is possible in a run.
-
-    Args:
-        dropout: What was asked for.
-        mwam: MWAM's parameters, None without it.
-        data: A resolved dataset.
-
-    Raises:
-        ValueError: If there is but one modality, or allocation is "mwam" and MWAM does not measure.
-    """
-    if dropout is None:
-        return
-    if len(data["modalities"]) < 2:
-        raise ValueError(f"missing.p={dropout.p}: with {', '.join(data['modalities'])} alone nothing can be missing")
-    if dropout.allocation == "mwam" and mwam is None:
-        raise ValueError(
-            "missing.allocation=mwam goes by MWAM's weights, but mwam is false: mwam.mode=observe measures them and "
-            "scales nothing"
-        )

@@ -17,9 +17,8 @@ from ultralytics.utils.loss import v8DetectionLoss
 from mwam_det.core.modulation import weighted_loss
 from mwam_det.core.mwam import MWAM
 from mwam_det.models.replay import FeatureTap
-
-LACKING = "lacking"
-"""Key of a batch under which the trainer says which samples lack a modality, by modality, shape (B,), bool."""
+from mwam_det.models.views import VIEWS
+from mwam_det.training.incomplete import Views
 
 PROBE_SIZE = 256
 """Side of the empty image with which widths and strides of the levels are found, in pixels."""
@@ -44,27 +43,35 @@ class AuxiliaryHeads(nn.Module):
             model.train(training)
             probed = tap.take()
         self.heads = nn.ModuleDict()
-        self._criteria = {}
+        self._criteria: dict[str, v8DetectionLoss] = {}
         for name, features in probed.items():
             head = Detect(stock.nc, stock.reg_max, ch=tuple(f.shape[1] for f in features)).to(parameter.device)
             head.stride = torch.tensor([PROBE_SIZE / f.shape[-2] for f in features], device=parameter.device)
             head.bias_init()
             self.heads[name] = head
-            self._criteria[name] = v8DetectionLoss(_HeadAlone(head, model))
+
+    def take_criteria(self, model: DetectionModel) -> None:
+        """Take the loss of each head, with the class weights that the model has by now."""
+        self._criteria = {name: v8DetectionLoss(_HeadAlone(head, model)) for name, head in self.heads.items()}
 
     def losses(self, features: Mapping[str, list[Tensor]], batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the detection loss of every stream, as Ultralytics sums it for the model, by modality.
 
         Args:
             features: The levels of every stream by modality, shapes (B, C_l, H_l, W_l).
-            batch: Ultralytics' batch with the labels. With the key `LACKING`, samples that lack a modality have no
-                loss of its head: there is nothing in them to learn from.
+            batch: Ultralytics' batch with the labels. Where the stream of a modality did not see a sample, by the key
+                `VIEWS`, there is nothing to learn from: it has no loss of its head.
+
+        Raises:
+            RuntimeError: If `take_criteria` was not called.
         """
-        losses = {}
+        if not self._criteria:
+            raise RuntimeError("take_criteria comes first")
+        losses, views = {}, batch.get(VIEWS)
         for name, head in self.heads.items():
-            levels, labels = list(features[name]), batch
-            if LACKING in batch:
-                levels, labels = _without(batch[LACKING][name], levels, batch)
+            levels, labels = [level[: len(batch["img"])] for level in features[name]], batch  # of the first view
+            if isinstance(views, Views) and views.level == "input":
+                levels, labels = _without(~views.present[name][0], levels, batch)
             if len(levels[0]):
                 losses[name] = self._criteria[name](head(levels), labels)[0]
             else:
@@ -96,6 +103,7 @@ class AuxiliaryLoss:
     """
 
     def __init__(self, model: DetectionModel, heads: AuxiliaryHeads, mwam: MWAM):
+        heads.take_criteria(model)
         self._heads = heads
         self._mwam = mwam
         self._tap = FeatureTap(model)

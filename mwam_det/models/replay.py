@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -82,6 +83,36 @@ def run_stream(model: nn.Module, name: str, images: Tensor) -> list[Tensor]:
     first, end = model.yaml["streams"][name]
     outputs = _run(model, range(first + 1, end), images, {})  # the first layer picks the modality from the stack
     return [outputs[index] for index in _outputs_of_stream(model, name)]
+
+
+@torch.no_grad()
+def run_stream_on_zeros(model: nn.Module, name: str, images: Tensor) -> list[Tensor]:
+    """Return what inference sees of a modality that is missing: the levels of its stream for one image of zeros.
+
+    Batch norms and all else are as in evaluation, whatever the mode of the model, which stays as it is.
+
+    Args:
+        model: A model that `build_two_stream` built.
+        name: The modality.
+        images: Stacked modalities whose size, dtype and device the zeros get, shape (B, ΣC_m, H, W).
+
+    Returns:
+        Its levels, shapes (1, C_l, H_l, W_l), without gradient.
+    """
+    first, end = model.yaml["streams"][name]
+    training = [module for layer in model.model[first:end] for module in layer.modules() if module.training]
+    device = images.device.type
+    for module in training:
+        module.training = False
+    try:
+        # Without the cache of autocast: a weight that it casts here would have no gradient in the step itself.
+        with torch.autocast(
+            device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device), cache_enabled=False
+        ):
+            return run_stream(model, name, images.new_zeros(1, model.yaml["modalities"][name], *images.shape[2:]))
+    finally:
+        for module in training:
+            module.training = True
 
 
 def run_from_levels(model: nn.Module, features: Mapping[str, Sequence[Tensor]]) -> Any:

@@ -6,6 +6,7 @@ from torchvision.models import resnet18
 from mwam_det.adapters.access import modality_access
 from mwam_det.adapters.classifiers import SFMD, ResNet18Concat
 from mwam_det.adapters.encoders import SqueezeExcitation, load_encoders
+from mwam_det.training.incomplete import IncompleteConfig, draw_views
 
 HOSTS = (ResNet18Concat, SFMD)
 
@@ -18,9 +19,10 @@ def inputs(names, size=32):
 def test_a_modality_of_zeros_is_missing_sample_by_sample():
     images = inputs({"rgb": 3, "ir": 1}, 4)
     images["ir"][1] = 0
-    access = modality_access(images)
-    assert access["rgb"].flatten().tolist() == [1, 1] and access["ir"].flatten().tolist() == [1, 0]
-    assert access["ir"].shape == (2, 1, 1, 1)
+    access, features = modality_access(images), torch.ones(2, 5, 3, 3)
+    assert access("rgb", features).eq(1).all()
+    assert access("ir", features)[:, 0, 0, 0].tolist() == [1, 0]
+    assert access("ir", features[..., 0, 0]).tolist() == [[1] * 5, [0] * 5]
 
 
 def test_squeeze_and_excitation_weighs_channels_between_0_and_1():
@@ -48,6 +50,18 @@ def test_what_the_stream_of_a_missing_modality_would_say_has_no_effect(host):
         before = model(images)
         model.encoders["ir"].bn1.bias += 1
         assert torch.equal(model(images), before)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@torch.no_grad()
+def test_views_give_what_inputs_of_zeros_give(host):
+    channels = {"rgb": 3, "depth": 1, "ir": 3}
+    model, images = host(channels, 2).eval(), inputs(channels)
+    views = draw_views(2, list(channels), IncompleteConfig())
+    for view, part in enumerate(views.split(model(images, views))):
+        lacking = {name: own[view][0].item() for name, own in views.present.items()}
+        zeroed = {name: own if lacking[name] else torch.zeros_like(own) for name, own in images.items()}
+        assert torch.allclose(part, model(zeroed), atol=1e-5)
 
 
 def test_a_stream_of_the_concatenation_is_torchvisions_resnet():

@@ -3,6 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from mwam_det.adapters.esanet import ESANetMD, LearnedUpsampling, NonBottleneck1D, PyramidPooling
+from mwam_det.training.incomplete import IncompleteConfig, draw_views
 
 CHANNELS = {"rgb": 3, "depth": 1}
 
@@ -53,6 +54,17 @@ def test_a_missing_modality_adds_nothing_at_any_place_of_fusion(model, missing):
             place.weights[3].bias -= 1
     assert torch.equal(before, after)
     assert before.std() > 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("views", ["all", 2, 1])
+def test_views_give_what_inputs_of_zeros_give(model, views):
+    images = inputs(batch=3)
+    generator = torch.Generator().manual_seed(0)
+    seen = draw_views(3, list(images), IncompleteConfig(views=views), generator=generator)
+    for view, part in enumerate(seen.split(model(images, seen))):
+        zeroed = {name: own * seen.present[name][view].view(-1, 1, 1, 1) for name, own in images.items()}
+        assert torch.allclose(part, model(zeroed), atol=1e-4)
 
 
 def test_both_modalities_are_seen_where_they_are(model):

@@ -47,7 +47,9 @@ def test_the_command_line_knows_the_tasks_of_other_hosts():
 def test_every_recipe_of_another_host_is_accepted(file):
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     experiment = Experiment.from_dict(file.stem, content)
-    assert experiment.mwam == MWAMConfig() and experiment.train.optimizer == "SGD"
+    teaches = file.stem == "casia_surf_teacher"
+    assert experiment.mwam == (None if teaches else MWAMConfig()) and experiment.train.optimizer == "SGD"
+    assert (experiment.incomplete is None) == teaches
 
 
 def test_recipes_hold_the_papers_settings():
@@ -84,8 +86,9 @@ def test_recipes_hold_the_papers_settings():
         ({"train": 3}, "train=3 must be a mapping"),
         ({"mwam": {"lamda": 4}}, "in section 'mwam': unknown key 'lamda': did you mean 'lam'"),
         ({"mwam": {"layout": "video"}}, "mwam.layout='video' must be 'image'"),
-        ({"missing": {"p": 2}}, "in section 'missing': p=2 must be a number"),
-        ({"missing": {"allocation": "mwam"}, "mwam": False}, "missing.allocation=mwam needs MWAM's weights"),
+        ({"incomplete": {"views": 1, "p": 2}}, "in section 'incomplete': p=2 must be a number"),
+        ({"incomplete": {"weights": "mwam"}, "mwam": False}, "incomplete.weights=mwam goes by MWAM's weights"),
+        ({"missing": {"p": 0.5}}, "the section 'missing' is called 'incomplete' now"),
         ({"robustness": {"select": "best"}}, "select='best' must be one of full, mean, worst"),
         ({"robustness": {"split": "test"}}, "robustness.split='test' is unknown: choose from train, val"),
         ({"robustness": True}, "robustness=True must be a mapping"),
@@ -121,7 +124,7 @@ def test_one_command_trains_a_classifier_and_reports_every_combination(tmp_path,
     monkeypatch.chdir(tmp_path)
     root = write_pictures(tmp_path / "set", modalities=("rgb", "depth", "ir"))
     data = section(root, modalities={m: f"{{split}}/{m}" for m in ("rgb", "depth", "ir")}, groups={"day": "day_*"})
-    file = recipe(tmp_path, content(root, data=data, model="sf-md", mwam={"mode": "hybrid"}, missing={"p": 0.5}))
+    file = recipe(tmp_path, content(root, data=data, model="sf-md", mwam={"mode": "hybrid"}, incomplete={"views": 2}))
     assert main(["train", file, *FAST]) == 0
     run = tmp_path / "runs" / "tiny"
     report = json.loads((run / "robustness.json").read_text())
@@ -171,7 +174,7 @@ def test_one_command_trains_esanet_on_rooms(rooms, tmp_path, monkeypatch):
     assert [row["available"] for row in report["combinations"]] == [["rgb"], ["depth"], ["rgb", "depth"]]
     assert report["metrics"] == ["mIoU"] and all(0 <= row["mIoU"] <= 1 for row in report["combinations"])
     last = torch.load(tmp_path / "runs/tiny/weights/last.pt", weights_only=True)
-    assert set(last["mwam"]["bank"]) == {"rgb", "depth"}
+    assert set(last["run"]["mwam"]["bank"]) == {"rgb", "depth"}
 
 
 def test_a_checkpoint_is_used_and_evaluated_as_it_was_trained(pictures, tmp_path, capsys, monkeypatch):

@@ -3,14 +3,14 @@ import math
 
 import pytest
 import torch
-from hosts import Toy, killed_after, toy_trainer
+from hosts import Toy, ToyMD, killed_after, toy_trainer
 from torch import nn
 from torch.nn import functional as F
 
 from mwam_det import MWAMConfig
 from mwam_det.adapters.loop import HostTrainer
-from mwam_det.core.missing import DropoutConfig
 from mwam_det.core.selection import Selection
+from mwam_det.training.incomplete import IncompleteConfig, Views
 
 
 def rows(file):
@@ -81,23 +81,29 @@ class Killed(Exception):
 @pytest.mark.parametrize(
     "values",
     [
-        {"mwam": MWAMConfig(mode="hybrid"), "dropout": DropoutConfig(0.5), "schedule": "one-cycle"},
+        {"mwam": MWAMConfig(mode="hybrid"), "incomplete": IncompleteConfig(1, "input"), "schedule": "one-cycle"},
         {"mwam": MWAMConfig(preference="measured"), "schedule": "step", "step_epochs": 1, "optimizer": "AdamW"},
-        {"selection": Selection("worst", 2), "dropout": DropoutConfig(0.5, "mwam"), "workers": 1},
+        {"host": ToyMD, "selection": Selection("worst", 2), "incomplete": IncompleteConfig(2, weights="mwam")},
+        {"workers": 1, "incomplete": IncompleteConfig(1, "input", p=0.3)},
     ],
-    ids=["hybrid", "measured", "selection"],
+    ids=["hybrid", "measured", "selection", "workers"],
 )
 @pytest.mark.filterwarnings("ignore:AdamW rescales gradients")
 def test_a_killed_run_goes_on_to_the_same_results(pictures, tmp_path, values):
     values = {"epochs": 3, "scale": 1.3, **values}
-    whole = toy_trainer(pictures, tmp_path / "whole", **values)
+    host = values.pop("host", Toy)
+
+    def fresh(name):
+        torch.manual_seed(0)
+        return toy_trainer(pictures, tmp_path / name, model=host(), **values)
+
+    whole = fresh("whole")
     whole.train()
 
-    killed = toy_trainer(pictures, tmp_path / "killed", **values)
+    killed = fresh("killed")
     with killed_after(5, Killed):  # in the third epoch
         killed.train()
-    torch.manual_seed(9)
-    again = toy_trainer(pictures, tmp_path / "killed", model=Toy(), **values)
+    again = toy_trainer(pictures, tmp_path / "killed", model=host(), **values)
     again.resume(torch.load(tmp_path / "killed" / "weights" / "last.pt", weights_only=True))
     assert again.epoch == 2
     again.train()
@@ -144,9 +150,9 @@ def test_auxiliary_losses_are_weighted_and_their_heads_leave_no_trace(pictures, 
 def test_a_head_learns_from_the_samples_that_have_its_modality(pictures, tmp_path):
     trainer = toy_trainer(pictures, tmp_path, mwam=MWAMConfig(mode="loss"))
     trainer.model(trainer.normalise({name: torch.zeros(2, 3, 16, 16, dtype=torch.uint8) for name in ("rgb", "ir")}))
-    lacking = {"rgb": torch.tensor([True, True]), "ir": torch.tensor([True, False])}
+    views = Views({"rgb": torch.tensor([[False, False]]), "ir": torch.tensor([[False, True]])}, (1.0,), "input")
     logits = trainer.heads.heads["ir"](trainer.heads._features["ir"])
-    losses = trainer._losses_alone(torch.tensor([0, 1]), lacking)
+    losses = trainer._losses_alone(torch.tensor([0, 1]), views)
     assert losses["rgb"] == 0
     assert torch.allclose(losses["ir"], F.cross_entropy(logits[1:], torch.tensor([1])))
 
@@ -206,7 +212,7 @@ class Listening(Toy):
 
 def test_modalities_are_dropped_in_training_after_mwam_has_seen_them(pictures, tmp_path):
     model = Listening()
-    trainer = toy_trainer(pictures, tmp_path, model=model, dropout=DropoutConfig(1.0), epochs=8)
+    trainer = toy_trainer(pictures, tmp_path, model=model, incomplete=IncompleteConfig(1, "input", p=1.0), epochs=8)
     trainer.train()
     lacking = {name: torch.cat([step[name] for step in model.seen]) for name in ("rgb", "ir")}
     assert (lacking["rgb"] ^ lacking["ir"]).all()  # one of the two, in each sample
@@ -214,7 +220,56 @@ def test_modalities_are_dropped_in_training_after_mwam_has_seen_them(pictures, t
     assert all(float(row[f"frm_{name}"]) > 0 for row in rows(tmp_path / "mwam.csv") for name in ("rgb", "ir"))
 
 
-def test_without_dropout_no_sample_lacks_anything(pictures, tmp_path):
+class Separate(ToyMD):
+    """Batch norms answer as in evaluation, so that samples do not see each other."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+
+@pytest.mark.parametrize("level", ["features", "input"])
+def test_the_loss_of_all_views_is_the_weighted_sum_of_separate_losses(pictures, tmp_path, level):
+    config = IncompleteConfig(level=level, weights=[0.5, 0.2, 0.3])
+    trainer = toy_trainer(pictures, tmp_path, model=Separate(), incomplete=config, mwam=None)
+    trainer.model.train()
+    generator = torch.Generator().manual_seed(0)
+    images = {n: torch.randint(1, 256, (4, 3, 16, 16), generator=generator, dtype=torch.uint8) for n in ("rgb", "ir")}
+    target = torch.tensor([0, 1, 1, 0])
+    inputs = trainer.normalise(images)
+    separate = []
+    for kept in (("rgb", "ir"), ("rgb",), ("ir",)):
+        own = {name: value if name in kept else torch.zeros_like(value) for name, value in inputs.items()}
+        separate.append(F.cross_entropy(trainer.model(own), target).item())
+    assert len(set(separate)) == 3
+    found = trainer._step(images, target)["loss"]
+    assert found == pytest.approx(0.5 * separate[0] + 0.2 * separate[1] + 0.3 * separate[2], rel=1e-5)
+
+
+def test_incomplete_views_follow_the_complete_one_if_asked(pictures, tmp_path):
+    def loss(distill):
+        torch.manual_seed(0)
+        config = IncompleteConfig(distill=distill)
+        trainer = toy_trainer(pictures, tmp_path, model=Separate(), incomplete=config)
+        trainer.model.train()
+        trainer.run.begin_epoch(5, 10)  # warmed up
+        images = {name: torch.full((4, 3, 16, 16), 9, dtype=torch.uint8) for name in ("rgb", "ir")}
+        return trainer._step(images, torch.tensor([0, 1, 1, 0]))["loss"]
+
+    added = [loss(distill) - loss(0.0) for distill in (1.0, 2.0)]
+    assert added[0] > 1e-4 and added[1] == pytest.approx(2 * added[0], rel=1e-3)
+
+
+def test_a_host_that_takes_no_views_is_refused_at_the_level_of_features(pictures, tmp_path):
+    with pytest.raises(ValueError, match=r"forward\(inputs, views\), which Toy lacks: use level: input"):
+        toy_trainer(pictures, tmp_path, incomplete=IncompleteConfig())
+    toy_trainer(pictures, tmp_path, incomplete=IncompleteConfig(level="input"), epochs=1).train()
+
+
+def test_without_incomplete_views_no_sample_lacks_anything(pictures, tmp_path):
     model = Listening()
     toy_trainer(pictures, tmp_path, model=model, epochs=1).train()
     assert not any(step[name].any() for step in model.seen for name in ("rgb", "ir"))
@@ -239,7 +294,7 @@ def test_where_complete_input_decides_it_alone_is_validated(pictures, tmp_path):
 
 def test_measured_preference_weighs_by_what_the_host_depends_on(pictures, tmp_path):
     trainer = toy_trainer(pictures, tmp_path, mwam=MWAMConfig(preference="measured"), epochs=1)
-    trainer._take_in({("rgb",): 0.9, ("ir",): 0.5, ("rgb", "ir"): 0.9})
+    trainer.run.take_in({("rgb",): 0.9, ("ir",): 0.5, ("rgb", "ir"): 0.9})
     assert trainer.mwam.weights["rgb"] < trainer.mwam.weights["ir"]
 
 

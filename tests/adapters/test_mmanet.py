@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from mwam_det.adapters.classifiers import SFMD
 from mwam_det.adapters.experiment import CLASSIFICATION, Experiment, load_host, train_experiment
 from mwam_det.adapters.mmanet import MMANetGuidance, Teacher, margin_aware_distillation, prediction_shift
+from mwam_det.training.incomplete import IncompleteConfig, Views, draw_views
 
 FAST = {"imgsz": 32, "batch": 4, "device": "cpu", "schedule": "constant"}
 
@@ -66,8 +67,8 @@ def batch(count=4):
     return {n: torch.randn(count, c, 32, 32, generator=generator) for n, c in {"rgb": 3, "depth": 1, "ir": 3}.items()}
 
 
-def lacking(**names):
-    return {name: torch.tensor(names.get(name, [False] * 4)) for name in ("rgb", "depth", "ir")}
+def one_view(**lacking):
+    return Views({name: ~torch.tensor([lacking.get(name, [False] * 4)]) for name in ("rgb", "depth", "ir")}, (1.0,))
 
 
 def test_what_moves_predictions_most_is_mined_over_the_first_epochs(guided):
@@ -93,7 +94,7 @@ def test_what_moves_predictions_most_is_mined_over_the_first_epochs(guided):
 def test_there_are_no_losses_before_the_weak_combinations_are_known(guided):
     model, _, guidance = guided
     model(batch())
-    assert guidance.losses(batch(), torch.tensor([0, 1, 0, 1]), lacking()) == {}
+    assert guidance.losses(batch(), torch.tensor([0, 1, 0, 1]), one_view()) == {}
 
 
 def test_the_regularisation_is_over_the_samples_without_the_mined_modality(guided):
@@ -104,7 +105,7 @@ def test_the_regularisation_is_over_the_samples_without_the_mined_modality(guide
     seen = {}
     model.fused.register_forward_hook(lambda module, args, output: seen.update(streams=args[0], fused=output))
     logits = model(inputs)
-    weak = lacking(depth=[True, False, True, False], ir=[True, True, False, False])
+    weak = one_view(depth=[True, False, True, False], ir=[True, True, False, False])
     losses = guidance.losses(inputs, target, weak)
     each = F.cross_entropy(guidance.network(seen["streams"]), target, reduction="none")
     assert torch.allclose(losses["regularization"], 0.5 * (each[0] + each[2]) / 4)
@@ -114,6 +115,30 @@ def test_the_regularisation_is_over_the_samples_without_the_mined_modality(guide
     (F.cross_entropy(logits, target) + sum(losses.values())).backward()
     assert all(own.grad is None for own in teacher.parameters())
     assert all(own.grad is not None for module in (model, guidance) for own in module.parameters())
+
+
+def test_with_several_views_the_losses_are_their_average(guided):
+    model, teacher, guidance = guided
+    guidance.weakest.fill_(1)
+    for module in (model, guidance.network):
+        module.eval()
+    inputs, target = batch(), torch.tensor([0, 1, 0, 1])
+    views = draw_views(4, ["rgb", "depth", "ir"], IncompleteConfig())
+
+    def losses(own):
+        model.fused.train()  # where the guidance listens; its batch norms do not
+        for module in model.fused.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+        model(inputs, own)
+        return guidance.losses(inputs, target, own)
+
+    together = losses(views)
+    one_by_one = [
+        losses(Views({name: own[view : view + 1] for name, own in views.present.items()}, (1.0,))) for view in range(7)
+    ]
+    for name, value in together.items():
+        assert value.item() == pytest.approx(sum(own[name].item() for own in one_by_one) / 7, rel=1e-4), name
 
 
 def _streams(model, inputs):
@@ -139,14 +164,14 @@ def content(triples, **train):
         "task": CLASSIFICATION,
         "model": "mmanet",
         "data": section(triples, modalities=modalities),
-        "missing": {"p": 6 / 7},
+        "incomplete": {"views": 1, "p": 6 / 7},
         "train": {**FAST, "epochs": 3, "mining_epochs": 1, **train},
     }
 
 
 @pytest.fixture(scope="module")
 def teacher(triples, tmp_path_factory):
-    recipe = {**content(triples, epochs=1), "model": "sf-md", "mwam": False, "missing": None}
+    recipe = {**content(triples, epochs=1), "model": "sf-md", "mwam": False, "incomplete": False}
     _, folder = train_experiment(Experiment.from_dict("sfmd", recipe), tmp_path_factory.mktemp("teacher"))
     return str(folder / "weights" / "best.pt")
 
@@ -181,7 +206,7 @@ def test_a_killed_training_goes_on_to_the_same_results_and_leaves_an_sfmd(triple
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"missing": None}, "model=mmanet learns from a teacher"),
+        ({"incomplete": False}, "model=mmanet learns from a teacher"),
         ({"train": FAST}, "set train.teacher to the best.pt of an sf-md"),
         ({"model": "sf-md"}, "train.teacher='t.pt' is for model=mmanet, not for sf-md"),
     ],

@@ -88,6 +88,9 @@ OVERRIDES = [
     ("OnePass", "preprocess", "DetectionValidator", "self, batch"),
     ("PairTrainer", "validate", "BaseTrainer", "self"),
     ("PairTrainer", "build_optimizer", "BaseTrainer", "self, model, name, lr, momentum, decay, iterations"),
+    ("PairTrainer", "auto_batch", "DetectionTrainer", "self"),
+    ("PairTrainer", "_model_train", "BaseTrainer", "self"),
+    ("PairTrainer", "optimizer_step", "BaseTrainer", "self"),
     ("PairTrainer", "check_resume", "BaseTrainer", "self, overrides"),
     ("PairTrainer", "_build_train_pipeline", "DetectionTrainer", "self"),
     ("PairTrainer", "__init__", "DetectionTrainer", "self, cfg, overrides, _callbacks"),
@@ -179,7 +182,7 @@ OWN_ATTRIBUTES = {
     "StackedFormat": ["modalities"],
     "LetterBoxedFormat": ["letterbox"],
     "CachedStacks": ["planar"],
-    "PairTrainer": ["modalities", "mwam", "modulator", "history"],
+    "PairTrainer": ["modalities", "mwam", "modulator", "run", "heads", "shares", "_attached", "_ready"],
     "PairValidator": ["modalities", "missing"],
     "MultimodalExporter": ["inputs"],
     "MultimodalYOLO": ["_wanted"],
@@ -461,7 +464,7 @@ def test_a_validator_refuses_arguments_of_ours(tmp_path):
 
 def test_finished_checkpoints_hold_no_arguments_of_ours(tmp_path):
     file = tmp_path / "last.pt"
-    arguments = {**DEFAULT_CFG_DICT, "epochs": 7, "mwam": True, "mwam_state": {"step": 3}}
+    arguments = {**DEFAULT_CFG_DICT, "epochs": 7, "mwam": True, "run_state": {"step": 3}}
     torch.save({"model": nn.Linear(2, 2), "ema": None, "train_args": arguments}, file)
     strip_optimizer(file)
     kept = torch.load(file, weights_only=False)["train_args"]

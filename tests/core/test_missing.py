@@ -1,5 +1,3 @@
-from collections import Counter
-
 import pytest
 import torch
 
@@ -7,7 +5,6 @@ from mwam_det import performance_collapse_rate
 from mwam_det.core.missing import (
     check_missing,
     collapse_without_each,
-    draw_missing,
     drop_modalities,
     modality_combinations,
 )
@@ -47,43 +44,6 @@ def test_dropping_everything_is_refused():
 )
 def test_the_collapse_rate_is_equation_26_in_per_cent_and_undefined_for_a_full_score_of_zero(full, missing, rate):
     assert performance_collapse_rate(full, missing) == (rate if rate is None else pytest.approx(rate, abs=1e-3))
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def test_uniform_dropout_gives_every_incomplete_combination_its_equal_share():
-    lacking = draw_missing(60_000, ["a", "b", "c"], 0.6, generator=generator())
-    patterns = Counter(map(tuple, torch.stack([lacking[name] for name in "abc"], 1).tolist()))
-    assert patterns[False, False, False] / 60_000 == pytest.approx(0.4, abs=0.01)
-    assert patterns[True, True, True] == 0 and len(patterns) == 7
-    assert all(count / 60_000 == pytest.approx(0.1, abs=0.006) for p, count in patterns.items() if any(p))
-
-
-def test_a_modality_of_a_third_of_the_weight_is_missing_three_times_as_often():
-    lacking = draw_missing(40_000, ["rgb", "ir"], 1.0, {"rgb": 1.5, "ir": 0.5}, generator())
-    assert lacking["ir"].float().mean().item() == pytest.approx(0.75, abs=0.01)
-    assert torch.equal(lacking["rgb"], ~lacking["ir"])
-
-
-def test_a_probability_of_zero_or_one_is_kept_to():
-    assert not any(of.any() for of in draw_missing(1000, ["a", "b"], 0.0).values())
-    assert sum(draw_missing(1000, ["a", "b", "c"], 1.0).values()).gt(0).all()
-
-
-@pytest.mark.parametrize(
-    ("modalities", "weights", "words"),
-    [(["a"], None, "two are needed"), (["a", "b"], {"a": 1.0, "b": -0.1}, "weight of b must be 0 at least")],
-)
-def test_a_draw_that_makes_no_sense_is_refused(modalities, weights, words):
-    with pytest.raises(ValueError, match=words):
-        draw_missing(4, modalities, 0.5, weights)
-
-
-def test_a_modality_without_weight_is_missing_as_good_as_always():
-    lacking = draw_missing(5_000, ["rgb", "ir"], 1.0, {"rgb": 0.0, "ir": 1.0}, generator())
-    assert lacking["rgb"].float().mean().item() == pytest.approx(1.0, abs=0.005)
 
 
 def test_dependence_is_what_is_lost_without_each_modality():

@@ -28,7 +28,7 @@ ARGUMENTS = {
     "nbs": 8,
     "epochs": 3,
     "warmup_epochs": 0,
-    "missing": {"p": 0.5},
+    "incomplete": {"views": 1},
     "robustness": {"select": "mean", "every": 2},
 }
 
@@ -106,7 +106,7 @@ def test_combinations_are_validated_by_all_ranks_in_the_same_epochs(two):
 
 def test_a_worker_that_ultralytics_starts_has_the_trainer_and_all_arguments(demo_section, tmp_path, monkeypatch):
     pytest.importorskip("cloudpickle", reason="Ultralytics installs it when several devices are first asked for")
-    own = {"mwam": {"gamma": 0.6, "mode": "update"}, "missing": {"p": 0.3}, "fusion": "add"}
+    own = {"mwam": {"gamma": 0.6, "mode": "update"}, "incomplete": {"views": 1, "p": 0.3}, "fusion": "add"}
     arguments = {**SHORT, **own, "robustness": {"select": "worst"}, "data": demo_section, "project": str(tmp_path)}
     parent = MWAMTrainer(overrides=arguments)
     parent.args.data = demo_section  # as it is in a parent, which writes no file
@@ -124,7 +124,8 @@ def test_a_worker_that_ultralytics_starts_has_the_trainer_and_all_arguments(demo
     differing = {key for key, value in vars(parent.args).items() if vars(worker.args)[key] != value}
     assert differing <= {"data"}, "which is the file that the first worker wrote"
     assert worker.mwam.config == parent.mwam.config and worker.mwam.config.gamma == 0.6
-    assert worker.dropout == parent.dropout and worker.selection == parent.selection
+    for own in ("incomplete_config", "selection"):
+        assert getattr(worker.run, own) == getattr(parent.run, own)
     assert worker.data["splits"] == parent.data["splits"]
 
 

@@ -15,6 +15,7 @@ from mwam_det.cli import main
 from mwam_det.data.layout import DatasetError
 from mwam_det.engine.combinations import OnePassValidator
 from mwam_det.models.two_stream import SPLIT_LAYER, streams_of, two_stream_cfg
+from mwam_det.models.views import VIEWS
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +130,7 @@ def test_a_run_killed_in_its_third_epoch_resumes_with_its_bank_and_its_curves_jo
         from mwam_det.cli import main
         prepare = MWAMTrainer.preprocess_batch
         def killed_in_the_third_epoch(self, batch):
-            if self.epoch == 2 and self.history._pending:
+            if self.epoch == 2 and self.run.history._pending:
                 os.kill(os.getpid(), signal.SIGKILL)
             return prepare(self, batch)
         MWAMTrainer.preprocess_batch = killed_in_the_third_epoch
@@ -183,7 +184,7 @@ def test_an_epoch_begun_again_with_a_smaller_batch_leaves_no_rows_of_its_first_t
     class Tight(MWAMTrainer):
         def preprocess_batch(self, batch):
             batch = super().preprocess_batch(batch)
-            if self.batch_size == 4 and len(self.history._pending) == 2:
+            if self.batch_size == 4 and len(self.run.history._pending) == 2:
                 raise RuntimeError("CUDA out of memory")
             return batch
 
@@ -303,9 +304,9 @@ def with_heads(demo_section, tmp_path_factory):
 
 def test_auxiliary_heads_learn_and_are_in_no_finished_checkpoint(with_heads, stock):
     trainer, seen = with_heads
-    first, last = (checkpoint["train_args"]["mwam_state"]["heads"] for checkpoint in seen)
+    first, last = (checkpoint["train_args"]["run_state"]["heads"] for checkpoint in seen)
     assert any(not torch.equal(first[name], last[name]) for name in first)
-    assert "mwam_state" in seen[0]["train_args"] and not getattr(seen[0]["ema"].args, "mwam_state", None)
+    assert "run_state" in seen[0]["train_args"] and not getattr(seen[0]["ema"].args, "run_state", None)
     for file in (trainer.best, trainer.last):
         ours, theirs = (torch.load(f, weights_only=False) for f in (file, stock.best))
         assert ours["train_args"].keys() == theirs["train_args"].keys()
@@ -327,7 +328,7 @@ def test_a_resumed_run_has_its_auxiliary_heads_and_their_optimizer_state_back(de
     with pytest.raises(Stopped):
         run(Stopping, demo_section, tmp_path, **arguments)
     last = tmp_path / "run" / "weights" / "last.pt"
-    saved = torch.load(last, weights_only=False)["train_args"]["mwam_state"]
+    saved = torch.load(last, weights_only=False)["train_args"]["run_state"]
 
     class Resumed(MWAMTrainer):
         def _load_checkpoint_state(self, ckpt):
@@ -339,9 +340,9 @@ def test_a_resumed_run_has_its_auxiliary_heads_and_their_optimizer_state_back(de
     trainer = run(Resumed, demo_section, tmp_path, resume=str(last))
     assert all(torch.equal(tensor, saved["heads"][name]) for name, tensor in trainer.restored.items())
     assert trainer.momentum and all(state and "momentum_buffer" in state for state in trainer.momentum)
-    assert trainer.bank["bank"] == saved["bank"]
+    assert trainer.bank["bank"] == saved["mwam"]["bank"]
     assert [row["epoch"] for row in rows_of(trainer)] == [1, 1, 2, 2, 3, 3]
-    assert "mwam_state: null" in (trainer.save_dir / "args.yaml").read_text()
+    assert "run_state: null" in (trainer.save_dir / "args.yaml").read_text()
 
 
 def test_auxiliary_losses_survive_the_recovery_from_a_nan_loss(demo_section, tmp_path):
@@ -349,7 +350,7 @@ def test_auxiliary_losses_survive_the_recovery_from_a_nan_loss(demo_section, tmp
     arguments = {"mwam": {"mode": "hybrid"}, "batch": 8, "nbs": 8, "epochs": 3, "warmup_epochs": 0}
     trainer = run(Struck, demo_section, tmp_path, **arguments)
     assert Struck.struck and [row["epoch"] for row in rows_of(trainer)] == [1, 2, 3]
-    assert trainer._auxiliary_loss is not None
+    assert len(trainer._attached) == 1
     plain = run(MWAMTrainer, demo_section, tmp_path, batch=8, nbs=8, epochs=1, warmup_epochs=0)
     assert trainer.losses[-1] > 1.5 * plain.losses[-1], "the losses of the heads are part of the loss again"
 
@@ -456,43 +457,106 @@ def test_a_contradiction_that_lasts_is_told_once_with_both_figures(demo_section,
     assert all(part in said[0] for part in ("mAP50 0.500", "0.010", "mwam.rule=ac_ratio", "3 validations in a row"))
 
 
-# Modality dropout
+# Incomplete views
 
 
 class Watching(MWAMTrainer):
-    """Keeps the mini-batches that the model is given."""
+    """Keeps how each step sees its mini-batch."""
 
     def preprocess_batch(self, batch):
         batch = super().preprocess_batch(batch)
-        self.__dict__.setdefault("seen", []).append(batch["img"].clone())
+        self.__dict__.setdefault("seen", []).append(batch.get(VIEWS))
         return batch
 
 
-def missing_in(trainer):
-    images = torch.cat([images.flatten(2).amax(2) for images in trainer.seen])
-    return images[:, :3].amax(1) == 0, images[:, 3:].amax(1) == 0
-
-
 def test_samples_lack_one_modality_and_never_both(demo_section, tmp_path):
-    trainer = run(Watching, demo_section, tmp_path, mwam=False, missing={"p": 0.5}, epochs=8)
-    rgb, ir = missing_in(trainer)
+    trainer = run(Watching, demo_section, tmp_path, mwam=False, incomplete={"views": 1}, epochs=8)
+    rgb, ir = (torch.cat([~views.present[name][0] for views in trainer.seen]) for name in ("rgb", "ir"))
     assert len(rgb) == 64 and not (rgb & ir).any()
     assert 8 <= rgb.sum() <= 26 and 8 <= ir.sum() <= 26
 
 
-def test_mwam_measures_complete_images_under_dropout(demo_section, tmp_path):
-    alone = run(MWAMTrainer, demo_section, tmp_path, mwam={"mode": "observe"}, epochs=1)
-    dropped = run(MWAMTrainer, demo_section, tmp_path, mwam={"mode": "observe"}, missing={"p": 1.0}, epochs=1)
-    assert [row["frm_rgb"] for row in rows_of(alone)] == [row["frm_rgb"] for row in rows_of(dropped)]
-    assert alone.losses != dropped.losses
+def test_views_begin_where_they_are_asked_to_and_before_that_the_run_is_as_without(demo_section, tmp_path):
+    without = run(MWAMTrainer, demo_section, tmp_path / "without", mwam=False, epochs=4)
+    trainer = run(Watching, demo_section, tmp_path / "late", mwam=False, incomplete={"start": 0.5}, epochs=4)
+    assert [views is not None for views in trainer.seen] == [False] * 4 + [True] * 4
+    assert trainer.losses[:4] == without.losses[:4] and trainer.losses[4] != without.losses[4]
 
 
-def test_mwams_allocation_lets_the_preferred_modality_be_missing_more_often(demo_section, tmp_path):
-    arguments = {"mwam": {"mode": "observe", "lam": 50.0}, "missing": {"p": 1.0, "allocation": "mwam"}, "epochs": 8}
+@pytest.mark.parametrize("off", [False, None])
+def test_complete_input_alone_is_the_stock_trainer_bit_for_bit(demo_section, tmp_path, stock, off):
+    ours = run(MWAMTrainer, demo_section, tmp_path, mwam=False, incomplete=off)
+    assert ours.losses == stock.losses
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"mwam": {"mode": "update"}, "incomplete": True},
+        {"mwam": {"mode": "hybrid"}, "incomplete": {"weights": "mwam", "distill": 0.5}},
+        {"mwam": {"mode": "loss"}, "incomplete": {"views": 2, "level": "input"}},
+        {"mwam": False, "incomplete": True, "share_backbone": True, "fusion": "late"},
+        {"mwam": True, "incomplete": {"views": 2}, "multi_scale": 0.5, "optimizer": "MuSGD"},
+        {"mwam": True, "incomplete": True, "freeze": ["rgb"], "model": "yolo26n.yaml"},
+    ],
+    ids=["update", "hybrid", "input", "shared", "multi_scale", "freeze"],
+)
+@pytest.mark.filterwarnings("ignore:MuSGD rescales")
+def test_views_go_with_all_that_shapes_a_step(demo_section, tmp_path, arguments):
     trainer = run(Watching, demo_section, tmp_path, **arguments)
-    rgb, ir = missing_in(trainer)
+    assert all(views is not None for views in trainer.seen)
+    assert all(torch.isfinite(torch.tensor(trainer.losses))) and trainer.best.is_file()
+    saved = torch.load(trainer.best, weights_only=False)["model"]
+    assert not any(own._forward_hooks or own._forward_pre_hooks for own in saved.modules())
+
+
+def test_views_survive_the_recovery_from_a_nan_loss(demo_section, tmp_path):
+    Struck = struck_once()
+    arguments = {"incomplete": {"views": 2}, "batch": 8, "nbs": 8, "epochs": 3, "warmup_epochs": 0}
+    trainer = run(Struck, demo_section, tmp_path, **arguments)
+    assert Struck.struck and all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+    hooks = sum(len(own._forward_pre_hooks) for own in trainer.model.modules())
+    fresh = run(MWAMTrainer, demo_section, tmp_path / "fresh", **arguments)
+    assert hooks == sum(len(own._forward_pre_hooks) for own in fresh.model.modules()) > 0
+
+
+def test_mwam_measures_complete_images_whatever_a_step_sees(demo_section, tmp_path):
+    alone = run(MWAMTrainer, demo_section, tmp_path, mwam={"mode": "observe"}, epochs=1)
+    for level in ("features", "input"):
+        arguments = {"mwam": {"mode": "observe"}, "incomplete": {"views": 1, "p": 1.0, "level": level}, "epochs": 1}
+        dropped = run(MWAMTrainer, demo_section, tmp_path, **arguments)
+        assert [row["frm_rgb"] for row in rows_of(alone)] == [row["frm_rgb"] for row in rows_of(dropped)]
+        assert alone.losses != dropped.losses
+
+
+def test_mwams_weights_let_the_preferred_modality_be_missing_more_often(demo_section, tmp_path):
+    arguments = {"mwam": {"mode": "observe", "lam": 50.0}, "incomplete": {"views": 1, "p": 1.0, "weights": "mwam"}}
+    trainer = run(Watching, demo_section, tmp_path, epochs=8, **arguments)
+    rgb, ir = (torch.cat([~views.present[name][0] for views in trainer.seen]) for name in ("rgb", "ir"))
     preferred, other = (ir, rgb) if trainer.mwam.last.share["ir"] > 1 else (rgb, ir)
     assert preferred.sum() > 1.5 * other.sum()
+
+
+def test_gradients_of_auxiliary_heads_are_clipped_with_those_of_the_model(demo_section, tmp_path):
+    norms = []
+
+    class Measuring(MWAMTrainer):
+        def build_optimizer(self, *args, **kwargs):
+            optimizer = super().build_optimizer(*args, **kwargs)
+            optimizer.register_step_pre_hook(lambda own, *rest: norms.append(self.norm_of(own)))
+            return optimizer
+
+        def norm_of(self, optimizer):
+            own = {id(p) for p in self.heads.parameters()}
+            grads = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            parts = [[p.grad for p in grads if (id(p) in own) is heads] for heads in (False, True)]
+            return [torch.nn.utils.get_total_norm(part).item() for part in parts]
+
+    trainer = run(Measuring, demo_section, tmp_path, mwam={"mode": "loss"}, nbs=4, epochs=1)
+    assert len(norms) == 2
+    for model, heads in norms:
+        assert heads > 0.1 and (model**2 + heads**2) ** 0.5 <= 10.01
+    assert trainer.ema.updates == 2
 
 
 def test_observing_changes_nothing_in_the_training(demo_section, tmp_path):
@@ -504,10 +568,11 @@ def test_observing_changes_nothing_in_the_training(demo_section, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"missing": {"p": 2}}, "p=2 must be a number in"),
-        ({"missing": {"q": 1}}, "unknown key 'q'"),
-        ({"missing": True}, "missing=True must be false or a mapping"),
-        ({"missing": {"allocation": "mwam"}, "mwam": False}, "mwam.mode=observe"),
+        ({"incomplete": {"views": 1, "p": 2}}, "p=2 must be a number in"),
+        ({"incomplete": {"q": 1}}, "unknown key 'q'"),
+        ({"incomplete": "yes"}, "incomplete='yes' must be true, false or a mapping"),
+        ({"incomplete": {"weights": "mwam"}, "mwam": False}, "mwam.mode=observe"),
+        ({"incomplete": {"views": 4}}, "have 3 combinations; use all"),
         ({"robustness": {"select": "best"}}, "select='best' must be one of full, mean, worst"),
         ({"robustness": {"select": "mean", "every": 0}}, "every=0"),
         ({"robustness": {"select": "mean"}, "val": False}, "robustness.select=mean goes by the validations"),
@@ -517,6 +582,12 @@ def test_observing_changes_nothing_in_the_training(demo_section, tmp_path):
 def test_a_mistake_about_missing_modalities_costs_no_run_folder(demo_section, tmp_path, arguments, words):
     with pytest.raises(ValueError, match=words):
         run(MWAMTrainer, demo_section, tmp_path, **arguments)
+    assert not any(tmp_path.iterdir())
+
+
+def test_views_are_refused_where_the_loss_is_taken_outside_of_the_model(demo_section, tmp_path):
+    with pytest.raises(NotImplementedError, match="set compile=false or incomplete=false"):
+        run(MWAMTrainer, demo_section, tmp_path, incomplete={}, compile=True)
     assert not any(tmp_path.iterdir())
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from mwam_det.adapters.access import modality_access
 from mwam_det.adapters.layout import find_samples
 from mwam_det.adapters.loop import Host, HostTrainer
 from mwam_det.adapters.samples import Augmentation, MultimodalDataset
@@ -28,6 +29,14 @@ class Toy(nn.Module):
 
     def forward(self, inputs):
         return self.head(torch.cat([stream(inputs[name]) for name, stream in self.streams.items()], 1))
+
+
+class ToyMD(Toy):
+    """The same with modality access: the features of a missing modality are 0."""
+
+    def forward(self, inputs, views=None):
+        access = modality_access(inputs, views)
+        return self.head(torch.cat([access(name, stream(inputs[name])) for name, stream in self.streams.items()], 1))
 
 
 def stream():
@@ -115,7 +124,7 @@ def rooms_section(root: Path, **changes) -> dict:
 
 def toy_trainer(root: Path, folder: Path, model=None, **values) -> HostTrainer:
     """A trainer of `Toy` on `write_pictures`; values are those of `TrainSettings` or of `Host`."""
-    own = {key: values.pop(key) for key in ("mwam", "dropout", "selection") if key in values}
+    own = {key: values.pop(key) for key in ("mwam", "incomplete", "selection") if key in values}
     settings = TrainSettings(**{"epochs": 2, "batch": 4, "imgsz": SIZE, "lr0": 0.1, "device": "cpu", **values})
     data = find_samples(section(root), segmentation=False)
     train, val = (

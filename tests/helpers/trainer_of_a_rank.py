@@ -12,7 +12,7 @@ import yaml
 from ultralytics.utils.torch_utils import unwrap_model
 
 from mwam_det import MWAMTrainer
-from mwam_det.models.auxiliary import LACKING
+from mwam_det.models.views import VIEWS
 
 
 class Watched(MWAMTrainer):
@@ -20,7 +20,7 @@ class Watched(MWAMTrainer):
 
     def preprocess_batch(self, batch):
         batch = super().preprocess_batch(batch)
-        self.__dict__.setdefault("lacking", []).append(torch.stack(list(batch[LACKING].values())))
+        self.__dict__.setdefault("lacking", []).append(torch.stack(list(batch[VIEWS].lacking.values())))
         return batch
 
 

@@ -57,7 +57,7 @@ def train_recipe(file: Path, folder: Path, *overrides: str) -> MWAMTrainer:
     losses = []
     model = MultimodalYOLO(recipe.model, fusion=recipe.fusion)
     model.add_callback("on_train_batch_end", lambda t: losses.append(t.loss.item()))
-    model.train(data=recipe.data, mwam=recipe.mwam, missing=recipe.missing, robustness=False, **recipe.train)
+    model.train(data=recipe.data, mwam=recipe.mwam, incomplete=recipe.incomplete, robustness=False, **recipe.train)
     model.trainer.losses = losses
     return model.trainer
 

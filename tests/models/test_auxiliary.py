@@ -6,9 +6,11 @@ import torch
 from ultralytics.cfg import get_cfg
 
 from mwam_det import MWAM
-from mwam_det.models.auxiliary import LACKING, AuxiliaryHeads, AuxiliaryLoss
+from mwam_det.models.auxiliary import AuxiliaryHeads, AuxiliaryLoss
 from mwam_det.models.replay import FeatureTap
 from mwam_det.models.two_stream import build_two_stream, streams_of, two_stream_cfg
+from mwam_det.models.views import VIEWS, IncompleteViews
+from mwam_det.training.incomplete import IncompleteConfig, Views, draw_views
 
 
 @pytest.fixture
@@ -17,6 +19,18 @@ def model():
     model = build_two_stream(two_stream_cfg("yolov8n.yaml"), nc=2)
     model.args = get_cfg()
     return model
+
+
+@pytest.fixture
+def heads(model):
+    heads = AuxiliaryHeads(model)
+    heads.take_criteria(model)
+    return heads
+
+
+def one_view(**lacking):
+    present = {name: ~torch.tensor([own]) for name, own in lacking.items()}
+    return {VIEWS: Views(present, (1.0,), level="input")}
 
 
 def batch(seed=0):
@@ -45,8 +59,8 @@ def test_building_heads_leaves_the_model_as_it_was(model):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_the_loss_is_the_models_own_and_the_weighted_losses_of_the_heads(model):
-    heads, mwam = AuxiliaryHeads(model), MWAM(["rgb", "ir"])
+def test_the_loss_is_the_models_own_and_the_weighted_losses_of_the_heads(model, heads):
+    mwam = MWAM(["rgb", "ir"])
     mwam.weights = {"rgb": torch.tensor(0.5), "ir": torch.tensor(1.25)}
     own, items = copy.deepcopy(model)(batch())
     with FeatureTap(twin := copy.deepcopy(model)) as tap:
@@ -61,8 +75,7 @@ def test_the_loss_is_the_models_own_and_the_weighted_losses_of_the_heads(model):
     assert all(not module._forward_hooks for module in model.modules())
 
 
-def test_the_head_of_a_modality_sends_gradients_to_its_own_stream_alone(model):
-    heads = AuxiliaryHeads(model)
+def test_the_head_of_a_modality_sends_gradients_to_its_own_stream_alone(model, heads):
     with FeatureTap(model) as tap:
         model(batch())
         heads.losses(tap.take(), batch())["ir"].sum().backward()
@@ -77,20 +90,21 @@ def test_a_prediction_is_passed_through(model):
     assert torch.equal(model(batch()["img"])[0], expected)
 
 
-def test_class_weights_of_the_model_count_for_the_heads_too(model):
-    model.class_weights = torch.tensor([1.0, 3.0])
+def test_class_weights_that_the_model_gets_after_its_heads_count_for_them_too(model):
     heads = AuxiliaryHeads(model)
+    model.class_weights = torch.tensor([1.0, 3.0])
+    AuxiliaryLoss(model, heads, MWAM(["rgb", "ir"]))
     assert heads._criteria["rgb"].class_weights.flatten().tolist() == [1.0, 3.0]
     assert isinstance(model.args, SimpleNamespace)
 
 
-def test_samples_that_lack_a_modality_have_no_loss_of_its_head(model):
-    heads, whole = AuxiliaryHeads(model), batch()
+def test_samples_that_lack_a_modality_have_no_loss_of_its_head(model, heads):
+    whole = batch()
     with FeatureTap(model) as tap:
         model(whole["img"])
         features = tap.take()
-    lacking = {"rgb": torch.tensor([False, False]), "ir": torch.tensor([True, False])}
-    losses, part = heads.losses(features, whole), heads.losses(features, {**whole, LACKING: lacking})
+    views = one_view(rgb=[False, False], ir=[True, False])
+    losses, part = heads.losses(features, whole), heads.losses(features, whole | views)
     second = {"batch_idx": torch.tensor([0.0]), **{key: whole[key][1:] for key in ("img", "cls", "bboxes")}}
     alone = heads.losses({name: [level[1:] for level in levels] for name, levels in features.items()}, second)
     assert torch.equal(part["rgb"], losses["rgb"])
@@ -98,12 +112,31 @@ def test_samples_that_lack_a_modality_have_no_loss_of_its_head(model):
     assert not torch.allclose(part["ir"], losses["ir"])
 
 
-def test_where_all_samples_lack_a_modality_its_head_learns_nothing(model):
-    heads, whole = AuxiliaryHeads(model), batch()
+def test_where_all_samples_lack_a_modality_its_head_learns_nothing(model, heads):
+    whole = batch()
     with FeatureTap(model) as tap:
         model(whole["img"])
         features = tap.take()
-    lacking = {"rgb": torch.tensor([False, False]), "ir": torch.tensor([True, True])}
-    loss = heads.losses(features, {**whole, LACKING: lacking})["ir"]
+    loss = heads.losses(features, whole | one_view(rgb=[False, False], ir=[True, True]))["ir"]
     loss.backward()
     assert loss.item() == 0 and all(p.grad is None for p in heads.heads["ir"].parameters())
+
+
+@pytest.mark.parametrize("level", ["features", "input"])
+def test_with_views_of_every_combination_heads_learn_from_complete_input_once(model, heads, level):
+    mwam, whole = MWAM(["rgb", "ir"]), batch()
+    for norm in (module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+        norm.eval()  # so that samples do not see each other
+    with FeatureTap(model) as tap:
+        model(whole["img"])
+        alone = sum(loss.sum() for loss in heads.losses(tap.take(), whole).values()).item()
+    views = {VIEWS: draw_views(2, ["rgb", "ir"], IncompleteConfig(level=level))}
+    IncompleteViews(model)
+    without = model(whole | views)[0].sum().item()
+    AuxiliaryLoss(model, heads, mwam)
+    assert model(whole | views)[0].sum().item() == pytest.approx(without + alone, rel=1e-5)
+
+
+def test_heads_without_their_losses_are_refused_by_name(model):
+    with pytest.raises(RuntimeError, match="take_criteria comes first"):
+        AuxiliaryHeads(model).losses({}, batch())

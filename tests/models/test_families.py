@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import ultralytics
+from labels import labelled_batch
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import parse_model, yaml_model_load
 
@@ -55,24 +56,6 @@ def smallest(name):
     return at_scale(name, SCALES[name][0] if name in SCALES else None)
 
 
-def batch(task="detect"):
-    """Two images with an object each, and labels as a task has them."""
-    generator = torch.Generator().manual_seed(0)
-    boxes = torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.4, 0.6, 0.3, 0.5]])
-    masks = torch.zeros(2, 16, 16)
-    masks[:, 4:12, 4:12] = 1
-    return {
-        "img": torch.rand(2, 5, 64, 64, generator=generator),
-        "batch_idx": torch.tensor([0.0, 1.0]),
-        "cls": torch.tensor([0, 1]) if task == "classify" else torch.tensor([[0.0], [1.0]]),
-        "bboxes": torch.cat([boxes, torch.tensor([[0.3], [0.6]])], 1) if task == "obb" else boxes,
-        "masks": masks,
-        "sem_masks": masks,
-        "keypoints": torch.cat([torch.rand(2, 17, 2, generator=generator), torch.full((2, 17, 1), 2.0)], 2),
-        "semantic_mask": torch.randint(0, 2, (2, 64, 64), generator=generator),
-    }
-
-
 def test_the_installed_version_has_the_families_that_are_promised():
     present = {file.split("/")[0] for file in FAMILIES}
     assert present >= {"v3", "v5", "v6", "v8", "v9", "v10", "11", "12", "26", "rt-detr"}
@@ -91,14 +74,14 @@ def test_every_family_runs_on_two_modalities_and_small_ones_make_a_training_step
     model = build_two_stream(two_stream_cfg(smallest(name), {"rgb": 3, "ir": 2}), nc=2)
     model.args, model.nc, task = get_cfg(), 2, task_of(model.yaml)
     with torch.no_grad():
-        output = model.eval()(batch()["img"])
+        output = model.eval()(labelled_batch()["img"])
     while not isinstance(output, torch.Tensor):  # of objects, with masks or keypoints, the boxes come first
         output = output[0]
     assert output.isfinite().all() and len(output) == 2
     if sum(p.numel() for p in model.parameters()) > LARGE:
         return
     before = {n: [p.detach().clone() for p in stream.parameters()] for n, stream in streams_of(model).items()}
-    loss, items = model.train()(batch(task))
+    loss, items = model.train()(labelled_batch(task))
     loss.sum().backward()
     torch.optim.SGD(model.parameters(), 0.1).step()
     assert all(torch.as_tensor(value).isfinite().all() for value in items.values())
