@@ -25,6 +25,9 @@ AVERAGE, COLLAPSE = "average", "PCR"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 """The colours of Okabe and Ito, which colour-blind readers can tell apart, in an order of strong contrasts."""
 
+TERMINAL = 78
+"""Columns of a terminal that a table's title may take in one line."""
+
 FIGURE_WIDTH = 11
 """About so many inches wide is the figure at most; columns that do not fit go to the next row."""
 
@@ -156,6 +159,20 @@ class Comparison:
         pairs = own.minus(other)
         return pairs if pairs.values else None
 
+    def specialist(self, column: str) -> str | None:
+        """Return the arm that was trained and tested on the one modality of a column; None where there is none done."""
+        alone = (run.arm for run in self.runs if run.report and list(run.report["modalities"]) == [column])
+        return next(alone, None) if len(self.modalities) > 1 else None
+
+    def to_specialist(self, arm: str, column: str, metric: str | None = None) -> Estimate | None:
+        """Estimate by how much an arm exceeds the specialist of a modality with that modality alone; None without."""
+        specialist = self.specialist(column)
+        if specialist in (None, arm):
+            return None
+        own, other = (self.estimate(name, column, metric) for name in (arm, specialist))
+        pairs = own.minus(other) if own and other else None
+        return pairs if pairs and pairs.values else None
+
     def _value(self, run: Run, column: str, metric: str) -> float | None:
         if run.report is None:
             return None
@@ -199,7 +216,7 @@ class Comparison:
 
         parts: list[RenderableType] = []
         for title, rows in self._tables(self.primary):
-            table = Table(*rows[0], title=title)
+            table = Table(*rows[0], title=title, min_width=min(len(title), TERMINAL))  # few columns make it narrow
             table.columns[0].min_width = max(len(row[0]) for row in rows)  # names are not to be cut
             for column in table.columns[1:]:
                 column.justify = "right"
@@ -240,9 +257,10 @@ class Comparison:
         if estimate is None:
             return None
         entry = {"values": estimate.values, "mean": estimate.mean, "std": estimate.std}
-        if difference is not None:
-            low, high = difference.interval() or (None, None)
-            entry["difference"] = {"pairs": len(difference.values), "mean": difference.mean, "low": low, "high": high}
+        for key, pairs in (("difference", difference), ("to_specialist", self.to_specialist(arm, column, metric))):
+            if pairs is not None:
+                low, high = pairs.interval() or (None, None)
+                entry[key] = {"pairs": len(pairs.values), "mean": pairs.mean, "low": low, "high": high}
         return entry
 
     def save(self, folder: str | Path, stem: str = "compare") -> list[Path]:
@@ -256,6 +274,7 @@ class Comparison:
         with files[1].open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
             header = "arm metric input seeds mean std against pairs difference low high"
+            header += " specialist_pairs to_specialist specialist_low specialist_high"
             writer.writerow(header.split())
             for arm in self.arms:
                 writer.writerows(self._csv_row(arm, c, metric) for metric in self.metrics for c in self.columns(metric))
@@ -267,8 +286,9 @@ class Comparison:
 
     def _csv_row(self, arm: str, column: str, metric: str) -> list[Any]:
         entry = self._entry(arm, column, metric) or {"values": {}, "mean": None, "std": None}
-        difference = entry.get("difference", dict.fromkeys(("pairs", "mean", "low", "high")))
-        values = [len(entry["values"]), entry["mean"], entry["std"], self.reference(arm), *difference.values()]
+        nothing = dict.fromkeys(("pairs", "mean", "low", "high"))
+        pairs = [*entry.get("difference", nothing).values(), *entry.get("to_specialist", nothing).values()]
+        values = [len(entry["values"]), entry["mean"], entry["std"], self.reference(arm), *pairs]
         return [arm, metric, column, *("" if value is None else value for value in values)]
 
     def markdown(self) -> str:
@@ -298,6 +318,14 @@ class Comparison:
         if len(differences) > 1:
             title = f"{metric}, difference to {next(iter(self.arms))}, paired by seed [95 % interval]"
             tables.append((title, differences))
+        if specialists := [column for column in columns if self.specialist(column)]:
+            rows = [["arm", *specialists]]
+            for arm in self.arms:
+                pairs = [self.to_specialist(arm, column, metric) for column in specialists]
+                if any(pairs):
+                    rows.append([arm, *(_difference(own, c, bold) for own, c in zip(pairs, specialists, strict=True))])
+            title = f"{metric}, difference to the specialist of a modality, paired by seed [95 % interval]"
+            tables.append((title, rows))
         return tables
 
     def _notes(self) -> list[str]:
@@ -305,6 +333,8 @@ class Comparison:
             "The average is over all combinations of modalities, PCR over the incomplete ones, of "
             f"{self.primary}; less PCR is more robust. An arm with one modality alone has neither."
         ]
+        if any(self.specialist(name) for name in self.modalities):
+            notes.append("A specialist is trained and tested on one modality: what a lone modality can give.")
         pairs = [d for arm in self.arms for c in self.columns() if (d := self.difference(arm, c)) is not None]
         if any(difference.interval() for difference in pairs):
             notes.append(

@@ -65,6 +65,28 @@ def test_the_interval_of_a_difference_is_that_of_the_paired_t_test_of_scipy(colu
     assert difference.interval() == pytest.approx((expected.low, expected.high), rel=1e-9)
 
 
+def test_the_distance_to_a_specialist_is_paired_by_seed_and_in_every_file(tmp_path):
+    only = [Run("only-ir", seed, "done", report_of_ir(value)) for seed, value in {0: 0.2, 1: 0.1, 3: 0.9}.items()]
+    table = comparison(*only, arms={**ARMS, "only-ir": []})
+    assert (table.specialist("ir"), table.specialist("rgb"), table.specialist("rgb+ir")) == ("only-ir", None, None)
+    pairs = table.to_specialist("mwam", "ir")
+    assert pairs.values == {0: pytest.approx(-0.02), 1: pytest.approx(0.09)}
+    assert table.to_specialist("only-ir", "ir") is None and table.to_specialist("mwam", "rgb") is None
+    table.save(tmp_path)
+    title = "mAP50, difference to the specialist of a modality, paired by seed [95 % interval]"
+    assert title in (tmp_path / "compare.md").read_text() and "to the specialist of" in printed(table.table())
+    entry = json.loads((tmp_path / "compare.json").read_text())["arms"][1]["metrics"]["mAP50"]["ir"]["to_specialist"]
+    assert (entry["pairs"], entry["mean"]) == (2, pytest.approx(0.035))
+    with (tmp_path / "compare.csv").open(newline="") as stream:
+        rows = {(row["arm"], row["metric"], row["input"]): row for row in csv.DictReader(stream)}
+    assert float(rows["mwam", "mAP50", "ir"]["to_specialist"]) == pytest.approx(0.035)
+    assert rows["mwam", "mAP50", "rgb"]["to_specialist"] == ""
+
+
+def test_without_specialists_no_table_speaks_of_them():
+    assert "specialist" not in comparison().markdown()
+
+
 def test_one_seed_has_no_deviation_and_no_interval():
     estimate = Estimate({0: 0.3})
     assert (estimate.mean, estimate.std, estimate.interval()) == (0.3, None, None)
