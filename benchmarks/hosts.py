@@ -33,7 +33,7 @@ from mwam_det.adapters.samples import Modality, MultimodalDataset, Normalise, Sa
 from mwam_det.adapters.settings import TrainSettings
 from mwam_det.adapters.tasks import Classification, Segmentation
 from mwam_det.core.config import MWAMConfig
-from mwam_det.core.missing import DropoutConfig
+from mwam_det.training.incomplete import IncompleteConfig
 
 WAYS = {"off": None, "off, once more": None, "gradient": MWAMConfig()}
 CLASSES = {"classification": 2, "segmentation": 40}
@@ -71,7 +71,7 @@ def trainer_of(name: str, size: tuple[int, int], batch: int, device: str, mwam: 
             folder,
             settings,
             mwam,
-            dropout=DropoutConfig(p=0.5) if guidance else None,
+            incomplete=IncompleteConfig(views=1, p=0.5) if guidance else None,
             guidance=guidance,
             describe={"statistics": statistics},
         )  # fmt: skip
@@ -101,8 +101,8 @@ def mini_batch(trainer: HostTrainer, batch: int) -> tuple[dict[str, Tensor], Ten
 def step(trainer: HostTrainer, images: dict[str, Tensor], target: Tensor) -> None:
     """Do one training step."""
     trainer.model.train()
-    trainer._step(images, target, torch.Generator())
-    trainer.mwam_history.discard_pending()
+    trainer.run.begin_epoch(0, 1)
+    trainer._step(images, target)
 
 
 def count(model: nn.Module, inputs: dict[str, Tensor]) -> tuple[int, int, float]:

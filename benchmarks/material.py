@@ -53,8 +53,8 @@ def trainer_at_start(data: dict[str, Any], folder: Path, **arguments: Any) -> MW
     defaults = {"model": "yolov8n.yaml", "device": "cpu", "workers": 0, "plots": False, "project": str(folder)}
     trainer = MWAMTrainer(overrides={**defaults, "data": data, **arguments})
     trainer._setup_train()
-    trainer._model_train()
     trainer.epoch = 0
+    trainer._model_train()
     return trainer
 
 

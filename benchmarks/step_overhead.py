@@ -1,16 +1,20 @@
-"""What does MWAM add to a training step?
+"""What do MWAM and incomplete views add to a training step?
 
-    python benchmarks/step_overhead.py [--imgsz 320] [--batch 16] [--rounds 12] [--device cuda --amp]
+    python benchmarks/step_overhead.py [--imgsz 320] [--batch 16] [--rounds 12] [--device cuda --amp] [--memory]
 
 Times a whole step (preprocess_batch, forward, loss, backward, optimizer step with clipping and EMA) of two-stream
-YOLOv8n with SGD, on one mini-batch of generated uint8 images and random boxes: without MWAM, with mode "gradient" and
-with mode "update". The trainers are built with one seed and step in turn; each ratio is taken within a round. A second
-trainer without MWAM shows how large a ratio comes from the machine alone.
+YOLOv8n with SGD, on one mini-batch of generated uint8 images and random boxes: on complete input, with MWAM's modes
+"gradient" and "update", and with incomplete views. The trainers are built with one seed and step in turn; each ratio is
+taken within a round. A second trainer of the first kind shows how large a ratio comes from the machine alone.
+
+With --memory, each way makes its steps in a process of its own instead, which tells its peak memory: of the device's
+allocator on a GPU, else of the process beyond what it held before the first step.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -23,7 +27,17 @@ from rich.console import Console
 from rich.table import Table
 
 BOXES = 8  # an image
-WAYS = {"off": False, "off, once more": False, "gradient": {"mode": "gradient"}, "update": {"mode": "update"}}
+WAYS: dict[str, dict[str, Any]] = {
+    "off": {"mwam": False},
+    "off, once more": {"mwam": False},
+    "MWAM, gradient": {"mwam": {"mode": "gradient"}},
+    "MWAM, update": {"mwam": {"mode": "update"}},
+    "dropout of features": {"mwam": False, "incomplete": {"views": 1}},
+    "views 2": {"mwam": False, "incomplete": {"views": 2}},
+    "views all": {"mwam": False, "incomplete": {"views": "all"}},
+}
+STEPS = 3
+"""Steps of each way whose peak memory is told."""
 
 
 def mini_batch(batch: int, imgsz: int, pinned: bool) -> dict[str, Any]:
@@ -40,6 +54,40 @@ def mini_batch(batch: int, imgsz: int, pinned: bool) -> dict[str, Any]:
     return {key: value.pin_memory() if pinned else value for key, value in tensors.items()}
 
 
+def peak_memory(way: str, common: dict[str, Any], send: Any) -> None:
+    """Make a few steps of one way and send the peak memory in bytes, and the batch that they were of."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trainer_at_start(demo_data(Path(folder)), Path(folder), **WAYS[way], **common)
+        on_gpu = trainer.device.type == "cuda"
+        batch = mini_batch(common["batch"], common["imgsz"], pinned=on_gpu)
+        before = 0 if on_gpu else resident()
+        for _ in range(STEPS):
+            train_step(trainer, batch)
+        send.put(torch.cuda.max_memory_allocated() if on_gpu else peak_resident() - before)
+
+
+def resident() -> int:
+    """Return what memory this process holds, in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def peak_resident() -> int:
+    """Return the most memory that this process held, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def in_own_process(way: str, common: dict[str, Any]) -> float:
+    """Return the peak memory of a way in MiB."""
+    context = torch.multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    process = context.Process(target=peak_memory, args=(way, common, queue))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"the steps of '{way}' failed")
+    return queue.get() / 2**20
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -48,22 +96,31 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--amp", action="store_true", help="mixed precision, on a GPU")
+    parser.add_argument("--memory", action="store_true", help="tell peak memory instead of time")
     args = parser.parse_args()
+    console = Console(width=max(120, Console().width))
+    common = {"imgsz": args.imgsz, "batch": args.batch, "device": args.device, "amp": args.amp, "optimizer": "SGD"}
+    if args.memory:
+        peaks = {way: in_own_process(way, common) for way in WAYS}
+        table = Table("step", "peak memory, MiB", "over complete input", title=f"{args.imgsz} px, batch {args.batch}")
+        for way, peak in peaks.items():
+            table.add_row(way, f"{peak:.0f}", f"{peak / peaks['off']:.2f}")
+        console.print(machine())
+        console.print(table)
+        return
     batch = mini_batch(args.batch, args.imgsz, pinned=torch.cuda.is_available() and args.device != "cpu")
     with tempfile.TemporaryDirectory() as folder:
         data = demo_data(Path(folder))
-        common = {"imgsz": args.imgsz, "batch": args.batch, "device": args.device, "amp": args.amp, "optimizer": "SGD"}
-        trainers = {name: trainer_at_start(data, Path(folder), mwam=mwam, **common) for name, mwam in WAYS.items()}
+        trainers = {name: trainer_at_start(data, Path(folder), **way, **common) for name, way in WAYS.items()}
         steps = {name: partial(train_step, trainer, batch) for name, trainer in trainers.items()}
         times = time_in_turn(steps, args.rounds, warmup=2, device=str(trainers["off"].device))
 
-    console = Console(width=max(120, Console().width))
     console.print(machine())
     console.print(
         f"two-stream YOLOv8n, {args.imgsz} px, batch {args.batch}, SGD, {trainers['off'].device}, "
         f"{'float16' if trainers['off'].amp else 'float32'}, {args.rounds} rounds in turn"
     )
-    table = Table("MWAM", "ms, median (IQR)", "step / off, median (IQR)")
+    table = Table("step", "ms, median (IQR)", "step / off, median (IQR)")
     for name, spread in times.items():
         table.add_row(name, f"{spread:.0f}", "" if name == "off" else f"{spread.over(times['off']):.3f}")
     console.print(table)
