@@ -19,6 +19,7 @@ from mwam_det.compare import BUILT_IN, SEEDS, run_compare
 from mwam_det.core.config import mwam_config
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import DatasetError, as_single_class, resolve_dataset
+from mwam_det.engine.saving import is_trained
 from mwam_det.recipe import (
     HOST_TASKS,
     ROBUSTNESS_KEYS,
@@ -297,8 +298,11 @@ def _train(recipe: Recipe) -> None:
     arguments = {**recipe.train, "name": str(recipe.train.get("name") or recipe.name)}
     arguments["project"] = str(Path(arguments.get("project") or RUNS).resolve())
     if arguments.get("resume"):
-        arguments["resume"] = str(_checkpoint_to_resume(arguments))
-        _check_resumable(arguments["resume"], recipe)
+        last = _checkpoint_to_resume(arguments)
+        arguments["resume"] = str(last)
+        if is_trained(_check_resumable(last, recipe)):
+            _finish(last, recipe)
+            return
     check_device(arguments.get("device"))
     model = _load(recipe.model, fusion=recipe.fusion, share_backbone=recipe.share_backbone)
     try:
@@ -437,15 +441,13 @@ def _checkpoint_to_resume(arguments: dict) -> Path:
         raise RecipeError(str(error)) from None
 
 
-def _check_resumable(checkpoint: str, recipe: Recipe) -> None:
-    """Refuse to go on with a finished run, or with a run on other data than it was begun with."""
+def _check_resumable(checkpoint: Path, recipe: Recipe) -> dict[str, Any]:
+    """Return the content of a checkpoint; refuse a run on other data than it was begun with."""
     begun = _load(checkpoint).ckpt
-    if begun.get("epoch", -1) < 0:
-        raise RecipeError(f"train.resume={checkpoint}: that run is finished, there is nothing to resume")
     try:
         before = resolve_dataset(begun["train_args"]["data"])
     except DatasetError:
-        return  # the data has moved since, and the recipe says where to
+        return begun  # the data has moved since, and the recipe says where to
     now = resolve_dataset(recipe.data)
     if before != now:
         differing = ", ".join(key for key in now if before.get(key) != now[key])
@@ -453,3 +455,14 @@ def _check_resumable(checkpoint: str, recipe: Recipe) -> None:
             f"train.resume={checkpoint}: that run was begun with other data ({differing} differ; its folder is "
             f"{before['path']}): repeat the data section and overrides that it was begun with"
         )
+    return begun
+
+
+def _finish(last: Path, recipe: Recipe) -> None:
+    """Finish a run that trained to its end; refuse one whose report is there."""
+    from mwam_det.engine.finishing import finish_run
+
+    if (last.parent.parent / "robustness.json").is_file():
+        raise RecipeError(f"train.resume={last}: that run is finished, there is nothing to resume")
+    if report := finish_run(last, recipe.data, recipe.robustness):
+        report.show()

@@ -22,7 +22,6 @@ from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.layout import check_split, resolve_dataset
 from mwam_det.recipe import (
     HOST_TASKS,
-    ROBUSTNESS_KEYS,
     Recipe,
     RecipeError,
     check_device,
@@ -584,20 +583,17 @@ def _run(cell: Cell) -> None:
 def _checkpoint(folder: Path) -> dict[str, Any] | None:
     """Return the content of a run's last checkpoint; None if there is none that can be gone on with.
 
-    A process that is killed while it writes leaves half a file: then the run begins anew.
+    A run whose checkpoints cannot be read begins anew.
     """
-    import torch
+    from ultralytics.nn.tasks import torch_safe_load
 
     content = None
     for name in ("best.pt", "last.pt"):
         file = folder / "weights" / name
-        if not file.is_file():
-            content = None
-            continue
         try:
-            content = torch.load(file, map_location="cpu", weights_only=False)
+            content = torch_safe_load(file)[0] if file.is_file() else None
         except Exception as error:  # of a damaged archive or pickle, of many kinds
-            print(f"{file} is damaged ({error}): the run begins anew", file=sys.stderr)
+            print(f"{file} is damaged ({' '.join(str(error).split())}): the run begins anew", file=sys.stderr)
             return None
     return content
 
@@ -614,29 +610,25 @@ def train_run(recipe: Recipe, folder: Path, start: Mapping[str, Any] | None) -> 
     if recipe.task in HOST_TASKS:
         _train_host(recipe, folder, start, last, best)
         return
-    from ultralytics.utils.torch_utils import strip_optimizer
-
     from mwam_det.engine.facade import MultimodalYOLO
+    from mwam_det.engine.finishing import finish_run
+    from mwam_det.engine.saving import is_trained
 
-    if start is None or 0 <= start["epoch"] < start["train_args"]["epochs"] - 1:
-        arguments = {**recipe.train, "save_dir": str(folder)}
-        if start is not None:
-            arguments["resume"] = str(last)
-        model = MultimodalYOLO(recipe.model, fusion=recipe.fusion, share_backbone=recipe.share_backbone)
-        model.train(
-            data=recipe.data,
-            mwam=recipe.mwam,
-            incomplete=recipe.incomplete,
-            pretrained=recipe.pretrained,
-            robustness=recipe.robustness or True,
-            **arguments,
-        )
+    if start is not None and is_trained(start):
+        finish_run(last, recipe.data, recipe.robustness or True)
         return
-    if start["epoch"] >= 0:  # stopped after the last epoch: finish as Ultralytics does
-        for file in (last, best):
-            if file.is_file():
-                strip_optimizer(file)
-    _evaluate(recipe, folder, best if best.is_file() else last, start["train_args"])
+    arguments = {**recipe.train, "save_dir": str(folder)}
+    if start is not None:
+        arguments["resume"] = str(last)
+    model = MultimodalYOLO(recipe.model, fusion=recipe.fusion, share_backbone=recipe.share_backbone)
+    model.train(
+        data=recipe.data,
+        mwam=recipe.mwam,
+        incomplete=recipe.incomplete,
+        pretrained=recipe.pretrained,
+        robustness=recipe.robustness or True,
+        **arguments,
+    )
 
 
 def _train_host(recipe: Recipe, folder: Path, start: Mapping[str, Any] | None, last: Path, best: Path) -> None:
@@ -648,16 +640,6 @@ def _train_host(recipe: Recipe, folder: Path, start: Mapping[str, Any] | None, l
         evaluate_experiment(best, experiment, folder)
     else:
         train_experiment(experiment, folder)
-
-
-def _evaluate(recipe: Recipe, folder: Path, weights: Path, trained_with: Mapping[str, Any]) -> None:
-    """Evaluate a finished training, as `MultimodalYOLO.train` does at its end."""
-    from mwam_det.engine.facade import VALIDATION_ARGUMENTS, MultimodalYOLO
-
-    shared = {key: trained_with[key] for key in VALIDATION_ARGUMENTS}
-    options = recipe.robustness if isinstance(recipe.robustness, Mapping) else {}
-    options = {key: value for key, value in options.items() if key in ROBUSTNESS_KEYS}
-    MultimodalYOLO(weights).robustness(recipe.data, **{"save_dir": folder, **shared, **options})
 
 
 def _free_memory() -> None:

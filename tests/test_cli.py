@@ -297,12 +297,17 @@ def test_a_run_is_not_resumed_on_other_data_than_it_was_begun_with(capsys, folde
     assert "begun with other data (train, val, splits differ" in line
 
 
-def test_a_finished_run_is_not_resumed(capsys, folder, demo_section):
+def test_a_run_that_died_before_its_report_is_finished_and_a_finished_one_is_not_resumed(capsys, folder, demo_section):
     import torch
 
     last = trained({"data": demo_section}, "night")
-    torch.save({**torch.load(last, weights_only=False), "epoch": -1}, last)
+    content = torch.load(last, weights_only=False)
+    torch.save({**content, "epoch": content["train_args"]["epochs"] - 1}, last)
     (folder / "night.yaml").write_text(yaml.safe_dump({"data": demo_section}, sort_keys=False))
+    assert main(["train", "night.yaml", "train.resume=true"]) == 0
+    assert "Missing modalities" in capsys.readouterr().out
+    assert (last.parent.parent / "robustness.json").is_file()
+    assert all(torch.load(last.with_name(f), weights_only=False)["epoch"] == -1 for f in ("last.pt", "best.pt"))
     assert "finished" in mistake(capsys, "train", "night.yaml", "train.resume=true")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
@@ -75,13 +76,32 @@ class MWAMHistory:
 
     def keep_epochs(self, last: int) -> None:
         """Continue the file of an interrupted run after epoch `last`; rows of an epoch cut short are dropped."""
-        rows = []
-        if self.file.is_file():
-            with self.file.open(newline="", encoding="utf-8") as stream:
-                header, *rows = list(csv.reader(stream)) or [[]]
-            rows = [row for row in rows if len(row) == len(self.header) and int(row[0]) <= last]
-            if header != self.header:
-                rows = []
-        self._begun, self._pending = False, rows
+        header, rows = keep_epochs(self.file, last)
+        self._begun, self._pending = False, rows if header == self.header else []
         self._written = 0
         self.flush()
+
+
+def keep_epochs(file: Path, last: int) -> tuple[list[str], list[list[str]]]:
+    """Leave the rows of an interrupted run's record that belong to its checkpoint, each once and whole.
+
+    Args:
+        file: A CSV file whose column "epoch" counts from 1. It is replaced if it changes, and may be missing.
+        last: The last epoch of the checkpoint.
+
+    Returns:
+        The header and the rows that are left.
+    """
+    if not file.is_file():
+        return [], []
+    with file.open(newline="", encoding="utf-8") as stream:
+        header, *rows = list(csv.reader(stream)) or [[]]
+    place = header.index("epoch") if "epoch" in header else None
+    whole = [row for row in rows if place is not None and len(row) == len(header) and row[place].isdecimal()]
+    kept = [row for row in whole if int(row[place]) <= last]
+    if kept != rows:
+        new = file.with_suffix(".unfinished")
+        with new.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream, lineterminator="\n").writerows([header, *kept])
+        os.replace(new, file)
+    return header, kept

@@ -237,8 +237,8 @@ class OnePass(PairValidator):
 
     def remember(self, scores: Mapping[tuple[str, ...], float]) -> None:
         """Keep the first metric of incomplete combinations, by available modalities, for epochs that leave them out."""
-        first = metrics_of(self.args.task)[0]
-        incomplete = {available: score for available, score in scores.items() if len(available) < len(self.modalities)}
+        first, complete = metrics_of(self.args.task)[0], max(map(len, scores), default=0)
+        incomplete = {available: score for available, score in scores.items() if len(available) < complete}
         self.known |= {f"metrics/{first}({'+'.join(available)})": score for available, score in incomplete.items()}
 
     def gather_stats(self) -> None:

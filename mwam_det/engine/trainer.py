@@ -13,10 +13,11 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import BaseModel, load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK, WORLD_SIZE
-from ultralytics.utils.torch_utils import strip_optimizer, torch_distributed_zero_first, unwrap_model
+from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
 from mwam_det.core.config import MWAMConfig, mwam_config
 from mwam_det.core.distributed import from_first_rank, of_all_ranks
+from mwam_det.core.history import keep_epochs
 from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
 from mwam_det.core.mwam import MWAM
 from mwam_det.core.selection import Selection
@@ -43,6 +44,8 @@ from mwam_det.engine.compat import half_precision_works, spread_on_cpu, use_bund
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.plots import side_by_side
 from mwam_det.engine.processes import check_processes, device_of_worker, refuse_to_delete
+from mwam_det.engine.resuming import capture, restore_epoch, restore_weights
+from mwam_det.engine.saving import CheckpointPath, finish_checkpoints, read_record, repair_best
 from mwam_det.engine.validator import MultimodalValidator, PairValidator, check_modalities
 from mwam_det.models.auxiliary import AuxiliaryHeads, AuxiliaryLoss
 from mwam_det.models.two_stream import (
@@ -89,6 +92,7 @@ class PairTrainer(BaseTrainer):
         plain: The validator of the task.
         one_pass: The same for several conditions at once.
         run: What this training knows of its modalities.
+        waiting: How many mini-batches have gone backward since the optimizer's last step.
     """
 
     plain: type[PairValidator]
@@ -117,6 +121,10 @@ class PairTrainer(BaseTrainer):
             refuse_to_delete(self.save_dir)
         if RANK != -1:
             self.world_size = WORLD_SIZE  # Ultralytics counts the devices of this machine, and 0 for the CPU
+        self._save_below(self.save_dir)
+        self.waiting, self._ahead = 0, 0
+        self._record: dict[str, Any] | None = None  # of a run that is resumed, until its first mini-batch
+        self._resumed = False
         self.modalities = modalities_of(self.data)
         self.run = ModalityRun(
             [modality.name for modality in self.modalities],
@@ -134,6 +142,11 @@ class PairTrainer(BaseTrainer):
         if not self.resume and not self.ddp and RANK in {-1, 0}:
             for name in OWN_FILES:  # of an earlier run under the same name, as Ultralytics does with results.csv
                 (self.save_dir / name).unlink(missing_ok=True)
+
+    def _save_below(self, folder: Path) -> None:
+        """Let checkpoints be written to a run folder, each whole or not at all."""
+        self.wdir = CheckpointPath(folder) / "weights"
+        self.last, self.best = self.wdir / "last.pt", self.wdir / "best.pt"
 
     @property
     def mwam(self) -> MWAM | None:
@@ -234,8 +247,8 @@ class PairTrainer(BaseTrainer):
                 f"rank 0 writes to {folder}, which rank {', '.join(map(str, blind))} does not see: several machines "
                 "need a folder that they share, see the argument project"
             )
-        self.save_dir, self.args.save_dir, self.wdir = folder, str(folder), folder / "weights"
-        self.last, self.best, self.csv = self.wdir / "last.pt", self.wdir / "best.pt", folder / "results.csv"
+        self.save_dir, self.args.save_dir, self.csv = folder, str(folder), folder / "results.csv"
+        self._save_below(folder)
         if self.run.history is not None:
             self.run.history.file = folder / "mwam.csv"
 
@@ -249,6 +262,8 @@ class PairTrainer(BaseTrainer):
         if self.mwam is not None:
             self.modulator = modulate(self.mwam, streams_of(self.model), self.optimizer)
         self._attach()
+        if self._record is not None:
+            restore_weights(self, self._record)
         self._ready = True
 
     def _attach(self) -> None:
@@ -318,6 +333,9 @@ class PairTrainer(BaseTrainer):
         """Begin an epoch; Ultralytics comes here for each, also for one that it begins again."""
         super()._model_train()
         self.run.begin_epoch(self.epoch, self.epochs)
+        if self._record is not None:
+            restore_epoch(self, self._record)
+            self.waiting, self._resumed, self._record = self._record["waiting"], True, None
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Let MWAM observe the mini-batch, prepare it as Ultralytics does, and say in which views the model sees it."""
@@ -325,12 +343,31 @@ class PairTrainer(BaseTrainer):
             images = batch["img"] = batch["img"].to(self.device, non_blocking=self.device.type == "cuda")
             self.run.observe({modality.name: images[:, modality.slice] for modality in self.modalities})
         batch = super().preprocess_batch(batch)
+        self.waiting += self._ready
         if self._ready and (views := self.run.incomplete(len(batch["img"]))) is not None:
             batch[VIEWS] = views
         return batch
 
+    @property
+    def accumulate(self) -> int:
+        """After how many mini-batches Ultralytics' loop steps the optimizer, counted from its own last step."""
+        return max(self._accumulate - self._ahead, 1)
+
+    @accumulate.setter
+    def accumulate(self, count: int) -> None:
+        self._accumulate = count
+
     def optimizer_step(self) -> None:
-        """Step the optimizer as Ultralytics does; the norm that it clips is of auxiliary heads too."""
+        """Step the optimizer as Ultralytics does; the norm that it clips is of auxiliary heads too.
+
+        Its loop takes the first mini-batch of a resumed run for due. Where the run that was interrupted would wait for
+        more, nothing is done, and the loop's next step comes earlier by as many as are waiting.
+        """
+        resumed, self._resumed = self._resumed, False
+        if resumed and self.waiting < self._accumulate:
+            self._ahead = self.waiting
+            return
+        self.waiting, self._ahead = 0, 0
         if self.heads is None:
             super().optimizer_step()
             return
@@ -379,16 +416,26 @@ class PairTrainer(BaseTrainer):
 
     def save_model(self) -> bool:
         """Save the checkpoints, with the run's state in the training arguments that Ultralytics drops when it ends."""
-        if self.mwam is None and not self._validates_combinations:  # no state
-            return super().save_model()
-        state = {**self.run.state_dict(), "heads": self.heads and self.heads.state_dict()}
+        state = {**self.run.state_dict(), "heads": self.heads and self.heads.state_dict(), "stopped": bool(self.stop)}
         own_args, averaged = self.args, self.ema.ema
         self.args = copy(own_args)
         self.args.run_state, averaged.args = state, own_args  # the model's own arguments stay in finished checkpoints
+        self.last.record = capture(self)
         try:
             return super().save_model()
         finally:
-            self.args = own_args
+            self.args, self.last.record = own_args, None
+
+    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+        """Go on after a checkpoint; what a process that died left behind in the run folder is mended."""
+        super().resume_training(ckpt)
+        if ckpt is None or not self.resume:
+            return
+        self._record = read_record(Path(self.args.resume))
+        if RANK in {-1, 0}:
+            keep_epochs(self.csv, self.start_epoch)
+            if Path(self.args.resume) == self.last:
+                repair_best(self.last, self.best, ckpt)
 
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
         # Comes here on resume and on recovery from NaN: both run the epochs after the checkpoint's again. Ultralytics
@@ -424,26 +471,25 @@ class PairTrainer(BaseTrainer):
                 self.metrics = own
 
     def final_eval(self) -> None:
-        """Validate the best checkpoint."""
-        if RANK == -1 or self.device.type != "cpu":
-            super().final_eval()
+        """Finish the checkpoints and validate the best one."""
+        with torch_distributed_zero_first(LOCAL_RANK):  # the others wait
+            if RANK in {-1, 0}:
+                finish_checkpoints(self.last, self.best)
+        if not self.best.exists():
             return
-        # Workers of Ultralytics validate a checkpoint on a GPU alone: here its weights are validated as an epoch's.
-        weights = load_checkpoint(self.best)[0].float().state_dict() if self.best.exists() else None
-        with torch_distributed_zero_first(LOCAL_RANK):
-            if RANK == 0:
-                results = strip_optimizer(self.last).get("train_results") if self.last.exists() else None
-                if weights:
-                    strip_optimizer(self.best, updates={"train_results": results})
-        if weights:
-            self.ema.ema.load_state_dict(weights)
-            self.validator.args.plots = self.args.plots
+        LOGGER.info(f"\nValidating {self.best}...")
+        self.validator.args.plots = self.args.plots
+        self.validator.args.compile = False
+        if RANK == -1 or self.device.type != "cpu":
+            metrics = self.validator(model=self.best)
+        else:  # workers of Ultralytics validate a checkpoint on a GPU alone: here its weights are, as an epoch's
+            self.ema.ema.load_state_dict(load_checkpoint(self.best)[0].float().state_dict())
             metrics = self.validator(self) or {}
-            metrics.pop("fitness", None)
-            self.metrics = metrics
-            self.epoch += 1
-            self.run_callbacks("on_fit_epoch_end")
-            self.epoch -= 1
+        metrics.pop("fitness", None)
+        self.metrics = metrics
+        self.epoch += 1
+        self.run_callbacks("on_fit_epoch_end")
+        self.epoch -= 1
 
     def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
         """Draw a training batch, every modality beside the others."""

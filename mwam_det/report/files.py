@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,10 +209,22 @@ def degradation_table(report: RobustnessReport) -> dict[str, list[dict[str, Any]
 
 
 def write_report(report: RobustnessReport, folder: Path, plots: bool = True) -> None:
-    """Write all files of a report; see `RobustnessReport.save`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
+    """Write all files of a report, whole or not at all; see `RobustnessReport.save`.
+
+    robustness.json is there if and only if all others are.
+    """
+    unfinished = folder / "report.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that died
+    unfinished.mkdir(parents=True)
+    _write_files(report, unfinished, plots)
+    for name in FILES:  # robustness.json is the first
         (folder / name).unlink(missing_ok=True)
+    for file in sorted(unfinished.iterdir(), key=lambda file: file.name == FILES[0]):
+        os.replace(file, folder / file.name)
+    unfinished.rmdir()
+
+
+def _write_files(report: RobustnessReport, folder: Path, plots: bool) -> None:
     content = report.to_dict()
     figures = draw_figures(report) if plots else {}
     texts = {

@@ -91,6 +91,7 @@ OVERRIDES = [
     ("PairTrainer", "auto_batch", "DetectionTrainer", "self"),
     ("PairTrainer", "_model_train", "BaseTrainer", "self"),
     ("PairTrainer", "optimizer_step", "BaseTrainer", "self"),
+    ("PairTrainer", "resume_training", "BaseTrainer", "self, ckpt"),
     ("PairTrainer", "check_resume", "BaseTrainer", "self, overrides"),
     ("PairTrainer", "_build_train_pipeline", "DetectionTrainer", "self"),
     ("PairTrainer", "__init__", "DetectionTrainer", "self, cfg, overrides, _callbacks"),
@@ -182,7 +183,20 @@ OWN_ATTRIBUTES = {
     "StackedFormat": ["modalities"],
     "LetterBoxedFormat": ["letterbox"],
     "CachedStacks": ["planar"],
-    "PairTrainer": ["modalities", "mwam", "modulator", "run", "heads", "shares", "_attached", "_ready"],
+    "PairTrainer": [
+        "modalities",
+        "mwam",
+        "modulator",
+        "run",
+        "heads",
+        "shares",
+        "_attached",
+        "_ready",
+        "waiting",
+        "_ahead",
+        "_record",
+        "_resumed",
+    ],
     "PairValidator": ["modalities", "missing"],
     "MultimodalExporter": ["inputs"],
     "MultimodalYOLO": ["_wanted"],
@@ -476,6 +490,29 @@ def test_finished_checkpoints_hold_no_arguments_of_ours(tmp_path):
 
 
 # Training ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_loop_steps_the_optimizer_by_its_own_count_which_begins_anew_in_a_resumed_run():
+    source = source_of(BaseTrainer._do_train)
+    why = "optimizer_step in mwam_det/engine/trainer.py puts that right for a resumed run"
+    assert "last_opt_step = -1" in source and "if ni - last_opt_step >= self.accumulate:" in source, (
+        f"the training loop counts mini-batches since a step in another way now: {why}"
+    )
+    order = [source.index(part) for part in ("self._model_train()", "self.train_loader.reset()", "preprocess_batch(")]
+    assert order == sorted(order), (
+        "the training loop no longer begins an epoch before it closes mosaic and takes the first mini-batch: "
+        "mwam_det/engine/resuming.py restores random states at the first of these"
+    )
+
+
+def test_checkpoints_are_written_by_the_methods_that_make_them_whole():
+    source = source_of(BaseTrainer.save_model)
+    assert "self.last.write_bytes(" in source and "self.best.write_bytes(" in source, (
+        "save_model writes checkpoints in another way now: CheckpointPath in mwam_det/engine/saving.py makes these whole"
+    )
+    assert source.index("self.last.write_bytes(") < source.index("self.best.write_bytes("), (
+        "save_model writes best.pt first now: repair_best in mwam_det/engine/saving.py mends best.pt by last.pt"
+    )
 
 
 def test_the_trainer_makes_a_frozen_layer_trainable_unless_freeze_names_it():

@@ -1,6 +1,8 @@
 import csv
 
-from mwam_det.core.history import MWAMHistory
+import pytest
+
+from mwam_det.core.history import MWAMHistory, keep_epochs
 from mwam_det.core.mwam import Observation
 
 
@@ -68,3 +70,31 @@ def test_resuming_without_the_file_begins_one(tmp_path):
     history.append(5, observation(1))
     history.flush()
     assert rows(history.file) == [(5, 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("epoch,x\n1,5\n2,6\n2,7\n3,8\n", [["1", "5"], ["2", "6"], ["2", "7"]]),
+        ("epoch,x\n1,5\n2", [["1", "5"]]),
+        ("epoch,x\n1,5\nnan,6\n", [["1", "5"]]),
+        ("time,epoch\n9,1\n9,3\n", [["9", "1"]]),
+        ("a,b\n1,2\n", []),
+        ("", []),
+    ],
+    ids=["later", "half", "no number", "another column", "no epochs", "empty"],
+)
+def test_rows_beyond_a_checkpoint_and_broken_ones_are_dropped(tmp_path, text, rows):
+    file = tmp_path / "results.csv"
+    file.write_text(text)
+    assert keep_epochs(file, 2)[1] == rows
+    assert [line.split(",") for line in file.read_text().splitlines()[1:]] == rows
+    assert [own.name for own in tmp_path.iterdir()] == ["results.csv"]
+
+
+def test_a_record_that_is_whole_stays_as_it_is(tmp_path):
+    file = tmp_path / "results.csv"
+    file.write_bytes(b"epoch,x\r\n1,5\r\n")
+    keep_epochs(file, 1)
+    assert file.read_bytes() == b"epoch,x\r\n1,5\r\n"
+    assert keep_epochs(tmp_path / "none.csv", 1) == ([], [])

@@ -93,6 +93,24 @@ def test_a_report_without_figures_leaves_none_of_an_earlier_one(tmp_path):
     assert "<img" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("moment", ["latex", "html"])
+def test_a_report_that_dies_in_the_middle_leaves_the_earlier_one_and_is_made_whole_by_the_next(
+    tmp_path, monkeypatch, moment
+):
+    table(("a", "b"), {("a",): 0.1, ("b",): 0.1, ("a", "b"): 0.2}).save(tmp_path, plots=False)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def die(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(f"mwam_det.report.files.{moment}", die)
+        full_report().save(tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
+    full_report().save(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == set(FILES)
+
+
 def test_the_page_needs_nothing_from_outside(saved):
     text = (saved[1] / "report.html").read_text(encoding="utf-8")
     page = Page(text)
