@@ -8,8 +8,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +19,7 @@ import yaml
 from mwam_det.checkpoints import changed_settings
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.layout import check_split, resolve_dataset
+from mwam_det.locks import Hold
 from mwam_det.recipe import (
     HOST_TASKS,
     Recipe,
@@ -56,8 +56,6 @@ WITHOUT_EFFECT = ("project", "name", "exist_ok", "plots", "verbose", "save_perio
 
 DEFAULT_EPOCHS = 100
 """Epochs of a recipe that does not say how many, in Ultralytics and in the adapters."""
-
-LOCK = "compare.lock"
 
 
 @dataclass(frozen=True)
@@ -452,8 +450,8 @@ def compare(
         The comparison, already saved. Runs that failed are in it as such.
 
     Raises:
-        RecipeError: If a recipe or an arm is wrong, a run was begun with other settings, or another process trains the
-            same grid.
+        RecipeError: If a recipe or an arm is wrong, or a run was begun with other settings.
+        FolderInUse: If another process trains the same grid.
         DatasetError: If the dataset of an arm cannot be used.
         KeyboardInterrupt: As it comes; nothing is lost but the epoch.
     """
@@ -484,7 +482,7 @@ def compare(
         return Comparison(title, tuple(base.data["modalities"]), changes, runs, study.against)
 
     console = Console()
-    with _only_process(folder):
+    with Hold(folder):
         _refuse_changed(cells)
         for cell in cells:
             if cell.as_run().state == "done":
@@ -515,23 +513,6 @@ def _seeded(recipe: Recipe, seed: int) -> Recipe:
     if recipe.task not in HOST_TASKS:  # these know no other way
         train["deterministic"] = True
     return replace(recipe, train={**train, "seed": seed})
-
-
-@contextmanager
-def _only_process(folder: Path) -> Iterator[None]:
-    """Hold the grid for this process; the system lets go of it however the process ends."""
-    from filelock import FileLock, Timeout
-
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RecipeError(f"another process trains in {folder}: wait for it, or name this one by train.name") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _comparable(recipe: Recipe) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from filelock import FileLock
 
 from mwam_det import compare as module
-from mwam_det.compare import LOCK, arm_recipes, compare, read_study, run_compare
+from mwam_det.compare import arm_recipes, compare, read_study, run_compare
 from mwam_det.data.layout import DatasetError
 from mwam_det.engine import comparison as comparison_module
+from mwam_det.locks import FolderInUse, Hold
 from mwam_det.recipe import RecipeError
 from mwam_det.report.robustness import CombinationResult, RobustnessReport
 
@@ -288,7 +288,7 @@ def test_a_file_names_recipe_seeds_title_and_references(training):
     assert result.title == "A small study"
     assert len(result.runs) == 6
     assert result.reference("mwam+dropout") == "mwam"
-    assert sorted(f.name for f in Path("runs/night-compare").glob("*.*") if f.name != LOCK) == [
+    assert sorted(f.name for f in Path("runs/night-compare").glob("*.*")) == [
         f"compare-small.{suffix}" for suffix in ("csv", "json", "md", "png")
     ]
 
@@ -495,8 +495,7 @@ def test_a_damaged_record_is_told_by_name(training):
 
 
 def test_two_processes_do_not_train_the_same_grid(training):
-    Path("runs/night-compare").mkdir(parents=True)
-    with FileLock(f"runs/night-compare/{LOCK}"), pytest.raises(RecipeError, match="another process"):
+    with Hold("runs/night-compare"), pytest.raises(FolderInUse, match="another process"):
         compare("night.yaml", (), "baseline", 1)
     compare("night.yaml", (), "baseline", 1)
     assert training.calls == ["baseline/seed0"]

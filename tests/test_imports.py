@@ -1,4 +1,4 @@
-"""Imports go one way: core → training | data | report → models → engine | adapters → recipe → compare → cli."""
+"""Imports go one way: files, core → training | data | report → models → engine | adapters → recipe → compare → cli."""
 
 import ast
 import subprocess
@@ -11,16 +11,30 @@ import mwam_det
 
 ROOT = Path(mwam_det.__file__).parent
 MAY_IMPORT = {
+    "files": {"files"},
+    "locks": set(),
     "core": {"core"},
     "training": {"core", "training"},
     "checkpoints": set(),
     "report": {"core", "report"},
-    "adapters": {"core", "training", "report", "checkpoints", "adapters"},
-    "data": {"core", "data"},
+    "adapters": {"files", "locks", "core", "training", "report", "checkpoints", "adapters"},
+    "data": {"files", "locks", "core", "data"},
     "models": {"core", "training", "models"},
-    "engine": {"core", "training", "data", "models", "report", "engine"},
-    "recipe": {"core", "training", "data", "models", "engine"},
-    "compare": {"core", "training", "data", "models", "report", "engine", "adapters", "checkpoints", "recipe"},
+    "engine": {"locks", "core", "training", "data", "models", "report", "engine"},
+    "recipe": {"files", "core", "training", "data", "models", "engine"},
+    "compare": {
+        "files",
+        "locks",
+        "core",
+        "training",
+        "data",
+        "models",
+        "report",
+        "engine",
+        "adapters",
+        "checkpoints",
+        "recipe",
+    },
     "cli": {"core", "data", "models", "engine", "adapters", "checkpoints", "recipe", "compare"},
     "__init__": {"core", "data", "models", "report", "engine"},
 }
@@ -47,6 +61,12 @@ def test_a_file_imports_only_from_below(file):
 def test_the_core_needs_torch_and_the_standard_library_alone(file):
     others = {name.split(".")[0] for name in imported(file)} - set(sys.stdlib_module_names)
     assert others <= {"torch", "mwam_det"}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "files").rglob("*.py")), ids=lambda file: file.name)
+def test_what_reads_files_of_the_user_needs_yaml_pillow_and_the_standard_library_alone(file):
+    others = {name.split(".")[0] for name in imported(file)} - set(sys.stdlib_module_names)
+    assert others <= {"yaml", "PIL", "mwam_det"}
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "adapters").rglob("*.py")), ids=lambda file: file.name)

@@ -374,7 +374,7 @@ def _check_resumable(checkpoint: Mapping[str, Any], experiment: Experiment, file
         raise ValueError(f"train.resume={file} holds a model alone: give the last.pt of a run")
     if what := changed_settings(checkpoint["recipe"], _plain(experiment)):
         raise ValueError(f"train.resume={file}: that run was begun with other settings ({what})")
-    if checkpoint["epoch"] >= experiment.train.epochs:
+    if checkpoint["epoch"] >= experiment.train.epochs and (file.parent.parent / "robustness.json").is_file():
         raise ValueError(f"train.resume={file}: that run is finished, there is nothing to resume")
 
 

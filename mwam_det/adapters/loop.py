@@ -395,10 +395,12 @@ class History:
     def append(self, row: Mapping[str, Any]) -> None:
         """Write one more row."""
         self._rows.append({key: f"{value:.9g}" for key, value in row.items()})
-        with self.file.open("w", newline="", encoding="utf-8") as stream:
+        new = self.file.with_suffix(".unfinished")
+        with new.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, self.columns, restval="")
             writer.writeheader()
             writer.writerows(self._rows)
+        os.replace(new, self.file)
 
     def keep_epochs(self, last: int) -> None:
         """Continue the file of an interrupted run after epoch `last`."""

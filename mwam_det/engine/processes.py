@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from ultralytics.cfg import get_save_dir
 from ultralytics.utils import RANK, WORLD_SIZE
 
 from mwam_det.core.config import MWAMConfig
@@ -62,6 +64,22 @@ def check_processes(arguments: Mapping[str, Any], mwam: MWAMConfig | None) -> No
     here = int(os.environ.get("LOCAL_WORLD_SIZE", WORLD_SIZE))
     if devices != "cpu" and devices.count(",") + 1 < here:
         raise ValueError(f"device={devices} must name a device for each of the {here} processes of this machine")
+
+
+def shared_folder(arguments: Mapping[str, Any]) -> Path | None:
+    """Return the folder that a run will share with an earlier one; None where it gets a new one.
+
+    Args:
+        arguments: What was asked for, of Ultralytics' arguments.
+    """
+    if isinstance(resume := arguments.get("resume"), str | Path):
+        return Path(resume).resolve().parent.parent
+    if not arguments.get("exist_ok") and not arguments.get("save_dir"):
+        return None
+    defaults = {"project": None, "name": None, "task": "detect", "mode": "train", "save_dir": None}
+    return Path(
+        get_save_dir(SimpleNamespace(**{key: arguments.get(key, d) for key, d in defaults.items()}, exist_ok=True))
+    )
 
 
 def refuse_to_delete(folder: Path) -> None:

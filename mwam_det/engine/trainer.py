@@ -43,10 +43,17 @@ from mwam_det.engine.combinations import OnePass, OnePassValidator, missing_cond
 from mwam_det.engine.compat import half_precision_works, spread_on_cpu, use_bundled_font
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.plots import side_by_side
-from mwam_det.engine.processes import check_processes, device_of_worker, refuse_to_delete
+from mwam_det.engine.processes import (
+    check_processes,
+    device_of_worker,
+    number_of_processes,
+    refuse_to_delete,
+    shared_folder,
+)
 from mwam_det.engine.resuming import capture, restore_epoch, restore_weights
 from mwam_det.engine.saving import CheckpointPath, finish_checkpoints, read_record, repair_best
 from mwam_det.engine.validator import MultimodalValidator, PairValidator, check_modalities
+from mwam_det.locks import Hold
 from mwam_det.models.auxiliary import AuxiliaryHeads, AuxiliaryLoss
 from mwam_det.models.two_stream import (
     SPLIT_LAYER,
@@ -114,6 +121,9 @@ class PairTrainer(BaseTrainer):
             if _names_files(requested.get("pretrained")) and not requested.get("resume"):
                 pretrained_files(requested["pretrained"], data["modalities"])
         use_bundled_font()
+        writes = RANK == 0 or number_of_processes(device_of_worker(requested.get("device"))) == 1
+        folder = shared_folder(requested) if writes else None
+        self._hold = Hold(folder) if folder is not None and folder.is_dir() else None  # before anything is replaced
         if RANK != -1:
             overrides = {**requested, "device": device_of_worker(requested.get("device"))}
         super().__init__(with_own_arguments(cfg), overrides, _callbacks)
@@ -121,6 +131,8 @@ class PairTrainer(BaseTrainer):
             refuse_to_delete(self.save_dir)
         if RANK != -1:
             self.world_size = WORLD_SIZE  # Ultralytics counts the devices of this machine, and 0 for the CPU
+        if writes and self._hold is None:
+            self._hold = Hold(self.save_dir)
         self._save_below(self.save_dir)
         self.waiting, self._ahead = 0, 0
         self._record: dict[str, Any] | None = None  # of a run that is resumed, until its first mini-batch
@@ -142,6 +154,14 @@ class PairTrainer(BaseTrainer):
         if not self.resume and not self.ddp and RANK in {-1, 0}:
             for name in OWN_FILES:  # of an earlier run under the same name, as Ultralytics does with results.csv
                 (self.save_dir / name).unlink(missing_ok=True)
+
+    def train(self) -> None:
+        """Train, and let go of the run folder."""
+        try:
+            super().train()
+        finally:
+            if self._hold is not None:
+                self._hold.release()
 
     def _save_below(self, folder: Path) -> None:
         """Let checkpoints be written to a run folder, each whole or not at all."""

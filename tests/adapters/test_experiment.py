@@ -166,6 +166,25 @@ def test_an_interrupted_run_is_gone_on_with_by_the_same_command(pictures, tmp_pa
     assert len((tmp_path / "runs/tiny/history.csv").read_text().splitlines()) == 3
 
 
+def test_a_run_that_died_after_its_last_epoch_is_finished_by_a_resume(pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(MODELS[CLASSIFICATION], "resnet18-concat", lambda channels, classes: Toy())
+    file = recipe(tmp_path, content(pictures))
+
+    def die(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("mwam_det.adapters.experiment.draw_history", die)
+        main(["train", file, *FAST])
+    run = tmp_path / "runs/tiny"
+    history = (run / "history.csv").read_bytes()
+    assert not (run / "robustness.json").exists()
+    assert main(["train", file, *FAST, "train.resume=true"]) == 0
+    assert (run / "robustness.json").is_file() and (run / "mwam.png").is_file()
+    assert (run / "history.csv").read_bytes() == history and not list(run.rglob("*unfinished*"))
+
+
 def test_one_command_trains_esanet_on_rooms(rooms, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = recipe(tmp_path, rooms_content(rooms, train={"class_weights": "median_frequency", "scale": 1.4}))

@@ -253,7 +253,7 @@ def test_incomplete_views_follow_the_complete_one_if_asked(pictures, tmp_path):
     def loss(distill):
         torch.manual_seed(0)
         config = IncompleteConfig(distill=distill)
-        trainer = toy_trainer(pictures, tmp_path, model=Separate(), incomplete=config)
+        trainer = toy_trainer(pictures, tmp_path, model=Separate(), incomplete=config, mwam=None)
         trainer.model.train()
         trainer.run.begin_epoch(5, 10)  # warmed up
         images = {name: torch.full((4, 3, 16, 16), 9, dtype=torch.uint8) for name in ("rgb", "ir")}

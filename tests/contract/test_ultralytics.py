@@ -92,6 +92,7 @@ OVERRIDES = [
     ("PairTrainer", "_model_train", "BaseTrainer", "self"),
     ("PairTrainer", "optimizer_step", "BaseTrainer", "self"),
     ("PairTrainer", "resume_training", "BaseTrainer", "self, ckpt"),
+    ("PairTrainer", "train", "BaseTrainer", "self"),
     ("PairTrainer", "check_resume", "BaseTrainer", "self, overrides"),
     ("PairTrainer", "_build_train_pipeline", "DetectionTrainer", "self"),
     ("PairTrainer", "__init__", "DetectionTrainer", "self, cfg, overrides, _callbacks"),

@@ -15,6 +15,7 @@ from mwam_det import MWAMTrainer
 from mwam_det.cli import main
 from mwam_det.engine import saving
 from mwam_det.engine.saving import CheckpointPath, finish_checkpoints, is_trained, read_record, repair_best
+from mwam_det.locks import LOCK, FolderInUse
 
 
 class Killed(BaseException):
@@ -198,3 +199,15 @@ def test_rows_that_a_dead_process_left_behind_its_checkpoint_or_in_half_are_drop
     trainer = run(MWAMTrainer, demo_section, tmp_path, resume=str(tmp_path / "run/weights/last.pt"))
     assert [row["epoch"] for row in rows(trainer.csv)] == ["1", "2"]
     assert trainer.csv.read_text().startswith(whole)
+
+
+def test_two_trainings_do_not_share_a_run_folder(demo_section, tmp_path):
+    arguments = {**SHORT, "data": demo_section, "project": str(tmp_path), "name": "run", "exist_ok": True, "epochs": 1}
+    first = MWAMTrainer(overrides=arguments)
+    before = {file: file.read_bytes() for file in first.save_dir.rglob("*") if file.is_file()}
+    with pytest.raises(FolderInUse, match="another process works in .*run: wait for it"):
+        MWAMTrainer(overrides={**arguments, "imgsz": 96})
+    assert {file: file.read_bytes() for file in first.save_dir.rglob("*") if file.is_file()} == before
+    first.train()
+    assert not (first.save_dir / LOCK).exists()
+    MWAMTrainer(overrides=arguments).train()  # what a training held is free again
