@@ -19,6 +19,7 @@ from mwam_det.compare import BUILT_IN, SEEDS, run_compare
 from mwam_det.core.config import mwam_config
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import DatasetError, as_single_class, resolve_dataset
+from mwam_det.engine.arguments import check_precision
 from mwam_det.engine.saving import is_trained
 from mwam_det.recipe import (
     HOST_TASKS,
@@ -304,6 +305,10 @@ def _train(recipe: Recipe) -> None:
             _finish(last, recipe)
             return
     check_device(arguments.get("device"))
+    try:
+        check_precision(arguments.get("amp"), arguments.get("device"))
+    except ValueError as error:
+        raise RecipeError(f"train.{error}") from None
     model = _load(recipe.model, fusion=recipe.fusion, share_backbone=recipe.share_backbone)
     try:
         model.train(

@@ -18,6 +18,12 @@ from mwam_det.core.config import MWAMConfig
 from mwam_det.core.distributed import mean_over_ranks
 from mwam_det.core.frequency import joint_flat_patches, modality_preference
 
+NEARLY_ALL = 0.995
+"""A modality whose share T is above this times the number of modalities looks constant: real ones stay below 0.9."""
+
+CONSTANT_FOR = 20
+"""Mini-batches in a row for which it does before one is worth a word."""
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -65,6 +71,7 @@ class MWAM:
         self.config = config or MWAMConfig()
         self.bank = FRMBank(self.config.omega, self.config.bank_start)
         self._sizes_differ_said = False
+        self._constant: Counter[str] = Counter()
         self.reset()
 
     def reset(self) -> None:
@@ -116,6 +123,7 @@ class MWAM:
             present = {}
             self._skip(reason)
         self.last = self._allocate(dict(zip(self.modalities, frm, strict=True)), present)
+        self._look_for_constant()
         return self._hand_out(inputs)
 
     def measure(self, dependence: Mapping[str, float]) -> dict[str, Tensor]:
@@ -220,6 +228,21 @@ class MWAM:
         self.skipped[reason] += 1
         if self.skipped[reason] == 1:
             warnings.warn(f"MWAM has nothing to go by ({reason}): the weights are 1", stacklevel=4)
+
+    def _look_for_constant(self) -> None:
+        """Speak up once of a modality that shows no detail for a while, where another one does."""
+        count = len(self.modalities)
+        if count == 1 or all(math.isnan(own) for own in self.last.share.values()):
+            return
+        for name, own in self.last.share.items():
+            constant = math.isnan(own) or own > NEARLY_ALL * count
+            self._constant[name] = self._constant[name] + 1 if constant else 0
+            if self._constant[name] == CONSTANT_FOR:
+                warnings.warn(
+                    f"{name} shows no detail in {CONSTANT_FOR} mini-batches in a row (share T {own:.2f} of {count}): its "
+                    "weight says nothing. Is it black or of one colour? Look at its images with mwam-det inspect",
+                    stacklevel=4,
+                )
 
     def _say_sizes_differ(self, tensors: list[Tensor]) -> None:
         if not self._sizes_differ_said:

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from mwam_det.core.config import MWAMConfig, refuse_unknown_keys
+from mwam_det.core.selection import Selection
 
 OWN_ARGUMENTS: dict[str, Any] = {
     "mwam": True,  # True: the paper's MWAM; False: none; a mapping: values of MWAMConfig
@@ -20,6 +22,9 @@ OWN_ARGUMENTS: dict[str, Any] = {
     "run_state": None,  # state of the ModalityRun on its way through a checkpoint; never set by hand
 }
 """What the trainer takes beyond Ultralytics' arguments, with the defaults."""
+
+LARGEST_SEED = 2**32 - 2**16
+"""Larger seeds leave NumPy's generator, which takes 32 bits, no room for the number of a process."""
 
 NOT_FOR_RECIPES = {"task", "mode", "model", "data", "cfg", "split", "pretrained"}
 """Ultralytics arguments that a recipe's train section may not hold: other keys of the recipe say them."""
@@ -73,6 +78,9 @@ def check_values(arguments: Mapping[str, Any]) -> None:
     for side in sides if isinstance(sides, list) and sides else [sides]:
         if isinstance(side, bool) or not isinstance(side, int) or side < 1:
             raise ValueError(f"imgsz={sides!r} must be a number of pixels, or a list of height and width")
+    seed = arguments.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(f"seed={seed!r} must be a whole number from 0 to {LARGEST_SEED}")
     if (cache := arguments.get("cache")) not in (None, True, False, "ram", "disk"):
         raise ValueError(f"cache={cache!r} must be true, false, ram or disk")
     try:
@@ -127,6 +135,34 @@ def check_shared_backbone(share_backbone: Any, mwam: MWAMConfig | None) -> None:
             "share_backbone=true leaves MWAM nothing to weigh: it scales the gradients of a backbone for each "
             "modality, and here all have the same one; set mwam=false"
         )
+
+
+def check_validation(selection: Selection, mwam: MWAMConfig | None, val: bool) -> None:
+    """Check that what goes by validations has them.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    measured = mwam is not None and mwam.preference == "measured"
+    if not val and (measured or selection.select != "full"):
+        needs = "mwam.preference=measured" if measured else f"robustness.select={selection.select}"
+        raise ValueError(f"{needs} goes by the validations, but val is false")
+
+
+def check_precision(amp: Any, device: Any) -> None:
+    """Check that a device can train in the precision that is asked for.
+
+    Args:
+        amp: Ultralytics' argument.
+        device: Ultralytics' argument; one that is not there is refused elsewhere.
+
+    Raises:
+        ValueError: If it is bf16 on a CPU, which Ultralytics' loop does not take.
+    """
+    named = str(device if device is not None else "").strip("[]()").lower()
+    on_cpu = named == "cpu" or not named and not torch.cuda.is_available()
+    if amp == "bf16" and on_cpu:
+        raise ValueError("amp=bf16 needs a GPU, and this run is on the CPU: use amp=false")
 
 
 def check_auxiliary(mwam: MWAMConfig | None, task: str) -> None:

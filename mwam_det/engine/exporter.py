@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
@@ -23,6 +24,9 @@ CALIBRATED = ("8", "int8", "w8a16")
 CALIBRATED_FORMATS = ("onnx", "openvino")
 """Formats that can be calibrated on pairs."""
 
+EXTRA = {"onnx": ("onnx",), "openvino": ("onnx", "openvino")}
+"""What formats need beyond this package's own needs: packages of its extra "export". Ultralytics would install them."""
+
 
 class MultimodalExporter(Exporter):
     """Export a model of several modalities; the file knows them, their order and how their images are read.
@@ -36,7 +40,8 @@ class MultimodalExporter(Exporter):
         _callbacks: As in `Exporter`.
 
     Raises:
-        NotImplementedError: If the format cannot have separate inputs, or cannot be calibrated on pairs.
+        NotImplementedError: If the format cannot have separate inputs, cannot be calibrated on pairs, or needs packages
+            that are not installed.
         ValueError: If `inputs` is unknown, or there is nothing to calibrate on.
     """
 
@@ -52,6 +57,11 @@ class MultimodalExporter(Exporter):
                 "file with the tool of the other format, like OpenVINO's convert_model, which keeps the inputs"
             )
         self._check_calibration()
+        lacking = [name for name in EXTRA.get(self.args.format.lower(), ()) if find_spec(name) is None]
+        if lacking:
+            raise NotImplementedError(
+                f'format={self.args.format} needs {", ".join(lacking)}: pip install "mwam-det[export]"'
+            )
 
     def __call__(self, model: nn.Module) -> str:
         """Export a model; see `Exporter.__call__`.

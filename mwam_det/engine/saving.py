@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,13 +36,21 @@ class CheckpointPath(type(Path())):
     record: Mapping[str, Any] | None = None
 
     def write_bytes(self, data: bytes) -> int:
-        """Write a checkpoint to a file beside this one, and put it in the place of this one."""
+        """Write a checkpoint to a file beside this one, and put it in the place of this one.
+
+        Raises:
+            OSError: If it cannot be written, as on a full disk; it names this file, and nothing is left behind.
+        """
         if self.record is not None:
             data = _with_record(data, self.record)
         folder = Path(self.parent) / UNFINISHED
-        folder.mkdir(exist_ok=True)
-        written = (folder / self.name).write_bytes(data)
-        os.replace(folder / self.name, self)
+        try:
+            folder.mkdir(exist_ok=True)
+            written = (folder / self.name).write_bytes(data)
+            os.replace(folder / self.name, self)
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise OSError(error.errno, error.strerror, str(self)) from None
         folder.rmdir()
         return written
 

@@ -15,7 +15,7 @@ from ultralytics.nn.tasks import BaseModel, load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK, WORLD_SIZE
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
-from mwam_det.core.config import MWAMConfig, mwam_config
+from mwam_det.core.config import mwam_config
 from mwam_det.core.distributed import from_first_rank, of_all_ranks
 from mwam_det.core.history import keep_epochs
 from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
@@ -33,7 +33,9 @@ from mwam_det.data.layout import (
 )
 from mwam_det.engine.arguments import (
     check_auxiliary,
+    check_precision,
     check_shared_backbone,
+    check_validation,
     freeze_with,
     refuse_unsupported,
     with_own_arguments,
@@ -110,6 +112,7 @@ class PairTrainer(BaseTrainer):
         config = mwam_config(requested.get("mwam", True))  # a mistake in these should not cost a run folder
         check_validation(Selection.from_dict(requested.get("robustness") or {}), config, requested.get("val", True))
         refuse_unsupported(requested)
+        check_precision(requested.get("amp"), device_of_worker(requested.get("device")))
         check_shared_backbone(requested.get("share_backbone", False), config)
         check_auxiliary(config, requested.get("task", "detect"))
         check_processes(requested, config)
@@ -534,15 +537,3 @@ class MWAMTrainer(PairTrainer, DetectionTrainer):
 def _names_files(pretrained: Any) -> bool:
     """Whether the argument `pretrained` names checkpoints, rather than saying whether to keep the model's weights."""
     return pretrained is not None and not isinstance(pretrained, bool)
-
-
-def check_validation(selection: Selection, mwam: MWAMConfig | None, val: bool) -> None:
-    """Check that what goes by validations has them.
-
-    Raises:
-        ValueError: If it has not.
-    """
-    measured = mwam is not None and mwam.preference == "measured"
-    if not val and (measured or selection.select != "full"):
-        needs = "mwam.preference=measured" if measured else f"robustness.select={selection.select}"
-        raise ValueError(f"{needs} goes by the validations, but val is false")

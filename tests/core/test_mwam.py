@@ -272,3 +272,28 @@ def test_six_real_pairs_give_the_recorded_shares_also_when_letterboxed(shared_da
     assert shares["content"] == pytest.approx(0.33, abs=0.005)
     assert shares["padded"] == pytest.approx(shares["content"], rel=1e-5)
     assert shares["literal"] == pytest.approx(0.98, abs=0.005)
+
+
+@pytest.mark.parametrize("value", [0, 128])
+def test_a_modality_that_shows_no_detail_for_a_while_is_told_once(value):
+    generator = torch.Generator().manual_seed(0)
+    mwam = MWAM(["rgb", "ir"])
+    told = []
+    for step in range(45):
+        rgb = torch.randint(0, 256, (2, 3, 32, 32), generator=generator, dtype=torch.uint8)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            mwam.observe({"rgb": rgb, "ir": torch.full((2, 3, 32, 32), value, dtype=torch.uint8)})
+        told += [(step, str(warning.message)) for warning in caught]
+    ((step, text),) = told
+    assert step == 19 and text.startswith("ir shows no detail in 20 mini-batches in a row")
+
+
+def test_modalities_with_detail_are_not_spoken_of():
+    generator = torch.Generator().manual_seed(0)
+    mwam = MWAM(["rgb", "ir"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(25):
+            images = torch.randint(0, 256, (2, 2, 3, 32, 32), generator=generator, dtype=torch.uint8)
+            mwam.observe({"rgb": images[0], "ir": images[1] // 16})

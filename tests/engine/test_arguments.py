@@ -4,6 +4,7 @@ from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT
 
 from mwam_det.engine.arguments import (
     OWN_ARGUMENTS,
+    check_precision,
     check_train_arguments,
     freeze_with,
     with_own_arguments,
@@ -33,6 +34,8 @@ def test_what_goes_to_ultralytics_own_classes_is_theirs_alone():
         ({"data": "coco8.yaml"}, "'data' has no place"),
         ({"distill_model": "teacher.pt"}, "its streams are not found"),
         ({"freeze": "abc"}, "freeze='abc' must be a number"),
+        ({"seed": 2**32}, "seed=4294967296 must be a whole number from 0 to 4294901760"),
+        ({"seed": -1}, "seed=-1 must be"),
     ],
 )
 def test_wrong_train_arguments_are_refused_with_key_and_value(arguments, words):
@@ -45,3 +48,15 @@ def test_wrong_train_arguments_are_refused_with_key_and_value(arguments, words):
 )
 def test_the_split_is_added_to_whatever_is_frozen(freeze, expected):
     assert freeze_with(0, freeze) == expected
+
+
+@pytest.mark.parametrize("device", ["cpu", None, ""])
+def test_bfloat16_is_refused_on_a_cpu(device, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="amp=bf16 needs a GPU"):
+        check_precision("bf16", device)
+
+
+@pytest.mark.parametrize(("amp", "device"), [("bf16", "0"), ("bf16", [0, 1]), (True, "cpu"), (None, None)])
+def test_other_precisions_are_left_to_ultralytics(amp, device):
+    check_precision(amp, device)

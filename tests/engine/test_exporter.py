@@ -313,3 +313,12 @@ def test_a_format_that_is_always_calibrated_is_refused_before_it_is_written(weig
     with pytest.raises(NotImplementedError, match="format=axelera is not calibrated on pairs"):
         MultimodalYOLO(copied(weights, tmp_path)).export(format="axelera", imgsz=64)
     assert [file.name for file in tmp_path.iterdir()] == ["best.pt"]
+
+
+@pytest.mark.parametrize("format_", ["onnx", "openvino"])
+def test_a_format_whose_packages_are_not_there_is_refused_by_their_names_and_installs_nothing(
+    weights, monkeypatch, format_
+):
+    monkeypatch.setattr("mwam_det.engine.exporter.find_spec", lambda name: None)
+    with pytest.raises(NotImplementedError, match=rf'{format_}.*pip install "mwam-det\[export\]"'):
+        MultimodalYOLO(weights).export(format=format_, imgsz=64)

@@ -1,6 +1,7 @@
 """Runs that die, at moments chosen, and what a resume makes of them."""
 
 import csv
+import errno
 import shutil
 from pathlib import Path
 
@@ -122,6 +123,20 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert file.read_bytes() == b"first"
     file.write_bytes(b"third")
     assert file.read_bytes() == b"third" and [own.name for own in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_a_full_disk_is_told_with_the_file_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    file = CheckpointPath(tmp_path) / "last.pt"
+    file.write_bytes(b"first")
+
+    def full(self, data):
+        self.open("wb").write(data[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=r"No space left on device: '.*last.pt'"):
+        patch.setattr(Path, "write_bytes", full)
+        file.write_bytes(b"second")
+    assert [(own.name, own.read_bytes()) for own in tmp_path.iterdir()] == [("last.pt", b"first")]
 
 
 def checkpoint(file, epoch, fitness, best):

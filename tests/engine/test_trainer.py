@@ -634,6 +634,7 @@ def test_what_ultralytics_does_to_the_loop_leaves_what_mwam_measures_alone(
     trained, demo_section, tmp_path, monkeypatch, arguments
 ):
     if "amp" in arguments:  # which Ultralytics allows on a GPU alone
+        monkeypatch.setattr("mwam_det.engine.trainer.check_precision", lambda *args: None)
         lower = torch.autocast("cpu", torch.bfloat16)
         monkeypatch.setattr("ultralytics.engine.trainer.autocast", lambda *args, **kwargs: lower)
     trainer = run(MWAMTrainer, demo_section, tmp_path, **arguments)
