@@ -239,8 +239,8 @@ class MWAM:
             self._constant[name] = self._constant[name] + 1 if constant else 0
             if self._constant[name] == CONSTANT_FOR:
                 warnings.warn(
-                    f"{name} shows no detail in {CONSTANT_FOR} mini-batches in a row (share T {own:.2f} of {count}): its "
-                    "weight says nothing. Is it black or of one colour? Look at its images with mwam-det inspect",
+                    f"{name} shows no detail in {CONSTANT_FOR} mini-batches in a row (share T {own:.2f} of {count}): "
+                    "its weight says nothing. Is it black or of one colour? Look at its images with mwam-det inspect",
                     stacklevel=4,
                 )
 

@@ -44,8 +44,9 @@ class CheckpointPath(type(Path())):
         if self.record is not None:
             data = _with_record(data, self.record)
         folder = Path(self.parent) / UNFINISHED
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that died
         try:
-            folder.mkdir(exist_ok=True)
+            folder.mkdir()
             written = (folder / self.name).write_bytes(data)
             os.replace(folder / self.name, self)
         except OSError as error:
@@ -86,7 +87,8 @@ def strip_whole(file: Path, updates: dict[str, Any] | None = None) -> dict[str, 
         Its content, empty if it is no checkpoint, which stays as it is.
     """
     folder = Path(file).parent / UNFINISHED
-    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     content = strip_optimizer(file, str(folder / file.name), updates)
     if content:
         os.replace(folder / file.name, file)

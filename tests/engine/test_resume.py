@@ -121,6 +121,8 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         patch.setattr(Path, "write_bytes", die)
         file.write_bytes(b"second")
     assert file.read_bytes() == b"first"
+    (CheckpointPath(tmp_path) / "best.pt").write_bytes(b"best")  # whatever is left in the way
+    (tmp_path / "best.pt").unlink()
     file.write_bytes(b"third")
     assert file.read_bytes() == b"third" and [own.name for own in tmp_path.iterdir()] == ["last.pt"]
 
