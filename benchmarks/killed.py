@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -173,7 +174,7 @@ def prepare(folder: Path) -> None:
             ],
             "categories": [{"id": 1, "name": "car"}],
         }
-        (source / "annotations" / f"{split}.json").write_text(yaml.safe_dump(content, default_flow_style=True))
+        (source / "annotations" / f"{split}.json").write_text(json.dumps(content))
 
 
 def run(folder: Path, words: list[str], code: str = "") -> int:

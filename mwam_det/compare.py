@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import re
 import sys
@@ -19,6 +20,7 @@ import yaml
 from mwam_det.checkpoints import changed_settings
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.layout import check_split, resolve_dataset
+from mwam_det.files.yaml_text import read_yaml
 from mwam_det.locks import Hold
 from mwam_det.recipe import (
     HOST_TASKS,
@@ -171,11 +173,11 @@ def read_study(arms: str | Path | Sequence[str]) -> Study:
 
 def _read_study_file(file: Path) -> Study:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = read_yaml(file)
     except OSError as error:
         raise RecipeError(f"there is no file of arms {file} ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{file} is not valid YAML: {error}") from None
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
     if not isinstance(content, Mapping) or not content.get("arms"):
         raise RecipeError(f"{file} must have the key 'arms', and may have {', '.join(STUDY_KEYS)}")
     try:
@@ -187,14 +189,15 @@ def _read_study_file(file: Path) -> Study:
             arms = {**_named(list(map(str, arms)), "arms"), **{str(k): _overrides(k, v) for k, v in arms.items()}}
         else:
             raise ValueError(f"arms={arms!r} must be a list of names, or map names to overrides")
-        if not isinstance(against, Mapping) or not {*against, *against.values()} <= arms.keys():
+        named = isinstance(against, Mapping) and all(isinstance(arm, str) for arm in against.values())
+        if not named or not {*against, *against.values()} <= arms.keys():
             raise ValueError(f"against={against!r} must map arms to arms: choose from {', '.join(arms)}")
         common = _overrides("common", content.get("common") or [])
         longer = content.get("longer") or {}
         if not isinstance(longer, Mapping) or not longer.keys() <= arms.keys():
             raise ValueError(f"longer={longer!r} must map arms to factors: choose from {', '.join(arms)}")
         for arm, factor in longer.items():
-            if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor > 0:
+            if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
                 raise ValueError(f"longer.{arm}={factor!r} must be a factor of the recipe's epochs, like 1.7")
         seeds = content.get("seeds")
         if seeds is not None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from mwam_det.core.config import mwam_config, refuse_unknown_keys
 from mwam_det.core.degradation import DEGRADATIONS, FILLS
+from mwam_det.core.names import check_modality_names
 from mwam_det.core.selection import Selection
 from mwam_det.data.layout import SECTION_KEYS, SPLITS, check_labels
 from mwam_det.engine.arguments import (
@@ -23,6 +24,7 @@ from mwam_det.engine.arguments import (
     check_values,
     freeze_with,
 )
+from mwam_det.files.yaml_text import parse_yaml, read_yaml
 from mwam_det.models.two_stream import FUSIONS, check_trainable, task_of, two_stream_cfg
 from mwam_det.models.weights import pretrained_files
 from mwam_det.training.incomplete import check_incomplete, incomplete_config, refuse_missing_section
@@ -87,7 +89,7 @@ def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     try:
         _check(content)
     except ValueError as error:
-        raise RecipeError(f"{file}: {error}") from None
+        raise RecipeError(f"{file}: {' '.join(str(error).splitlines())}") from None
     return Recipe(file.stem, **content)
 
 
@@ -102,9 +104,9 @@ def read_recipe(file: str | Path, overrides: Iterable[str] = ()) -> dict[str, An
         there = ", ".join(sorted(str(p) for p in Path("cfg").glob("**/*.yaml") if "studies" not in p.parts))
         raise RecipeError(f"there is no recipe {file}" + (f"; there are {there}" if there else ""))
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise RecipeError(f"{file} is not valid YAML: {error}") from None
+        content = read_yaml(file)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
     if not isinstance(content, Mapping):
         raise RecipeError(f"{file} must map keys to values: {', '.join(KEYS)}")
     content = {key: value for key, value in _with_numbers(content).items() if value is not None}  # "train:" alone
@@ -157,8 +159,8 @@ def _apply(content: dict[str, Any], override: str) -> None:
     if not equals or not path:
         raise RecipeError(f"'{override}' is no override: write section.key=value, like train.epochs=60")
     try:
-        value = _with_numbers(yaml.safe_load(text))
-    except yaml.YAMLError as error:
+        value = _with_numbers(parse_yaml(text))
+    except ValueError as error:
         raise RecipeError(f"the value of '{override}' is not valid YAML: {error}") from None
     *parents, key = path.split(".")
     place = content
@@ -206,6 +208,7 @@ def _check(content: Mapping[str, Any]) -> None:
         raise ValueError(
             f"data.modalities={modalities!r} must map names to folders, like {{rgb: visible, ir: infrared}}"
         )
+    check_modality_names(modalities)
     modalities = list(modalities)
     task, mwam = content.get("task", "detect"), mwam_config(content.get("mwam", True))
     check_shared_backbone(content.get("share_backbone", False), mwam)
@@ -257,26 +260,37 @@ def _check_section(content: Mapping[str, Any], name: str, check: Any) -> None:
 
 
 def _choice(key: str, value: Any, choices: Iterable[str]) -> None:
-    if value not in choices:
+    if value not in list(choices):  # in a dictionary, a list of the user's would be an error
         raise ValueError(f"{key}={value!r} is unknown: choose from {', '.join(choices)}")
 
 
 def _check_model(model: Any, fusion: str, task: str) -> None:
     text = str(model)
     if text.endswith(".pt"):
-        if not Path(text).is_file():
+        if not os.path.isfile(text):
             raise ValueError(f"model={text} is not a file")
     elif not text.endswith((".yaml", ".yml")):
         raise ValueError(f"model={text} must be a stock description like yolov8n.yaml or a checkpoint like best.pt")
     else:
         try:
+            if os.path.isfile(text):
+                read_yaml(text)  # Ultralytics' reading would end in a traceback
             described = two_stream_cfg(text, fusion=fusion)
             check_trainable(described)
-        except NotImplementedError as error:
+        except (NotImplementedError, ValueError) as error:
             raise ValueError(f"model={text}: {error}") from None
         except FileNotFoundError:
             raise ValueError(
                 f"model={text}: Ultralytics has no such description, nor is it a file; try yolov8n.yaml (n, s, m, l, x)"
             ) from None
+        except (
+            TypeError,
+            LookupError,
+            AttributeError,
+            RuntimeError,
+            OSError,
+        ) as error:  # of layers that cannot be built
+            said = " ".join(str(error).split())
+            raise ValueError(f"model={text} cannot be built ({type(error).__name__}: {said:.200})") from None
         if (own := task_of(described)) != task:
             raise ValueError(f"task={task}, but model={text} is made for the task '{own}'")

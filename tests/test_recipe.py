@@ -174,6 +174,45 @@ def test_invalid_yaml_is_refused_with_the_file_and_the_line(tmp_path, text):
     assert "line " in message
 
 
+def test_a_key_that_is_given_twice_is_refused_with_the_lines(tmp_path):
+    message = refusal(tmp_path, text=f"data: {DATA}\ntrain:\n  epochs: 3\n  epochs: 7\n")
+    assert message.endswith("night.yaml is not valid YAML: the key 'epochs' is given twice, in lines 3 and 4")
+    assert "the key 'a' is given twice" in refusal(tmp_path, "train={a: 1, a: 2}")
+
+
+@pytest.mark.parametrize("text", ["&x [*x]", "{a: &x {b: *x}}", "[" * 500 + "]" * 500])
+def test_a_value_that_never_ends_is_refused_in_a_file_and_in_an_override(tmp_path, text):
+    assert "is not valid YAML: " in refusal(tmp_path, text=f"data: {DATA}\nzz: {text}")
+    assert f"the value of 'mwam={text}' is not valid YAML: " in refusal(tmp_path, f"mwam={text}")
+
+
+def test_a_modality_whose_name_leads_away_is_refused(tmp_path):
+    message = refusal(tmp_path, data={**DATA, "modalities": {"rgb": "visible", "../up": "infrared"}})
+    assert message.startswith(f"{tmp_path / 'night.yaml'}: a modality may not be called '../up'")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["nc: 1\nnc: 2", "&x {backbone: *x}", "backbone: 5\nhead: 5", "backbone: {a: 1}\nhead: {b: 2}", "backbone: ["]
+    + [f"nc: 1\n{more}head: [[[0], 1, Detect, [nc]]]" for more in (
+        "backbone: [[99, 1, Conv, [64, 3, 2]]]\n", "backbone: [[-1, 1, Conv, [a]]]\n", "backbone: [[-1, 1, Conv]]\n",
+        "scales: 5\nbackbone: [[-1, 1, Conv, [64, 3, 2]]]\n",
+    )],
+)  # fmt: skip
+def test_a_description_of_a_model_that_cannot_be_built_is_refused_in_a_line(tmp_path, text):
+    file = tmp_path / "model.yaml"
+    file.write_text(text)
+    message = refusal(tmp_path, model=str(file))
+    assert "\n" not in message and str(file) in message
+
+
+def test_a_damaged_checkpoint_to_start_from_is_refused(tmp_path):
+    (tmp_path / "noise.pt").write_bytes(b"\x93noise" * 900)
+    assert "noise.pt is not a checkpoint of an Ultralytics model" in refusal(
+        tmp_path, pretrained=str(tmp_path / "noise.pt")
+    )
+
+
 def test_bytes_that_are_no_text_are_refused_with_the_file(tmp_path):
     file = tmp_path / "night.yaml"
     file.write_bytes(b"\xff\xfe\xba\xad")
@@ -300,6 +339,8 @@ def test_a_recipe_is_checked_without_a_look_at_the_folders_of_its_data(tmp_path)
         ("train.cache=xyz", "cache='xyz' must be true, false, ram or disk"),
         ("data.modalities=5", "data.modalities=5 must map names to folders"),
         ("robustness.degradations=5", "degradations=5"),
+        ("robustness.degradations=[[1]]", "degradations=[1]"),
+        ("mwam.gamma=1" + "0" * 400, "gamma=1000"),
     ],
 )
 def test_a_value_that_no_one_can_use_is_refused_before_anything_starts(tmp_path, override, words):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -69,13 +70,14 @@ def load_encoders(encoders: Mapping[str, nn.Module], pretrained: str | Mapping[s
         pretrained: A file with a state dict for all of them, or one by modality; those not named stay as they are.
 
     Raises:
-        ValueError: If a modality is unknown, a file is missing or is no state dict, or has not the encoder's weights.
+        ValueError: If a modality is unknown, a file is missing or is no state dict, or has not the encoder's weights or
+            such as are no finite numbers.
     """
     files = pretrained if isinstance(pretrained, Mapping) else dict.fromkeys(encoders, pretrained)
     for name, file in files.items():
         if name not in encoders:
             raise ValueError(f"pretrained names '{name}': choose from {', '.join(encoders)}")
-        if not Path(file).is_file():
+        if not isinstance(file, str | Path) or not os.path.isfile(file):
             raise ValueError(f"pretrained={file} is not a file; weights are not downloaded")
         _load(encoders[name], Path(file))
 
@@ -87,12 +89,15 @@ def _load(encoder: nn.Module, file: Path) -> None:
         raise ValueError(f"pretrained={file} cannot be read as weights: {' '.join(str(error).split())}") from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    named = isinstance(content, Mapping) and all(isinstance(key, str) for key in content)
+    if not named or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"pretrained={file} holds no state dict")
+    if wrong := next((key for key, value in content.items() if not value.isfinite().all()), None):
+        raise ValueError(f"pretrained={file} has weights that are no finite numbers, such as {wrong}")
     own = encoder.state_dict()
     given = {key.removeprefix("module."): value for key, value in content.items()}
     first = given.get("conv1.weight")
-    if first is not None and first.shape[1] == 3 and own["conv1.weight"].shape[1] == 1:
+    if first is not None and first.ndim == 4 and first.shape[1] == 3 and own["conv1.weight"].shape[1] == 1:
         given["conv1.weight"] = first.sum(1, keepdim=True)
     if unfit := [key for key, value in own.items() if key not in given or given[key].shape != value.shape]:
         raise ValueError(

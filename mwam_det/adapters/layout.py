@@ -30,6 +30,8 @@ of flow: train with flip=0. `names` may be left out: the classes are those of th
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -38,6 +40,7 @@ from typing import Any
 
 from mwam_det.adapters.samples import PICTURES, Modality, Sample
 from mwam_det.core.config import refuse_unknown_keys
+from mwam_det.core.names import check_modality_names
 
 FORMATS = ("folders", "list", "videos")
 SPLITS = ("train", "val", "test")
@@ -95,7 +98,11 @@ def check_section(section: Any, segmentation: bool) -> None:
         if not isinstance(value := section.get(key, ""), str):
             raise ValueError(f"{key}={value!r} must be a path")
     _check_modalities(section, format_)
-    _class_names(section.get("names", []))
+    classes = _class_names(section.get("names", []))
+    if format_ == "folders" and not segmentation:
+        for name in classes:
+            if name == ".." or name != Path(name).name or "\0" in name:
+                raise ValueError(f"names: the class {name!r} has a folder of its name, and a folder is not called so")
     groups = section.get("groups", {})
     if not isinstance(groups, Mapping) or not all(isinstance(pattern, str) for pattern in groups.values()):
         raise ValueError(f"groups={groups!r} must map names to patterns of file names, like {{day: 'day_*'}}")
@@ -103,31 +110,37 @@ def check_section(section: Any, segmentation: bool) -> None:
 
 def _check_modalities(section: Mapping[str, Any], format_: str) -> None:
     modalities, kind = section["modalities"], int if format_ == "list" else str
+    channels = section.get("channels", {})
     fits = isinstance(modalities, Mapping) and len(modalities) >= 2
     places = modalities.values() if fits else ()
     if format_ == "videos":
         for name, place in modalities.items() if fits else ():
             if isinstance(place, list) and not 2 <= len(place) <= MOST_PARTS:
                 raise ValueError(f"modalities={{{name}: {place!r}}} must be one folder, or a list of 2 to {MOST_PARTS}")
-            if isinstance(place, list) and name in section.get("channels", {}):
+            if isinstance(place, list) and isinstance(channels, Mapping) and name in channels:
                 raise ValueError(f"channels={{{name}: …}}: {name} has a channel for each of its {len(place)} folders")
         places = [part for place in places for part in _parts(place)]
-    if not fits or not all(type(place) is kind for place in places):
+    if not fits or not all(type(place) is kind and (kind is str or place >= 0) for place in places):
         what = "columns, like {rgb: 0, depth: 1}" if kind is int else "folders, like {rgb: visible, ir: infrared}"
         raise ValueError(f"modalities={modalities!r} must map two names or more to {what}")
+    check_modality_names(modalities)
     for key in ("channels", "range"):
         if not isinstance(section.get(key, {}), Mapping):
             raise ValueError(f"{key}={section[key]!r} must map modalities to values")
         refuse_unknown_keys(section.get(key, {}), modalities)
-    for name, channels in section.get("channels", {}).items():
-        if channels not in (1, 3):
-            raise ValueError(f"channels={{{name}: {channels!r}}} must be 1 or 3")
+    for name, number in channels.items():
+        if number not in (1, 3):
+            raise ValueError(f"channels={{{name}: {number!r}}} must be 1 or 3")
     for name, value in section.get("range", {}).items():
         if value is None:  # as if left out
             continue
         pair = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
-        if len(pair) != 2 or not all(type(v) in (int, float) for v in pair) or not pair[0] < pair[1]:
+        if len(pair) != 2 or not all(map(_is_number, pair)) or not pair[0] < pair[1]:
             raise ValueError(f"range={{{name}: {value!r}}} must be two numbers, the smaller first")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _class_names(names: Any) -> tuple[str, ...]:
@@ -152,7 +165,7 @@ def find_samples(section: Mapping[str, Any], segmentation: bool) -> HostData:
     """
     check_section(section, segmentation)
     root = Path(section["path"]).expanduser()
-    if not root.is_dir():
+    if not os.path.isdir(root):  # unlike Path.is_dir, not an error where the name is too long
         raise ValueError(f"data.path={section['path']} is not a folder")
     modalities = tuple(
         Modality(name, channels_of(section, name), _pair(section.get("range", {}).get(name)))
@@ -207,7 +220,7 @@ def _pair(value: Sequence[float] | None) -> tuple[float, float] | None:
 
 def _folder(root: Path, place: str, split: str) -> Path:
     folder = root / (place.replace("{split}", split) if "{split}" in place else f"{place}/{split}")
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ValueError(f"the folder {folder} is missing")
     return folder
 
@@ -301,7 +314,7 @@ def _videos(root: Path, name: str) -> list[tuple[str, str]]:
     videos = []
     for where, line in _lines(root / name):
         parts = line.split()[0].split("/")
-        if len(parts) != 2 or not all(parts) or ".." in parts:
+        if len(parts) != 2 or not all(parts) or {".", ".."} & set(parts):
             raise ValueError(f"{where}: '{line}' must be like Archery/v_Archery_g08_c01.avi")
         videos.append((parts[0], Path(parts[1]).stem))
     return videos

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mwam_det.files.images import check_pixels
+
 VOID = -1
 """Class of a pixel without a label."""
 
@@ -194,7 +196,7 @@ def frame_at(folder: Path, time: float) -> Path:
     Raises:
         ValueError: If the folder holds none.
     """
-    frames = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES)
+    frames = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES and file.is_file())
     if not frames:
         raise ValueError(f"{folder} holds no frame")
     return frames[min(int(time * len(frames)), len(frames) - 1)]
@@ -207,9 +209,10 @@ def read_image(file: Path, modality: Modality) -> np.ndarray:
         Shape (H, W, C_m), uint8; colour as RGB.
 
     Raises:
-        ValueError: If the file cannot be read, or has more than 8 bits a value and its modality no range.
+        ValueError: If the file cannot be read or is too large (see `mwam_det.files.images.check_pixels`), or has more
+            than 8 bits a value and its modality no range.
     """
-    pixels = cv2.imread(str(file), AS_STORED)
+    pixels = _decode(file, AS_STORED)
     if pixels is None:
         raise ValueError(f"{file} cannot be read as an image")
     if modality.value_range is not None:
@@ -224,6 +227,13 @@ def read_image(file: Path, modality: Modality) -> np.ndarray:
     if modality.channels == 3:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB)
     return (pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY))[..., None]
+
+
+def _decode(file: Path, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imread(str(file), flags) if check_pixels(file) else None
+    except (OSError, cv2.error):
+        return None
 
 
 def check_files(samples: Sequence[Sample], modalities: Sequence[Modality]) -> None:
@@ -242,9 +252,9 @@ def read_labels(file: Path) -> np.ndarray:
     """Read the labels of an image: shape (H, W), integer, 0 for void, then 1 + class.
 
     Raises:
-        ValueError: If the file cannot be read or is no grey picture.
+        ValueError: If the file cannot be read, is too large or is no grey picture.
     """
-    labels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    labels = _decode(file, cv2.IMREAD_UNCHANGED)
     if labels is None or labels.ndim != 2:
         raise ValueError(
             f"{file} cannot be read as labels: it must be a grey picture with the number of a class a pixel"

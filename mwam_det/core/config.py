@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
@@ -104,7 +104,7 @@ class MWAMConfig(Settings):
                 raise ValueError(f"{key}={value!r} must be a whole number")
         for key in ("sigma", "omega", "alpha", "beta", "lam", "gamma"):
             value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) <= sys.float_info.max:
                 raise ValueError(f"{key}={value!r} must be a finite number")
         if self.patch < 2:
             raise ValueError(f"patch={self.patch} must be at least 2")

@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 from ultralytics.data.utils import IMG_FORMATS
-from ultralytics.utils.patches import imread
 
 from mwam_det.data.layout import SPLITS, DatasetError, Modality
 from mwam_det.data.pairing import image_size
-from mwam_det.data.reading import AS_STORED
+from mwam_det.data.reading import AS_STORED, decode
+from mwam_det.locks import LOCK, Hold
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,6 +40,8 @@ RECORD = "conversion.json"
 """Stands in a finished folder: what was converted and what was left out."""
 
 UNFINISHED = "conversion.unfinished.json"
+BEGINNING = {UNFINISHED, f".{UNFINISHED}.unfinished", LOCK}
+"""What a conversion leaves in its destination before it has written anything."""
 """Stands in a folder whose conversion was interrupted: what was being converted."""
 
 LARGEST_COORDINATE = 1e6
@@ -245,7 +247,8 @@ def convert(
         (count and examples by reason), "notes".
 
     Raises:
-        ConversionError: If the source is not of this format, holds no usable pair, or the destination is in use.
+        ConversionError: If the source is not of this format, holds no usable pair, or the destination holds something.
+        FolderInUse: If another process writes to the destination.
     """
     from rich.progress import track
 
@@ -328,7 +331,7 @@ def _check_destination(destination: Path, request: Mapping[str, Any]) -> None:
     if destination.exists() and not destination.is_dir():
         raise ConversionError(f"{destination} is a file: name a new folder")
     there = {path.name for path in destination.iterdir()} if destination.is_dir() else set()
-    if not there - {UNFINISHED}:
+    if not there - BEGINNING:
         return
     if RECORD in there and UNFINISHED not in there:
         raise ConversionError(f"{destination} holds a finished conversion: name a new folder, nothing is overwritten")
@@ -338,7 +341,7 @@ def _check_destination(destination: Path, request: Mapping[str, Any]) -> None:
         begun = json.loads((destination / UNFINISHED).read_text(encoding="utf-8"))
     except ValueError:
         begun = None
-    if not any(set(names) - {UNFINISHED} for _, _, names in os.walk(destination)):
+    if not any(set(names) - BEGINNING for _, _, names in os.walk(destination)):
         return  # nothing was written, so nobody loses anything by another request
     if not isinstance(begun, Mapping):
         raise ConversionError(f"{destination / UNFINISHED} is damaged: remove the folder, or name a new one")
@@ -354,7 +357,8 @@ def _check_destination(destination: Path, request: Mapping[str, Any]) -> None:
 class _Claim:
     """A destination while it is written to; a context that marks it as unfinished until it ends without an error.
 
-    A conversion that fails before it has written anything leaves the place as it was, free for another try.
+    A conversion that fails before it has written anything leaves the place as it was, free for another try. Meanwhile
+    no other process has it.
     """
 
     def __init__(self, destination: Path, request: Mapping[str, Any]) -> None:
@@ -364,12 +368,19 @@ class _Claim:
 
     def __enter__(self) -> _Claim:
         self._is_new = not self._destination.is_dir()
-        _write_text(self._marker, _json(self._request))
+        self._hold = Hold(self._destination)
+        try:
+            _check_destination(self._destination, self._request)  # another process may just have finished here
+            _write_text(self._marker, _json(self._request))
+        except BaseException:
+            self._hold.release()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None or [path.name for path in self._destination.iterdir()] == [UNFINISHED]:
+        if kind is None or not {path.name for path in self._destination.iterdir()} - BEGINNING:
             self._marker.unlink()
+        self._hold.release()
         if kind is not None and self._is_new and not any(self._destination.iterdir()):
             self._destination.rmdir()
 
@@ -631,7 +642,7 @@ def _write_image(file: Path, target: Path, crop: tuple[int, int, int, int] | Non
 def _cut(file: Path, target: Path, crop: tuple[int, int, int, int]) -> None:
     """Write a part of an image; depth and channels stay, but for transparency."""
     top, bottom, left, right = crop
-    pixels = imread(str(file), flags=AS_STORED)
+    pixels = decode(file, AS_STORED)
     suffix = file.suffix.lower()
     try:
         done, encoded = cv2.imencode(suffix, pixels[top:bottom, left:right], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
 import numpy as np
 import yaml
 from ultralytics.utils import TQDM
-from ultralytics.utils.patches import imread
 
+from mwam_det.core.names import class_folders
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.layout import SPLITS, DatasetError, Modality
 from mwam_det.data.pairing import stem_of
-from mwam_det.data.reading import AS_STORED, place
+from mwam_det.data.reading import AS_STORED, decode, place
+from mwam_det.locks import LOCK, Hold
 
 MARGIN = 0.1
 SMALLEST = 16
@@ -29,9 +31,12 @@ def cut_objects(
     """Write every object of a dataset as a picture of its own in each modality.
 
     Object i of the pair STEM becomes DST/SPLIT/MODALITY/CLASS/STEM_i.png, so that patterns of names such as "day_*" go
-    on to fit. The cut is square around the box, of the longer side and a margin, and moved into the image where it
-    reaches beyond. Values are those of the files (16 bits stay 16 bits); partners of another size are brought to the
-    first modality's, or aligned, as for training. DST/recipe.yaml trains a classifier on them.
+    on to fit; "%2F" stands for a "/" in a stem, "%25" for a "%". What the folder of a class is called says
+    `mwam_det.core.names.class_folders`.
+
+    The cut is square around the box, of the longer side and a margin, and moved into the image where it reaches beyond.
+    Values are those of the files (16 bits stay 16 bits); partners of another size are brought to the first modality's,
+    or aligned, as for training. DST/recipe.yaml trains a classifier on them.
 
     Args:
         data: A resolved dataset (see `mwam_det.data.layout.resolve_dataset`) with boxes.
@@ -43,18 +48,23 @@ def cut_objects(
         How many objects of each class were written, by split.
 
     Raises:
-        DatasetError: If the destination holds something, or nothing was cut out of a split.
+        DatasetError: If the destination holds something, two classes would share a folder or two pairs a file, or
+            nothing was cut out of a split.
+        FolderInUse: If another process cuts into the destination.
     """
+    folders = _class_folders(data)
     destination = Path(destination).expanduser()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise DatasetError(f"{destination} is there already: name a new folder")
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f"{destination.name}-unfinished-", dir=destination.parent) as folder:
-        root = Path(folder, destination.name)
-        counts = {split: _cut_split(data, split, root, margin, smallest) for split in SPLITS if data.get(split)}
+    with _unfinished(destination) as folder:
+        root = folder / destination.name
+        counts = {
+            split: _cut_split(data, split, folders, root, margin, smallest) for split in SPLITS if data.get(split)
+        }
         if empty := ", ".join(split for split, count in counts.items() if not count.total()):
             raise DatasetError(f"no object of {empty} has a side of {smallest} pixels: choose a smaller size")
-        recipe = yaml.safe_dump(_recipe(data, destination, counts), sort_keys=False, allow_unicode=True)
+        content = _recipe(data, destination, folders.values(), counts)
+        recipe = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         (root / "recipe.yaml").write_text(recipe, encoding="utf-8")
         if destination.exists():
             destination.rmdir()
@@ -62,9 +72,33 @@ def cut_objects(
     return counts
 
 
-def _cut_split(data: Mapping[str, Any], split: str, root: Path, margin: float, smallest: int) -> Counter[str]:
+@contextmanager
+def _unfinished(destination: Path) -> Iterator[Path]:
+    """Hold a folder beside the destination to write to; it is gone afterwards, and what a dead process left in it."""
+    folder = destination.with_name(f"{destination.name}.unfinished")
+    if folder.exists() and not (folder / LOCK).exists():
+        raise DatasetError(f"{folder} is in the way: move it, or name another folder")
+    hold = Hold(folder)
+    try:
+        _empty(folder)
+        yield folder
+    finally:
+        _empty(folder)
+        hold.release()
+        folder.rmdir()
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            shutil.rmtree(path)
+
+
+def _cut_split(
+    data: Mapping[str, Any], split: str, folders: Mapping[int, str], root: Path, margin: float, smallest: int
+) -> Counter[str]:
     dataset = PairedDataset(img_path=data[split], imgsz=640, augment=False, prefix=f"{split}: ", data=dict(data))
-    folders, first = _class_folders(data), dataset.modalities[0]
+    first = dataset.modalities[0]
     count: Counter[str] = Counter(dict.fromkeys(folders.values(), 0))
     for label in TQDM(dataset.labels, desc=f"{split}: cutting out objects"):
         size = label["shape"]
@@ -80,7 +114,9 @@ def _cut_split(data: Mapping[str, Any], split: str, root: Path, margin: float, s
             count[name] += 1
             for modality, image in images.items():
                 suffix = ".png" if image.dtype in (np.uint8, np.uint16) else ".tiff"  # PNG holds no other values
-                file = root / split / modality / name / f"{stem.replace('/', '-')}_{i}{suffix}"
+                file = root / split / modality / name / f"{_flat(stem)}_{i}{suffix}"
+                if file.exists():  # on a system to which upper and lower case are the same
+                    raise DatasetError(f"two pairs would be written to {file.name}: names must differ, and not in case")
                 file.parent.mkdir(parents=True, exist_ok=True)
                 if not cv2.imwrite(str(file), image[squares[i]]):
                     raise OSError(f"{file} could not be written")
@@ -88,13 +124,20 @@ def _cut_split(data: Mapping[str, Any], split: str, root: Path, margin: float, s
 
 
 def _class_folders(data: Mapping[str, Any]) -> dict[int, str]:
-    """Return the folder of each class, by its number."""
-    return {number: str(name).replace("/", "-") for number, name in data["names"].items()}
+    try:
+        return class_folders(data["names"])
+    except ValueError as error:
+        raise DatasetError(f"names: {error}") from None
+
+
+def _flat(stem: str) -> str:
+    """Return a name without folders for a stem, another one for each."""
+    return stem.replace("%", "%25").replace("/", "%2F")
 
 
 def _read(dataset: PairedDataset, first: str, modality: Modality) -> np.ndarray:
     sizes, file = dataset.sizes[first], dataset.partners[first][modality.name][0]
-    image = imread(file, flags=AS_STORED)
+    image = decode(file, AS_STORED)
     if image is None:
         raise DatasetError(f"{file} has become unreadable")
     own = sizes[dataset.modalities.index(modality)]
@@ -113,8 +156,10 @@ def _square(box: np.ndarray, size: tuple[int, int], margin: float) -> tuple[slic
     return parts[0], parts[1]
 
 
-def _recipe(data: Mapping[str, Any], destination: Path, counts: Mapping[str, Counter[str]]) -> dict[str, Any]:
-    kept = [name for name in _class_folders(data).values() if any(count[name] for count in counts.values())]
+def _recipe(
+    data: Mapping[str, Any], destination: Path, folders: Iterable[str], counts: Mapping[str, Counter[str]]
+) -> dict[str, Any]:
+    kept = [name for name in folders if any(count[name] for count in counts.values())]
     section: dict[str, Any] = {
         "path": str(destination.absolute()),
         "modalities": {name: f"{{split}}/{name}" for name in data["modalities"]},

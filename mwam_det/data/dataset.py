@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from ultralytics.data.augment import Compose
 from ultralytics.data.dataset import YOLODataset
-from ultralytics.data.utils import get_hash
+from ultralytics.data.utils import check_file_speeds, get_hash
 from ultralytics.utils import LOGGER
 
 from mwam_det.data.layout import DatasetError, Modality, modalities_of
 from mwam_det.data.memory import empty_images
-from mwam_det.data.pairing import dark_16_bit_maximum, find_partners, select_files, stem_of, verify_pair
+from mwam_det.data.pairing import dark_16_bit_maximum, find_partners, list_images, select_files, stem_of, verify_pair
 from mwam_det.data.reading import place, read_image, reduction_of
 from mwam_det.data.stacks import fingerprint, is_current, load_stack, save_stack, stack_name
 from mwam_det.data.transforms import (
@@ -97,6 +97,8 @@ class PairedDataset(YOLODataset):
     def get_img_files(self, img_path: str) -> list[str]:
         """List the images of the first modality and find the partners of each.
 
+        Ultralytics' own list repeats files where folders are linked, without an end where links lead round in a circle.
+
         Raises:
             DatasetError: If there is no image, or a modality has no partner at all.
         """
@@ -104,18 +106,15 @@ class PairedDataset(YOLODataset):
         folders = next((f for f in self.data["splits"].values() if f[first] == str(img_path)), None)
         if folders is None:
             raise DatasetError(f"{img_path} is not the folder of {first} in any split of the dataset")
-        fraction, self.fraction = self.fraction, 1.0  # is taken of the first modality's files, not of all in its folder
-        try:
-            files = super().get_img_files(img_path)
-        except FileNotFoundError as error:
-            raise DatasetError(f"there is no image of {first} in {img_path}") from error
-        finally:
-            self.fraction = fraction
+        if not (files := list_images(img_path)):
+            raise DatasetError(f"there is no image of {first} in {img_path}")
+        check_file_speeds(files, prefix=self.prefix)
         self.folders = {name: Path(folder) for name, folder in folders.items()}
         image_folders = {modality.name: self.folders[modality.name] for modality in self.modalities}
         suffixes = {modality.name: modality.suffix for modality in self.modalities}
         files = select_files(first, files, image_folders, suffixes)
-        files = files[: fraction if isinstance(fraction, int) else max(1, round(len(files) * fraction))]
+        count = self.fraction if isinstance(self.fraction, int) else max(1, round(len(files) * self.fraction))
+        files = files[:count]  # of the first modality's files, not of all in its folder
         self.partners, self.left_over = find_partners(files, image_folders, suffixes)
         for name, count in self.left_over.items():
             if count and self.fraction == 1:  # a fraction of the first modality leaves partners over by design

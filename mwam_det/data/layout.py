@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import os
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import numpy as np
 import yaml
 
 from mwam_det.core.config import refuse_unknown_keys
+from mwam_det.core.names import check_modality_names
+from mwam_det.files.yaml_text import read_yaml
 
 SECTION_KEYS = (
     "path", "modalities", "labels", "train", "val", "test", "names", "visible", "suffix", "channels", "range", "align",
@@ -94,7 +97,8 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
 
     - path: The dataset's folder. A relative one is relative to the working directory, "~" is the home folder.
     - modalities: Folder below `path` by modality, {rgb: visible, ir: infrared}. The first modality's size rules, and
-      labels belong to it. The split is appended to each folder, or stands where the folder says "{split}".
+      labels belong to it. The split is appended to each folder, or stands where the folder says "{split}". What a
+      modality may be called says `mwam_det.core.names.check_modality_names`.
     - labels: Folder of the label files, likewise: YOLO's, one text file a pair, named by the stem that the pair shares.
       For the task obb a line holds a class and four corners, for segment a class and an outline, for pose a class, a
       box and keypoints. For the task semantic there is a PNG of class numbers instead, 255 where nothing counts. For
@@ -147,12 +151,13 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
         raise DatasetError(f"{source} must be a mapping with the keys {', '.join(SECTION_KEYS)}, got {data!r}")
     try:
         resolved = dict(data) if data.keys() >= RESOLVED_KEYS else _resolve_section(data)
+        _check_names(resolved["modalities"])
         resolved = {**resolved, **{key: resolved.get(key, {}) for key in READING_KEYS}}
         for split, folders in resolved["splits"].items():
             for name, folder in folders.items():
                 _check_folder(Path(folder), f"{name} ({split})")
     except DatasetError as error:
-        raise DatasetError(f"{source}: {error}") from None
+        raise DatasetError(f"{source}: {' '.join(str(error).splitlines())}") from None
     return resolved
 
 
@@ -208,9 +213,9 @@ def _read_yaml(file: Path) -> Any:
     if not file.is_file():
         raise DatasetError(f"{file} is not a file: give a recipe or a YAML file with the data section")
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{file} is not valid YAML: {error}") from None
+        content = read_yaml(file)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
     return content["data"] if isinstance(content, Mapping) and isinstance(content.get("data"), Mapping) else content
 
 
@@ -223,17 +228,16 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
     for key in required:
         if not section.get(key):
             raise DatasetError(f"the key '{key}' is missing or empty")
-    root = Path(str(section["path"])).expanduser().resolve()
-    if section.get("synthetic"):
-        _write_synthetic(root, section["synthetic"])
-    if not root.is_dir():
-        raise DatasetError(f"path={section['path']} is not a folder (looked for {root})")
     modalities = section["modalities"]
     texts = [*modalities, *modalities.values()] if isinstance(modalities, Mapping) else [None]
     if not all(isinstance(text, str) for text in texts):
         raise DatasetError(f"modalities={modalities!r} must map names to folders, like {{rgb: visible, ir: infrared}}")
-    if reserved := {"labels"} & set(modalities):
-        raise DatasetError(f"a modality may not be called '{reserved.pop()}'")
+    _check_names(modalities)
+    root = Path(str(section["path"])).expanduser().resolve()
+    if section.get("synthetic"):
+        _write_synthetic(root, section["synthetic"])
+    if not os.path.isdir(root):  # unlike Path.is_dir, not an error where the name is too long
+        raise DatasetError(f"path={section['path']} is not a folder (looked for {root})")
     visible = section.get("visible", next((m for m in modalities if m.lower() in VISIBLE_NAMES), None))
     if visible is not None and (not isinstance(visible, str) or visible not in modalities):
         raise DatasetError(f"visible={visible} is no modality: choose from {', '.join(modalities)}")
@@ -270,6 +274,13 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
         **_keypoints(section),
         **_label_mapping(section, len(names)),
     }
+
+
+def _check_names(modalities: Mapping[str, Any]) -> None:
+    try:
+        check_modality_names(modalities)
+    except ValueError as error:
+        raise DatasetError(f"modalities: {error}") from None
 
 
 def _frozen(value: Any) -> Any:
@@ -353,7 +364,7 @@ def _label_mapping(section: Mapping[str, Any], classes: int) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _check_apart(places: Mapping[str, tuple[str, str]]) -> None:
@@ -384,7 +395,7 @@ def _split_folder(root: Path, template: str, split: str) -> Path:
 
 def _class_folders(folder: Path) -> list[str]:
     """List the folders of the classes of a dataset without labels."""
-    found = sorted(item.name for item in folder.iterdir() if item.is_dir()) if folder.is_dir() else []
+    found = sorted(item.name for item in folder.iterdir() if item.is_dir()) if os.path.isdir(folder) else []
     if not found:
         raise DatasetError(
             f"the key 'labels' is missing or empty; without it classes are the folders in {folder}, and there are none"
@@ -407,8 +418,8 @@ def _class_names(names: Any) -> dict[int, str]:
 
 
 def _check_folder(folder: Path, what: str) -> None:
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return
-    parent = next((p for p in folder.parents if p.is_dir()), folder)
+    parent = next((p for p in folder.parents if os.path.isdir(p)), folder)
     there = ", ".join(sorted(p.name for p in parent.iterdir() if p.is_dir())[:12]) or "no folders"
     raise DatasetError(f"the folder of {what} is missing: {folder} (in {parent} there are: {there})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,16 +10,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from ultralytics.data.utils import IMG_FORMATS, verify_image_label
-from ultralytics.utils.patches import imread
+from ultralytics.utils.patches import PIL_FALLBACK_SUFFIXES
 
 from mwam_det.data.layout import DatasetError, Modality
-from mwam_det.data.reading import AS_STORED, read_image
+from mwam_det.data.reading import AS_STORED, decode, has_codec, read_image
+from mwam_det.files.folders import list_files
+from mwam_det.files.images import check_pixels
 
 SMALLEST_SIDE = 10
 """Images with a shorter side, in pixels, are refused, as Ultralytics does."""
@@ -70,9 +70,8 @@ def select_files(
 
 
 def list_images(folder: str | Path) -> list[str]:
-    """List the images below a folder, in order."""
-    pattern = str(Path(glob.escape(str(folder))) / "**" / "*.*")  # finds what Ultralytics finds: links, no hidden files
-    return [f for f in sorted(glob.glob(pattern, recursive=True)) if Path(f).suffix[1:].lower() in IMG_FORMATS]
+    """List the images below a folder, in order; see `mwam_det.files.folders.list_files`."""
+    return [file for file in list_files(folder) if Path(file).suffix[1:].lower() in IMG_FORMATS]
 
 
 def find_partners(
@@ -121,9 +120,9 @@ def find_partners(
 def image_size(file: str | Path, modality: Modality = PLAIN) -> tuple[int, int]:
     """Check that training will be able to read an image, without changing it, and return its (height, width).
 
-    The image is decoded by the reader that training uses. Pillow looks first at the formats that OpenCV fills up with
-    grey where bytes are missing. Its plugins are called by name, because `Image.open`, as Ultralytics patches it, tries
-    to install a codec when it meets bytes that it does not know.
+    The image is decoded by the reader that training uses, unless its header states too many pixels. Pillow looks first
+    at the formats that OpenCV fills up with grey where bytes are missing. Its plugins are called by name, because
+    `Image.open`, as Ultralytics patches it, tries to install a codec when it meets bytes that it does not know.
 
     Args:
         file: The image.
@@ -131,9 +130,15 @@ def image_size(file: str | Path, modality: Modality = PLAIN) -> tuple[int, int]:
 
     Raises:
         ValueError: If the file is no image, is truncated, has values that need a range to become 8 bit and there is
-            none, a side below 10 pixels, or more pixels than Pillow allows.
+            none, a side below 10 pixels, or more pixels than Pillow allows (see `mwam_det.files.images.check_pixels`).
     """
     file = Path(file)
+    try:
+        is_known = check_pixels(file)
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read ({error})") from None
+    if not is_known:
+        raise ValueError(f"{file} cannot be read (it is no image of a format that is known, or damaged)")
     try:
         with open(file, "rb") as stream:
             head = stream.read(8)
@@ -143,6 +148,8 @@ def image_size(file: str | Path, modality: Modality = PLAIN) -> tuple[int, int]:
         pixels = read_image(file, modality)
     except (OSError, SyntaxError, ValueError, cv2.error) as error:
         raise ValueError(f"{file} cannot be read ({error})") from None
+    if pixels is None and file.suffix.lower() in PIL_FALLBACK_SUFFIXES and not has_codec(file):
+        raise ValueError(f"{file} cannot be read (Pillow has no codec for it; the package pi-heif is one for HEIF)")
     if pixels is None or pixels.dtype != np.uint8 or pixels.shape[2] != modality.channels:
         if modality.value_range is None and (kind := _stored_type(file)) is not None:
             raise ValueError(
@@ -207,8 +214,9 @@ def read_mode(file: str | Path) -> str:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        OSError, SyntaxError, ValueError: If it is no PNG, or damaged.
+        OSError, SyntaxError, ValueError: If it is no PNG, damaged or too large.
     """
+    check_pixels(file)
     _check_completeness(Path(file), PngImageFile)
     with PngImageFile(file) as image:
         return image.mode
@@ -224,7 +232,7 @@ def dark_16_bit_maximum(file: str | Path) -> int | None:
 
 def _stored_type(file: Path) -> str | None:
     """Return the type of an image's values if they have no 8-bit reading."""
-    pixels = imread(file, flags=AS_STORED)
+    pixels = decode(file, AS_STORED)
     return None if pixels is None or pixels.dtype in (np.uint8, np.uint16) else str(pixels.dtype)
 
 
@@ -232,10 +240,8 @@ _PLUGINS = {b"\xff\xd8": JpegImageFile, b"\x89PNG": PngImageFile, b"BM": BmpImag
 
 
 def _check_completeness(file: Path, plugin: type[ImageFile]) -> None:
-    """Raise OSError, SyntaxError or ValueError if a file of Pillow's `plugin` is damaged, cut off or oversized."""
+    """Raise OSError, SyntaxError or ValueError if a file of Pillow's `plugin` is damaged or cut off."""
     with plugin(file) as image:
-        if image.width * image.height > 2 * Image.MAX_IMAGE_PIXELS:
-            raise ValueError(f"{image.width}×{image.height} pixels are more than {2 * Image.MAX_IMAGE_PIXELS}")
         if plugin is PngImageFile:
             image.verify()
         elif plugin is BmpImageFile or not _ends_with(file, b"\xff\xd9"):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 import numpy as np
-from ultralytics.utils.patches import imread
+from ultralytics.utils.patches import PIL_FALLBACK_SUFFIXES, imread
 
 from mwam_det.data.layout import Modality
 
@@ -29,6 +30,34 @@ FLAGS = {
 """How to read 8 bits a value: OpenCV's flag by divisor of the size and number of channels."""
 
 
+def decode(file: str | Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
+    """Read an image as Ultralytics' `imread` does, which may install a codec for AVIF and HEIF; this does not.
+
+    Args:
+        file: The image. Its size is not checked, see `mwam_det.files.images.check_pixels`.
+        flags: As in `cv2.imread`.
+
+    Returns:
+        Shape (H, W, C), colour in BGR; None if it cannot be read.
+    """
+    if str(file).lower().endswith(PIL_FALLBACK_SUFFIXES) and not has_codec(file):
+        return None
+    return imread(file, flags)
+
+
+def has_codec(file: str | Path) -> bool:
+    """Return whether Pillow can open an AVIF or HEIF image as it is installed."""
+    if find_spec("pi_heif"):
+        return True
+    try:
+        from PIL.AvifImagePlugin import AvifImageFile  # not in older ones
+
+        with AvifImageFile(file):
+            return True
+    except (ImportError, OSError, SyntaxError, ValueError):
+        return False
+
+
 def read_image(file: str | Path, modality: Modality, reduction: int = 1) -> np.ndarray | None:
     """Read a file as its modality is stacked, without changing its place.
 
@@ -42,9 +71,9 @@ def read_image(file: str | Path, modality: Modality, reduction: int = 1) -> np.n
         another dtype, for files that have no 8-bit reading.
     """
     if modality.value_range is not None:
-        pixels = imread(file, flags=AS_STORED)
+        pixels = decode(file, AS_STORED)
         return None if pixels is None else as_stacked(pixels, modality)
-    return imread(file, flags=FLAGS[reduction, modality.channels])
+    return decode(file, FLAGS[reduction, modality.channels])
 
 
 def as_stacked(pixels: np.ndarray, modality: Modality) -> np.ndarray:

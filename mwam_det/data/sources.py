@@ -6,6 +6,7 @@ import glob
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mwam_det.data.dataset import target_size
 from mwam_det.data.layout import Modality
 from mwam_det.data.pairing import find_partners, list_images, select_files
 from mwam_det.data.reading import as_stacked, place, read_image, reduction_of
+from mwam_det.files.images import check_pixels
 
 Item = str | np.ndarray
 """One image or video of one modality: its file, the address of a stream, or its pixels as a file would hold them."""
@@ -414,20 +416,35 @@ def _listed(files: Sequence[str]) -> str:
 
 
 def _matching(pattern: Path) -> list[str]:
-    files = sorted(glob.glob(str(pattern), recursive=True))
-    return [file for file in files if Path(file).suffix[1:].lower() in IMG_FORMATS]
+    """List the images that match a pattern; `glob` would follow links round in circles."""
+    folder = _fixed_part(pattern)
+    parts = pattern.relative_to(folder).parts
+    return [file for file in list_images(folder) if _fits(Path(file).relative_to(folder).parts, parts)]
+
+
+def _fits(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Return whether folders and file match a pattern each; "**" stands for any number of folders."""
+    if not patterns:
+        return not names
+    if patterns[0] == "**":
+        return _fits(names, patterns[1:]) or (len(names) > 0 and _fits(names[1:], patterns))
+    return len(names) > 0 and fnmatch(names[0], patterns[0]) and _fits(names[1:], patterns[1:])
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """Return the folder of a pattern above its first wildcard."""
-    fixed = next(place for place, part in enumerate(pattern.parts) if glob.has_magic(part))
-    return Path(*pattern.parts[:fixed])
+    """Return the folder of a pattern above its first wildcard; the names of folders may hold what looks like one."""
+    wild = (
+        place
+        for place, part in enumerate(pattern.parts)
+        if glob.has_magic(part) and not Path(*pattern.parts[: place + 1]).is_dir()
+    )
+    return Path(*pattern.parts[: next(wild)])
 
 
 def _pixels(item: Item, modality: Modality, path: str) -> np.ndarray:
     """Read an image of a modality at its own size, shape (H, W, C_m), uint8."""
     if isinstance(item, str):
-        pixels, what = read_image(item, modality), item
+        pixels, what = read_image(item, modality) if check_pixels(item) else None, item
         if pixels is None:
             raise FileNotFoundError(f"cannot read {item}, the {modality.name} image")
     else:

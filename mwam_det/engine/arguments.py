@@ -26,6 +26,9 @@ OWN_ARGUMENTS: dict[str, Any] = {
 LARGEST_SEED = 2**32 - 2**16
 """Larger seeds leave NumPy's generator, which takes 32 bits, no room for the number of a process."""
 
+MOST_LAYERS = 1000
+"""No model has more layers."""
+
 NOT_FOR_RECIPES = {"task", "mode", "model", "data", "cfg", "split", "pretrained"}
 """Ultralytics arguments that a recipe's train section may not hold: other keys of the recipe say them."""
 
@@ -110,6 +113,8 @@ def freeze_with(
     """
     if isinstance(freeze, bool) or not (freeze is None or isinstance(freeze, int | list | tuple)):
         raise ValueError(f"freeze={freeze!r} must be a number of layers or a list of layer indices and names")
+    if isinstance(freeze, int) and freeze > MOST_LAYERS:
+        raise ValueError(f"freeze={freeze} is more than the layers of any model")
     layers: list[int | str] = []
     for item in range(freeze) if isinstance(freeze, int) else freeze or []:
         if isinstance(item, str) and streams is not None and not item[:1].isdigit():

@@ -18,6 +18,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, ops
 from ultralytics.utils.checks import check_imgsz
 
 from mwam_det.core.missing import drop_modalities
+from mwam_det.core.names import class_folders
 from mwam_det.data.layout import Modality
 from mwam_det.data.sources import Pair, PairLoader, by_modality, missing_modalities, stack_tensors
 from mwam_det.engine.arguments import without_own_arguments
@@ -64,6 +65,12 @@ class PairResults(Results):
     def new(self) -> PairResults:
         """Return empty results of the same images."""
         return self.around(super().new(), self.images)
+
+    def save_crop(self, save_dir: str | Path, file_name: str | Path = Path("im.jpg")) -> None:
+        """Save what was found in a folder a class, as `Results` does; no name of a class leads to another place."""
+        named = self.around(self, self.images)
+        named.names = class_folders(self.names)
+        super(PairResults, named).save_crop(save_dir, file_name)
 
     def plot_modalities(self, **kwargs: Any) -> np.ndarray:
         """Draw the results on every modality, one beside the other.

@@ -6,14 +6,18 @@ fusions, are the stock model's in its order. Nothing is matched by chance of nam
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from ultralytics.nn.tasks import load_checkpoint
+from torch.serialization import get_unsafe_globals_in_checkpoint
+from ultralytics.nn.tasks import BaseModel, load_checkpoint
 
 from mwam_det.models.two_stream import SPLIT_LAYER, start_as_mean
 
@@ -169,8 +173,54 @@ def _reads_the_image(value: Tensor, tensor: Tensor, cfg: Mapping[str, Any], moda
     return value.shape[0] == tensor.shape[0] and value.shape[2:] == tensor.shape[2:]
 
 
+def load_stock(file: str | Path) -> BaseModel:
+    """Load the model of a checkpoint as Ultralytics does, by its restricted loader where ULTRALYTICS_SAFE_LOAD is set.
+
+    Nothing is downloaded or installed, and the file stays as it is.
+
+    Args:
+        file: The checkpoint, which exists.
+
+    Returns:
+        The model, float32, on the CPU.
+
+    Raises:
+        ValueError: If the file holds no model of Ultralytics', or weights that are no finite numbers.
+    """
+    _check_packages(file)
+    try:
+        # Ultralytics deletes a damaged file that it knows by a bare name, and downloads it again
+        model = load_checkpoint(Path(file).absolute())[0]
+    except Exception as error:  # unpickling damaged bytes may raise anything
+        cause = error.__cause__ or error
+        raise ValueError(
+            f"pretrained={file} is not a checkpoint of an Ultralytics model, or is damaged "
+            f"({type(cause).__name__}: {' '.join(str(cause).split()):.200})"
+        ) from None
+    if not isinstance(model, BaseModel):
+        raise ValueError(f"pretrained={file} holds a {type(model).__name__}, which is not a model of Ultralytics'")
+    wrong = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
+    if wrong:
+        raise ValueError(f"pretrained={file} has weights that are no finite numbers: {_some(wrong)}")
+    return model
+
+
+def _check_packages(file: str | Path) -> None:
+    """Check that what a checkpoint is made of can be imported: Ultralytics would install what it misses."""
+    try:
+        names = get_unsafe_globals_in_checkpoint(file)
+    except Exception:  # not an archive of PyTorch: what it is becomes known when it is loaded
+        return
+    packages = sorted({name.partition(".")[0] for name in names} - sys.modules.keys())
+    if missing := [package for package in packages if not find_spec(package)]:
+        raise ValueError(
+            f"pretrained={file} is made of {', '.join(missing)}, which is not installed: it is not a checkpoint of an "
+            "Ultralytics model"
+        )
+
+
 def pretrained_files(value: Any, modalities: Mapping[str, Any]) -> dict[str, Path]:
-    """Read the argument `pretrained` where it names files.
+    """Read the argument `pretrained` where it names files, and check that each can be loaded.
 
     Args:
         value: A checkpoint for all modalities, or a mapping with one for each, or for some.
@@ -180,9 +230,24 @@ def pretrained_files(value: Any, modalities: Mapping[str, Any]) -> dict[str, Pat
         The file of each modality that has one, in the order of the mapping.
 
     Raises:
-        ValueError: If a modality is unknown, or the value is neither of these.
+        ValueError: If a modality is unknown, the value is neither of these, a file is refused by `load_stock`, or one
+            that is named for a modality has streams itself.
         FileNotFoundError: If a file does not exist. None is ever downloaded.
     """
+    files = _named_files(value, modalities)
+    for file in dict.fromkeys(files.values()):
+        model = load_stock(file)
+        if isinstance(value, Mapping):
+            _refuse_streams(file, model)
+    return files
+
+
+def _refuse_streams(file: Path, model: BaseModel) -> None:
+    if "streams" in getattr(model, "yaml", {}):
+        raise ValueError(f"pretrained={file} has streams itself: name it alone, for all modalities")
+
+
+def _named_files(value: Any, modalities: Mapping[str, Any]) -> dict[str, Path]:
     if isinstance(value, str | Path):
         value = dict.fromkeys(modalities, value)
     if not isinstance(value, Mapping) or not value or not all(isinstance(f, str | Path) for f in value.values()):
@@ -190,7 +255,7 @@ def pretrained_files(value: Any, modalities: Mapping[str, Any]) -> dict[str, Pat
     if unknown := [str(name) for name in value if name not in modalities]:
         raise ValueError(f"pretrained names {', '.join(unknown)}: choose from {', '.join(modalities)}")
     for file in value.values():
-        if not Path(file).is_file():
+        if not os.path.isfile(file):  # unlike Path.is_file, not an error where the name is too long
             raise FileNotFoundError(f"pretrained={file} is not a file; nothing is downloaded, so fetch it first")
     return {name: Path(file) for name, file in value.items()}
 
@@ -208,13 +273,11 @@ def load_pretrained(model: nn.Module, value: Any) -> str:
     Raises:
         ValueError: If a checkpoint has streams or is of another model, or as `pretrained_files` does.
         FileNotFoundError: As `pretrained_files` does.
-        TypeError: If a file is no checkpoint.
     """
-    files = pretrained_files(value, model.yaml["modalities"])
-    loaded = {file: load_checkpoint(file)[0] for file in dict.fromkeys(files.values())}
+    files = _named_files(value, model.yaml["modalities"])
+    loaded = {file: load_stock(file) for file in dict.fromkeys(files.values())}
     for file, other in loaded.items():
-        if "streams" in getattr(other, "yaml", {}):
-            raise ValueError(f"pretrained={file} has streams itself: name it alone, for all modalities")
+        _refuse_streams(file, other)
     states = {file: {k: v.float() for k, v in other.state_dict().items()} for file, other in loaded.items()}
     transfer = map_weights(model.yaml, model.state_dict(), {name: states[file] for name, file in files.items()})
     start_as_mean(model)

@@ -9,9 +9,9 @@ all views pass H as one batch, so that its batch norms learn the mixture that th
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from numbers import Real
 from typing import Any
 
@@ -304,4 +304,4 @@ def _worth(combination: Sequence[str], config: IncompleteConfig, weights: Mappin
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -116,11 +116,19 @@ def test_weights_that_cannot_be_used_are_refused_with_their_file(tmp_path):
     (tmp_path / "text.pth").write_text("weights")
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "few.pth")
     torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({0: torch.zeros(1)}, tmp_path / "numbered.pth")
+    torch.save({"conv1.weight": torch.tensor(0.0)}, tmp_path / "scalar.pth")
+    torch.save({**resnet18(weights=None).state_dict(), "bn1.bias": torch.full((64,), torch.nan)}, tmp_path / "nan.pth")
     for pretrained, words in [
         ("none.pth", "pretrained=none.pth is not a file; weights are not downloaded"),
         ({"depth": "none.pth"}, "pretrained names 'depth': choose from rgb, ir"),
+        ({"rgb": 3}, "pretrained=3 is not a file"),
+        ("x" * 5000, "is not a file"),
         (str(tmp_path / "text.pth"), "text.pth cannot be read as weights"),
         (str(tmp_path / "list.pth"), "list.pth holds no state dict"),
+        (str(tmp_path / "numbered.pth"), "numbered.pth holds no state dict"),
+        (str(tmp_path / "scalar.pth"), "scalar.pth does not fit"),
+        (str(tmp_path / "nan.pth"), "nan.pth has weights that are no finite numbers, such as bn1.bias"),
         (str(tmp_path / "few.pth"), r"few.pth does not fit: it lacks \d+ of \d+ weights .* such as bn1"),
     ]:
         with pytest.raises(ValueError, match=words):

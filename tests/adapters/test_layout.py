@@ -100,6 +100,18 @@ def test_a_line_that_cannot_be_used_is_named(tmp_path, line, words):
         ({"names": {1: "a", 2: "b"}}, "must number the classes 0, 1"),
         ({"names": ["a", "a"]}, "must be a list of different classes"),
         ({"groups": "day"}, "groups='day' must map names to patterns"),
+        ({"modalities": {"rgb": "rgb", "../x": "ir"}}, "a modality may not be called '../x'"),
+        ({"modalities": {"rgb": "rgb", "average": "ir"}}, "'average': a report has a row of that name"),
+        ({"modalities": {"rgb": "rgb", "half": "ir"}}, "'half': every module of PyTorch has an attribute"),
+        ({"names": ["a", "../b"]}, "the class '../b' has a folder of its name, and a folder is not called so"),
+        ({"names": ["a", ".."]}, r"the class '\.\.' has a folder"),
+        ({"range": {"ir": [0, 10**400]}}, "must be two numbers, the smaller first"),
+        ({"range": {"ir": [0, float("inf")]}}, "must be two numbers, the smaller first"),
+        (
+            {"format": "list", "names": ["a", "b"], "modalities": {"rgb": 0, "ir": -9}},
+            "must map two names or more to columns",
+        ),
+        ({"format": "videos", "modalities": {"rgb": "f", "flow": ["u", "v"]}, "channels": 3}, "channels=3 must map"),
     ],
 )
 def test_a_section_that_cannot_be_used_is_refused(pictures, changes, words):
@@ -116,6 +128,7 @@ def test_a_section_for_segmentation_needs_labels_and_names(pictures):
     ("changes", "words"),
     [
         ({"path": "nowhere"}, "data.path=nowhere is not a folder"),
+        ({"path": "x" * 5000}, "data.path=xxx.* is not a folder"),
         ({"val": "valid"}, "the folder .*valid.rgb is missing"),
         ({"names": ["a", "c"]}, r"has folders of unknown classes \['b'\]: the classes are \['a', 'c'\]"),
     ],

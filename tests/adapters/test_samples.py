@@ -1,8 +1,11 @@
+import os
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from hosts import rooms_section, section
+from PIL import Image
 
 from mwam_det.adapters.layout import find_samples
 from mwam_det.adapters.samples import (
@@ -14,7 +17,9 @@ from mwam_det.adapters.samples import (
     View,
     check_files,
     count_labels,
+    frame_at,
     read_image,
+    read_labels,
 )
 
 
@@ -126,3 +131,23 @@ def test_a_label_that_is_no_class_is_refused_with_its_file(rooms):
     samples = find_samples(rooms_section(rooms), segmentation=True).splits["train"]
     with pytest.raises(ValueError, match=r"labels_40.0000.png has the label 3, but there are 2 classes"):
         count_labels(samples, 2)
+
+
+@pytest.mark.parametrize("read", [lambda file: read_image(file, Modality("rgb")), read_labels])
+def test_a_small_file_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, read):
+    Image.new("1", (30_000, 30_000)).save(tmp_path / "bomb.tif", compression="group4")
+    with pytest.raises(ValueError, match="bomb.tif: 30000×30000 pixels are more than"):
+        read(tmp_path / "bomb.tif")
+
+
+def test_a_file_that_is_no_image_or_gone_is_refused_by_name(tmp_path):
+    (tmp_path / "text.png").write_text("text")
+    for name in ("text.png", "gone.png"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as an image"):
+            read_image(tmp_path / name, Modality("rgb"))
+
+
+def test_a_pipe_among_the_frames_of_a_video_is_none_of_them(tmp_path):
+    os.mkfifo(tmp_path / "0.jpg")
+    write(tmp_path / "1.jpg", np.zeros((4, 4), np.uint8))
+    assert frame_at(tmp_path, 0.0) == tmp_path / "1.jpg"

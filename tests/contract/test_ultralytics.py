@@ -135,6 +135,7 @@ OVERRIDES = [
     ("MultimodalExporter", "run_callbacks", "Exporter", "self, event"),
     ("MultimodalExporter", "get_int8_calibration_dataloader", "Exporter", "self, prefix"),
     ("PairResults", "new", "Results", "self"),
+    ("PairResults", "save_crop", "Results", "self, save_dir, file_name"),
     ("PairPredictor", "__init__", "BasePredictor", "self, cfg, overrides, _callbacks"),
     ("PairPredictor", "setup_model", "BasePredictor", "self, model, verbose"),
     ("PairPredictor", "setup_source", "BasePredictor", "self, source, stride"),
@@ -509,7 +510,7 @@ def test_the_loop_steps_the_optimizer_by_its_own_count_which_begins_anew_in_a_re
 def test_checkpoints_are_written_by_the_methods_that_make_them_whole():
     source = source_of(BaseTrainer.save_model)
     assert "self.last.write_bytes(" in source and "self.best.write_bytes(" in source, (
-        "save_model writes checkpoints in another way now: CheckpointPath in mwam_det/engine/saving.py makes these whole"
+        "save_model writes checkpoints in another way now: CheckpointPath in mwam_det/engine/saving.py makes them whole"
     )
     assert source.index("self.last.write_bytes(") < source.index("self.best.write_bytes("), (
         "save_model writes best.pt first now: repair_best in mwam_det/engine/saving.py mends best.pt by last.pt"

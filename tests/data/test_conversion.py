@@ -37,6 +37,7 @@ from mwam_det.data.conversion import (
     summary,
 )
 from mwam_det.data.layout import resolve_dataset
+from mwam_det.locks import LOCK, FolderInUse, Hold
 from mwam_det.recipe import load_recipe
 
 SIZE = (24, 40)
@@ -685,6 +686,32 @@ def test_an_interrupted_conversion_looks_unfinished_and_goes_on_where_it_was(sou
     for name in files(other):
         if name not in (RECORD, "recipe.yaml"):
             assert (destination / name).read_bytes() == (other / name).read_bytes()
+
+
+@pytest.mark.parametrize("left", [".conversion.unfinished.json.unfinished", LOCK])
+def test_what_a_process_that_died_at_once_left_is_in_nobodys_way(source, destination, left):
+    destination.mkdir()
+    (destination / left).write_text('{"half')
+    assert convert(toy(), source, destination)["splits"]["train"]["pairs"] == 3
+    assert not [name for name in files(destination) if "unfinished" in name or name == LOCK]
+
+
+def test_two_processes_do_not_write_to_one_destination(source, destination):
+    with Hold(destination), pytest.raises(FolderInUse, match="another process works in"):
+        convert(toy(), source, destination)
+    convert(toy(), source, destination)
+
+
+def test_a_conversion_that_another_process_finished_meanwhile_is_not_written_over(source, destination, monkeypatch):
+    check = conversion._check_stems
+
+    def finish_meanwhile(samples):
+        monkeypatch.setattr(conversion, "_check_stems", check)
+        convert(toy(), source, destination)
+
+    monkeypatch.setattr(conversion, "_check_stems", finish_meanwhile)
+    with pytest.raises(ConversionError, match="holds a finished conversion"):
+        convert(toy(), source, destination)
 
 
 def test_nothing_is_written_any_more_when_an_interruption_has_arrived(tmp_path, destination, monkeypatch):

@@ -10,6 +10,7 @@ from mwam_det.adapters.layout import find_samples
 from mwam_det.cli import main
 from mwam_det.data.crops import cut_objects
 from mwam_det.data.layout import DatasetError, resolve_dataset
+from mwam_det.locks import LOCK, FolderInUse, Hold
 
 HEIGHT, WIDTH = 60, 80
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -46,7 +47,7 @@ def test_a_cut_is_the_square_around_the_box_with_the_values_of_the_files(tmp_pat
     counts = cut(tmp_path, box(1, 30, 20, 20, 16))
     assert {split: count.total() for split, count in counts.items()} == {"train": 2, "val": 2}
     place = np.s_[16:40, 28:52]  # 20 and a tenth of it on each side, around (40, 28)
-    for stem in ("day_1_0", "a-night_1_0"):
+    for stem in ("day_1_0", "a%2Fnight_1_0"):
         of_class = {name: tmp_path / "crops/train" / name / "car-van" / f"{stem}.png" for name in ("rgb", "depth")}
         assert np.array_equal(cv2.imread(str(of_class["rgb"])), RGB[place])
         assert np.array_equal(cv2.imread(str(of_class["depth"]), cv2.IMREAD_UNCHANGED), DEPTH[place])
@@ -91,6 +92,24 @@ def test_what_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         cut_objects(resolve_dataset(section), tmp_path / "crops")
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_a_dead_process_left_is_taken_away_and_what_is_not_ours_stays(tmp_path):
+    data = resolve_dataset(section_of(tmp_path / "set", box(0, 10, 10, 20, 20)))
+    folder = tmp_path / "crops.unfinished"
+    (folder / "crops").mkdir(parents=True)
+    (folder / "crops" / "half.png").touch()
+    with pytest.raises(DatasetError, match="crops.unfinished is in the way"):
+        cut_objects(data, tmp_path / "crops")
+    (folder / LOCK).touch()  # as a process that was killed leaves it
+    cut_objects(data, tmp_path / "crops")
+    assert not folder.exists() and not list((tmp_path / "crops").rglob("half.png"))
+
+
+def test_two_processes_do_not_cut_into_one_folder(tmp_path):
+    data = resolve_dataset(section_of(tmp_path / "set", box(0, 10, 10, 20, 20)))
+    with Hold(tmp_path / "crops.unfinished"), pytest.raises(FolderInUse):
+        cut_objects(data, tmp_path / "crops")
 
 
 def test_the_recipe_beside_the_cuts_describes_them(tmp_path, capsys, monkeypatch):
@@ -146,3 +165,56 @@ def test_of_one_class_it_is_said_that_there_is_nothing_to_classify(tmp_path, cap
     assert main(["crops", "detect.yaml", "crops"]) == 0
     said = capsys.readouterr().out
     assert "it needs two classes at least" in said and "Train on them" not in said
+
+
+def test_stems_with_folders_and_dashes_never_share_a_file(tmp_path):
+    section = section_of(tmp_path / "set", box(0, 20, 20, 20, 20))
+    stems = ["x/y", "x-y", "x%2Fy", "x%y"]
+    for file in (tmp_path / "set").rglob("day_1.*"):
+        for stem in stems:
+            copy = file.parent / f"{stem}{file.suffix}"
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_bytes(file.read_bytes())
+    counts = cut_objects(resolve_dataset(section), tmp_path / "crops")
+    written = {file.stem for file in (tmp_path / "crops/train/rgb/chair").iterdir()}
+    assert written == {"day_1_0", "a%2Fnight_1_0", "x%2Fy_0", "x-y_0", "x%252Fy_0", "x%25y_0"}
+    assert counts["train"]["chair"] == len(written)
+
+
+def test_a_class_called_like_a_place_is_written_below_the_destination(tmp_path):
+    section = {**section_of(tmp_path / "set", box(1, 20, 20, 20, 20)), "names": ["chair", "..", "../../up"]}
+    before = {file for file in tmp_path.rglob("*") if file.is_file()}
+    cut_objects(resolve_dataset(section), tmp_path / "o/crops")
+    written = set(tmp_path.rglob("*.png")) - before
+    assert {str(file.parent.relative_to(tmp_path / "o/crops")) for file in written} == {
+        f"{split}/{name}/--" for split in ("train", "val") for name in ("rgb", "depth")
+    }
+
+
+@pytest.mark.parametrize("names", [["a/b", "a-b", "x"], ["x", "Car", "car"]])
+def test_classes_that_would_share_a_folder_are_refused_before_anything_is_written(tmp_path, names):
+    section = {**section_of(tmp_path / "set", box(0, 20, 20, 20, 20)), "names": names}
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DatasetError, match="names: the classes '.*' and '.*' would share the folder"):
+        cut_objects(resolve_dataset(section), tmp_path / "o/crops")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_two_pairs_that_a_system_writes_to_one_file_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("mwam_det.data.crops._flat", lambda stem: "same")
+    data = resolve_dataset(section_of(tmp_path / "set", box(0, 20, 20, 20, 20)))
+    with pytest.raises(DatasetError, match="two pairs would be written to same_0.png"):
+        cut_objects(data, tmp_path / "crops")
+    assert not (tmp_path / "crops").exists()
+
+
+def test_a_modality_that_leads_away_is_refused_by_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    section = section_of(tmp_path / "set", box(0, 10, 10, 20, 20))
+    section["modalities"] = {"../../../up": "visible", "depth": "depth"}
+    (tmp_path / "detect.yaml").write_text(yaml.safe_dump({"data": section}, sort_keys=False))
+    before = sorted(tmp_path.rglob("*"))
+    for command in (["crops", "detect.yaml", "crops"], ["inspect", "detect.yaml"], ["train", "detect.yaml"]):
+        assert main(command) == 2
+        assert "a modality may not be called '../../../up'" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before

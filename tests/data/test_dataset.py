@@ -996,3 +996,13 @@ def test_what_is_kept_for_a_folder_near_the_root_stays_in_the_cache():
     for folder in (Path("/data/rgb_train"), Path("/rgb"), Path("/a", "x" * 250, "y" * 250, "z" * 250)):
         name = dataset._own_name(folder)
         assert "/" not in name and len(name) < 200
+
+
+def test_links_round_in_a_circle_add_no_pair_and_end(tmp_path):
+    data = make_set(tmp_path, [noise(0), noise(1)])
+    for folder in ("visible", "infrared"):
+        for name in ("l1", "l2"):
+            (tmp_path / folder / "train" / name).symlink_to(".")
+    begun = time.perf_counter()
+    assert [Path(file).name for file in build(data).im_files] == ["0.png", "1.png"]
+    assert time.perf_counter() - begun < 30

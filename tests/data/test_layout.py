@@ -375,8 +375,41 @@ def test_names_that_are_a_text_are_refused(root):
     assert "names='person'" in refusal(root, names="person")
 
 
-def test_a_modality_may_not_be_called_labels(root):
-    assert "'labels'" in refusal(root, modalities={"rgb": "visible", "labels": "infrared"})
+@pytest.mark.parametrize("name", ["labels", "average", "../x", "/abs", "..", "", "a\0"])
+def test_a_modality_may_not_have_a_name_that_means_something_elsewhere_or_leads_away(root, name):
+    message = refusal(root, modalities={"rgb": "visible", name: "infrared"})
+    assert message.startswith(f"data: modalities: a modality may not be called {name!r}")
+
+
+def test_names_are_checked_before_a_set_is_generated(tmp_path):
+    with pytest.raises(DatasetError, match="a modality may not be called '../x'"):
+        resolve_dataset(section(tmp_path / "set", modalities={"../x": "visible"}, synthetic={"train": 4, "val": 2}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_saved_dataset_with_such_a_name_is_refused_too(root, tmp_path):
+    data = resolve_dataset(section(root))
+    file = save_dataset_yaml({**data, "modalities": {"rgb": 3, "../x": 3}}, tmp_path / "run")
+    with pytest.raises(DatasetError, match="a modality may not be called '../x'"):
+        resolve_dataset(file)
+
+
+@pytest.mark.parametrize("text", ["path: a\npath: b", "data: &x {path: *x}", "[" * 500, "path: 2024-99-99"])
+def test_a_file_that_is_no_sound_yaml_is_refused_in_a_line(tmp_path, text):
+    (tmp_path / "data.yaml").write_text(text)
+    with pytest.raises(DatasetError, match="data.yaml is not valid YAML: ") as caught:
+        resolve_dataset(tmp_path / "data.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("changes", [{"path": "x" * 5000}, {"labels": "x" * 5000}, {"train": "a\nb"}])
+def test_a_name_that_no_folder_has_is_refused_in_a_line(root, changes):
+    assert "\n" not in refusal(root, **changes)
+
+
+def test_a_number_beyond_all_images_is_refused(root):
+    assert "must be two numbers" in refusal(root, range={"ir": [0, 10**400]})
+    assert "must be a matrix" in refusal(root, align={"ir": [[10**400, 0, 0], [0, 1, 0], [0, 0, 1]]})
 
 
 def test_a_visible_modality_that_does_not_exist_is_refused_with_the_choices(root):

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 from ultralytics.utils.patches import imread
 
 from mwam_det.data.layout import DatasetError, Modality
@@ -14,10 +15,13 @@ from mwam_det.data.pairing import (
     dark_16_bit_maximum,
     find_partners,
     image_size,
+    list_images,
+    read_mode,
     select_files,
     stem_of,
     verify_pair,
 )
+from mwam_det.data.reading import decode
 
 SIZE = (24, 40)
 COLOUR = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
@@ -509,3 +513,56 @@ def test_checking_a_pair_changes_no_file(tmp_path):
     before = {file: digest(file) for file in tmp_path.rglob("*.*")}
     verify_pair(arguments)
     assert {file: digest(file) for file in tmp_path.rglob("*.*")} == before
+
+
+# What is decoded, listed and installed -------------------------------------------------------------------------------
+
+
+def test_a_small_tiff_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    file = tmp_path / "bomb.tif"
+    Image.new("1", (30_000, 30_000)).save(file, compression="group4")
+    monkeypatch.setattr(cv2, "imdecodemulti", None)
+    with pytest.raises(ValueError, match="bomb.tif: 30000×30000 pixels are more than"):
+        image_size(file)
+    with pytest.raises(ValueError, match="bomb.tif: 30000×30000 pixels are more than"):
+        read_mode(file)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+def test_pillows_limit_may_be_taken_away(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert image_size(write(tmp_path / f"colour{suffix}", COLOUR)) == SIZE
+
+
+HEIF = b"\0\0\0\x10ftyp%b\0\0\0\0\0\0\0\x24meta\0\0\0\0\0\0\0\x14ispe\0\0\0\0\0\0\0\x20\0\0\0\x20"
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".heif", ".avif", ".HEIC"])
+@pytest.mark.parametrize("content", [b"noise " * 500, HEIF % b"heic" + bytes(900), HEIF % b"avif" + bytes(900)])
+def test_garbage_that_is_called_heic_or_avif_makes_nothing_be_installed(tmp_path, monkeypatch, suffix, content):
+    asked = []
+    monkeypatch.setattr("ultralytics.utils.checks.check_requirements", lambda *args, **kwargs: asked.append(args))
+    file = write(tmp_path / f"fake{suffix}", content)
+    for modality in (Modality("rgb"), Modality("rgb", value_range="minmax")):
+        with pytest.raises(ValueError, match=f"fake{suffix} cannot be read"):
+            image_size(file, modality)
+    assert decode(file) is None and not asked
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_a_true_avif_is_read(tmp_path):
+    Image.fromarray(COLOUR).save(tmp_path / "true.avif")
+    assert image_size(tmp_path / "true.avif") == SIZE
+    assert decode(tmp_path / "true.avif").shape == (*SIZE, 3)
+
+
+def test_links_that_lead_round_in_a_circle_are_no_more_images(tmp_path):
+    files = [write(tmp_path / name, COLOUR) for name in ("1.png", "a/2.png")]
+    for name in ("l1", "l2", "a/l3"):
+        (tmp_path / name).symlink_to(tmp_path)
+    assert list_images(tmp_path) == files
+
+
+def test_a_pipe_that_is_called_like_an_image_is_none(tmp_path):
+    os.mkfifo(tmp_path / "0.png")
+    assert list_images(tmp_path) == []

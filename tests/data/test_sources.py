@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mwam_det.data.layout import Modality
 from mwam_det.data.sources import (
@@ -309,3 +310,32 @@ def test_a_batch_never_spans_two_videos(tmp_path):
 def test_images_and_videos_are_not_mixed(tmp_path):
     with pytest.raises(ValueError, match="mixes images and videos"):
         load({"rgb": film(tmp_path / "rgb.avi", 2), "ir": write(tmp_path / "a.png")})
+
+
+# What leads round in circles, or is too large ------------------------------------------------------------------------
+
+
+def test_links_round_in_a_circle_add_no_pair_to_a_folder_or_a_pattern(tmp_path):
+    for folder in ("rgb", "ir"):
+        for name in ("1.png", "a/2.png", "a/b/3.png"):
+            write(tmp_path / folder / name)
+        for name in ("l1", "l2"):
+            (tmp_path / folder / name).symlink_to(".")
+    for pattern, expected in (("", "123"), ("**/*.png", "123"), ("a/**", "23"), ("*/*.png", "2"), ("**/b/*", "3")):
+        pairs = list_pairs({name: str(tmp_path / name / pattern) for name in ("rgb", "ir")}, BOTH)
+        assert names(pairs) == [(f"{number}.png", f"{number}.png") for number in expected], pattern
+
+
+def test_a_pattern_below_a_folder_that_looks_like_one_is_found(tmp_path):
+    for folder in ("rgb [1]", "ir [1]"):
+        write(tmp_path / folder / "a.png")
+        write(tmp_path / folder / "b.png")
+    pairs = list_pairs({"rgb": tmp_path / "rgb [1]" / "a*", "ir": tmp_path / "ir [1]" / "*"}, BOTH)
+    assert names(pairs) == [("a.png", "a.png")]
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
+    Image.new("1", (30_000, 30_000)).save(tmp_path / "bomb.tif", compression="group4")
+    ir = write(tmp_path / "ir.png")
+    with pytest.raises(ValueError, match="bomb.tif: 30000×30000 pixels are more than"):
+        load({"rgb": tmp_path / "bomb.tif", "ir": ir})

@@ -10,6 +10,7 @@ import ultralytics
 from torch import nn
 from training import SHORT
 from ultralytics import YOLO
+from ultralytics.engine.results import Results
 from ultralytics.utils import ops
 from untrained import QUIET, folders, make_set, smooth, untrained
 
@@ -312,3 +313,13 @@ def test_a_video_of_both_modalities_is_saved(model, videos, tmp_path):
     assert (capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)) == (4, 10)
     assert capture.read()[1].shape[1] > 256
     assert len(list((tmp_path / "run" / "labels").iterdir())) == 4
+
+
+def test_no_name_of_a_class_leads_crops_to_another_place(tmp_path):
+    boxes = torch.tensor([[10.0, 10.0, 30.0, 30.0, 0.9, 0.0]])
+    image = np.zeros((64, 64, 3), np.uint8)
+    result = PairResults.around(Results(image, "a.png", {0: "../../up"}, boxes=boxes), {"rgb": image})
+    (tmp_path / "outer/inner").mkdir(parents=True)
+    result.save_crop(tmp_path / "outer/inner", "a.jpg")
+    (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert (tmp_path / "outer/inner") in file.parents and result.names == {0: "../../up"}

@@ -1,8 +1,13 @@
 import copy
+import os
+import subprocess
+import sys
+import types
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 from untrained import awake
@@ -205,6 +210,84 @@ def test_a_transferred_model_answers_to_both_modalities(checkpoint):
 def test_what_names_no_checkpoint_is_refused_with_a_sentence(value, error, words):
     with pytest.raises(error, match=words):
         pretrained_files(value, {"rgb": 3, "ir": 3})
+
+
+def test_a_damaged_or_wrong_checkpoint_is_refused_with_a_sentence(single, checkpoint, tmp_path):
+    broken = copy.deepcopy(single)
+    broken.model[3].conv.weight.data[0, 0] = torch.nan
+    content = checkpoint.read_bytes()
+    files = {
+        "noise.pt": b"\x93noise" * 900,
+        "empty.pt": b"",
+        "cut.pt": content[: len(content) // 2],
+        "text.pt": b"hello",
+        "list.pt": [1, 2],
+        "state.pt": single.state_dict(),
+        "linear.pt": {"model": nn.Linear(2, 2)},
+        "nan.pt": {"model": broken},
+    }
+    for name, value in files.items():
+        (tmp_path / name).write_bytes(value) if isinstance(value, bytes) else torch.save(value, tmp_path / name)
+    words = {
+        "linear.pt": "holds a Linear, which is not a model of Ultralytics'",
+        "nan.pt": "has weights that are no finite numbers: model.3.conv.weight",
+    }
+    for name in files:
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(ValueError) as caught:
+            pretrained_files(str(tmp_path / name), {"rgb": 3, "ir": 3})
+        expected = words.get(name, "is not a checkpoint of an Ultralytics model, or is damaged")
+        assert str(caught.value).startswith(f"pretrained={tmp_path / name} {expected}")
+        assert "\n" not in str(caught.value) and (tmp_path / name).read_bytes() == before
+    with pytest.raises(FileNotFoundError, match="is not a file"):
+        pretrained_files(str(tmp_path), {"rgb": 3, "ir": 3})
+    with pytest.raises(ValueError, match="has streams itself"):
+        pretrained_files({"rgb": save(two(), tmp_path / "streams.pt")}, {"rgb": 3, "ir": 3})
+    assert list(pretrained_files({"ir": checkpoint}, {"rgb": 3, "ir": 3})) == ["ir"]
+
+
+def test_a_damaged_file_with_the_name_of_a_published_one_is_neither_deleted_nor_downloaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("yolov8n.pt").write_bytes(b"\x93noise" * 900)
+    with pytest.raises(ValueError, match="pretrained=yolov8n.pt is not a checkpoint"):
+        pretrained_files("yolov8n.pt", {"rgb": 3, "ir": 3})
+    assert Path("yolov8n.pt").is_file()
+
+
+class Elsewhere(nn.Linear):
+    """A module of a package that is not installed, once it is saved."""
+
+
+def test_a_checkpoint_of_a_package_that_is_not_there_makes_nothing_be_installed(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("ultralytics.nn.tasks.check_requirements", lambda *args, **kwargs: asked.append(args))
+    package = types.ModuleType("package_of_nobody")
+    package.Elsewhere = Elsewhere
+    monkeypatch.setattr(Elsewhere, "__module__", package.__name__)
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    torch.save({"model": Elsewhere(2, 2)}, tmp_path / "foreign.pt")
+    monkeypatch.delitem(sys.modules, package.__name__)
+    with pytest.raises(ValueError, match="is made of package_of_nobody, which is not installed"):
+        pretrained_files(str(tmp_path / "foreign.pt"), {"rgb": 3, "ir": 3})
+    assert not asked
+
+
+def test_safe_loading_is_honoured(tmp_path):
+    code = """
+import os, sys, torch
+from mwam_det.models.weights import pretrained_files
+class Harmful:
+    def __reduce__(self): return os.mkdir, (sys.argv[1] + "/done",)
+torch.save({"model": Harmful()}, sys.argv[1] + "/harmful.pt")
+try: pretrained_files(sys.argv[1] + "/harmful.pt", {"rgb": 3})
+except ValueError as error: print(error)
+"""
+    environment = {**os.environ, "ULTRALYTICS_SAFE_LOAD": "1"}
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert "is not a checkpoint of an Ultralytics model" in said.stdout, said.stderr
+    assert not (tmp_path / "done").exists()
 
 
 def test_checkpoints_of_other_models_are_refused_with_a_sentence(checkpoint, tmp_path):

@@ -7,7 +7,8 @@ width, height), `annotations` (image_id, category_id, bbox, segmentation, iscrow
         suffix is taken, so that RGB may be JPEG and infrared PNG. Names that lead out of the folder are refused.
     `categories` are numbered from 0 by ascending id, in all splits together; those of one name are one class.
     `bbox` is [x, y, width, height] in pixels of the image whose width and height the JSON states, or of the RGB image
-        if it states none. It is the label, unless there are polygons: then it is the box around them.
+        if it states none, or what no image can have, like 0×0 or NaN. It is the label, unless there are polygons: then
+        it is the box around them.
     `segmentation` as polygons becomes the outline, in "labels_seg". Several polygons of an object are joined to one by
         thin lines, as Ultralytics' own converter does. Run lengths (RLE) are not read: the box stands in as outline.
     `iscrowd` objects, each many at once, are left out, as Ultralytics' own converter does.
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -123,7 +124,7 @@ def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
                     raise ConversionError(f"{file}: {key}[{i}].{name} is {_short(entry[name])}, which is no name")
         ids = [entry.get("id") for entry in content[key]]
         if entries and len(set(ids)) < len(ids):
-            twice = next(i for i in ids if ids.count(i) > 1)
+            twice = Counter(ids).most_common(1)[0][0]
             raise ConversionError(f"{file}: several {key} have the id {twice}")
     return {key: content[key] for key in kinds}
 
@@ -181,6 +182,7 @@ def _read_split(
     indices = {name: _by_stem(folder) for name, folder in folders.items()}
     by_image = _labels(file, content, numbers, report)
     found_any = False
+    _note_sizes(file, content["images"], report)
     for entry in content["images"]:
         stem, images = stem_of(inside(folders["rgb"], entry["file_name"]), folders["rgb"]), {}
         for modality, folder in folders.items():
@@ -210,9 +212,24 @@ def _by_stem(folder: Path) -> defaultdict[str, list[Path]]:
 
 
 def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return the (height, width) that the JSON states for an image, in pixels."""
-    height, width = entry.get("height"), entry.get("width")
-    return (height, width) if _is_integer(height) and _is_integer(width) else None
+    """Return the (height, width) that the JSON states for an image, in pixels; None if it states none that can be."""
+    try:
+        height, width = (_number(entry.get(key), key) for key in ("height", "width"))
+    except ValueError:
+        return None
+    whole = height.is_integer() and width.is_integer() and height > 0 and width > 0
+    return (int(height), int(width)) if whole else None
+
+
+def _note_sizes(file: Path, images: Sequence[Mapping[str, Any]], report: Report) -> None:
+    """Tell the user of images whose stated size is none."""
+    stated = [entry for entry in images if entry.get("height") is not None or entry.get("width") is not None]
+    if wrong := [entry for entry in stated if _size(entry) is None]:
+        width, height = (_short(wrong[0].get(key)) for key in ("width", "height"))
+        report.notes.append(
+            f"{file}: {len(wrong)} images state a size that none has, for example {width}×{height} of "
+            f"{wrong[0]['file_name']!r}: their labels are taken for the RGB image"
+        )
 
 
 def _labels(

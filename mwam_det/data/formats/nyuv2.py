@@ -31,6 +31,7 @@ from ultralytics.data.utils import IMG_FORMATS
 
 from mwam_det.data.conversion import ConversionError, Format, Label, Option, Report, Sample, files_by_stem, number
 from mwam_det.data.pairing import image_size, list_images
+from mwam_det.files.images import check_pixels
 
 SPLITS = {"train": "train", "test": "val"}
 NYU40 = (
@@ -171,7 +172,10 @@ def _class_names(source: Path, options: Mapping[str, Any]) -> tuple[str, ...]:
 def _note_depth(folder: Path, report: Report) -> None:
     """Tell the user if the numbers are not mm, of which the recipe's range is: the images would be black."""
     files = list_images(folder)
-    pixels = cv2.imread(files[0], cv2.IMREAD_ANYDEPTH) if files else None
+    try:
+        pixels = cv2.imread(files[0], cv2.IMREAD_ANYDEPTH) if files and check_pixels(files[0]) else None
+    except (OSError, ValueError):
+        return  # is told of its pair
     if pixels is not None and pixels.dtype == np.uint8:
         report.notes.append("depth is 8 bit here, not in mm as the recipe expects: set data.range.depth=[0,255]")
 

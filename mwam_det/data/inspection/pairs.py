@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ultralytics.utils.patches import imread
 
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection.figures import AlignmentFigures, ModalityFigures
 from mwam_det.data.inspection.pixels import COLOUR_CHROMA, GREY_CHROMA, mean_chroma, same_picture
 from mwam_det.data.inspection.shift import agree_on_shift, estimate_shift, shift_remedy
 from mwam_det.data.layout import Modality
-from mwam_det.data.reading import AS_STORED
+from mwam_det.data.reading import AS_STORED, decode
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def measure_pair(dataset: PairedDataset, index: int) -> MeasuredPair:
     formats, chroma = [], []
     for modality in dataset.modalities:
         file = dataset.partners[image][modality.name][0]
-        pixels = imread(file, flags=AS_STORED)
+        pixels = decode(file, AS_STORED)
         channels = pixels.shape[2]
         floating = " float" if pixels.dtype.kind == "f" else ""
         plural = "s" if channels > 1 else ""

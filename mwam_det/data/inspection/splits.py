@@ -13,6 +13,7 @@ from mwam_det.data.conversion import Report
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection.figures import SMALL_AT_TRAINING, SplitFigures
 from mwam_det.data.pairing import image_size
+from mwam_det.files.folders import list_files
 
 
 def split_figures(dataset: PairedDataset) -> SplitFigures:
@@ -37,7 +38,7 @@ def split_figures(dataset: PairedDataset) -> SplitFigures:
         thin += int((extents < 1).any(1).sum())
         sides.append(extents * dataset.imgsz / max(height, width))
     sides = np.concatenate(sides)
-    there = {str(file) for file in dataset.folders["labels"].rglob("*.txt") if not file.name.startswith(".")}
+    there = {file for file in list_files(dataset.folders["labels"]) if Path(file).suffix == ".txt"}
     label_files = dict(zip(dataset.partners, dataset.label_files, strict=True))  # also of pairs that are left out
     return SplitFigures(
         images=len(dataset.partners),
@@ -47,7 +48,7 @@ def split_figures(dataset: PairedDataset) -> SplitFigures:
         boxes={names[number]: boxes[number] for number in names},
         images_with={names[number]: images_with[number] for number in names},
         without_objects=without_objects,
-        without_label_file=sum(label_files[file] not in there for file in dataset.im_files),
+        without_label_file=sum(not Path(label_files[file]).is_file() for file in dataset.im_files),
         stray_labels=len(there.difference(label_files.values())),
         past_border=past_border,
         thin=thin,

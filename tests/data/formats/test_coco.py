@@ -319,3 +319,41 @@ def test_training_starts_with_the_recipe_of_the_format(tmp_path):
     record = convert(COCO, tmp_path / "s", tmp_path / "set")
     trainer = train_recipe(tmp_path / "set" / "recipe.yaml", tmp_path / "runs")
     check_training(trainer, record)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        {"width": 0, "height": 0},
+        {"width": -64, "height": 48},
+        {"width": float("nan"), "height": 48},
+        {"width": float("inf"), "height": 48},
+        {"width": 10**400, "height": 10**400},
+        {"width": 64.5, "height": 48},
+        {"width": "64", "height": "48"},
+        {"width": None, "height": 48},
+        {"width": True, "height": [48]},
+    ],
+    ids=lambda size: str(size)[:40],
+)
+def test_a_size_that_no_image_has_counts_as_none_and_is_told(tmp_path, size):
+    make_set(tmp_path / "s", [image(1, "1.png", **size), image(2, "2.png")], [thing(1), thing(2)])
+    record = convert(COCO, tmp_path / "s", tmp_path / "out")
+    assert rows(tmp_path / "out/labels/train/1.txt") == rows(tmp_path / "out/labels/train/2.txt") != []
+    (note,) = [note for note in record["notes"] if "state a size" in note]
+    assert "train.json: 1 images state a size that none has, for example " in note and "of '1.png'" in note
+
+
+def test_a_size_that_is_left_out_or_a_whole_number_with_a_point_is_no_mistake(tmp_path):
+    stated = [image(1, "1.png", width=64.0, height=48.0), {"id": 2, "file_name": "2.png"}]
+    make_set(tmp_path / "s", stated, [thing(1), thing(2)])
+    record = convert(COCO, tmp_path / "s", tmp_path / "out")
+    assert not any("state a size" in note for note in record["notes"])
+    assert rows(tmp_path / "out/labels/train/1.txt") == rows(tmp_path / "out/labels/train/2.txt")
+
+
+def test_an_id_that_is_there_twice_among_many_is_found_at_once(tmp_path):
+    images = [{"id": min(number, 59_998), "file_name": f"{number}.png"} for number in range(60_000)]
+    make_set(tmp_path / "s", images, [], draw=False)
+    with pytest.raises(ConversionError, match="several images have the id 59998"):
+        convert(COCO, tmp_path / "s", tmp_path / "out")

@@ -64,3 +64,19 @@ def test_images_without_objects_and_without_label_files_are_counted(section):
     labels[2].write_text("")
     figures = look_at(section).splits["train"]
     assert (figures.without_objects, figures.without_label_file) == (3, 2)
+
+
+def test_label_files_in_a_linked_folder_are_found(section):
+    labels = Path(section["path"]) / "labels" / "train"
+    store = Path(section["path"]) / "store"
+    store.mkdir()
+    for kind in ("rgb", "ir"):
+        file = files(section, kind)[0]
+        (file.parent / "night").mkdir()
+        file.rename(file.parent / "night" / file.name)
+    moved = labels / f"{file.stem}.txt"
+    moved.rename(store / moved.name)
+    (labels / "night").symlink_to(store)
+    (store / "nobody.txt").write_text("")
+    figures = look_at(section).splits["train"]
+    assert (figures.without_label_file, figures.stray_labels) == (0, 1)
