@@ -21,6 +21,7 @@ from mwam_det.engine.arguments import (
     check_coco,
     check_shared_backbone,
     check_train_arguments,
+    check_validation,
     check_values,
     freeze_with,
 )
@@ -212,6 +213,9 @@ def _check(content: Mapping[str, Any]) -> None:
     modalities = list(modalities)
     task, mwam = content.get("task", "detect"), mwam_config(content.get("mwam", True))
     check_shared_backbone(content.get("share_backbone", False), mwam)
+    report = content.get("robustness")
+    selection = {key: report[key] for key in SELECTION_KEYS if key in report} if isinstance(report, Mapping) else {}
+    check_validation(Selection.from_dict(selection), mwam, content.get("train", {}).get("val", True))
     if modalities:
         check_incomplete(incomplete_config(content.get("incomplete")), modalities, mwam)
     check_labels(content["data"], task, content.get("train", {}).get("single_cls", False))

@@ -317,6 +317,11 @@ def test_a_device_that_is_not_there_is_an_error_of_one_line(capsys, folder):
         assert "train.device=99 is not there" in mistake(capsys, *command, "train.device=99")
 
 
+def test_a_choice_by_validations_without_any_is_an_error_of_one_line(capsys):
+    line = mistake(capsys, "train", "night.yaml", "robustness.select=mean", "train.val=false")
+    assert "robustness.select=mean goes by the validations, but val is false" in line
+
+
 def test_a_precision_that_the_device_does_not_have_is_an_error_of_one_line(capsys, folder):
     line = mistake(capsys, "train", "night.yaml", "train.amp=bf16", "train.device=cpu")
     assert "train.amp=bf16 needs a GPU" in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -410,7 +411,16 @@ class History:
 
 
 def save_whole(content: Mapping[str, Any], file: Path) -> None:
-    """Write a checkpoint, whole or not at all."""
-    new = file.with_suffix(".new")
-    torch.save(dict(content), new)
-    os.replace(new, file)
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        OSError: If it cannot be written, as on a full disk; it names the file, and nothing is left behind.
+    """
+    new, stream = file.with_suffix(".new"), io.BytesIO()
+    torch.save(dict(content), stream)
+    try:
+        new.write_bytes(stream.getvalue())
+        os.replace(new, file)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(file)) from None

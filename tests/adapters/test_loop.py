@@ -1,5 +1,7 @@
 import csv
+import errno
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mwam_det import MWAMConfig
-from mwam_det.adapters.loop import HostTrainer
+from mwam_det.adapters.loop import HostTrainer, save_whole
 from mwam_det.core.selection import Selection
 from mwam_det.training.incomplete import IncompleteConfig, Views
 
@@ -355,3 +357,17 @@ def test_any_module_with_streams_will_do(pictures, tmp_path):
     trainer = toy_trainer(pictures, tmp_path, model=Own(), epochs=1)
     trainer.train()
     assert rows(tmp_path / "mwam.csv")
+
+
+def test_a_full_disk_is_told_with_the_file_and_leaves_the_earlier_checkpoint(tmp_path, monkeypatch):
+    file = tmp_path / "last.pt"
+    save_whole({"epoch": 1}, file)
+
+    def full(self, data):
+        self.open("wb").write(data[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=r"No space left on device: '.*last.pt'"):
+        patch.setattr(Path, "write_bytes", full)
+        save_whole({"epoch": 2}, file)
+    assert torch.load(file)["epoch"] == 1 and [own.name for own in tmp_path.iterdir()] == ["last.pt"]
