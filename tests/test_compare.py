@@ -552,6 +552,23 @@ def test_a_run_that_was_killed_while_it_wrote_begins_anew(interrupted, name, cap
     assert f"{name} is damaged" in capsys.readouterr().err
 
 
+class Planted:
+    """What runs a command when it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_a_planted_checkpoint_is_not_run_where_only_safe_loading_is_allowed(interrupted, tmp_path, monkeypatch):
+    monkeypatch.setattr("ultralytics.nn.tasks.SAFE_LOAD", True)
+    save_checkpoint("last.pt", {"epoch": 1, "model": Planted(tmp_path / "ran")})
+    compare("night.yaml", (), "baseline", 1)
+    assert interrupted == [None] and not (tmp_path / "ran").exists()
+
+
 # Real trainings ------------------------------------------------------------------------------------------------------
 
 
