@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import math
-import os
 import re
 import sys
 import traceback
@@ -19,6 +18,7 @@ import yaml
 
 from mwam_det.checkpoints import changed_settings
 from mwam_det.core.config import refuse_unknown_keys
+from mwam_det.core.writing import written_whole
 from mwam_det.data.layout import check_split, resolve_dataset
 from mwam_det.files.yaml_text import read_yaml
 from mwam_det.locks import Hold
@@ -130,9 +130,8 @@ class Cell:
         record = {"arm": self.arm, "seed": self.seed, **content, "recipe": _comparable(self.recipe)}
         record["versions"] = {package.__name__: package.__version__ for package in (mwam_det, ultralytics, torch)}
         self.record_file.parent.mkdir(parents=True, exist_ok=True)
-        new = self.record_file.with_suffix(".new")
-        new.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(new, self.record_file)
+        with written_whole(self.record_file) as new:
+            new.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def as_run(self, *, running: bool = False) -> Run:
         """Return how far the run is and what it achieved, as its files tell."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -27,10 +26,12 @@ from mwam_det.adapters.samples import MultimodalDataset, Normalise
 from mwam_det.adapters.settings import TrainSettings
 from mwam_det.adapters.tasks import Task
 from mwam_det.core.config import MWAMConfig
+from mwam_det.core.history import keep_epochs
 from mwam_det.core.missing import modality_combinations
 from mwam_det.core.modulation import modulate, weighted_loss
 from mwam_det.core.mwam import MWAM
 from mwam_det.core.selection import Selection
+from mwam_det.core.writing import written_whole
 from mwam_det.training.incomplete import IncompleteConfig, Views, confident_divergence
 from mwam_det.training.run import EPOCH_SEEDS, ModalityRun
 
@@ -396,18 +397,15 @@ class History:
     def append(self, row: Mapping[str, Any]) -> None:
         """Write one more row."""
         self._rows.append({key: f"{value:.9g}" for key, value in row.items()})
-        new = self.file.with_suffix(".unfinished")
-        with new.open("w", newline="", encoding="utf-8") as stream:
+        with written_whole(self.file) as new, new.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, self.columns, restval="")
             writer.writeheader()
             writer.writerows(self._rows)
-        os.replace(new, self.file)
 
     def keep_epochs(self, last: int) -> None:
         """Continue the file of an interrupted run after epoch `last`."""
-        if self.file.is_file():
-            with self.file.open(newline="", encoding="utf-8") as stream:
-                self._rows = [row for row in csv.DictReader(stream) if int(row["epoch"]) <= last]
+        header, rows = keep_epochs(self.file, last)
+        self._rows = [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def save_whole(content: Mapping[str, Any], file: Path) -> None:
@@ -416,11 +414,10 @@ def save_whole(content: Mapping[str, Any], file: Path) -> None:
     Raises:
         OSError: If it cannot be written, as on a full disk; it names the file, and nothing is left behind.
     """
-    new, stream = file.with_suffix(".new"), io.BytesIO()
+    stream = io.BytesIO()
     torch.save(dict(content), stream)
     try:
-        new.write_bytes(stream.getvalue())
-        os.replace(new, file)
+        with written_whole(file) as new:
+            new.write_bytes(stream.getvalue())
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(file)) from None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 from statistics import fmean
 
 from mwam_det.core.mwam import Observation
+from mwam_det.core.writing import written_whole
 
 QUANTITIES = ("frm", "bank", "share", "weight")
 LOGGED = ("frm", "share", "weight")
@@ -100,8 +100,6 @@ def keep_epochs(file: Path, last: int) -> tuple[list[str], list[list[str]]]:
     whole = [row for row in rows if place is not None and len(row) == len(header) and row[place].isdecimal()]
     kept = [row for row in whole if int(row[place]) <= last]
     if kept != rows:
-        new = file.with_suffix(".unfinished")
-        with new.open("w", newline="", encoding="utf-8") as stream:
+        with written_whole(file) as new, new.open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream, lineterminator="\n").writerows([header, *kept])
-        os.replace(new, file)
     return header, kept

@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 from ultralytics.data.utils import IMG_FORMATS
 
+from mwam_det.core.writing import written_whole
 from mwam_det.data.layout import SPLITS, DatasetError, Modality
 from mwam_det.data.pairing import image_size
 from mwam_det.data.reading import AS_STORED, decode
@@ -633,7 +634,12 @@ def _write_image(file: Path, target: Path, crop: tuple[int, int, int, int] | Non
     target = target.with_name(target.name + file.suffix.lower())
     state = file.stat()
     if not target.is_file() or not (target.samefile(file) or target.stat().st_mtime_ns == state.st_mtime_ns):
-        _replace(target, lambda unfinished: _link(file, unfinished) if crop is None else _cut(file, unfinished, crop))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(target) as unfinished:
+            if crop is None:
+                _link(file, unfinished)
+            else:
+                _cut(file, unfinished, crop)
         if not target.samefile(file):
             os.utime(target, ns=(state.st_atime_ns, state.st_mtime_ns))
     return target
@@ -662,24 +668,13 @@ def _link(file: Path, target: Path) -> None:
 
 
 def _write_text(target: Path, text: str) -> None:
-    _replace(target, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(target) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def _json(content: Any) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def _replace(target: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name first, so that an interruption leaves none that looks finished."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    unfinished.unlink(missing_ok=True)
-    try:
-        write(unfinished)
-        os.replace(unfinished, target)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
 
 
 def _compare(format_: Format, options: Mapping[str, Any], counts: Mapping[str, Any], report: Report) -> None:
