@@ -24,9 +24,6 @@ CALIBRATED = ("8", "int8", "w8a16")
 CALIBRATED_FORMATS = ("onnx", "openvino")
 """Formats that can be calibrated on pairs."""
 
-EXTRA = {"onnx": ("onnx",), "openvino": ("onnx", "openvino")}
-"""What formats need beyond this package's own needs: packages of its extra "export". Ultralytics would install them."""
-
 
 class MultimodalExporter(Exporter):
     """Export a model of several modalities; the file knows them, their order and how their images are read.
@@ -40,8 +37,7 @@ class MultimodalExporter(Exporter):
         _callbacks: As in `Exporter`.
 
     Raises:
-        NotImplementedError: If the format cannot have separate inputs, cannot be calibrated on pairs, or needs packages
-            that are not installed.
+        NotImplementedError: If the format cannot have separate inputs, or cannot be calibrated on pairs.
         ValueError: If `inputs` is unknown, or there is nothing to calibrate on.
     """
 
@@ -57,11 +53,6 @@ class MultimodalExporter(Exporter):
                 "file with the tool of the other format, like OpenVINO's convert_model, which keeps the inputs"
             )
         self._check_calibration()
-        lacking = [name for name in EXTRA.get(self.args.format.lower(), ()) if find_spec(name) is None]
-        if lacking:
-            raise NotImplementedError(
-                f'format={self.args.format} needs {", ".join(lacking)}: pip install "mwam-det[export]"'
-            )
 
     def __call__(self, model: nn.Module) -> str:
         """Export a model; see `Exporter.__call__`.
@@ -70,6 +61,7 @@ class MultimodalExporter(Exporter):
             The file.
 
         Raises:
+            NotImplementedError: If the format needs packages that are not installed.
             DatasetError: If the pairs to calibrate on cannot be used, or are of other modalities than the model's.
         """
         if str(self.args.quantize) in CALIBRATED:
@@ -78,6 +70,23 @@ class MultimodalExporter(Exporter):
         if self.inputs == "separate":
             separate_inputs(file)
         return file
+
+    def export_onnx(self, *args: Any, **options: Any) -> str:
+        """Write an ONNX file, for itself or on the way to another format; see `Exporter.export_onnx`."""
+        self._need("onnx")
+        return super().export_onnx(*args, **options)
+
+    def export_openvino(self, *args: Any, **options: Any) -> str:
+        """Write an OpenVINO model; see `Exporter.export_openvino`."""
+        self._need("onnx", "openvino")
+        return super().export_openvino(*args, **options)
+
+    def _need(self, *packages: str) -> None:
+        """Refuse to go on without packages of the extra "export", which Ultralytics would install."""
+        if lacking := [name for name in packages if find_spec(name) is None]:
+            raise NotImplementedError(
+                f'format={self.args.format} needs {", ".join(lacking)}: pip install "mwam-det[export]"'
+            )
 
     def run_callbacks(self, event: str) -> None:
         """Run the callbacks of an event, after what is ours to do before Ultralytics writes the file."""

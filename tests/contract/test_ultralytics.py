@@ -134,6 +134,8 @@ OVERRIDES = [
     ("MultimodalExporter", "__call__", "Exporter", "self, model"),
     ("MultimodalExporter", "run_callbacks", "Exporter", "self, event"),
     ("MultimodalExporter", "get_int8_calibration_dataloader", "Exporter", "self, prefix"),
+    ("MultimodalExporter", "export_onnx", "Exporter", "*args, **kwargs"),
+    ("MultimodalExporter", "export_openvino", "Exporter", "*args, **kwargs"),
     ("PairResults", "new", "Results", "self"),
     ("PairResults", "save_crop", "Results", "self, save_dir, file_name"),
     ("PairPredictor", "__init__", "BasePredictor", "self, cfg, overrides, _callbacks"),
