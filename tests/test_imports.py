@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "training": {"core", "training"},
     "checkpoints": set(),
     "report": {"core", "report"},
-    "adapters": {"files", "locks", "core", "training", "report", "checkpoints", "adapters"},
+    "adapters": {"files", "locks", "core", "training", "data", "report", "checkpoints", "adapters"},
     "data": {"files", "locks", "core", "data"},
     "models": {"core", "training", "models"},
     "engine": {"locks", "core", "training", "data", "models", "report", "engine"},

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.markup import escape
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -21,6 +23,7 @@ from mwam_det.adapters.encoders import load_encoders
 from mwam_det.adapters.esanet import STRIDE, ESANetMD
 from mwam_det.adapters.evaluation import Evaluation, evaluate
 from mwam_det.adapters.layout import HostData, channels_of, check_section, find_samples
+from mwam_det.adapters.looking import look_at_samples
 from mwam_det.adapters.loop import Host, HostTrainer
 from mwam_det.adapters.mmanet import MMANetGuidance, Teacher
 from mwam_det.adapters.samples import Augmentation, MultimodalDataset, Normalise, check_files, count_labels
@@ -237,8 +240,9 @@ def train_experiment(experiment: Experiment, folder: Path | None = None) -> tupl
         )
         for split, samples in data.splits.items()
     }
-    for samples in data.splits.values():
-        check_files(samples, data.modalities)
+    sizes = [check_files(samples, data.modalities) for samples in data.splits.values()]
+    if checkpoint is None:
+        _speak_of_samples(experiment, data, [size for each in sizes for size in each])
     guidance = experiment.build_guidance(model, data)
     statistics = sets["train"].statistics() if checkpoint is None else checkpoint["statistics"]
     describe = {"recipe": _plain(experiment), "classes": list(data.classes), "statistics": statistics}
@@ -274,6 +278,14 @@ def train_experiment(experiment: Experiment, folder: Path | None = None) -> tupl
     groups = [data.group_of(sample) for sample in samples]
     found = trainer.evaluate(dataset, modality_combinations(trainer.names), groups)
     return _report(experiment, data, task.metric, found, best, folder), folder
+
+
+def _speak_of_samples(experiment: Experiment, data: HostData, sizes: Sequence[Sequence[tuple[int, int]]]) -> None:
+    """Say what of the files costs accuracy; a run that is resumed has said it."""
+    samples = [sample for split in data.splits.values() for sample in split]
+    imgsz, views = max(experiment.train.size), experiment.task == SEGMENTATION
+    for sentence in look_at_samples(samples, sizes, data.modalities, imgsz, views):
+        Console().print(f"[bold]Note:[/bold] {escape(sentence)}", soft_wrap=True)
 
 
 def evaluate_experiment(
