@@ -50,6 +50,11 @@ class Pair:
     images: dict[str, np.ndarray]
     stack: np.ndarray
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the images."""
+        return next(iter(self.images.values())).shape[:2]
+
 
 def by_modality(source: Any, modalities: Sequence[Modality]) -> dict[str, Any]:
     """Tell which part of a source belongs to which modality.

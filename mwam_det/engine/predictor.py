@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ultralytics.engine.predictor import BasePredictor
 from ultralytics.engine.results import Results
 from ultralytics.models.yolo.detect import DetectionPredictor
-from ultralytics.utils import DEFAULT_CFG, LOGGER, ops
+from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.checks import check_imgsz
 
 from mwam_det.core.missing import drop_modalities
@@ -24,6 +24,7 @@ from mwam_det.data.sources import Pair, PairLoader, by_modality, missing_modalit
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.compat import use_bundled_font
 from mwam_det.engine.deployment import modalities_of_model, stacked_inputs
+from mwam_det.engine.geometry import Placement
 from mwam_det.engine.plots import in_a_row
 from mwam_det.models.two_stream import drop_split_convolution
 
@@ -185,6 +186,49 @@ class PairPredictor(BasePredictor):
         results = super().postprocess(preds, img, firsts, **kwargs)
         return [PairResults.around(result, own) for result, own in zip(results, images, strict=True)]
 
+    def construct_results(self, preds: Sequence[Tensor], img: Tensor, orig_imgs: list, **kwargs: Any) -> list[Results]:
+        """Bring what was found in a batch back to the images; pairs came to the network in two steps, see `Placement`.
+
+        Args:
+            preds: What was found in each image, shape (N, …), its first columns as the task has them.
+            img: The input of the network, shape (B, ΣC_m, H, W).
+            orig_imgs: For each image, the one that its results are to show.
+            **kwargs: What else the task has of each image.
+        """
+        placements = self.placements(img)
+        if placements is None:
+            return super().construct_results(preds, img, orig_imgs, **kwargs)
+        each = [dict(zip(kwargs, values, strict=True)) for values in zip(*kwargs.values(), strict=True)]
+        images = zip(preds, orig_imgs, self.batch[0], placements, each or [{}] * len(preds), strict=True)
+        return [
+            Results(image, path=path, names=self.model.names, **self.located(pred, placement, **more))
+            for pred, image, path, placement, more in images
+        ]
+
+    def placements(self, img: Tensor) -> list[Placement] | None:
+        """Compute where each image of a batch lies in the network's input; None if the batch was given as a tensor.
+
+        Args:
+            img: The input of the network, shape (B, ΣC_m, H, W).
+        """
+        pairs, network = self.batch[1], tuple(img.shape[2:])
+        if isinstance(pairs, Tensor):
+            return None
+        return [Placement.of(network, pair.stack.shape[:2], pair.size) for pair in pairs]
+
+    def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Tensor]:
+        """Bring what was found in an image back to it: boxes, unless the task says otherwise.
+
+        Args:
+            pred: What was found, shape (N, …): two corners in pixels of the network's input, score and class first.
+            placement: Where the image lies in the network's input.
+            **kwargs: What else the task has of the image.
+
+        Returns:
+            Arguments of `Results`, in pixels of the file.
+        """
+        return {"boxes": torch.cat([placement.boxes(pred[:, :4]), pred[:, 4:6]], 1)}
+
     def write_results(self, i: int, p: Path, im: Tensor, s: list[str]) -> str:
         """Write what was found in a pair to files; as in `BasePredictor`."""
         self._shown = self.results[i]
@@ -201,22 +245,6 @@ class PairPredictor(BasePredictor):
 
 class MultimodalPredictor(PairPredictor, DetectionPredictor):
     """Predict boxes on pairs."""
-
-    def construct_results(self, preds: Sequence[Tensor], img: Tensor, orig_imgs: list[np.ndarray]) -> list[Results]:
-        """Bring boxes back to the images, by the two steps in which images came to the network.
-
-        Ultralytics resizes and pads in one step, and would round the border of some sizes differently.
-        """
-        paths, pairs, _ = self.batch
-        if isinstance(pairs, Tensor):
-            return super().construct_results(preds, img, orig_imgs)
-        results = []
-        for pred, image, pair, path in zip(preds, orig_imgs, pairs, paths, strict=True):
-            height, width = pair.stack.shape[:2]
-            boxes = ops.scale_boxes(img.shape[2:], pred[:, :4], (height, width))
-            pred[:, :4] = boxes * boxes.new_tensor([image.shape[1] / width, image.shape[0] / height]).repeat(2)
-            results.append(Results(image, path=path, names=self.model.names, boxes=pred[:, :6]))
-        return results
 
 
 def _as_rgb(modality: Modality) -> Sequence[int]:
