@@ -149,6 +149,7 @@ class MultimodalYOLO(YOLO):
         predictor=None,
         missing: str | Iterable[str] = (),
         data: Any = None,
+        partners: str = "error",
         **kwargs: Any,
     ):
         """Predict on pairs.
@@ -161,16 +162,20 @@ class MultimodalYOLO(YOLO):
                 - two folders or patterns ("night/*.png"), paired by stem as in a dataset
                 - two image files, or two lists of files, paired by their place
                 - two videos, or addresses of streams ("rtsp://…"), paired frame by frame until the shorter one ends
-                - two arrays (H, W, 3) in BGR or (H, W, 1), or lists of them
+                - two arrays (H, W, 3) in BGR or (H, W, 1), uint8 or what a file would hold, or lists of them
+                - two Pillow images, or lists of them
                 - two tensors (B, C_m, H, W), RGB in [0, 1], H and W multiples of the model's stride
-                Or a list of tuples, each of them a pair of files or arrays, like list(zip(files, others)). Or all
-                modalities stacked in that order: one array (H, W, ΣC_m), colour in BGR, or one tensor
-                (B, ΣC_m, H, W). A modality that is left out, or None, counts as missing.
+                Or a list of tuples, each of them a pair of files, arrays or images, like list(zip(files, others)). Or
+                all modalities stacked in that order: one array (H, W, ΣC_m), colour in BGR, or one tensor
+                (B, ΣC_m, H, W). A modality that is left out, or None, counts as missing; None in a list is missing in
+                that pair alone.
             stream: Whether to return a generator, for many images and videos.
             predictor: A subclass of `MultimodalPredictor`, or None for that.
             missing: Names of modalities that count as missing even where they are given, or one name: their channels
                 are 0 after normalisation, as in `robustness`.
             data: As in `train`: a dataset whose suffixes, ranges and alignment replace those of the training.
+            partners: What to do with an image of a folder that lacks a partner: "error" refuses the source, "skip"
+                leaves the image out, "missing" predicts without the partner, and says so.
             **kwargs: Arguments of Ultralytics.
 
         Returns:
@@ -185,7 +190,7 @@ class MultimodalYOLO(YOLO):
         if source is None:
             raise ValueError("predict needs a source: an image of each modality, like {'rgb': 'a.jpg', 'ir': 'b.jpg'}")
         missing = (missing,) if isinstance(missing, str) else tuple(missing)
-        source = PairSource(source, missing, None if data is None else resolve_dataset(data))
+        source = PairSource(source, missing, partners, None if data is None else resolve_dataset(data))
         return super().predict(source, stream, predictor, **kwargs)
 
     def export(self, **kwargs: Any) -> str:

@@ -17,7 +17,6 @@ from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.checks import check_imgsz
 
-from mwam_det.core.missing import drop_modalities
 from mwam_det.core.names import class_folders
 from mwam_det.data.layout import Modality
 from mwam_det.data.sources import Pair, PairLoader, by_modality, missing_modalities, stack_tensors
@@ -36,11 +35,13 @@ class PairSource:
     Attributes:
         given: The images, see `mwam_det.data.sources.by_modality` and `list_pairs`.
         missing: Names of modalities that count as missing, or one name.
+        partners: What to do with images of folders that lack a partner: one of `mwam_det.data.sources.PARTNERS`.
         data: A resolved dataset that says how files are named and read, or None for what the model says.
     """
 
     given: Any
     missing: str | tuple[str, ...] = ()
+    partners: str = "error"
     data: dict[str, Any] | None = None
 
 
@@ -50,8 +51,8 @@ class PairResults(Results):
     `orig_img` is the image of the first modality that was not missing: `plot`, `save`, `show` and `save_crop` use it.
 
     Attributes:
-        images: The image of each modality that was not missing, by name, shape (H, W, 3), uint8, BGR, all of the same
-            size and in the same place.
+        images: The image of each modality that was not missing in this pair, by name, shape (H, W, 3), uint8, BGR, all
+            of the same size and in the same place.
     """
 
     images: dict[str, np.ndarray]
@@ -156,7 +157,9 @@ class PairPredictor(BasePredictor):
             self.args.imgsz = self.model.imgsz  # an exported file with one size, which Ultralytics sets too late for us
         imgsz = check_imgsz(self.args.imgsz, stride=stride or self.model.stride, min_dim=2)
         args = self.args
-        loader = PairLoader(named, self.modalities, self.missing, args.batch, args.vid_stride, imgsz, self.resize_short)
+        loader = PairLoader(
+            named, self.modalities, self.missing, args.batch, args.vid_stride, imgsz, self.resize_short, source.partners
+        )
         super().setup_source(loader, stride)
 
     def preprocess(self, im: Tensor | list[Pair]) -> Tensor:
@@ -174,7 +177,11 @@ class PairPredictor(BasePredictor):
         order = [channel for modality in self.modalities for channel in _as_rgb(modality)]
         images = stacks.to(self.device).permute(0, 3, 1, 2).contiguous()[:, order]
         images = (images.half() if self.model.fp16 else images.float()).div_(255)
-        return drop_modalities(images, {m.name: m.slice for m in self.modalities}, self.missing)
+        for image, pair in zip(images, im, strict=True):
+            for modality in self.modalities:
+                if modality.name not in pair.images:
+                    image[modality.slice] = 0  # the border of the letterbox too
+        return images
 
     def postprocess(self, preds: Any, img: Tensor, orig_imgs: Tensor | list[Pair], **kwargs: Any) -> list[PairResults]:
         """Turn outputs of the model into results that hold the images of all modalities."""
@@ -185,6 +192,34 @@ class PairPredictor(BasePredictor):
         firsts = [next(iter(own.values())) for own in images]
         results = super().postprocess(preds, img, firsts, **kwargs)
         return [PairResults.around(result, own) for result, own in zip(results, images, strict=True)]
+
+    def placements(self, img: Tensor) -> list[Placement] | None:
+        """Compute where each image of a batch lies in the network's input; None if the batch was given as a tensor.
+
+        Args:
+            img: The input of the network, shape (B, ΣC_m, H, W).
+        """
+        pairs, network = self.batch[1], tuple(img.shape[2:])
+        if isinstance(pairs, Tensor):
+            return None
+        return [Placement.of(network, pair.stack.shape[:2], pair.size) for pair in pairs]
+
+    def write_results(self, i: int, p: Path, im: Tensor, s: list[str]) -> str:
+        """Write what was found in a pair to files; as in `BasePredictor`."""
+        self._shown = self.results[i]
+        return super().write_results(i, p, im, s)
+
+    def save_predicted_images(self, save_path: Path, frame: int | None = 0) -> None:
+        """Save a picture of every modality beside the others: one alone may not show what a box is about."""
+        args = self.args
+        self.plotted_img = self._shown.plot_modalities(
+            line_width=args.line_width, boxes=args.show_boxes, conf=args.show_conf, labels=args.show_labels
+        )
+        super().save_predicted_images(save_path, frame)
+
+
+class MultimodalPredictor(PairPredictor, DetectionPredictor):
+    """Predict boxes on pairs; goes before a predictor that adds to them in the list of base classes."""
 
     def construct_results(self, preds: Sequence[Tensor], img: Tensor, orig_imgs: list, **kwargs: Any) -> list[Results]:
         """Bring what was found in a batch back to the images; pairs came to the network in two steps, see `Placement`.
@@ -205,17 +240,6 @@ class PairPredictor(BasePredictor):
             for pred, image, path, placement, more in images
         ]
 
-    def placements(self, img: Tensor) -> list[Placement] | None:
-        """Compute where each image of a batch lies in the network's input; None if the batch was given as a tensor.
-
-        Args:
-            img: The input of the network, shape (B, ΣC_m, H, W).
-        """
-        pairs, network = self.batch[1], tuple(img.shape[2:])
-        if isinstance(pairs, Tensor):
-            return None
-        return [Placement.of(network, pair.stack.shape[:2], pair.size) for pair in pairs]
-
     def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Tensor]:
         """Bring what was found in an image back to it: boxes, unless the task says otherwise.
 
@@ -228,23 +252,6 @@ class PairPredictor(BasePredictor):
             Arguments of `Results`, in pixels of the file.
         """
         return {"boxes": torch.cat([placement.boxes(pred[:, :4]), pred[:, 4:6]], 1)}
-
-    def write_results(self, i: int, p: Path, im: Tensor, s: list[str]) -> str:
-        """Write what was found in a pair to files; as in `BasePredictor`."""
-        self._shown = self.results[i]
-        return super().write_results(i, p, im, s)
-
-    def save_predicted_images(self, save_path: Path, frame: int | None = 0) -> None:
-        """Save a picture of every modality beside the others: one alone may not show what a box is about."""
-        args = self.args
-        self.plotted_img = self._shown.plot_modalities(
-            line_width=args.line_width, boxes=args.show_boxes, conf=args.show_conf, labels=args.show_labels
-        )
-        super().save_predicted_images(save_path, frame)
-
-
-class MultimodalPredictor(PairPredictor, DetectionPredictor):
-    """Predict boxes on pairs."""
 
 
 def _as_rgb(modality: Modality) -> Sequence[int]:

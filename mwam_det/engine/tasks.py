@@ -54,11 +54,11 @@ class MWAMOBBTrainer(PairTrainer, OBBTrainer):
     one_pass = OnePassOBBValidator
 
 
-class MultimodalOBBPredictor(PairPredictor, OBBPredictor):
+class MultimodalOBBPredictor(MultimodalPredictor, OBBPredictor):
     """Predict rotated boxes on pairs."""
 
     def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Tensor]:
-        """Bring rotated boxes back to the image; see `PairPredictor.located`."""
+        """Bring rotated boxes back to the image; see `MultimodalPredictor.located`."""
         return {"obb": torch.cat([placement.boxes(pred[:, :4], xywh=True), pred[:, -1:], pred[:, 4:6]], 1)}
 
 
@@ -83,11 +83,11 @@ class MWAMSegmentationTrainer(PairTrainer, SegmentationTrainer):
     one_pass = OnePassSegmentationValidator
 
 
-class MultimodalSegmentationPredictor(PairPredictor, SegmentationPredictor):
+class MultimodalSegmentationPredictor(MultimodalPredictor, SegmentationPredictor):
     """Predict masks of objects on pairs."""
 
     def located(self, pred: Tensor, placement: Placement, *, protos: Tensor, **kwargs: Any) -> dict[str, Tensor]:
-        """Bring boxes and masks back to the image; see `PairPredictor.located`.
+        """Bring boxes and masks back to the image; see `MultimodalPredictor.located`.
 
         Args:
             pred: What was found, shape (N, 6 + P).
@@ -131,11 +131,11 @@ class MWAMPoseTrainer(PairTrainer, PoseTrainer):
     one_pass = OnePassPoseValidator
 
 
-class MultimodalPosePredictor(PairPredictor, PosePredictor):
+class MultimodalPosePredictor(MultimodalPredictor, PosePredictor):
     """Predict keypoints on pairs."""
 
     def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Tensor]:
-        """Bring boxes and keypoints back to the image; see `PairPredictor.located`."""
+        """Bring boxes and keypoints back to the image; see `MultimodalPredictor.located`."""
         keypoints = pred[:, 6:].view(len(pred), *self.model.kpt_shape)
         return {**super().located(pred, placement), "keypoints": placement.keypoints(keypoints)}
 

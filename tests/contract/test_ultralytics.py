@@ -146,6 +146,7 @@ OVERRIDES = [
     ("PairPredictor", "write_results", "BasePredictor", "self, i, p, im, s"),
     ("PairPredictor", "save_predicted_images", "BasePredictor", "self, save_path, frame"),
     ("MultimodalPredictor", "construct_results", "DetectionPredictor", "self, preds, img, orig_imgs"),
+    ("MultimodalSemanticPredictor", "postprocess", "SemanticSegmentationPredictor", "self, preds, img, orig_imgs"),
     ("PairedClassificationDataset", "get_img_files", "BaseDataset", "self, img_path"),
     ("PairedClassificationDataset", "get_label_files", "YOLODataset", "self"),
     ("PairedClassificationDataset", "verify_args", "YOLODataset", "self"),
