@@ -65,6 +65,10 @@ class MultimodalOBBPredictor(MultimodalPredictor, OBBPredictor):
 class MultimodalSegmentationValidator(PairValidator, SegmentationValidator):
     """Validate masks of objects."""
 
+    def take_over(self, other: PairValidator) -> None:
+        """Take over the resolution of masks, which Ultralytics makes finer where they are saved."""
+        self.process = other.process
+
 
 class OnePassSegmentationValidator(OnePass, MultimodalSegmentationValidator):
     """Validate masks of objects under several conditions."""

@@ -284,6 +284,8 @@ class PairTrainer(BaseTrainer):
             super()._setup_train()
         if self.mwam is not None:
             self.modulator = modulate(self.mwam, streams_of(self.model), self.optimizer)
+        if self._validates_combinations and self.run.selection.select != "full":
+            self.stopper.patience *= self.run.selection.every  # it counts epochs, of which the others do not count
         self._attach()
         if self._record is not None:
             restore_weights(self, self._record)

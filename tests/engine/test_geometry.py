@@ -9,6 +9,8 @@ from ultralytics.utils import ops
 from untrained import awake, folders, make_set
 
 from mwam_det import MultimodalYOLO
+from mwam_det.data.layout import resolve_dataset
+from mwam_det.engine.combinations import Condition
 from mwam_det.engine.geometry import Placement
 from mwam_det.engine.tasks import TASKS
 from mwam_det.models.two_stream import build_two_stream, two_stream_cfg
@@ -152,3 +154,26 @@ def test_masks_of_an_object_lie_on_it(size):
             centre = torch.tensor([axis.float().mean() for axis in torch.nonzero(mask, as_tuple=True)])
             right = torch.tensor([axis.float().mean() for axis in torch.nonzero(there, as_tuple=True)])
             assert (centre - right).abs().max() < 0.15 * scale
+
+
+def test_masks_of_every_condition_are_of_one_resolution_also_where_they_are_saved(models, tmp_path):
+    shapes = []
+
+    class Watching(TASKS["segment"].reporting):
+        def observe(self, batch, predictions):
+            shapes.extend({tuple(found["masks"].shape[1:]) for found in images} for images in predictions)
+
+    data = resolve_dataset(pairs(tmp_path / "set", "segment", (60, 80)))
+    arguments = {
+        "data": data,
+        "imgsz": 96,
+        "batch": 2,
+        "workers": 0,
+        "plots": False,
+        "task": "segment",
+        "device": "cpu",
+    }
+    conditions = [Condition(("ir",)), Condition(("rgb",))]
+    validator = Watching(None, tmp_path, {**arguments, "save_json": True, "conditions": conditions})
+    validator(model=models("segment").model)
+    assert len(shapes) == 6 and all(shape == shapes[0] for shape in shapes) and min(map(min, shapes[0])) > 24
