@@ -17,6 +17,7 @@ from mwam_det.core.direction import explain
 from mwam_det.data.layout import check_split, resolve_dataset
 from mwam_det.engine.arguments import check_coco
 from mwam_det.engine.combinations import OnePass, missing_conditions
+from mwam_det.engine.deployment import task_and_size
 from mwam_det.engine.evaluation import degradation_conditions
 from mwam_det.engine.exporter import MultimodalExporter
 from mwam_det.engine.measures import measure, metrics_of
@@ -82,6 +83,16 @@ class MultimodalYOLO(YOLO):
         self.overrides.update(model=cfg, task=task, fusion=fusion, share_backbone=share)
         self.model.args = {**DEFAULT_CFG_DICT, "model": cfg, "task": task}
         self.model.task = task
+
+    def _load(self, weights: str, task: str | None = None) -> None:
+        """Load a checkpoint or an exported file, whose task and size are those that it was exported with."""
+        size = None
+        if not weights.endswith(".pt") and Path(weights).exists():
+            stated, size = task_and_size(weights)
+            task = task or stated
+        super()._load(weights, task)
+        if size is not None:
+            self.overrides["imgsz"] = size if self.task == "classify" else max(size)
 
     def train(self, trainer=None, robustness: bool | Mapping[str, Any] = True, **kwargs: Any):
         """Train, then evaluate the best checkpoint with every combination of modalities.

@@ -121,6 +121,7 @@ OVERRIDES = [
     ("MultimodalYOLO", "__init__", "YOLO", "self, model, task, verbose"),
     ("MultimodalYOLO", "task_map", "YOLO", "self"),
     ("MultimodalYOLO", "_new", "Model", "self, cfg, task, verbose"),
+    ("MultimodalYOLO", "_load", "Model", "self, weights, task"),
     ("MultimodalYOLO", "train", "Model", "self, trainer, **kwargs"),
     ("MultimodalYOLO", "val", "Model", "self, validator, **kwargs"),
     ("MultimodalYOLO", "tune", "Model", "self, use_ray, iterations, *args, **kwargs"),
