@@ -220,12 +220,6 @@ def test_impossible_combinations_are_refused(model, section):
         model.predict((torch.rand(1, 3, 64, 64), np.zeros((64, 64, 3), np.uint8)), **QUIET)
 
 
-def test_a_single_stream_checkpoint_takes_no_pairs(tmp_path, section):
-    YOLO("yolov8n.yaml").save(tmp_path / "single.pt")
-    with pytest.raises(DatasetError, match="does not say which modalities"):
-        MultimodalYOLO(tmp_path / "single.pt").predict(folders(section), **QUIET)
-
-
 def test_an_untrained_model_predicts_too(section):
     results = MultimodalYOLO("yolov8n.yaml").predict(folders(section), **QUIET)
     assert len(results) == 4
