@@ -103,6 +103,26 @@ def test_a_file_of_imagenet_weights_fills_every_encoder(weights):
     assert torch.equal(model.encoders["depth"].conv1.weight, content["conv1.weight"].sum(1, keepdim=True))
 
 
+@pytest.mark.parametrize("host", HOSTS)
+def test_torchvisions_older_files_have_no_counters_of_batch_norms(host, weights, tmp_path):
+    content = {key: value for key, value in torch.load(weights).items() if not key.endswith("num_batches_tracked")}
+    torch.save(content, tmp_path / "resnet18-5c106cde.pth")
+    encoders = host({"rgb": 3, "ir": 3}, 2).encoders
+    load_encoders(encoders, str(tmp_path / "resnet18-5c106cde.pth"))
+    for encoder in encoders.values():
+        assert torch.equal(encoder.layer2[0].bn1.running_mean, content["layer2.0.bn1.running_mean"])
+        assert torch.equal(encoder.layer2[0].downsample[0].weight, content["layer2.0.downsample.0.weight"])
+        assert encoder.bn1.num_batches_tracked == 0
+
+
+def test_a_missing_statistic_of_a_batch_norm_is_refused(weights, tmp_path):
+    content = torch.load(weights)
+    del content["layer1.0.bn1.running_var"]
+    torch.save(content, tmp_path / "gap.pth")
+    with pytest.raises(ValueError, match=r"lacks 1 of \d+ weights of the encoder, such as layer1.0.bn1.running_var"):
+        load_encoders(ResNet18Concat({"rgb": 3, "ir": 3}, 2).encoders, str(tmp_path / "gap.pth"))
+
+
 def test_one_modality_alone_can_have_weights(weights):
     model = SFMD({"rgb": 3, "ir": 3}, 2)
     before = model.encoders["ir"].conv1.weight.clone()
