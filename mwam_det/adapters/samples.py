@@ -263,18 +263,21 @@ def read_labels(file: Path) -> np.ndarray:
 
 
 def count_labels(samples: Sequence[Sample], classes: int) -> np.ndarray:
-    """Count the labelled pixels of every class over all samples, shape (classes,), int64.
+    """Count the pixels of every label, sample by sample.
+
+    Returns:
+        Shape (samples, 1 + classes), int64; the first column is void.
 
     Raises:
-        ValueError: If a label is no class; the message names the file.
+        ValueError: If a label is not a class; the message names the file.
     """
-    counts = np.zeros(classes + 1, np.int64)
-    for sample in samples:
+    counts = np.zeros((len(samples), classes + 1), np.int64)
+    for row, sample in zip(counts, samples, strict=True):
         own = np.bincount(read_labels(sample.target).ravel())
         if len(own) > classes + 1:
             raise ValueError(f"{sample.target} has the label {len(own) - 1}, but there are {classes} classes")
-        counts[: len(own)] += own
-    return counts[1:]
+        row[: len(own)] = own
+    return counts
 
 
 class Normalise:

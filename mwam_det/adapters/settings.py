@@ -36,7 +36,7 @@ class TrainSettings(Settings):
         flip: Probability of a mirror image, left and right, in training.
         scale: Training images are enlarged by a factor between 1 and this and cropped back at random.
         class_weights: None, or "median_frequency": a class counts in the loss of segmentation in inverse proportion to
-            its pixels.
+            its share of the pixels of the images that contain it.
         teacher: Of the model "mmanet", a best.pt of an "sf-md" that was trained on complete inputs.
         distillation: Of "mmanet", α, weight of the margin-aware distillation.
         regularization: Of "mmanet", β, weight of the modality-aware regularisation.

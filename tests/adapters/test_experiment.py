@@ -13,6 +13,7 @@ from mwam_det.adapters.experiment import CLASSIFICATION, MODELS, SEGMENTATION, T
 from mwam_det.adapters.layout import find_samples
 from mwam_det.adapters.loop import HostTrainer
 from mwam_det.cli import main
+from mwam_det.data.formats.nyuv2 import NYU40
 from mwam_det.recipe import HOST_TASKS, RecipeError, load_recipe
 
 CFG = Path(__file__).parents[2] / "cfg"
@@ -62,6 +63,16 @@ def test_recipes_hold_the_papers_settings():
     nyu = Experiment.from_dict("nyu", yaml.safe_load((CFG / "seg/nyuv2_esanet.yaml").read_text())).train
     assert (nyu.batch, nyu.epochs, nyu.lr0, nyu.schedule) == (8, 300, 1e-2, "one-cycle")
     assert (nyu.size, nyu.momentum, nyu.weight_decay) == ((480, 640), 0.9, 1e-4)
+
+
+@pytest.mark.parametrize("file", ["seg/nyuv2_esanet.yaml", "nyuv2_semantic.yaml"])
+def test_the_classes_of_nyuv2_are_in_the_order_of_their_labels(file):
+    """As in the authors' mapping to 40 classes, but for spelling."""
+    names = yaml.safe_load((CFG / file).read_text())["data"]["names"]
+    names = list(names.values()) if isinstance(names, dict) else names
+    labels = [name.replace(" ", "").replace("refridge", "refrige") for name in (*names, *NYU40[1:])]
+    assert len(names) == 40 and labels[:40] == labels[40:]
+    assert names[18:22] == ["mirror", "floor mat", "clothes", "ceiling"]
 
 
 @pytest.mark.parametrize(

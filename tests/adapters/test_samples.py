@@ -121,10 +121,13 @@ def test_labels_count_from_1_and_void_is_none_of_the_classes(rooms):
     assert torch.equal(shown.round().long() - 1, target)
 
 
-def test_pixels_are_counted_by_class(rooms):
+def test_pixels_are_counted_by_sample_and_label(rooms):
     samples = find_samples(rooms_section(rooms), segmentation=True).splits["train"]
-    counts = count_labels(samples, 3)
-    assert counts.sum() == len(samples) * 62 * 64 and len(counts) == 3
+    counts = count_labels(samples, 4)
+    assert counts.shape == (len(samples), 5) and (counts.sum(1) == 64 * 64).all()
+    assert (counts[:, 0] == 2 * 64).all() and (counts[:, 4] == 0).all()  # the void border; no such class
+    labels = read_labels(samples[1].target)
+    assert counts[1].tolist() == [(labels == label).sum() for label in range(5)]
 
 
 def test_a_label_that_is_no_class_is_refused_with_its_file(rooms):
