@@ -150,15 +150,22 @@ class HostTrainer:
         parameters = [parameter for parameter in parameters if parameter.requires_grad]
         common = {"lr": settings.lr0, "weight_decay": settings.weight_decay}
         if settings.optimizer == "SGD":
-            return torch.optim.SGD(parameters, momentum=settings.momentum, **common)
+            momentum = settings.momentum
+            return torch.optim.SGD(parameters, momentum=momentum, nesterov=momentum > 0, **common)
         kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[settings.optimizer]
         return kind(parameters, betas=(settings.momentum, 0.999), **common)
 
     def _build_schedule(self) -> torch.optim.lr_scheduler.LRScheduler:
         settings, schedulers = self.host.settings, torch.optim.lr_scheduler
         if settings.schedule == "one-cycle":
+            low, high = settings.momentum_cycle
             return schedulers.OneCycleLR(
-                self.optimizer, settings.lr0, settings.epochs * self.steps + 1, pct_start=0.1, cycle_momentum=False
+                self.optimizer,
+                settings.lr0,
+                settings.epochs * self.steps + 1,
+                pct_start=0.1,
+                base_momentum=low,
+                max_momentum=high,
             )
         milestones = settings.milestones if settings.schedule == "step" else []
         return schedulers.MultiStepLR(

@@ -14,6 +14,9 @@ OPTIMIZERS = ("SGD", "Adam", "AdamW")
 SCHEDULES = ("constant", "step", "one-cycle")
 CLASS_WEIGHTS = (None, "median_frequency")
 
+MOMENTUM_SWING = 0.05
+"""How far one cycle takes the momentum up and down: with 0.9, between PyTorch's defaults of 0.85 and 0.95."""
+
 
 @dataclass(frozen=True)
 class TrainSettings(Settings):
@@ -24,13 +27,15 @@ class TrainSettings(Settings):
         batch: Samples of a mini-batch, at least 2, because of batch normalisation. Those that do not fill the last one
             are left out of the epoch; the order is another each time.
         imgsz: Side of the images, or [height, width], in pixels.
-        optimizer: "SGD", "Adam" or "AdamW".
+        optimizer: "SGD", with Nesterov's momentum as in Ultralytics and in the published code of ESANet and MMANet;
+            "Adam" or "AdamW".
         lr0: Learning rate; with "one-cycle" the highest.
         momentum: Of SGD; the first β of Adam.
         weight_decay: Weight decay.
         schedule: "constant"; "step", the rate is multiplied by `step_factor` every `step_epochs`, or after each of the
             epochs in that list; "one-cycle", it rises from 1/25 of `lr0` in the first tenth of all steps and then falls
-            along a cosine to almost 0.
+            along a cosine to almost 0, while the momentum falls from `momentum` + 0.05 to `momentum` − 0.05 and rises
+            again: PyTorch's cycle, as ESANet uses it, but with a step after each mini-batch instead of each epoch.
         step_epochs: See `schedule`.
         step_factor: See `schedule`.
         flip: Probability of a mirror image, left and right, in training.
@@ -115,6 +120,13 @@ class TrainSettings(Settings):
         """The epochs after which the schedule "step" falls, up to the last."""
         every = self.step_epochs
         return every if isinstance(every, list) else list(range(every, self.epochs + 1, every))
+
+    @property
+    def momentum_cycle(self) -> tuple[float, float]:
+        """The lowest and the highest momentum of the schedule "one-cycle"; (0, 0) for a training without momentum."""
+        if not self.momentum:
+            return 0.0, 0.0
+        return max(self.momentum - MOMENTUM_SWING, 0.0), min(self.momentum + MOMENTUM_SWING, (1 + self.momentum) / 2)
 
     @property
     def size(self) -> tuple[int, int]:

@@ -45,7 +45,7 @@ def test_without_mwam_a_run_is_a_plain_training_bit_for_bit(pictures, tmp_path):
     trainer = toy_trainer(pictures, tmp_path, mwam=None, **settings)
     torch.manual_seed(0)
     model = Toy()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
     order = torch.Generator().manual_seed(0)
     loader = torch.utils.data.DataLoader(trainer.host.train_set, 4, shuffle=True, generator=order)
     for images, target, _ in loader:
@@ -303,10 +303,10 @@ def test_measured_preference_weighs_by_what_the_host_depends_on(pictures, tmp_pa
 # Schedules ------------------------------------------------------------------------------------------------------------
 
 
-def rates(trainer, epochs):
+def rates(trainer, epochs, key="lr"):
     found = []
     for _ in range(epochs * trainer.steps):
-        found.append(trainer.optimizer.param_groups[0]["lr"])
+        found.append(trainer.optimizer.param_groups[0][key])
         trainer.optimizer.step()
         trainer.schedule.step()
     return found
@@ -329,7 +329,43 @@ def test_one_cycle_rises_for_a_tenth_and_then_falls_to_almost_nothing(pictures, 
     assert found[0] == pytest.approx(1 / 25) and max(found) == pytest.approx(1, abs=0.01)
     assert top == pytest.approx(len(found) / 10, abs=1)
     assert found[top:] == sorted(found[top:], reverse=True) and found[-1] < 0.01
-    assert trainer.optimizer.param_groups[0]["momentum"] == 0.9
+
+
+def test_one_cycle_takes_the_momentum_down_and_up_as_pytorchs_own(pictures, tmp_path):
+    trainer = toy_trainer(pictures, tmp_path, schedule="one-cycle", epochs=20)
+    steps = 20 * trainer.steps
+    stock = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9, nesterov=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(stock, 0.1, steps + 1, pct_start=0.1)
+    wanted = []
+    for _ in range(steps):
+        wanted.append(stock.param_groups[0]["momentum"])
+        stock.step()
+        schedule.step()
+    found = rates(trainer, 20, "momentum")
+    assert found == pytest.approx(wanted)
+    assert (max(found), min(found)) == pytest.approx((0.95, 0.85), abs=1e-3) and found[0] == 0.95
+
+
+def test_the_cycle_is_about_the_momentum_that_is_asked_for(pictures, tmp_path):
+    def cycle(**values):
+        return toy_trainer(pictures, tmp_path, schedule="one-cycle", epochs=20, **values)
+
+    adam = [betas[0] for betas in rates(cycle(optimizer="Adam", momentum=0.8, mwam=None), 20, "betas")]
+    assert (max(adam), min(adam)) == pytest.approx((0.85, 0.75), abs=1e-3)
+    high = rates(cycle(momentum=0.98), 20, "momentum")
+    assert (max(high), min(high)) == pytest.approx((0.99, 0.93), abs=1e-3)
+    assert set(rates(cycle(momentum=0.0), 20, "momentum")) == {0.0}
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step"])
+def test_other_schedules_leave_the_momentum(pictures, tmp_path, schedule):
+    assert set(rates(toy_trainer(pictures, tmp_path, schedule=schedule), 2, "momentum")) == {0.9}
+
+
+def test_sgd_is_with_nesterovs_momentum_or_without_any(pictures, tmp_path):
+    for momentum in (0.9, 0.0):
+        optimizer = toy_trainer(pictures, tmp_path, momentum=momentum).optimizer
+        assert optimizer.param_groups[0]["nesterov"] == bool(momentum)
 
 
 def test_a_constant_rate_stays(pictures, tmp_path):
