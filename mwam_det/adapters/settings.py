@@ -45,7 +45,7 @@ class TrainSettings(Settings):
         teacher: Of the model "mmanet", a best.pt of an "sf-md" that was trained on complete inputs.
         distillation: Of "mmanet", α, weight of the margin-aware distillation.
         regularization: Of "mmanet", β, weight of the modality-aware regularisation.
-        mining_epochs: Of "mmanet", after so many epochs it knows the weak combinations, and both begin.
+        mining_epochs: Of "mmanet", after so many epochs, at least 3, it knows the weak combinations, and both begin.
         seed: Of weights, order, augmentation and modality dropout.
         device: "cpu", "cuda", the number of a GPU, or None for a GPU where there is one.
         workers: Processes that load data; 0 for none.
@@ -84,7 +84,7 @@ class TrainSettings(Settings):
     resume: bool | str = False
 
     def __post_init__(self):
-        for key, low in {"epochs": 1, "batch": 2, "mining_epochs": 1, "seed": 0, "workers": 0}.items():
+        for key, low in {"epochs": 1, "batch": 2, "mining_epochs": 3, "seed": 0, "workers": 0}.items():
             if type(value := getattr(self, key)) is not int or value < low:
                 raise ValueError(f"{key}={value!r} must be a whole number, at least {low}")
         steps = self.step_epochs if isinstance(self.step_epochs, list) else [self.step_epochs]

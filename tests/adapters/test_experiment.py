@@ -84,6 +84,7 @@ def test_the_classes_of_nyuv2_are_in_the_order_of_their_labels(file):
         ({"data": {"pth": "x"}}, "in section 'data': unknown key 'pth': did you mean 'path'"),
         ({"train": {"epoch": 3}}, "in section 'train': unknown key 'epoch': did you mean 'epochs'"),
         ({"train": {"batch": 1}}, "batch=1 must be a whole number, at least 2"),
+        ({"train": {"mining_epochs": 2}}, "mining_epochs=2 must be a whole number, at least 3"),
         ({"train": {"lr0": "fast"}}, "lr0='fast' must be a number of at least 0"),
         ({"train": {"flip": 2}}, r"flip=2 must be a number in \[0, 1\]"),
         ({"train": {"scale": 0.5}}, "scale=0.5 must be a number of at least 1"),
