@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mwam_det.adapters.progress import Progress
 from mwam_det.files.images import check_pixels
 
 VOID = -1
@@ -236,15 +237,21 @@ def _decode(file: Path, flags: int) -> np.ndarray | None:
         return None
 
 
-def check_files(samples: Sequence[Sample], modalities: Sequence[Modality]) -> None:
+def check_files(samples: Sequence[Sample], modalities: Sequence[Modality], progress: Progress | None = None) -> None:
     """Read every image once, so that one that cannot be read stops a training before it begins; of videos one frame.
+
+    Args:
+        samples: The samples.
+        modalities: How their files are read.
+        progress: Where it says how far it is, or None.
 
     Raises:
         ValueError: As `read_modality`, of the first such file.
     """
     files = [(sample.files[modality.name], modality) for sample in samples for modality in modalities]
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(lambda pair: read_modality(*pair) is None, files):
+        read = pool.map(lambda pair: read_modality(*pair) is None, files)
+        for _ in read if progress is None else progress.over(read, len(files), "reading file"):
             pass
 
 

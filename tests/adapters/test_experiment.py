@@ -228,6 +228,17 @@ def test_a_checkpoint_is_used_and_evaluated_as_it_was_trained(pictures, tmp_path
     assert "none.pt cannot be read as a checkpoint" in capsys.readouterr().err
 
 
+def test_training_and_evaluation_leave_a_core_to_others(pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(MODELS[CLASSIFICATION], "resnet18-concat", lambda channels, classes: Toy())
+    limited = []
+    monkeypatch.setattr("mwam_det.adapters.experiment.limit_threads", limited.append)
+    file = recipe(tmp_path, content(pictures))
+    assert main(["train", file, *FAST]) == 0
+    assert main(["robustness", "runs/tiny/weights/best.pt", file, *FAST]) == 0
+    assert limited == [torch.device("cpu")] * 2
+
+
 def test_a_second_run_of_one_name_gets_a_folder_of_its_own(tmp_path):
     assert [new_folder(tmp_path, "run").name for _ in range(3)] == ["run", "run-2", "run-3"]
 
