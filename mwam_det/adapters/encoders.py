@@ -13,6 +13,9 @@ from torchvision.models import resnet
 PREFIX = "encoder."
 """What the names of an encoder begin with in the checkpoints of ESANet's pretraining."""
 
+STEM = 7
+"""Side of the kernels of the first convolution of torchvision's ResNets."""
+
 REDUCTION = 16
 """Squeeze-and-excitation squeezes to so many times fewer channels."""
 
@@ -40,7 +43,9 @@ class SqueezeExcitation(nn.Module):
         return features * self.weights(features)
 
 
-def resnet_encoder(block: type[nn.Module], layers: list[int], channels: int = 3, stages: int = 4) -> resnet.ResNet:
+def resnet_encoder(
+    block: type[nn.Module], layers: list[int], channels: int = 3, stages: int = 4, stem: int = STEM
+) -> resnet.ResNet:
     """Build a ResNet of torchvision without its classifier and its later stages.
 
     Args:
@@ -48,13 +53,14 @@ def resnet_encoder(block: type[nn.Module], layers: list[int], channels: int = 3,
         layers: Number of blocks of each of the four stages.
         channels: Channels of its input.
         stages: How many stages are kept.
+        stem: Side of the kernels of the first convolution, odd.
 
     Returns:
         The network; names of parameters are torchvision's. What is left out are identities.
     """
     encoder = resnet.ResNet(block, layers)
-    if channels != 3:
-        encoder.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+    if (channels, stem) != (3, STEM):
+        encoder.conv1 = nn.Conv2d(channels, 64, stem, stride=2, padding=stem // 2, bias=False)
         nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
     for stage in range(stages + 1, 5):
         setattr(encoder, f"layer{stage}", nn.Identity())

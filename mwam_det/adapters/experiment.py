@@ -43,14 +43,16 @@ from mwam_det.training.incomplete import (
 
 CLASSIFICATION, SEGMENTATION = "multimodal-classification", "rgbd-segmentation"
 
+AUTHORS_SFMD = partial(SFMD, stem=3)
+
+MMANETS = {"mmanet": SFMD, "mmanet-3x3": AUTHORS_SFMD}
+"""What is left of MMANet after training: an SF-MD."""
+
 MODELS = {
-    CLASSIFICATION: {"resnet18-concat": ResNet18Concat, "sf-md": SFMD, "mmanet": SFMD},
+    CLASSIFICATION: {"resnet18-concat": ResNet18Concat, "sf-md": SFMD, "sf-md-3x3": AUTHORS_SFMD, **MMANETS},
     SEGMENTATION: {f"esanet-md-{encoder}": partial(ESANetMD, encoder=encoder) for encoder in ("r34", "r18", "r50")},
 }
-"""The hosts by task and name; the first of a task is its default. Each takes the channels by modality, and classes.
-
-What is left of MMANet after training is an SF-MD.
-"""
+"""The hosts by task and name; the first of a task is its default. Each takes the channels by modality, and classes."""
 
 TASKS = tuple(MODELS)
 KEYS = ("task", "model", "pretrained", "data", "mwam", "incomplete", "train", "robustness")
@@ -132,13 +134,15 @@ class Experiment:
         check_incomplete(self.incomplete, list(self.data["modalities"]), self.mwam)
         if self.mwam is not None and self.mwam.layout != "image":
             raise ValueError(f"mwam.layout={self.mwam.layout!r} must be 'image': that is what these hosts take")
-        if self.model == "mmanet" and (self.train.teacher is None or self.incomplete is None):
+        if self.model in MMANETS and (self.train.teacher is None or self.incomplete is None):
             raise ValueError(
-                "model=mmanet learns from a teacher that sees all modalities, by inputs that lack some: set "
+                f"model={self.model} learns from a teacher that sees all modalities, by inputs that lack some: set "
                 "train.teacher to the best.pt of an sf-md, and incomplete to {views: 1, p: 0.86} or the like"
             )
-        if self.train.teacher and self.model != "mmanet":
-            raise ValueError(f"train.teacher={self.train.teacher!r} is for model=mmanet, not for {self.model}")
+        if self.train.teacher and self.model not in MMANETS:
+            raise ValueError(
+                f"train.teacher={self.train.teacher!r} is for model={' or '.join(MMANETS)}, not for {self.model}"
+            )
         if self.train.class_weights and self.task != SEGMENTATION:
             raise ValueError(f"train.class_weights={self.train.class_weights!r} is for {SEGMENTATION}")
         if self.task == SEGMENTATION:
@@ -175,7 +179,7 @@ class Experiment:
         Raises:
             ValueError: If the teacher cannot be used.
         """
-        if self.model != "mmanet":
+        if self.model not in MMANETS:
             return None
         settings, names = self.train, [modality.name for modality in data.modalities]
         teacher = read_teacher(Path(settings.teacher), names, data.classes)
@@ -232,7 +236,7 @@ def train_experiment(experiment: Experiment, folder: Path | None = None) -> tupl
         _check_resumable(checkpoint, experiment, last)
     data = find_samples(experiment.data, experiment.task == SEGMENTATION)
     model, task = experiment.build(data)
-    augmentation = Augmentation(settings.flip, settings.scale)
+    augmentation = Augmentation(settings.flip, settings.scale, settings.degrees)
     sets = {
         split: MultimodalDataset(
             samples, data.modalities, settings.size, augmentation if split == "train" else None, settings.seed

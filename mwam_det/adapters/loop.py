@@ -167,10 +167,7 @@ class HostTrainer:
                 base_momentum=low,
                 max_momentum=high,
             )
-        milestones = settings.milestones if settings.schedule == "step" else []
-        return schedulers.MultiStepLR(
-            self.optimizer, [epoch * self.steps for epoch in milestones], settings.step_factor
-        )
+        return schedulers.LambdaLR(self.optimizer, lambda step: settings.rate_factor(step // self.steps))
 
     def _columns(self) -> list[str]:
         losses = ["loss", "loss_fused"] if self.heads or self.guidance else ["loss"]
@@ -234,12 +231,12 @@ class HostTrainer:
         with self.progress:
             self.progress.say(self._outline())
             while self.epoch < settings.epochs:
-                losses = self._train_epoch()
+                trained = self._train_epoch()
                 self.epoch += 1
                 is_best = self._validate()
                 if self.guidance is not None:
                     self.guidance.end_epoch(self.epoch, self._count_predictions)
-                row = {"epoch": self.epoch, "lr": self.optimizer.param_groups[0]["lr"], **losses, **self._scores()}
+                row = {"epoch": self.epoch, **trained, **self._scores()}
                 self.history.append(row)
                 if self.run.history is not None:
                     self.run.history.flush()
@@ -259,6 +256,7 @@ class HostTrainer:
         self.progress.say(f"epoch {row['epoch']}/{self.host.settings.epochs}: {', '.join(parts)}")
 
     def _train_epoch(self) -> dict[str, float]:
+        """Train an epoch; return the rate of its last step and its mean losses."""
         settings, host = self.host.settings, self.host
         seed = settings.seed * EPOCH_SEEDS + self.epoch
         torch.manual_seed(seed)
@@ -274,13 +272,14 @@ class HostTrainer:
             pin_memory=self.device.type == "cuda",
         )
         self.model.train()
-        sums: dict[str, float] = {}
+        sums, rate = {}, 0.0
         what = f"epoch {self.epoch + 1}/{settings.epochs}, mini-batch"
         for images, target, _ in self.progress.over(loader, len(loader), what):
             images = {name: own.to(self.device, non_blocking=True) for name, own in images.items()}
+            rate = self.optimizer.param_groups[0]["lr"]
             losses = self._step(images, target.to(self.device, non_blocking=True))
             sums = {name: sums.get(name, 0.0) + value for name, value in losses.items()}
-        return {name: value / self.steps for name, value in sums.items()}
+        return {"lr": rate, **{name: value / self.steps for name, value in sums.items()}}
 
     def _step(self, images: dict[str, Tensor], target: Tensor) -> dict[str, float]:
         weights = self.run.observe(images)

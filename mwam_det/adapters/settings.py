@@ -38,8 +38,11 @@ class TrainSettings(Settings):
             again: PyTorch's cycle, as ESANet uses it, but with a step after each mini-batch instead of each epoch.
         step_epochs: See `schedule`.
         step_factor: See `schedule`.
+        warmup_epochs: With "constant" and "step", the rate rises from 0 in so many epochs: in epoch e, counted from 0,
+            it is e / warmup_epochs of what it would be. 0 for none; "one-cycle" has a rise of its own.
         flip: Probability of a mirror image, left and right, in training.
         scale: Training images are enlarged by a factor between 1 and this and cropped back at random.
+        degrees: Training images are rotated by an angle of at most so many degrees either way.
         class_weights: None, or "median_frequency": a class counts in the loss of segmentation in inverse proportion to
             its share of the pixels of the images that contain it.
         teacher: Of the model "mmanet", a best.pt of an "sf-md" that was trained on complete inputs.
@@ -68,8 +71,10 @@ class TrainSettings(Settings):
     schedule: str = "one-cycle"
     step_epochs: int | list[int] = 30
     step_factor: float = 0.1
+    warmup_epochs: int = 0
     flip: float = 0.5
     scale: float = 1.0
+    degrees: float = 0.0
     class_weights: str | None = None
     teacher: str | None = None
     distillation: float = 30.0
@@ -84,7 +89,8 @@ class TrainSettings(Settings):
     resume: bool | str = False
 
     def __post_init__(self):
-        for key, low in {"epochs": 1, "batch": 2, "mining_epochs": 3, "seed": 0, "workers": 0}.items():
+        lowest = {"epochs": 1, "batch": 2, "warmup_epochs": 0, "mining_epochs": 3, "seed": 0, "workers": 0}
+        for key, low in lowest.items():
             if type(value := getattr(self, key)) is not int or value < low:
                 raise ValueError(f"{key}={value!r} must be a whole number, at least {low}")
         steps = self.step_epochs if isinstance(self.step_epochs, list) else [self.step_epochs]
@@ -95,7 +101,7 @@ class TrainSettings(Settings):
             raise ValueError(f"imgsz={self.imgsz!r} must be a number of pixels, or a list of height and width")
         ranges = {
             "lr0": (0, None), "momentum": (0, 1), "weight_decay": (0, None), "step_factor": (0, 1), "flip": (0, 1),
-            "scale": (1, None), "distillation": (0, None), "regularization": (0, None),
+            "scale": (1, None), "degrees": (0, 180), "distillation": (0, None), "regularization": (0, None),
         }  # fmt: skip
         for key, (low, high) in ranges.items():
             value = getattr(self, key)
@@ -107,6 +113,8 @@ class TrainSettings(Settings):
         for key, values in choices.items():
             if (value := getattr(self, key)) not in values:
                 raise ValueError(f"{key}={value!r} must be one of {', '.join(map(str, values))}")
+        if self.warmup_epochs and self.schedule == "one-cycle":
+            raise ValueError(f"warmup_epochs={self.warmup_epochs} is for constant and step: one-cycle rises by itself")
         for key in ("project", "name", "teacher"):
             if not isinstance(value := getattr(self, key), str | None):
                 raise ValueError(f"{key}={value!r} must be text")
@@ -115,11 +123,12 @@ class TrainSettings(Settings):
         if self.device is not None and not isinstance(self.device, str | int):
             raise ValueError(f"device={self.device!r} must be cpu, cuda or the number of a GPU")
 
-    @property
-    def milestones(self) -> list[int]:
-        """The epochs after which the schedule "step" falls, up to the last."""
+    def rate_factor(self, epoch: int) -> float:
+        """Return the learning rate of an epoch, counted from 0, over `lr0`, for the schedules "constant" and "step"."""
         every = self.step_epochs
-        return every if isinstance(every, list) else list(range(every, self.epochs + 1, every))
+        falls = sum(fall <= epoch for fall in every) if isinstance(every, list) else epoch // every
+        risen = min(epoch / self.warmup_epochs, 1.0) if self.warmup_epochs else 1.0
+        return risen * self.step_factor**falls if self.schedule == "step" else risen
 
     @property
     def momentum_cycle(self) -> tuple[float, float]:

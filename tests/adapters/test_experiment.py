@@ -49,7 +49,9 @@ def test_every_recipe_of_another_host_is_accepted(file):
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     experiment = Experiment.from_dict(file.stem, content)
     teaches = file.stem == "casia_surf_teacher"
-    assert experiment.mwam == (None if teaches else MWAMConfig()) and experiment.train.optimizer == "SGD"
+    published = file.stem == "casia_surf_published"
+    wanted = MWAMConfig.published_code() if published else MWAMConfig()
+    assert experiment.mwam == (None if teaches else wanted) and experiment.train.optimizer == "SGD"
     assert (experiment.incomplete is None) == teaches
 
 
@@ -59,7 +61,7 @@ def test_recipes_hold_the_papers_settings():
     assert (surf.size, surf.momentum, surf.weight_decay, surf.step_factor) == ((112, 112), 0.9, 5e-4, 0.1)
     mmanet = Experiment.from_dict("mmanet", yaml.safe_load((CFG / "cls/casia_surf_mmanet.yaml").read_text())).train
     assert (mmanet.batch, mmanet.epochs, mmanet.lr0, mmanet.schedule) == (64, 100, 1e-3, "step")
-    assert (mmanet.distillation, mmanet.regularization, mmanet.milestones) == (30, 0.5, [16, 33, 50])
+    assert (mmanet.distillation, mmanet.regularization, mmanet.step_epochs) == (30, 0.5, [16, 33, 50])
     nyu = Experiment.from_dict("nyu", yaml.safe_load((CFG / "seg/nyuv2_esanet.yaml").read_text())).train
     assert (nyu.batch, nyu.epochs, nyu.lr0, nyu.schedule) == (8, 300, 1e-2, "one-cycle")
     assert (nyu.size, nyu.momentum, nyu.weight_decay) == ((480, 640), 0.9, 1e-4)
@@ -90,6 +92,9 @@ def test_the_classes_of_nyuv2_are_in_the_order_of_their_labels(file):
         ({"train": {"scale": 0.5}}, "scale=0.5 must be a number of at least 1"),
         ({"train": {"schedule": "cosine"}}, "schedule='cosine' must be one of constant, step, one-cycle"),
         ({"train": {"step_epochs": [10, 0]}}, r"step_epochs=\[10, 0\] must be a number of epochs, or a list of epochs"),
+        ({"train": {"warmup_epochs": -1}}, "warmup_epochs=-1 must be a whole number, at least 0"),
+        ({"train": {"warmup_epochs": 3}}, "warmup_epochs=3 is for constant and step: one-cycle rises by itself"),
+        ({"train": {"degrees": 181}}, r"degrees=181 must be a number in \[0, 180\]"),
         ({"train": {"step_epochs": []}}, r"step_epochs=\[\] must be a number of epochs"),
         ({"train": {"optimizer": "sgd"}}, "optimizer='sgd' must be one of SGD, Adam, AdamW"),
         ({"train": {"imgsz": [1, 2, 3]}}, "must be a number of pixels, or a list of height and width"),

@@ -85,10 +85,11 @@ class Killed(Exception):
     [
         {"mwam": MWAMConfig(mode="hybrid"), "incomplete": IncompleteConfig(1, "input"), "schedule": "one-cycle"},
         {"mwam": MWAMConfig(preference="measured"), "schedule": "step", "step_epochs": 1, "optimizer": "AdamW"},
+        {"schedule": "step", "step_epochs": 2, "warmup_epochs": 2, "degrees": 30.0},
         {"host": ToyMD, "selection": Selection("worst", 2), "incomplete": IncompleteConfig(2, weights="mwam")},
         {"workers": 1, "incomplete": IncompleteConfig(1, "input", p=0.3)},
     ],
-    ids=["hybrid", "measured", "selection", "workers"],
+    ids=["hybrid", "measured", "warm-up", "selection", "workers"],
 )
 @pytest.mark.filterwarnings("ignore:AdamW rescales gradients")
 def test_a_killed_run_goes_on_to_the_same_results(pictures, tmp_path, values):
@@ -320,6 +321,28 @@ def test_steps_divide_the_rate_every_so_many_epochs(pictures, tmp_path):
 def test_steps_may_be_a_list_of_epochs(pictures, tmp_path):
     trainer = toy_trainer(pictures, tmp_path, schedule="step", step_epochs=[1, 4], epochs=5, lr0=1.0)
     assert rates(trainer, 5)[:: trainer.steps] == pytest.approx([1, 0.1, 0.1, 0.1, 0.01])
+
+
+@pytest.mark.parametrize(("schedule", "wanted"), [("step", [0, 0.5, 1, 0.1, 0.01]), ("constant", [0, 0.5, 1, 1, 1])])
+def test_a_warm_up_rises_from_0_epoch_by_epoch(pictures, tmp_path, schedule, wanted):
+    values = {"schedule": schedule, "step_epochs": [3, 4], "epochs": 5, "lr0": 0.2, "warmup_epochs": 2}
+    trainer = toy_trainer(pictures, tmp_path, **values)
+    found = rates(trainer, 5)
+    assert found[:: trainer.steps] == pytest.approx([0.2 * rate for rate in wanted])
+    assert found[1 :: trainer.steps] == found[:: trainer.steps]
+
+
+def test_the_rate_in_the_history_is_the_one_that_an_epoch_was_trained_at(pictures, tmp_path):
+    values = {"schedule": "step", "step_epochs": [3], "epochs": 4, "lr0": 0.2, "warmup_epochs": 2}
+    toy_trainer(pictures, tmp_path, **values).train()
+    assert [float(row["lr"]) for row in rows(tmp_path / "history.csv")] == pytest.approx([0, 0.1, 0.2, 0.02])
+
+
+def test_a_rate_of_0_trains_nothing(pictures, tmp_path):
+    trainer = toy_trainer(pictures, tmp_path, schedule="constant", lr0=0.0, epochs=1)
+    before = weights_of(trainer)
+    trainer.train()
+    assert torch.equal(before["head.weight"], weights_of(trainer)["head.weight"])
 
 
 def test_one_cycle_rises_for_a_tenth_and_then_falls_to_almost_nothing(pictures, tmp_path):

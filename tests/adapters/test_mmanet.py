@@ -221,7 +221,7 @@ def test_a_killed_training_goes_on_to_the_same_results_and_leaves_an_sfmd(triple
     [
         ({"incomplete": False}, "model=mmanet learns from a teacher"),
         ({"train": FAST}, "set train.teacher to the best.pt of an sf-md"),
-        ({"model": "sf-md"}, "train.teacher='t.pt' is for model=mmanet, not for sf-md"),
+        ({"model": "sf-md"}, "train.teacher='t.pt' is for model=mmanet or mmanet-3x3, not for sf-md"),
     ],
     ids=["no dropout", "no teacher", "another model"],
 )
