@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from mwam_det.core.degradation import degradations_for
 from mwam_det.core.missing import modality_combinations
-from mwam_det.report.robustness import (
+from mwam_det.robustness.degradation import degradations_for
+from mwam_det.robustness.report import (
     RECALLS,
     Boxes,
     ClassResult,
