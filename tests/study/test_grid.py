@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mwam_det.data.layout import DatasetError
-from mwam_det.engine import comparison as comparison_module
+from mwam_det.study import comparison as comparison_module
 from mwam_det.files.locks import FolderInUse, Hold
 from mwam_det.recipe import RecipeError
 from mwam_det.robustness.report import CombinationResult, RobustnessReport
