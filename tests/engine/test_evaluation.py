@@ -20,7 +20,7 @@ from mwam_det.engine.combinations import missing_conditions
 from mwam_det.engine.evaluation import ReportingValidator, degradation_conditions, evenly_spaced
 from mwam_det.engine.validator import MultimodalValidator
 from mwam_det.robustness.degradation import DEGRADATIONS
-from mwam_det.robustness.report import RECALLS, Boxes
+from mwam_det.robustness.results import RECALLS, Boxes
 
 COMBINATIONS = [("rgb",), ("ir",), ("rgb", "ir")]
 

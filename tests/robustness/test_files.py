@@ -10,9 +10,10 @@ import pytest
 from reports import full_report, table
 
 from mwam_det.robustness.figures import curves, degradation_curves, draw_figures
-from mwam_det.robustness.files import FILES, degradation_table, html, latex, markdown
-from mwam_det.robustness.report import Boxes, DegradationResult
+from mwam_det.robustness.files import html, latex, markdown
+from mwam_det.robustness.results import FILES, Boxes, DegradationResult
 from mwam_det.robustness.samples import HIT, MISS, judge, sample_sheet
+from mwam_det.robustness.tables import degradation_table
 
 ODD = ("a<b>&c$x$", "50%_{d}#", "e|f~g^h\\i")
 FIGURES = {"bars", "curves", "degradations", "samples"}

@@ -5,7 +5,7 @@ import pytest
 from reports import full_report, table
 
 from mwam_det import RobustnessReport
-from mwam_det.robustness.report import CombinationResult
+from mwam_det.robustness.results import CombinationResult
 
 # Tables 3, 4 and 12 of the paper: metric A of each combination with its PCR as printed, the complete one last, and the
 # averages of both as printed. Their rows are in the order of the marks of the tables: singles, pairs, all.

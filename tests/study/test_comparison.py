@@ -9,8 +9,9 @@ from rich.console import Console
 from scipy import stats
 
 from mwam_det.core.missing import modality_combinations
-from mwam_det.robustness.report import METRICS, CombinationResult, RobustnessReport
-from mwam_det.study.comparison import Comparison, Estimate, Run, plot_comparison
+from mwam_det.robustness.report import RobustnessReport
+from mwam_det.robustness.results import METRICS, CombinationResult
+from mwam_det.study.comparison import Comparison, Estimate, Run, comparison_figure, plot_comparison
 
 ARMS = {"baseline": ["mwam=false"], "mwam": ["mwam=true"]}
 BASELINE = {0: (0.010, 0.170, 0.310), 1: (0.020, 0.150, 0.290), 2: (0.000, 0.190, 0.330)}
@@ -242,17 +243,12 @@ def test_the_figure_shows_every_arm(tmp_path, count):
     assert math.prod(picture.shape[:2]) > 500_000
 
 
-def test_columns_that_do_not_fit_go_to_a_second_row_where_nothing_is_cut_off(tmp_path, monkeypatch):
-    import matplotlib.pyplot as plt
-
+def test_columns_that_do_not_fit_go_to_a_second_row_where_nothing_is_cut_off():
     modalities, arms = ("a", "b", "c"), {f"arm {place}": [] for place in range(8)}
     results = [CombinationResult(c, {m: 0.2 * len(c) for m in METRICS}) for c in modality_combinations(modalities)]
     content = RobustnessReport(modalities, tuple(results)).to_dict()
     every = tuple(Run(arm, seed, "done", content) for arm in arms for seed in range(2))
-    figures = []
-    monkeypatch.setattr(plt, "close", figures.append)
-    plot_comparison(Comparison("night", modalities, arms, every), tmp_path / "compare.png")
-    (figure,) = figures
+    figure = comparison_figure(Comparison("night", modalities, arms, every))
     assert [len(axis.get_xticks()) for axis in figure.axes] == [4, 4]
     assert all(axis.get_ylim()[0] == 0 and axis.get_ylim()[1] > 0.6 for axis in figure.axes)
 

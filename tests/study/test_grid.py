@@ -6,10 +6,11 @@ import pytest
 import yaml
 
 from mwam_det.data.layout import DatasetError
-from mwam_det.study import comparison as comparison_module
 from mwam_det.files.locks import FolderInUse, Hold
 from mwam_det.recipe import RecipeError
-from mwam_det.robustness.report import CombinationResult, RobustnessReport
+from mwam_det.robustness.report import RobustnessReport
+from mwam_det.robustness.results import CombinationResult
+from mwam_det.study import comparison as comparison_module
 from mwam_det.study import grid as module
 from mwam_det.study.grid import arm_recipes, compare, read_study, run_compare
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mwam_det.robustness.report import Boxes
+from mwam_det.robustness.results import Boxes
 
 STATISTICS = {
     "mAP50-95": 0,

@@ -14,7 +14,8 @@ from mwam_det.engine.coco import DETECTIONS, CocoRecord
 from mwam_det.engine.combinations import Condition, OnePass, OnePassValidator
 from mwam_det.engine.measures import measure, measure_classes, measure_precision, metrics_of
 from mwam_det.robustness.degradation import DEGRADATIONS, SEVERITIES, degradations_for
-from mwam_det.robustness.report import Boxes, CombinationResult, DegradationResult, RobustnessReport, Sample
+from mwam_det.robustness.report import RobustnessReport
+from mwam_det.robustness.results import Boxes, CombinationResult, DegradationResult, Sample
 
 
 class Reporting(OnePass):

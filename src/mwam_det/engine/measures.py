@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mwam_det.robustness.report import METRICS, RECALLS, ClassResult
+from mwam_det.robustness.results import METRICS, RECALLS, ClassResult
 
 PARTS = {"detect": "box", "obb": "box", "segment": "seg", "pose": "pose"}
 """Which part of the metrics counts, for tasks that find objects: that of boxes, of masks or of keypoints."""

@@ -73,8 +73,7 @@ from mwam_det.models.two_stream import (
 )
 from mwam_det.models.views import VIEWS, IncompleteViews
 from mwam_det.models.weights import load_pretrained, pretrained_files
-from mwam_det.robustness.files import FILES
-from mwam_det.robustness.history import draw_history
+from mwam_det.robustness.results import FILES
 from mwam_det.training.history import keep_epochs
 from mwam_det.training.incomplete import check_incomplete, incomplete_config
 from mwam_det.training.run import ModalityRun
@@ -532,6 +531,8 @@ class PairTrainer(BaseTrainer):
         """Draw results.png and mwam.png."""
         super().plot_metrics()
         if self.run.history is not None and self.run.history.file.is_file():
+            from mwam_det.robustness.history import draw_history
+
             picture = Path(self.save_dir) / "mwam.png"
             draw_history(self.run.history.file, picture)
             self.on_plot(picture)

@@ -31,7 +31,8 @@ from mwam_det.hosts.settings import TrainSettings
 from mwam_det.hosts.tasks import Classification, Segmentation, Task, median_frequency_weights
 from mwam_det.hosts.threads import limit_threads
 from mwam_det.robustness.history import draw_history
-from mwam_det.robustness.report import CombinationResult, RobustnessReport
+from mwam_det.robustness.report import RobustnessReport
+from mwam_det.robustness.results import CombinationResult
 from mwam_det.training.checkpoints import changed_settings, checkpoint_to_resume
 from mwam_det.training.incomplete import (
     IncompleteConfig,

@@ -6,28 +6,16 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mwam_det.robustness.degradation import SEVERITIES
-from mwam_det.robustness.report import RECALLS, RobustnessReport
-
-CONFIDENCE = 0.25
-"""The samples show predictions from this confidence on, as Ultralytics' predict does."""
-
-IOU = 0.5
-"""A prediction is a hit from this overlap with an object of its class on."""
-
-# Colours that people with any colour vision can tell apart (Okabe and Ito); line styles help on grey paper.
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-DASHES = ("-", "--", ":", "-.")
-MARKERS = "osD^vPX*<>"
-INK, SOFT = "#1d2330", "#5a6376"
+from mwam_det.robustness.results import RECALLS, RobustnessResults
+from mwam_det.robustness.style import DASHES, INK, MARKERS, PALETTE, SOFT, plain, tidy
 
 _GROUND = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
 
 
-def draw_figures(report: RobustnessReport) -> dict[str, bytes]:
+def draw_figures(report: RobustnessResults) -> dict[str, bytes]:
     """Draw what there is to draw.
 
     Returns:
@@ -45,7 +33,7 @@ def draw_figures(report: RobustnessReport) -> dict[str, bytes]:
     return {name: _png(figure) for name, figure in figures.items()}
 
 
-def curves(report: RobustnessReport) -> Figure:
+def curves(report: RobustnessResults) -> Figure:
     """Draw precision over recall of every combination (Fig. 7)."""
     names = [f"{_label(r.available)}  ({r.metrics[report.primary]:.3f})" for r in report.results]
     figure = Figure(figsize=(6 + 0.085 * max(map(len, names)), 4.4), layout="constrained")
@@ -57,11 +45,11 @@ def curves(report: RobustnessReport) -> Figure:
     figure.legend(
         axis.get_lines(), names, title=f"available ({report.primary})", loc="outside right upper", frameon=False
     )
-    _tidy(axis)
+    tidy(axis)
     return figure
 
 
-def bars(report: RobustnessReport) -> Figure:
+def bars(report: RobustnessResults) -> Figure:
     """Draw two metrics and PCR of every combination."""
     count = len(report.results)
     figure = Figure(figsize=(9, 1.5 + 0.5 * count), layout="constrained")
@@ -95,13 +83,13 @@ def bars(report: RobustnessReport) -> Figure:
     reach = high - low
     right.set(xlim=(low - (0.22 * reach if low < 0 else 0), high + 0.22 * reach), xlabel=f"PCR of {report.primary}, %")
     for axis in (left, right):
-        _tidy(axis, "x")
+        tidy(axis, "x")
         axis.tick_params("y", length=0)
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 
-def degradation_curves(report: RobustnessReport) -> Figure:
+def degradation_curves(report: RobustnessResults) -> Figure:
     """Draw the first metric over the severity of every degradation, a panel a modality, beside clean and missing."""
     modalities = list(dict.fromkeys(each.modality for each in report.degradations))
     names = list(dict.fromkeys(each.name for each in report.degradations))
@@ -134,7 +122,7 @@ def degradation_curves(report: RobustnessReport) -> Figure:
             )
         axis.set(title=plain(modality), xlabel="severity")
         axis.set_xticks([0, *SEVERITIES], ["clean", *map(str, SEVERITIES)])
-        _tidy(axis)
+        tidy(axis)
     highest = max(clean, *(max(line.get_ydata()) for axis in panels for line in axis.get_lines()), 0.01)
     panels[0].set(ylabel=report.primary, ylim=(0, 1.04 * highest))
     order = [name for name in ("clean", "modality missing", *names) if name in handles]
@@ -148,7 +136,7 @@ def degradation_curves(report: RobustnessReport) -> Figure:
     return figure
 
 
-def _styles(report: RobustnessReport) -> list[dict]:
+def _styles(report: RobustnessResults) -> list[dict]:
     """Return a line style for every combination; the complete one is black."""
     styles = []
     for place, result in enumerate(report.results):
@@ -160,20 +148,8 @@ def _styles(report: RobustnessReport) -> list[dict]:
     return styles
 
 
-def _tidy(axis: Axes, grid: str = "both") -> None:
-    axis.grid(axis=grid, color="#d5dae3", linewidth=0.7)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
-
-
 def _label(available: Sequence[str]) -> str:
     return plain(" + ".join(available), 40)
-
-
-def plain(text: str, longest: int = 40) -> str:
-    """Shorten a name and keep matplotlib from reading formulas in it."""
-    text = text if len(text) <= longest else f"{text[: longest - 1]}…"
-    return text.replace("$", r"\$")
 
 
 def _png(figure: Figure) -> bytes:

@@ -8,31 +8,25 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from mwam_det.robustness.degradation import DEGRADATIONS, SEVERITIES
-from mwam_det.robustness.figures import CONFIDENCE, IOU, draw_figures
-from mwam_det.robustness.report import CombinationResult, RobustnessReport
-
-FILES = (
-    "robustness.json",
-    "robustness.csv",
-    "robustness.md",
-    "robustness.tex",
-    "robustness_classes.csv",
-    "robustness_groups.csv",
-    "robustness_degradations.csv",
-    "robustness_curves.png",
-    "robustness_bars.png",
-    "robustness_degradations.png",
-    "robustness_samples.png",
-    "report.html",
+from mwam_det.robustness.degradation import SEVERITIES
+from mwam_det.robustness.figures import draw_figures
+from mwam_det.robustness.results import CONFIDENCE, FILES, IOU, RobustnessResults
+from mwam_det.robustness.tables import (
+    class_table,
+    coco_average,
+    combination_table,
+    degradation_table,
+    dots,
+    label,
+    markdown_table,
+    markdown_text,
+    score,
 )
-"""All files that a report may consist of."""
 
 MEASURED = {"obb": "rotated boxes", "segment": "masks", "pose": "keypoints"}
 """What the metrics are of, where a task does not say it."""
@@ -46,67 +40,42 @@ _LATEX = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class CombinationTable:
-    """The table of all combinations, as text.
-
-    Attributes:
-        columns: Names of the columns after those of the modalities.
-        rows: For each combination, which modalities were there, and the cells.
-        averages: The cells of the last row.
-    """
-
-    columns: list[str]
-    rows: list[tuple[list[bool], list[str]]]
-    averages: list[str]
-
-
-def combination_table(report: RobustnessReport) -> CombinationTable:
-    """Lay out the metrics and the PCR of every combination, and those of pycocotools where they were measured."""
-    coco = report.full.coco is not None
-    columns = [*report.metrics, "PCR %", *(f"COCO {metric}" for metric in report.metrics if coco)]
-    rows = []
-    for result in report.results:
-        cells = [*(_score(result.metrics[metric]) for metric in report.metrics), _rate(report.collapse_rate(result))]
-        cells += [_score((result.coco or {}).get(metric)) for metric in report.metrics if coco]
-        rows.append(([name in result.available for name in report.modalities], cells))
-    averages = [*(_score(report.average(metric)) for metric in report.metrics), _rate(report.average_collapse_rate())]
-    averages += [_score(_coco_average(report, metric)) for metric in report.metrics if coco]
-    return CombinationTable(columns, rows, averages)
-
-
-def markdown(report: RobustnessReport) -> str:
+def markdown(report: RobustnessResults) -> str:
     """Write the report as Markdown, without the figures."""
     lines = ["# Missing modalities", "", _summary(report), ""]
     lines += _markdown_combinations(report)
-    lines += [f"> {_markdown(note)}\n" for note in report.notes]
+    lines += [f"> {markdown_text(note)}\n" for note in report.notes]
     for name, group in report.groups.items():
-        lines += [f"## {_markdown(name)}, {group.images} images", "", *_markdown_combinations(group)]
+        lines += [f"## {markdown_text(name)}, {group.images} images", "", *_markdown_combinations(group)]
     if report.full.classes:
         columns, rows = class_table(report, report.primary)
-        lines += [f"## {report.primary} of each class", "", *_markdown_table(columns, rows)]
+        lines += [
+            f"## {report.primary} of each class",
+            "",
+            *markdown_table(columns, [[markdown_text(name), *cells] for name, *cells in rows]),
+        ]
     for modality, rows in degradation_table(report).items():
-        lines += [f"## {report.primary} with {_markdown(modality)} degraded", ""]
-        lines += _markdown_table(
+        lines += [f"## {report.primary} with {markdown_text(modality)} degraded", ""]
+        lines += markdown_table(
             ["degradation", *(f"severity {severity}" for severity in SEVERITIES)],
-            [[row["name"], *(_score(cell["value"]) for cell in row["cells"])] for row in rows],
+            [[markdown_text(row["name"]), *(score(cell["value"]) for cell in row["cells"])] for row in rows],
         )
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _markdown_combinations(report: RobustnessReport) -> list[str]:
+def _markdown_combinations(report: RobustnessResults) -> list[str]:
     content = combination_table(report)
-    return _markdown_table(
+    return markdown_table(
         [*report.modalities, *content.columns],
         [
-            *([*("●" if mark else "○" for mark in marks), *cells] for marks, cells in content.rows),
+            *([*dots(marks), *cells] for marks, cells in content.rows),
             ["average", *[""] * (len(report.modalities) - 1), *content.averages],
         ],
         len(report.modalities),
     )
 
 
-def latex(report: RobustnessReport) -> str:
+def latex(report: RobustnessResults) -> str:
     """Write the table of combinations for LaTeX, in the form of the paper's Table 12; it needs the package booktabs."""
     content = combination_table(report)
     count = len(report.modalities)
@@ -145,7 +114,7 @@ def latex(report: RobustnessReport) -> str:
     )
 
 
-def html(report: RobustnessReport, figures: dict[str, bytes] | None = None) -> str:
+def html(report: RobustnessResults, figures: dict[str, bytes] | None = None) -> str:
     """Write everything as one HTML page that needs neither a network nor other files.
 
     Args:
@@ -161,55 +130,22 @@ def html(report: RobustnessReport, figures: dict[str, bytes] | None = None) -> s
         tables={name: combination_table(each) for name, each in {"": report, **report.groups}.items()},
         figures={name: base64.b64encode(picture).decode() for name, picture in (figures or {}).items()},
         key_figures=[
-            (f"{report.primary}, complete", _score(report.full.metrics[report.primary])),
-            (f"{report.primary}, average", _score(report.average())),
-            (f"{report.primary}, worst: {label(worst)}", _score(worst.metrics[report.primary])),
+            (f"{report.primary}, complete", score(report.full.metrics[report.primary])),
+            (f"{report.primary}, average", score(report.average())),
+            (f"{report.primary}, worst: {label(worst)}", score(worst.metrics[report.primary])),
             ("PCR, average", f"{rate:.2f} %" if (rate := report.average_collapse_rate()) is not None else "-"),
         ],
         class_tables={metric: class_table(report, metric) for metric in report.metrics} if report.full.classes else {},
         degradations=degradation_table(report),
         severities=SEVERITIES,
-        score=_score,
+        score=score,
         confidence=CONFIDENCE,
         iou=IOU,
     )
 
 
-def class_table(report: RobustnessReport, metric: str) -> tuple[list[str], list[list[str]]]:
-    """Lay out a metric of every class with every combination: columns, and a row a class."""
-    columns = ["class", "objects", *(label(result) for result in report.results)]
-    rows = [
-        [each.name, str(each.objects), *(_score(result.classes[place].metrics[metric]) for result in report.results)]
-        for place, each in enumerate(report.full.classes)
-    ]
-    return columns, rows
-
-
-def degradation_table(report: RobustnessReport) -> dict[str, list[dict[str, Any]]]:
-    """Lay out the first metric of every degradation by modality.
-
-    Returns:
-        For each degraded modality a row a degradation: its "name" and "parameter", and "cells", one a severity, with
-        "value" (None if not measured), "level" and "worse", whether having no such modality at all is better.
-    """
-    values = {(each.modality, each.name, each.severity): each.metrics[report.primary] for each in report.degradations}
-    table = {}
-    for modality in dict.fromkeys(each.modality for each in report.degradations):
-        absent = report.without(modality)
-        rows = []
-        for name in dict.fromkeys(each.name for each in report.degradations if each.modality == modality):
-            cells = []
-            for severity, level in zip(SEVERITIES, DEGRADATIONS[name].levels, strict=True):
-                value = values.get((modality, name, severity))
-                worse = absent is not None and value is not None and value < absent.metrics[report.primary]
-                cells.append({"value": value, "level": level, "worse": worse})
-            rows.append({"name": name, "parameter": DEGRADATIONS[name].parameter, "cells": cells})
-        table[modality] = rows
-    return table
-
-
-def write_report(report: RobustnessReport, folder: Path, plots: bool = True) -> None:
-    """Write all files of a report, whole or not at all; see `RobustnessReport.save`.
+def write_report(report: RobustnessResults, folder: Path, plots: bool = True) -> None:
+    """Write all files of a report, whole or not at all; see `RobustnessResults.save`.
 
     robustness.json is there if and only if all others are.
     """
@@ -224,7 +160,7 @@ def write_report(report: RobustnessReport, folder: Path, plots: bool = True) -> 
     unfinished.rmdir()
 
 
-def _write_files(report: RobustnessReport, folder: Path, plots: bool) -> None:
+def _write_files(report: RobustnessResults, folder: Path, plots: bool) -> None:
     content = report.to_dict()
     figures = draw_figures(report) if plots else {}
     texts = {
@@ -258,7 +194,7 @@ def _write_files(report: RobustnessReport, folder: Path, plots: bool) -> None:
         _write_csv(folder / "robustness_degradations.csv", columns, degraded)
 
 
-def _combination_rows(report: RobustnessReport) -> tuple[list[str], list[list[Any]]]:
+def _combination_rows(report: RobustnessResults) -> tuple[list[str], list[list[Any]]]:
     """Lay out the table of all combinations in full precision: columns and rows, the averages last."""
     coco = [metric for metric in report.metrics if report.full.coco is not None]
     rows = [
@@ -271,16 +207,11 @@ def _combination_rows(report: RobustnessReport) -> tuple[list[str], list[list[An
         for result in report.results
     ]
     averages = ["average", *map(report.average, report.metrics), report.average_collapse_rate()]
-    averages += [_coco_average(report, metric) for metric in coco]
+    averages += [coco_average(report, metric) for metric in coco]
     return ["available", *report.metrics, "PCR", *(f"COCO {metric}" for metric in coco)], [*rows, averages]
 
 
-def label(result: CombinationResult) -> str:
-    """Name a combination for people."""
-    return " + ".join(result.available)
-
-
-def _summary(report: RobustnessReport) -> str:
+def _summary(report: RobustnessResults) -> str:
     parts = [f"split {report.split}", f"{report.images} images"] if report.images else [f"split {report.split}"]
     if report.weights:
         parts.insert(0, report.weights)
@@ -291,36 +222,11 @@ def _summary(report: RobustnessReport) -> str:
     )
 
 
-def _coco_average(report: RobustnessReport, metric: str) -> float | None:
-    values = [(result.coco or {}).get(metric) for result in report.results]
-    return None if None in values else sum(values) / len(values)
-
-
 def _write_csv(file: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(columns)
         writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
-
-
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _rate(value: float | None) -> str:
-    return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"  # no -0.00
-
-
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], centred: int = 1) -> list[str]:
-    lines = [columns, [":-:"] * centred + ["--:"] * (len(columns) - centred)]
-    shown = [[_markdown(cell) for cell in lines[0]], lines[1], *([_markdown(cell) for cell in row] for row in rows)]
-    return [*(f"| {' | '.join(row)} |" for row in shown), ""]
-
-
-def _markdown(text: str) -> str:
-    """Escape what Markdown would take for marks, or HTML for tags."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return "".join(f"\\{character}" if character in "\\`*_[]|~" else character for character in text)
 
 
 def _latex(text: str) -> str:

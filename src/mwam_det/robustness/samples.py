@@ -14,8 +14,8 @@ from ultralytics.utils.metrics import batch_probiou, bbox_ioa
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 from ultralytics.utils.plotting import colors
 
-from mwam_det.robustness.figures import CONFIDENCE, INK, IOU, SOFT, plain
-from mwam_det.robustness.report import Boxes, RobustnessReport, Sample
+from mwam_det.robustness.results import CONFIDENCE, IOU, Boxes, RobustnessResults, Sample
+from mwam_det.robustness.style import INK, SOFT, plain
 
 HIT, MISS, FALSE_ALARM, LABEL = "#00B884", "#F0E442", "#E8590C", "#56B4E9"
 
@@ -26,7 +26,7 @@ _MOST_CLASSES = 12
 """So many classes are explained above the samples."""
 
 
-def sample_sheet(report: RobustnessReport) -> Figure:
+def sample_sheet(report: RobustnessResults) -> Figure:
     """Draw what was found (Fig. 6): a row an image, its modalities with the labels, then every combination.
 
     Predictions are drawn on the visible modality where it is available, else on the first one that is. Where a row
@@ -66,7 +66,7 @@ def sample_sheet(report: RobustnessReport) -> Figure:
     return figure
 
 
-def _legend(report: RobustnessReport) -> list[Line2D | Patch]:
+def _legend(report: RobustnessResults) -> list[Line2D | Patch]:
     """Explain the colours of the samples: of the classes that occur most, or of labels, hits and errors."""
     if isinstance(report.samples[0].labels, Boxes):
         kinds = {"label": (LABEL, "-"), "hit": (HIT, "-"), "miss": (MISS, "--"), "false alarm": (FALSE_ALARM, ":")}

@@ -12,18 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ultralytics.utils import plt_settings
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from mwam_det.core.missing import modality_combinations
-from mwam_det.robustness.report import METRICS
+from mwam_det.robustness.results import METRICS
+from mwam_det.robustness.style import PALETTE
+from mwam_det.robustness.tables import markdown_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 CONFIDENCE = 0.95
 AVERAGE, COLLAPSE = "average", "PCR"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
-"""The colours of Okabe and Ito, which colour-blind readers can tell apart, in an order of strong contrasts."""
+COLOURS = (*(PALETTE[place] for place in (0, 5, 2, 3, 1, 4)), "#000000", "#8C6D31")
+"""In an order of strong contrasts, since arms stand beside each other."""
 
 TERMINAL = 78
 """Columns of a terminal that a table's title may take in one line."""
@@ -296,7 +299,7 @@ class Comparison:
         lines = [f"# {self.title}", ""]
         for metric in self.metrics:
             for title, rows in self._tables(metric, bold="**"):
-                lines += [f"## {title}", "", *_markdown_table(rows), ""]
+                lines += [f"## {title}", "", *markdown_table(*rows[:1], rows[1:])]
         lines += [*(f"{note}\n" for note in self._notes()), "## Arms", ""]
         lines += [f"- {arm}: {_code(overrides) or 'the recipe as it is'}" for arm, overrides in self.arms.items()]
         return "\n".join(lines) + "\n"
@@ -352,16 +355,13 @@ class Comparison:
         return notes + ([f"{unfinished} of {len(self.runs)} runs are not finished."] if unfinished else [])
 
 
-@plt_settings()
 def plot_comparison(comparison: Comparison, file: Path) -> None:
-    """Draw the first metric of every arm on every combination: means, standard deviations, and a dot a seed.
+    """Write the figure of a comparison."""
+    comparison_figure(comparison).savefig(file, dpi=150, facecolor="white")
 
-    Args:
-        comparison: What to draw.
-        file: The picture to write.
-    """
-    import matplotlib.pyplot as plt
 
+def comparison_figure(comparison: Comparison) -> Figure:
+    """Draw the first metric of every arm on every combination: means, standard deviations, and a dot a seed."""
     columns = [column for column in comparison.columns() if column != COLLAPSE]
     arms, inches = list(comparison.arms), 0.27 * len(comparison.arms) + 0.3
     in_a_row = max(1, min(len(columns), round(FIGURE_WIDTH / inches)))
@@ -369,7 +369,8 @@ def plot_comparison(comparison: Comparison, file: Path) -> None:
     legend_columns = min(len(arms), 5)
     height = 3.4 * len(rows) + 0.25 * math.ceil(len(arms) / legend_columns) + 0.5
     size = max(7.0, inches * in_a_row + 1), height
-    figure, axes = plt.subplots(len(rows), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(rows), sharey=True, squeeze=False)
     for axis, row in zip(axes[:, 0], rows, strict=True):
         for place, arm in enumerate(arms):
             _draw_arm(axis, comparison, row, arm, place)
@@ -382,11 +383,10 @@ def plot_comparison(comparison: Comparison, file: Path) -> None:
             axis.axvline(row.index(AVERAGE) - 0.5, color="grey", linewidth=0.8, linestyle=":")
     axes[0, 0].set_ylim(bottom=0)  # of all rows, and once all are drawn: it ends the search for the other limit
     figure.suptitle(f"{comparison.title}\nmean ± standard deviation; a dot a seed", fontsize="medium")
-    handles = [plt.Rectangle((0, 0), 1, 1, **_style(place)) for place in range(len(arms))]
+    handles = [Patch(**_style(place)) for place in range(len(arms))]
     # below the axes, so that long names cost height and no width
     figure.legend(handles, arms, loc="outside lower center", ncols=legend_columns, frameon=False)
-    figure.savefig(file, dpi=150)
-    plt.close(figure)
+    return figure
 
 
 def _style(place: int) -> dict[str, Any]:
@@ -444,12 +444,6 @@ def _difference(difference: Estimate | None, column: str, bold: str) -> str:
     low, high = interval
     text += f" [{_number(low, column, signed=True)}, {_number(high, column, signed=True)}]"
     return f"{bold}{text}{bold}" if low > 0 or high < 0 else text
-
-
-def _markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    header, *body = rows
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return [f"| {' | '.join(row)} |" for row in (header, rule, *body)]
 
 
 def _code(overrides: Iterable[str]) -> str:
