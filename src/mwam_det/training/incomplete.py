@@ -168,6 +168,17 @@ class Views:
     distill: float = 0.0
 
     @property
+    def combinations(self) -> list[tuple[str, ...] | None]:
+        """The modalities that each view keeps; None for a view that keeps others from sample to sample."""
+        rows = zip(*self.present.values(), strict=True)  # by view, the row of each modality
+        return [
+            tuple(name for name, row in zip(self.present, view, strict=True) if row[0])
+            if all(bool((row == row[0]).all()) for row in view)
+            else None
+            for view in rows
+        ]
+
+    @property
     def lacking(self) -> dict[str, Tensor]:
         """By modality, which samples lack it, shape (V·B,), bool, in the order of `mix`."""
         return {name: ~own.flatten() for name, own in self.present.items()}
@@ -277,6 +288,21 @@ def draw_views(
         config.level,
         config.distill * warm_up,
     )
+
+
+def views_alone(count: int, modalities: Sequence[str], trained: bool) -> Views:
+    """Return the complete view and one of each modality alone.
+
+    Args:
+        count: Number of samples B.
+        modalities: All modalities, two or more.
+        trained: Whether all views have the same share of the loss; otherwise the complete one has all of it, and the
+            others only measure.
+    """
+    kept = [tuple(modalities), *((name,) for name in modalities)]
+    shares = [1 / len(kept)] * len(kept) if trained else [1.0, *[0.0] * len(modalities)]
+    present = {name: torch.tensor([name in c for c in kept])[:, None].expand(-1, count) for name in modalities}
+    return Views(present, tuple(shares))
 
 
 def confident_divergence(student: Tensor, teacher: Tensor) -> Tensor:
