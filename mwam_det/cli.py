@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from mwam_det.checkpoints import checkpoint_to_resume
 from mwam_det.compare import BUILT_IN, SEEDS, run_compare
@@ -211,8 +208,7 @@ def _convert(options: argparse.Namespace) -> None:
     if format_.recipe is None:
         command = ["mwam-det", "train", str(destination / "recipe.yaml")]
     else:
-        path = yaml.safe_dump(str(destination), width=math.inf, allow_unicode=True).removesuffix("...\n").strip()
-        command = ["mwam-det", "train", f"cfg/{format_.recipe}", f"data.path={path}"]  # values are read as YAML
+        command = ["mwam-det", "train", f"cfg/{format_.recipe}", f"data.path={destination}"]
     print(shlex.join(command))  # not through rich, which would break the line
 
 
