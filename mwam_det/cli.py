@@ -28,6 +28,7 @@ from mwam_det.recipe import (
     read_arguments,
     read_recipe,
 )
+from mwam_det.report.terminal import console, tolerate_encodings
 
 RUNS = Path("runs")
 """Results go to a folder below this one, in the working directory, named after the recipe."""
@@ -50,6 +51,7 @@ OVERRIDES_HELP = "section.key=value, like train.epochs=60, data.path=datasets/LL
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 2 a mistake in what was asked for, 130 interrupted."""
+    tolerate_encodings()  # of the help, and of what Ultralytics says
     parser = argparse.ArgumentParser(prog="mwam-det", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train a recipe, then tell what a missing modality costs")
@@ -192,8 +194,6 @@ def _add_convert(commands: Any) -> None:
 
 
 def _convert(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from mwam_det.data.conversion import convert, summary
 
     format_ = FORMATS[options.format]
@@ -203,7 +203,7 @@ def _convert(options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on where this one was.", file=sys.stderr)
         raise SystemExit(130) from None
-    Console().print(summary(record))
+    console().print(summary(record))
     destination = Path(options.destination)
     if format_.recipe is None:
         command = ["mwam-det", "train", str(destination / "recipe.yaml")]
@@ -219,7 +219,6 @@ def _check_has_objects(recipe: Recipe, what: str) -> None:
 
 
 def _crops(options: argparse.Namespace) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from mwam_det.data.crops import MARGIN, SMALLEST, cut_objects
@@ -240,7 +239,7 @@ def _crops(options: argparse.Namespace) -> None:
     classes = list(dict.fromkeys(name for count in counts.values() for name in count))
     for name in classes:
         table.add_row(name, *(str(count[name]) for count in counts.values()))
-    Console().print(table)
+    console().print(table)
     if sum(any(count[name] for count in counts.values()) for name in classes) < 2:
         print("A classifier has nothing to tell apart here: it needs two classes at least.")
         return
@@ -262,7 +261,6 @@ def _sample(overrides: Sequence[str]) -> int:
 def _inspect(recipe: Recipe, sample: int) -> None:
     _check_has_objects(recipe, "inspect counts and draws objects")
     data = resolve_dataset(recipe.data)
-    from rich.console import Console
     from ultralytics.utils.files import increment_path
 
     from mwam_det.data.inspection.contact_sheet import draw_contact_sheet
@@ -287,7 +285,7 @@ def _inspect(recipe: Recipe, sample: int) -> None:
     text = json.dumps(inspection.to_dict(), indent=2, ensure_ascii=False)
     (folder / "inspection.json").write_text(f"{text}\n", encoding="utf-8")
     draw_contact_sheet(pictures, folder / "pairs.png")
-    Console().print(tables(inspection))
+    console().print(tables(inspection))
     print(f"Figures: {folder / 'inspection.json'}\nPairs with their boxes: {folder / 'pairs.png'}")
 
 

@@ -452,7 +452,7 @@ def compare(
         DatasetError: If the dataset of an arm cannot be used.
         KeyboardInterrupt: As it comes; nothing is lost but the epoch.
     """
-    from rich.console import Console
+    from mwam_det.report.terminal import console
 
     study = read_study(arms)
     if (recipe := recipe or study.recipe) is None:
@@ -478,19 +478,19 @@ def compare(
         title = study.title or f"{base.name}: {', '.join(recipes)}"
         return Comparison(title, tuple(base.data["modalities"]), changes, runs, study.against)
 
-    console = Console()
+    terminal = console()
     with Hold(folder):
         _refuse_changed(cells)
         for cell in cells:
             if cell.as_run().state == "done":
                 continue
-            console.print(standing(cell).progress())
+            terminal.print(standing(cell).progress())
             _run(cell)
             standing().save(folder, study.stem)
         result = standing()
         files = result.save(folder, study.stem)
-    console.print(result.progress())
-    console.print(result.table())
+    terminal.print(result.progress())
+    terminal.print(result.table())
     print("\n".join(map(str, files)))  # not through rich, which would break the lines
     return result
 

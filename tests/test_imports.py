@@ -35,7 +35,7 @@ MAY_IMPORT = {
         "checkpoints",
         "recipe",
     },
-    "cli": {"core", "data", "models", "engine", "adapters", "checkpoints", "recipe", "compare"},
+    "cli": {"core", "data", "models", "report", "engine", "adapters", "checkpoints", "recipe", "compare"},
     "__init__": {"core", "data", "models", "report", "engine"},
 }
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -32,6 +31,7 @@ from mwam_det.core.modulation import modulate, weighted_loss
 from mwam_det.core.mwam import MWAM
 from mwam_det.core.selection import Selection
 from mwam_det.core.writing import written_whole
+from mwam_det.report.terminal import console
 from mwam_det.training.incomplete import IncompleteConfig, Views, confident_divergence
 from mwam_det.training.run import EPOCH_SEEDS, ModalityRun
 
@@ -135,7 +135,7 @@ class HostTrainer:
         self.history = History(host.folder / "history.csv", self._columns())
         self.epoch = 0
         self.best = -math.inf
-        self._console = Console()
+        self._console = console()
 
     @property
     def mwam(self) -> MWAM | None:

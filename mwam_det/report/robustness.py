@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -251,13 +251,15 @@ class RobustnessReport:
 
     def show(self) -> None:
         """Print the table and the notes to the terminal."""
-        from rich.console import Console
         from rich.markup import escape
         from rich.table import Table
 
         from mwam_det.report.files import combination_table
+        from mwam_det.report.terminal import console as terminal
+        from mwam_det.report.terminal import marks
 
-        console = Console()
+        console = terminal()
+        there, missing = marks(console.encoding)
         for part, report in {"": self, **self.groups}.items():
             content = combination_table(report)
             of_part = f", {part}: {report.images} images" if part else ""
@@ -269,14 +271,10 @@ class RobustnessReport:
                 table.add_column(escape(name), justify="center")
             for name in content.columns:
                 table.add_column(name, justify="right")
-            for marks, cells in content.rows:
-                table.add_row(*_dots(marks), *cells)
+            for modalities, cells in content.rows:
+                table.add_row(*(there if is_there else missing for is_there in modalities), *cells)
             table.add_section()
             table.add_row("average", *[""] * (len(self.modalities) - 1), *content.averages)
             console.print(table)
         for note in self.notes:
             console.print(f"[bold]Note:[/bold] {escape(note)}")
-
-
-def _dots(marks: Sequence[bool]) -> list[str]:
-    return ["●" if mark else "○" for mark in marks]
