@@ -35,6 +35,7 @@ from mwam_det.data.transforms import (
     copy_channels,
     fuse_letterbox,
 )
+from mwam_det.files.folders import list_files
 
 SCANS = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mwam_det"
 """Where the results of scans are kept, and in "stacks" what `cache="disk"` keeps; all of it may be deleted."""
@@ -66,7 +67,7 @@ class CachedStacks(getattr(YOLODataset, "_ImageCache", list)):
 class PairedDataset(YOLODataset):
     """A detection dataset of aligned modalities, stacked along the channels in the order of `data["modalities"]`.
 
-    Images are listed from the first modality's folder; partners are found by stem whatever the suffix, and always by
+    Images are listed from the first modality's folder; partners are found by stem whatever the extension, and always by
     path, because Ultralytics reorders its lists. The first modality's size rules: partners of another size are
     stretched to it, or aligned. How files are named and read is said by the data section, see
     `mwam_det.data.layout.resolve_dataset`.
@@ -111,28 +112,47 @@ class PairedDataset(YOLODataset):
         check_file_speeds(files, prefix=self.prefix)
         self.folders = {name: Path(folder) for name, folder in folders.items()}
         image_folders = {modality.name: self.folders[modality.name] for modality in self.modalities}
-        suffixes = {modality.name: modality.suffix for modality in self.modalities}
-        files = select_files(first, files, image_folders, suffixes)
+        namings = {modality.name: modality.naming for modality in self.modalities}
+        files = select_files(first, files, image_folders, namings)
         count = self.fraction if isinstance(self.fraction, int) else max(1, round(len(files) * self.fraction))
         files = files[:count]  # of the first modality's files, not of all in its folder
-        self.partners, self.left_over = find_partners(files, image_folders, suffixes)
+        self.partners, self.left_over = find_partners(files, image_folders, namings)
         for name, count in self.left_over.items():
             if count and self.fraction == 1:  # a fraction of the first modality leaves partners over by design
                 LOGGER.warning(f"{self.prefix}{count} images of {name} in {folders[name]} have no partner of {first}")
         return files
 
     def get_label_files(self) -> list[str]:
-        """Return the label file of each image: the same stem below the labels' folder, and `label_suffix`.
+        """Return the label file of each image: below the labels' folder, with `label_suffix`.
+
+        It has the stem that partners share; or, if there is no such file, that of an image of the pair.
 
         Raises:
             DatasetError: If the dataset names no such folder.
         """
         if "labels" not in self.folders:
             raise DatasetError("the key 'labels' is missing or empty: it names the folder of the label files")
-        labels, first = self.folders["labels"], self.modalities[0]
-        stems = (stem_of(file, self.folders[first.name], first.suffix) for file in self.im_files)
-        self.label_files = [str(labels / f"{stem}{self.label_suffix}") for stem in stems]
+        self.label_files = [self._label_file(self.stem(file)) for file in self.im_files]
+        if any(modality.naming for modality in self.modalities):  # else partners have the very same stem
+            there = set(list_files(self.folders["labels"]))
+            for i, (image, file) in enumerate(zip(self.im_files, self.label_files, strict=True)):
+                if file not in there:
+                    self.label_files[i] = next((f for f in self._named_like_images(image) if f in there), file)
         return self.label_files
+
+    def stem(self, im_file: str) -> str:
+        """Return the stem that the partners of an image of the first modality share."""
+        first = self.modalities[0]
+        return stem_of(im_file, self.folders[first.name], first.naming)
+
+    def _label_file(self, stem: str) -> str:
+        return str(self.folders["labels"] / f"{stem}{self.label_suffix}")
+
+    def _named_like_images(self, im_file: str) -> Iterator[str]:
+        """Yield the label files that have the stem of an image of a pair, those of the first modality first."""
+        for modality in self.modalities:
+            for file in self.partners[im_file][modality.name]:
+                yield self._label_file(stem_of(file, self.folders[modality.name]))
 
     def verify_args(self) -> tuple:
         """Return the function that checks a pair and its arguments for every image."""

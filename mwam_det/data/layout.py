@@ -16,14 +16,15 @@ import yaml
 
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.core.names import check_modality_names
+from mwam_det.data.naming import Naming, match_pattern
 from mwam_det.files.yaml_text import read_yaml
 
 SECTION_KEYS = (
-    "path", "modalities", "labels", "train", "val", "test", "names", "visible", "suffix", "channels", "range", "align",
-    "kpt_shape", "flip_idx", "label_mapping", "synthetic",
+    "path", "modalities", "labels", "train", "val", "test", "names", "visible", "suffix", "match", "channels", "range",
+    "align", "kpt_shape", "flip_idx", "label_mapping", "synthetic",
 )  # fmt: skip
 RESOLVED_KEYS = {"path", "names", "nc", "channels", "modalities", "visible", "splits"}
-READING_KEYS = ("suffix", "range", "align")
+READING_KEYS = ("suffix", "match", "range", "align")
 """Keys of a resolved dataset that say, by modality, how its files are found and read; a modality may be left out."""
 KEYPOINT_KEYS = ("kpt_shape", "flip_idx")
 """Keys that only a dataset with keypoints has, named as Ultralytics names them."""
@@ -54,6 +55,7 @@ class Modality:
         value_range: Which values become 0 and 255: (lo, hi), one of `RANGES`, or None for 8-bit files as they are and
             the high byte of 16-bit ones.
         align: Rows of the 3×3 matrix that maps its pixels to pixels of the first modality, or None.
+        match: Regular expression of the stems of its files, see `resolve_dataset`, or "" for none.
     """
 
     name: str
@@ -63,16 +65,22 @@ class Modality:
     suffix: str = ""
     value_range: tuple[float, float] | str | None = None
     align: tuple[tuple[float, ...], ...] | None = None
+    match: str = ""
 
     @property
     def slice(self) -> slice:
         """Its channels in the stacked image."""
         return slice(self.start, self.start + self.channels)
 
+    @property
+    def naming(self) -> Naming:
+        """How the names of its files are made."""
+        return match_pattern(self.match) if self.match else self.suffix
+
 
 def modalities_of(data: Mapping[str, Any]) -> tuple[Modality, ...]:
     """List the modalities of a resolved dataset (see `resolve_dataset`), in the order in which they are stacked."""
-    suffix, value_range, align = (data.get(key, {}) for key in READING_KEYS)
+    suffix, match, value_range, align = (data.get(key, {}) for key in READING_KEYS)
     modalities, start = [], 0
     for name, channels in data["modalities"].items():
         modalities.append(
@@ -82,6 +90,7 @@ def modalities_of(data: Mapping[str, Any]) -> tuple[Modality, ...]:
                 start,
                 visible=name == data["visible"],
                 suffix=suffix.get(name, ""),
+                match=match.get(name, ""),
                 value_range=_frozen(value_range.get(name)),
                 align=_frozen(align.get(name)),
             )
@@ -91,7 +100,7 @@ def modalities_of(data: Mapping[str, Any]) -> tuple[Modality, ...]:
 
 
 def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
-    """Check the description of a dataset and turn it into the dictionary that Ultralytics passes around.
+    r"""Check the description of a dataset and turn it into the dictionary that Ultralytics passes around.
 
     A data section has these keys. The first six are required, but see `labels`:
 
@@ -108,9 +117,12 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     - names: Class names, as a list or by number from 0.
     - visible: The modality that takes colour augmentation, or null for none. If left out, the one that is called like a
       camera image (`VISIBLE_NAMES`).
-    - suffix: How the stems of a modality's files end, {rgb: _co, ir: _ir}: partners have the same stem without it, and
-      so have label files. Both modalities may then lie in one folder; a file there belongs to the modality with the
-      longest suffix that fits, so that one of them may do without.
+    - suffix: How the stems of a modality's files end, {rgb: _co, ir: _ir}: partners have the same stem without it. Both
+      modalities may then lie in one folder; a file there belongs to the modality with the longest suffix that fits, so
+      that one of them may do without. A label file has the stem that partners share, or else that of one of its images.
+    - match: Instead of a suffix, a regular expression for the whole stem with one group, which is what partners share:
+      {rgb: RGB_(.+), ir: T_(.+)} for prefixes, or one for all modalities, (.+)\.rf\.[0-9a-f]+ for the hashes that
+      Roboflow adds. It is for the name of the file alone, without its folders. Other files are not of the modality.
     - channels: 1 or 3 by modality, {ir: 1}; 3 if left out. With 1, a modality is read as grey and takes one channel of
       the stack; with 3, grey is repeated.
     - range: Which values of a modality's files become 0 and 255, {ir: [lo, hi]}, for 16-bit, float and faint images.
@@ -242,6 +254,9 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
     if visible is not None and (not isinstance(visible, str) or visible not in modalities):
         raise DatasetError(f"visible={visible} is no modality: choose from {', '.join(modalities)}")
     suffixes = {name: _suffix(name, value) for name, value in _by_modality(section, "suffix").items()}
+    patterns = {name: _match(name, value) for name, value in _match_by_modality(section).items()}
+    if both := [name for name in patterns if suffixes.get(name)]:
+        raise DatasetError(f"match and suffix both say how the files of {both[0]} are called: use one of them")
     channels = {name: _channels(name, value) for name, value in _by_modality(section, "channels").items()}
     ranges = {name: _range(name, value) for name, value in _by_modality(section, "range").items()}
     matrices = {name: _matrix(name, value) for name, value in _by_modality(section, "align").items()}
@@ -257,7 +272,7 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
         if section.get(split)
     }
     for folders in splits.values():
-        _check_apart({name: (folders[name], suffixes.get(name, "")) for name in modalities})
+        _check_apart({name: (folders[name], suffixes.get(name, ""), patterns.get(name)) for name in modalities})
     names = _class_names(section["names"] if section.get("names") else _class_folders(Path(splits["train"][first])))
     return {
         "path": str(root),
@@ -269,6 +284,7 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
         "visible": visible,
         "splits": splits,
         "suffix": suffixes,
+        "match": patterns,
         "range": ranges,
         "align": matrices,
         **_keypoints(section),
@@ -304,6 +320,23 @@ def _by_modality(section: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _suffix(name: str, value: Any) -> str:
     if not isinstance(value, str) or "/" in value or "\\" in value:
         raise DatasetError(f"suffix: {name}={value!r} must be the end of a file's stem, like _{name}")
+    return value
+
+
+def _match_by_modality(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the regular expression of each modality; one text is that of all."""
+    if isinstance(text := section.get("match"), str):
+        return dict.fromkeys(section["modalities"], text)
+    return _by_modality(section, "match")
+
+
+def _match(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise DatasetError(f"match: {name}={value!r} must be a regular expression with one group, like {name}_(.+)")
+    try:
+        match_pattern(value)
+    except ValueError as error:
+        raise DatasetError(f"match: {name}={value!r} {error}") from None
     return value
 
 
@@ -367,14 +400,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def _check_apart(places: Mapping[str, tuple[str, str]]) -> None:
-    """Check that no two modalities have the same folder and the same suffix, and so the same files."""
+def _check_apart(places: Mapping[str, tuple[str, str, str | None]]) -> None:
+    """Check that no two modalities have the same folder, suffix and match, and so the same files."""
     for name, place in places.items():
         other = next(other for other, its in places.items() if its == place)
         if other != name:
             raise DatasetError(
                 f"{other} and {name} would both be read from the same files of {place[0]}: give them folders of their "
-                f"own, or tell their files apart by the key 'suffix'"
+                f"own, or tell their files apart by the key 'suffix' or 'match'"
             )
 
 

@@ -149,7 +149,7 @@ def list_pairs(named: Mapping[str, Any], modalities: Sequence[Modality]) -> list
         named: For each modality a folder, a pattern like "night/*.png", a file, the address of a stream like
             "rtsp://…", an array (H, W, 1 or 3), or a list of files, addresses and arrays; in the order of the
             modalities.
-        modalities: The modalities of the model; their suffixes count for folders and patterns.
+        modalities: The modalities of the model; their suffixes and patterns of names count for folders.
 
     Returns:
         For each pair, its file or array by modality.
@@ -389,10 +389,10 @@ def _pairs_by_stem(named: Mapping[str, str | Path], modalities: Sequence[Modalit
     for name, files in listed.items():
         if not files:
             raise FileNotFoundError(f"source: there is no image of {name} in {named[name]}")
-    suffixes = {modality.name: modality.suffix for modality in modalities if modality.name in named}
+    namings = {modality.name: modality.naming for modality in modalities if modality.name in named}
     first, *others = named
-    files = select_files(first, listed[first], folders, suffixes)
-    partners, left_over = find_partners(files, folders, suffixes)
+    files = select_files(first, listed[first], folders, namings)
+    partners, left_over = find_partners(files, folders, namings)
     wanted = {name: set(files) for name, files in listed.items()}
     found = {
         file: {name: [partner for partner in partners[file][name] if partner in wanted[name]] for name in named}

@@ -424,6 +424,39 @@ def test_modalities_in_one_folder_are_told_apart_by_their_suffix(tmp_path, log, 
     assert "no partner" not in texts(log)
 
 
+@pytest.mark.parametrize("ending", ["_co", "_ir"])
+def test_labels_that_are_called_like_an_image_are_found(tmp_path, ending):
+    one_folder(tmp_path)
+    for i in range(3):
+        file = tmp_path / "labels/train" / f"{i}.txt"
+        file.rename(file.with_name(f"{i}{ending}.txt"))
+    data = resolved(tmp_path, modalities=BOTH, suffix={"rgb": "_co", "ir": "_ir"})
+    for built in (build(data, "val"), build(data, "val")):  # scanned, and from the cache
+        assert [label["bboxes"][0, 3] for label in built.labels] == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_a_label_file_with_the_shared_name_counts_before_one_called_like_an_image(tmp_path):
+    one_folder(tmp_path, 1)
+    for ending, height in (("_co", 0.7), ("_ir", 0.8)):
+        write(tmp_path / "labels/train" / f"0{ending}.txt", f"0 0.5 0.5 0.5 {height}\n")
+    data = resolved(tmp_path, modalities=BOTH, suffix={"rgb": "_co", "ir": "_ir"})
+    assert build(data, "val").labels[0]["bboxes"][0, 3] == pytest.approx(0.1)
+    (tmp_path / "labels/train/0.txt").unlink()
+    assert build(data, "val").labels[0]["bboxes"][0, 3] == pytest.approx(0.7)
+
+
+def test_pairs_with_hashes_in_their_names_and_labels_are_read_by_an_expression(tmp_path):
+    for i, (rgb, ir) in enumerate((("a1", "b2"), ("c3", "d4"))):
+        write(tmp_path / f"visible/train/{i}_png.rf.{rgb}.png", flat(10 * i))
+        write(tmp_path / f"infrared/train/{i}_png.rf.{ir}.png", flat(100 + 10 * i))
+        write(tmp_path / f"labels/train/{i}_png.rf.{rgb}.txt", f"0 0.5 0.5 0.5 0.{i + 1}\n")
+    dataset = build(resolved(tmp_path, match=r"(.+)\.rf\.[0-9a-f]+"), "val")
+    assert [dataset.stem(file) for file in dataset.im_files] == ["0_png", "1_png"]
+    for i in range(2):
+        assert dataset[i]["img"][:, 32, 32].tolist() == [10 * i] * 3 + [100 + 10 * i] * 3
+        assert dataset.labels[i]["bboxes"][0, 3] == pytest.approx(0.1 * (i + 1))
+
+
 def test_a_fraction_counts_pairs_where_modalities_share_a_folder(tmp_path):
     one_folder(tmp_path, 6)
     data = resolved(tmp_path, modalities=BOTH, suffix={"rgb": "_co", "ir": "_ir"})
