@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -213,13 +214,15 @@ def files_by_stem(folder: Path, suffixes: Collection[str], what: str, report: Re
 
 
 def number(text: Any, what: str) -> float:
-    """Read a coordinate.
+    """Read a coordinate: a number, or its text as tools write it, with or without a decimal point.
 
     Raises:
         ValueError: If it is no finite number, or larger than any image.
     """
     try:
         value = float(text)
+        if isinstance(text, str) and not re.fullmatch(r"\s*[-+.0-9eE]+\s*", text):  # Python also reads "1_0" and "٣"
+            raise ValueError
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{what} is {text!r}, not a number") from None
     if not math.isfinite(value) or abs(value) > LARGEST_COORDINATE:
