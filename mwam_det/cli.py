@@ -50,7 +50,12 @@ OVERRIDES_HELP = "section.key=value, like train.epochs=60, data.path=datasets/LL
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0 done, 2 a mistake in what was asked for, 130 interrupted."""
+    """Run a command and return its exit status.
+
+    Returns:
+        0 done, 1 done but not to be relied on (a converted set with doubts, a comparison with a run that failed), 2 a
+        mistake in what was asked for, 130 interrupted.
+    """
     tolerate_encodings()  # of the help, and of what Ultralytics says
     parser = argparse.ArgumentParser(prog="mwam-det", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -124,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             recipe = words.pop(0) if words and "=" not in words[0] else None
             return run_compare(recipe, words, arms=options.arms, seeds=options.seeds)
         elif options.command == "convert":
-            _convert(options)
+            return _convert(options)
         elif options.command == "crops":
             _crops(options)
         else:
@@ -193,7 +198,8 @@ def _add_convert(commands: Any) -> None:
             )
 
 
-def _convert(options: argparse.Namespace) -> None:
+def _convert(options: argparse.Namespace) -> int:
+    """Convert a dataset and return the exit status: 0 to train on, 1 to be looked at first."""
     from mwam_det.data.conversion import convert, summary
 
     format_ = FORMATS[options.format]
@@ -206,10 +212,16 @@ def _convert(options: argparse.Namespace) -> None:
     console().print(summary(record))
     destination = Path(options.destination)
     if format_.recipe is None:
-        command = ["mwam-det", "train", str(destination / "recipe.yaml")]
+        recipe = [str(destination / "recipe.yaml")]
     else:
-        command = ["mwam-det", "train", f"cfg/{format_.recipe}", f"data.path={destination}"]
-    print(shlex.join(command))  # not through rich, which would break the line
+        recipe = [f"cfg/{format_.recipe}", f"data.path={destination}"]
+    if record["doubts"]:
+        print(
+            "This set is not to be trained on before the doubts are settled. Look at it, if there is something to see:"
+        )
+    command = "inspect" if record["doubts"] else "train"
+    print(shlex.join(["mwam-det", command, *recipe]))  # not through rich, which would break the line
+    return int(bool(record["doubts"]))
 
 
 def _check_has_objects(recipe: Recipe, what: str) -> None:

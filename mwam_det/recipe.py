@@ -44,7 +44,7 @@ TEXTS = {
     **dict.fromkeys(("train.name", "train.project", "train.teacher", "robustness.split"), "text"),
     **dict.fromkeys(("name", "project", "data", "format", "split"), "text"),  # of commands that take no recipe
     **dict.fromkeys(("data.modalities", "data.train", "data.val", "data.test", "data.names"), "texts"),
-    **dict.fromkeys(("data.suffix", "data.groups", "missing"), "texts"),
+    **dict.fromkeys(("data.suffix", "data.match", "data.groups", "missing"), "texts"),
     **dict.fromkeys(("pretrained", "train.resume"), "texts or switch"),
 }
 """Keys whose values are names and paths: one text, or also several in brackets, or by keys below them."""
