@@ -15,7 +15,8 @@ from mwam_det.core.config import mwam_config, refuse_unknown_keys
 from mwam_det.core.degradation import DEGRADATIONS, FILLS
 from mwam_det.core.names import check_modality_names
 from mwam_det.core.selection import Selection
-from mwam_det.data.layout import SECTION_KEYS, SPLITS, check_labels
+from mwam_det.data.foreign import refuse_foreign_recipe
+from mwam_det.data.layout import SPLITS, check_keys, check_labels
 from mwam_det.engine.arguments import (
     check_auxiliary,
     check_coco,
@@ -227,10 +228,11 @@ def _check(content: Mapping[str, Any]) -> None:
             f"task={content['task']} is for `mwam-det train` and `robustness`: this takes {TASKS[0]} alone"
         )
     refuse_missing_section(content)
+    refuse_foreign_recipe(content)
     refuse_unknown_keys(content, KEYS)
     _choice("task", content.get("task", "detect"), (*TASKS, *HOST_TASKS))
     _choice("fusion", content.get("fusion", "concat"), FUSIONS)
-    _check_section(content, "data", lambda section: refuse_unknown_keys(section, SECTION_KEYS))
+    _check_section(content, "data", check_keys)
     _check_section(content, "train", check_train_arguments)
     _check_section(content, "mwam", mwam_config)
     _check_section(content, "incomplete", incomplete_config)

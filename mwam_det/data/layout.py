@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 import yaml
+from ultralytics.data.utils import IMG_FORMATS
 
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.core.names import check_modality_names
+from mwam_det.data.foreign import refuse_foreign_keys
 from mwam_det.data.naming import Naming, match_pattern
+from mwam_det.data.splits import Group, groups_of, resolve_split, source_of
 from mwam_det.files.yaml_text import read_yaml
 
 SECTION_KEYS = (
@@ -113,7 +116,11 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
       box and keypoints. For the task semantic there is a PNG of class numbers instead, 255 where nothing counts. For
       the task classify it is left out: below the folder of each modality there is one a class. `names` may then be left
       out too; the classes are all folders there, in alphabetical order.
-    - train, val: What the splits are called in the folders. "test" is a third one, which may be left out.
+    - train, val: What the splits are called in the folders; "." where the images lie in the folders themselves. Or a
+      text file with a path or stem of the first modality a line, or a list of such folders, files and images, see
+      `mwam_det.data.splits`. Nothing is appended to the folders then, unless they say "{split}", and a label file has
+      the place below `labels` that its image has below the folder of its modality. "test" is a third split, which may
+      be left out.
     - names: Class names, as a list or by number from 0.
     - visible: The modality that takes colour augmentation, or null for none. If left out, the one that is called like a
       camera image (`VISIBLE_NAMES`).
@@ -147,10 +154,11 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
             what `save_dataset_yaml` wrote.
 
     Returns:
-        Ultralytics' keys "path", "train", "val", perhaps "test" (absolute folders of the first modality), "names", "nc"
-        and "channels" (of the stacked image), and ours: "modalities" (channels by name), "visible" (a name or None),
-        "splits" (for each split, the absolute folder of every modality and of "labels") and `READING_KEYS`, as above;
-        `KEYPOINT_KEYS` and "label_mapping" where they are given.
+        Ultralytics' keys "path", "train", "val", perhaps "test" (the absolute folder of the first modality, or a name
+        for several or for a list), "names", "nc" and "channels" (of the stacked image), and ours: "modalities"
+        (channels by name), "visible" (a name or None), "splits" (for each split, the absolute folder of every modality
+        and of "labels", or what `mwam_det.data.splits` says) and `READING_KEYS`, as above; `KEYPOINT_KEYS` and
+        "label_mapping" where they are given.
 
     Raises:
         DatasetError: If the file, a key or a folder is missing or wrong.
@@ -165,9 +173,10 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
         resolved = dict(data) if data.keys() >= RESOLVED_KEYS else _resolve_section(data)
         _check_names(resolved["modalities"])
         resolved = {**resolved, **{key: resolved.get(key, {}) for key in READING_KEYS}}
-        for split, folders in resolved["splits"].items():
-            for name, folder in folders.items():
-                _check_folder(Path(folder), f"{name} ({split})")
+        for split, of_split in resolved["splits"].items():
+            for folders in (folders for group in groups_of(of_split) for folders in group.folders):
+                for name, folder in folders.items():
+                    _check_folder(Path(folder), f"{name} ({split})")
     except DatasetError as error:
         raise DatasetError(f"{source}: {' '.join(str(error).splitlines())}") from None
     return resolved
@@ -176,6 +185,19 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
 def as_single_class(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return a resolved dataset whose classes count as one, as Ultralytics' `single_cls` means it."""
     return {**data, "names": {0: "item"}, "nc": 1}
+
+
+def check_keys(section: Mapping[str, Any]) -> None:
+    """Check that a data section has no keys but its own.
+
+    Raises:
+        DatasetError: If it has; the message names the nearest key, or shows the section that other code's keys become.
+    """
+    try:
+        refuse_foreign_keys(section)
+        refuse_unknown_keys(section, SECTION_KEYS)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
 
 
 def check_split(data: Mapping[str, Any], split: str) -> None:
@@ -199,7 +221,8 @@ def check_labels(data: Mapping[str, Any], task: str, single_class: bool = False)
     Raises:
         DatasetError: If it does not, or if the task cannot count all classes as one.
     """
-    labelled = bool(data.get("labels")) or any("labels" in folders for folders in data.get("splits", {}).values())
+    groups = [group for split in data.get("splits", {}).values() for group in groups_of(split)]
+    labelled = bool(data.get("labels")) or any("labels" in folders for group in groups for folders in group.folders)
     if labelled and task == "classify":
         raise DatasetError("task=classify takes the folder of an image for its class: leave out data.labels")
     if not labelled and task != "classify":
@@ -232,14 +255,12 @@ def _read_yaml(file: Path) -> Any:
 
 
 def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        refuse_unknown_keys(section, SECTION_KEYS)
-    except ValueError as error:
-        raise DatasetError(str(error)) from None
+    check_keys(section)
     required = ("path", "modalities", "train", "val", *(("names",) if section.get("labels") else ()))
     for key in required:
         if not section.get(key):
-            raise DatasetError(f"the key '{key}' is missing or empty")
+            hint = ": name a folder, or . where there is none for each split" if key in SPLITS else ""
+            raise DatasetError(f"the key '{key}' is missing or empty{hint}")
     modalities = section["modalities"]
     texts = [*modalities, *modalities.values()] if isinstance(modalities, Mapping) else [None]
     if not all(isinstance(text, str) for text in texts):
@@ -266,17 +287,14 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
     channels = {name: channels.get(name, 3) for name in modalities}
 
     templates = {**modalities, **({"labels": str(section["labels"])} if section.get("labels") else {})}
-    splits = {
-        split: {name: str(_split_folder(root, template, str(section[split]))) for name, template in templates.items()}
-        for split in SPLITS
-        if section.get(split)
-    }
-    for folders in splits.values():
+    splits = {split: _split(root, templates, split, section[split]) for split in SPLITS if section.get(split)}
+    groups = {split: groups_of(resolved) for split, resolved in splits.items()}
+    for folders in (folders for of_split in groups.values() for group in of_split for folders in group.folders):
         _check_apart({name: (folders[name], suffixes.get(name, ""), patterns.get(name)) for name in modalities})
-    names = _class_names(section["names"] if section.get("names") else _class_folders(Path(splits["train"][first])))
+    names = _class_names(section["names"] if section.get("names") else _class_folders(groups["train"], first))
     return {
         "path": str(root),
-        **{split: folders[first] for split, folders in splits.items()},
+        **{split: source_of(of_split, first) for split, of_split in groups.items()},
         "names": names,
         "nc": len(names),
         "channels": sum(channels.values()),
@@ -421,19 +439,27 @@ def _write_synthetic(root: Path, arguments: Any) -> None:
         raise DatasetError(f"synthetic: {error}") from None
 
 
-def _split_folder(root: Path, template: str, split: str) -> Path:
-    folder = template.replace("{split}", split) if "{split}" in template else f"{template}/{split}"
-    return (root / folder).resolve()
+def _split(root: Path, templates: Mapping[str, str], split: str, value: Any) -> Any:
+    try:
+        return resolve_split(root, templates, value)
+    except ValueError as error:
+        raise DatasetError(f"{split}: {error}") from None
 
 
-def _class_folders(folder: Path) -> list[str]:
+def _class_folders(groups: Sequence[Group], first: str) -> list[str]:
     """List the folders of the classes of a dataset without labels."""
-    found = sorted(item.name for item in folder.iterdir() if item.is_dir()) if os.path.isdir(folder) else []
+    folders = [Path(folders[first]) for group in groups for folders in group.folders if group.listed is None]
+    if not folders:
+        raise DatasetError(
+            "the key 'names' is missing or empty: where a list says which images are meant, it is needed"
+        )
+    found = {item.name for folder in folders if os.path.isdir(folder) for item in folder.iterdir() if item.is_dir()}
     if not found:
         raise DatasetError(
-            f"the key 'labels' is missing or empty; without it classes are the folders in {folder}, and there are none"
+            f"the key 'labels' is missing or empty; without it classes are the folders in "
+            f"{', '.join(map(str, folders))}, and there are none"
         )
-    return found
+    return sorted(found)
 
 
 def _class_names(names: Any) -> dict[int, str]:
@@ -454,5 +480,8 @@ def _check_folder(folder: Path, what: str) -> None:
     if os.path.isdir(folder):
         return
     parent = next((p for p in folder.parents if os.path.isdir(p)), folder)
-    there = ", ".join(sorted(p.name for p in parent.iterdir() if p.is_dir())[:12]) or "no folders"
-    raise DatasetError(f"the folder of {what} is missing: {folder} (in {parent} there are: {there})")
+    entries = sorted(parent.iterdir())
+    there = ", ".join([entry.name for entry in entries if entry.is_dir()][:12]) or "no folders"
+    images = [entry.name for entry in entries if entry.suffix[1:].lower() in IMG_FORMATS]
+    hint = f", and images like {images[0]}: for a folder without splits write . for the split" if images else ""
+    raise DatasetError(f"the folder of {what} is missing: {folder} (in {parent} there are: {there}{hint})")

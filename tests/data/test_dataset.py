@@ -856,6 +856,29 @@ def test_a_folder_that_is_no_split_is_refused(tmp_path):
         build({**data, "train": str(tmp_path / "infrared/train")})
 
 
+def test_labels_with_other_names_are_told_with_what_was_looked_for_and_what_is_there(tmp_path):
+    data = make_set(tmp_path, [noise(0)])
+    (tmp_path / "labels/train/0.txt").rename(tmp_path / "labels/train/label_0.txt")
+    with pytest.raises(DatasetError) as caught:
+        build(data)
+    folder = tmp_path / "labels/train"
+    assert f"{folder / '0.txt'} was looked for first, and there is {folder / 'label_0.txt'}" in str(caught.value)
+
+
+def test_of_many_unreadable_label_files_three_are_named_and_the_others_counted(tmp_path, log):
+    bad = ["0 0.5 0.5 2 2\n", "person 1 1 1 1\n", "0 0.5\n", b"\xff\xfe\x00".decode("latin-1"), "7 0.5 0.5 0.1 0.1\n"]
+    data = make_set(tmp_path, [noise(i) for i in range(10)], labels=[LABEL, *bad, LABEL + LABEL, *bad[:3]])
+    (tmp_path / "infrared/train/9.png").unlink()
+    for _ in range(2):  # scanned, and from the cache
+        log.clear()
+        assert len(build(data, "val")) == 2
+        said = texts(log)
+        assert [f"{i}.txt: pair left out" in said for i in range(1, 6)] == [True] * 3 + [False] * 2
+        assert "val: \x1b[0m4 more of 7 label files that cannot be used" in said
+        assert "9.png: pair left out, it has no partner of ir" in said
+        assert "1 duplicate labels removed" in said
+
+
 def test_a_training_split_without_labels_is_refused_with_their_folder(tmp_path):
     data = make_set(tmp_path, [noise(0), noise(1)], labels=None)
     with pytest.raises(DatasetError, match="no labels among 2 images") as caught:
