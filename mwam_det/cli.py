@@ -35,8 +35,8 @@ RUNS = Path("runs")
 
 PREDICT_KEYS = (
     "imgsz", "batch", "device", "quantize", "conf", "iou", "max_det", "classes", "agnostic_nms", "nms", "augment",
-    "rect", "vid_stride", "missing", "data", "save", "save_txt", "save_conf", "save_crop", "save_frames", "show",
-    "show_labels", "show_conf", "show_boxes", "line_width", "project", "name", "exist_ok", "verbose",
+    "rect", "vid_stride", "missing", "partners", "data", "save", "save_txt", "save_conf", "save_crop", "save_frames",
+    "show", "show_labels", "show_conf", "show_boxes", "line_width", "project", "name", "exist_ok", "verbose",
 )  # fmt: skip
 """What `predict` takes, of Ultralytics' arguments and ours."""
 

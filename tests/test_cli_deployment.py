@@ -164,5 +164,5 @@ def test_what_was_exported_already_is_not_exported_again(capsys, folder):
 def test_every_key_of_a_command_is_known_to_ultralytics_or_ours(keys):
     from ultralytics.utils import DEFAULT_CFG_DICT
 
-    assert set(keys) - set(DEFAULT_CFG_DICT) <= {"missing", "inputs"}
+    assert set(keys) - set(DEFAULT_CFG_DICT) <= {"missing", "partners", "inputs"}
     assert len(set(keys)) == len(keys)

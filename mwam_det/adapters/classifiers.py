@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from mwam_det.adapters.access import modality_access
-from mwam_det.adapters.encoders import SqueezeExcitation, resnet_encoder
+from mwam_det.adapters.encoders import STEM, SqueezeExcitation, resnet_encoder
 from mwam_det.training.incomplete import Views
 
 RESNET18 = [2, 2, 2, 2]
@@ -65,12 +65,13 @@ class SFMD(nn.Module):
     two stages and the classifier see all modalities together. The features of a missing modality are 0 behind its
     stream.
 
-    The paper counts 13.18 M parameters for three modalities and two classes. Here it is 13.21 M: the first convolutions
-    are torchvision's of 7×7, so that they take its weights, where the authors' are of 3×3.
+    The paper counts 13.18 M parameters for three modalities and two classes, which is what `stem=3` has, the first
+    convolutions of the authors. With torchvision's of 7×7, which take its ImageNet weights, it is 13.21 M.
 
     Args:
         channels: Channels of each modality by name.
         classes: Number of classes.
+        stem: Side of the kernels of the first convolutions, odd.
 
     Attributes:
         streams: The encoder of each modality, up to the fusion.
@@ -78,10 +79,13 @@ class SFMD(nn.Module):
         head: The classifier.
     """
 
-    def __init__(self, channels: Mapping[str, int], classes: int):
+    def __init__(self, channels: Mapping[str, int], classes: int, stem: int = STEM):
         super().__init__()
         self.streams = nn.ModuleDict(
-            {name: nn.Sequential(_trunk(own, 2), SqueezeExcitation(STREAM_WIDTH)) for name, own in channels.items()}
+            {
+                name: nn.Sequential(_trunk(own, 2, stem), SqueezeExcitation(STREAM_WIDTH))
+                for name, own in channels.items()
+            }
         )
         self.fused, self.head = fused_stages(STREAM_WIDTH * len(channels)), classifier(classes)
 
@@ -101,13 +105,17 @@ class SFMD(nn.Module):
 
 
 def fused_stages(channels: int) -> nn.Sequential:
-    """Build the last two stages of a ResNet-18 on so many channels; they put out 512."""
+    """Build the last two stages of a ResNet-18 on so many channels; they put out 512, and begin as torchvision's do."""
 
     def stage(before: int, after: int) -> list[BasicBlock]:
         shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride=2, bias=False), nn.BatchNorm2d(after))
         return [BasicBlock(before, after, 2, shortcut), BasicBlock(after, after)]
 
-    return nn.Sequential(*stage(channels, 256), *stage(256, 512))
+    stages = nn.Sequential(*stage(channels, 256), *stage(256, 512))
+    for module in stages.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return stages
 
 
 def classifier(classes: int) -> nn.Sequential:
@@ -128,5 +136,5 @@ class _Trunk(nn.Module):
         return net.layer4(net.layer3(net.layer2(net.layer1(features))))
 
 
-def _trunk(channels: int, stages: int) -> _Trunk:
-    return _Trunk(resnet_encoder(BasicBlock, RESNET18, channels, stages))
+def _trunk(channels: int, stages: int, stem: int = STEM) -> _Trunk:
+    return _Trunk(resnet_encoder(BasicBlock, RESNET18, channels, stages, stem))

@@ -10,6 +10,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet
 
+PREFIX = "encoder."
+"""What the names of an encoder begin with in the checkpoints of ESANet's pretraining."""
+
+STEM = 7
+"""Side of the kernels of the first convolution of torchvision's ResNets."""
+
 REDUCTION = 16
 """Squeeze-and-excitation squeezes to so many times fewer channels."""
 
@@ -37,7 +43,9 @@ class SqueezeExcitation(nn.Module):
         return features * self.weights(features)
 
 
-def resnet_encoder(block: type[nn.Module], layers: list[int], channels: int = 3, stages: int = 4) -> resnet.ResNet:
+def resnet_encoder(
+    block: type[nn.Module], layers: list[int], channels: int = 3, stages: int = 4, stem: int = STEM
+) -> resnet.ResNet:
     """Build a ResNet of torchvision without its classifier and its later stages.
 
     Args:
@@ -45,13 +53,14 @@ def resnet_encoder(block: type[nn.Module], layers: list[int], channels: int = 3,
         layers: Number of blocks of each of the four stages.
         channels: Channels of its input.
         stages: How many stages are kept.
+        stem: Side of the kernels of the first convolution, odd.
 
     Returns:
         The network; names of parameters are torchvision's. What is left out are identities.
     """
     encoder = resnet.ResNet(block, layers)
-    if channels != 3:
-        encoder.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+    if (channels, stem) != (3, STEM):
+        encoder.conv1 = nn.Conv2d(channels, 64, stem, stride=2, padding=stem // 2, bias=False)
         nn.init.kaiming_normal_(encoder.conv1.weight, mode="fan_out", nonlinearity="relu")
     for stage in range(stages + 1, 5):
         setattr(encoder, f"layer{stage}", nn.Identity())
@@ -60,18 +69,21 @@ def resnet_encoder(block: type[nn.Module], layers: list[int], channels: int = 3,
 
 
 def load_encoders(encoders: Mapping[str, nn.Module], pretrained: str | Mapping[str, str]) -> None:
-    """Fill encoders with weights from local files, such as torchvision's of ImageNet.
+    """Fill encoders with weights from local files, such as torchvision's or ESANet's of ImageNet.
 
-    The classifier in a file is left out, as are stages that an encoder lacks. The first convolution of an encoder with
-    one input channel gets the sum of the file's over its three.
+    A file holds a state dict, or a checkpoint with one under the key "state_dict". Where names begin with "encoder.",
+    as in the files of ESANet's pretraining, only those are the encoder's; "module." in front of names is passed over.
+    A classifier in a file is left out, as are stages that an encoder lacks. Counters of batch normalisation
+    (num_batches_tracked), which torchvision's older files lack, may be missing. The first convolution of an encoder
+    with one input channel gets the sum of the file's over its three.
 
     Args:
         encoders: The encoders by modality.
         pretrained: A file with a state dict for all of them, or one by modality; those not named stay as they are.
 
     Raises:
-        ValueError: If a modality is unknown, a file is missing or is no state dict, or has not the encoder's weights or
-            such as are no finite numbers.
+        ValueError: If a modality is unknown, a file is missing or is not a state dict, lacks weights of the encoder, or
+            has weights that are not finite numbers.
     """
     files = pretrained if isinstance(pretrained, Mapping) else dict.fromkeys(encoders, pretrained)
     for name, file in files.items():
@@ -96,6 +108,9 @@ def _load(encoder: nn.Module, file: Path) -> None:
         raise ValueError(f"pretrained={file} has weights that are no finite numbers, such as {wrong}")
     own = encoder.state_dict()
     given = {key.removeprefix("module."): value for key, value in content.items()}
+    if any(key.startswith(PREFIX) for key in given):
+        given = {key.removeprefix(PREFIX): value for key, value in given.items() if key.startswith(PREFIX)}
+    given = {key: value for key, value in own.items() if key.endswith(".num_batches_tracked")} | given
     first = given.get("conv1.weight")
     if first is not None and first.ndim == 4 and first.shape[1] == 3 and own["conv1.weight"].shape[1] == 1:
         given["conv1.weight"] = first.sum(1, keepdim=True)

@@ -29,7 +29,10 @@ BINS = (1, 5)
 class NonBottleneck1D(nn.Module):
     """A residual block of two 3×3 convolutions, each factorised into 3×1 and 1×3 (ERFNet).
 
-    Args as those of torchvision's blocks, so that torchvision's ResNet can be made of it:
+    Its parameters have the names of ESANet's published code, so that the authors' encoders can be loaded. Its arguments
+    are those of torchvision's blocks, so that torchvision's ResNet can be built from it.
+
+    Args:
         inplanes: Channels of its input.
         planes: Channels of its output.
         stride: Of the first convolution.
@@ -46,23 +49,18 @@ class NonBottleneck1D(nn.Module):
         self, inplanes, planes, stride=1, downsample=None, groups=1, base_width=64, dilation=1, norm_layer=None
     ):
         super().__init__()
-        self.conv1 = nn.Sequential(
-            nn.Conv2d(inplanes, planes, (3, 1), (stride, 1), (1, 0)),
-            nn.ReLU(),
-            nn.Conv2d(planes, planes, (1, 3), (1, stride), (0, 1)),
-        )
+        self.conv3x1_1 = nn.Conv2d(inplanes, planes, (3, 1), (stride, 1), (1, 0))
+        self.conv1x3_1 = nn.Conv2d(planes, planes, (1, 3), (1, stride), (0, 1))
         self.bn1 = nn.BatchNorm2d(planes, eps=1e-3)
-        self.conv2 = nn.Sequential(
-            nn.Conv2d(planes, planes, (3, 1), padding=(1, 0)),
-            nn.ReLU(),
-            nn.Conv2d(planes, planes, (1, 3), padding=(0, 1)),
-        )
+        self.conv3x1_2 = nn.Conv2d(planes, planes, (3, 1), padding=(1, 0))
+        self.conv1x3_2 = nn.Conv2d(planes, planes, (1, 3), padding=(0, 1))
         self.bn2 = nn.BatchNorm2d(planes, eps=1e-3)
         self.downsample = downsample
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features of shape (B, planes, H / stride, W / stride)."""
-        residual = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(features)))))
+        residual = F.relu(self.bn1(self.conv1x3_1(F.relu(self.conv3x1_1(features)))))
+        residual = self.bn2(self.conv1x3_2(F.relu(self.conv3x1_2(residual))))
         return F.relu(residual + (features if self.downsample is None else self.downsample(features)))
 
 

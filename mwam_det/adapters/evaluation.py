@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from mwam_det.adapters.samples import Normalise
 from mwam_det.adapters.tasks import Task
@@ -41,7 +40,7 @@ def without(inputs: Mapping[str, Tensor], missing: Iterable[str]) -> dict[str, T
 
 def _mini_batches(
     model: nn.Module,
-    loader: DataLoader,
+    loader: Iterable,
     normalise: Normalise,
     combinations: Sequence[tuple[str, ...]],
     device: torch.device,
@@ -59,7 +58,7 @@ def _mini_batches(
 @torch.no_grad()
 def count_predictions(
     model: nn.Module,
-    loader: DataLoader,
+    loader: Iterable,
     normalise: Normalise,
     combinations: Sequence[tuple[str, ...]],
     device: torch.device,
@@ -80,7 +79,7 @@ def count_predictions(
 def evaluate(
     model: nn.Module,
     task: Task,
-    loader: DataLoader,
+    loader: Iterable,
     normalise: Normalise,
     combinations: Sequence[tuple[str, ...]],
     device: torch.device,

@@ -23,9 +23,11 @@ from mwam_det.adapters.evaluation import Evaluation, evaluate
 from mwam_det.adapters.layout import HostData, channels_of, check_section, find_samples
 from mwam_det.adapters.loop import Host, HostTrainer
 from mwam_det.adapters.mmanet import MMANetGuidance, Teacher
+from mwam_det.adapters.progress import Progress
 from mwam_det.adapters.samples import Augmentation, MultimodalDataset, Normalise, check_files, count_labels
 from mwam_det.adapters.settings import TrainSettings
 from mwam_det.adapters.tasks import Classification, Segmentation, Task, median_frequency_weights
+from mwam_det.adapters.threads import limit_threads
 from mwam_det.checkpoints import changed_settings, checkpoint_to_resume
 from mwam_det.core.config import MWAMConfig, mwam_config, refuse_unknown_keys
 from mwam_det.core.missing import modality_combinations
@@ -41,14 +43,16 @@ from mwam_det.training.incomplete import (
 
 CLASSIFICATION, SEGMENTATION = "multimodal-classification", "rgbd-segmentation"
 
+AUTHORS_SFMD = partial(SFMD, stem=3)
+
+MMANETS = {"mmanet": SFMD, "mmanet-3x3": AUTHORS_SFMD}
+"""What is left of MMANet after training: an SF-MD."""
+
 MODELS = {
-    CLASSIFICATION: {"resnet18-concat": ResNet18Concat, "sf-md": SFMD, "mmanet": SFMD},
+    CLASSIFICATION: {"resnet18-concat": ResNet18Concat, "sf-md": SFMD, "sf-md-3x3": AUTHORS_SFMD, **MMANETS},
     SEGMENTATION: {f"esanet-md-{encoder}": partial(ESANetMD, encoder=encoder) for encoder in ("r34", "r18", "r50")},
 }
-"""The hosts by task and name; the first of a task is its default. Each takes the channels by modality, and classes.
-
-What is left of MMANet after training is an SF-MD.
-"""
+"""The hosts by task and name; the first of a task is its default. Each takes the channels by modality, and classes."""
 
 TASKS = tuple(MODELS)
 KEYS = ("task", "model", "pretrained", "data", "mwam", "incomplete", "train", "robustness")
@@ -130,13 +134,15 @@ class Experiment:
         check_incomplete(self.incomplete, list(self.data["modalities"]), self.mwam)
         if self.mwam is not None and self.mwam.layout != "image":
             raise ValueError(f"mwam.layout={self.mwam.layout!r} must be 'image': that is what these hosts take")
-        if self.model == "mmanet" and (self.train.teacher is None or self.incomplete is None):
+        if self.model in MMANETS and (self.train.teacher is None or self.incomplete is None):
             raise ValueError(
-                "model=mmanet learns from a teacher that sees all modalities, by inputs that lack some: set "
+                f"model={self.model} learns from a teacher that sees all modalities, by inputs that lack some: set "
                 "train.teacher to the best.pt of an sf-md, and incomplete to {views: 1, p: 0.86} or the like"
             )
-        if self.train.teacher and self.model != "mmanet":
-            raise ValueError(f"train.teacher={self.train.teacher!r} is for model=mmanet, not for {self.model}")
+        if self.train.teacher and self.model not in MMANETS:
+            raise ValueError(
+                f"train.teacher={self.train.teacher!r} is for model={' or '.join(MMANETS)}, not for {self.model}"
+            )
         if self.train.class_weights and self.task != SEGMENTATION:
             raise ValueError(f"train.class_weights={self.train.class_weights!r} is for {SEGMENTATION}")
         if self.task == SEGMENTATION:
@@ -173,7 +179,7 @@ class Experiment:
         Raises:
             ValueError: If the teacher cannot be used.
         """
-        if self.model != "mmanet":
+        if self.model not in MMANETS:
             return None
         settings, names = self.train, [modality.name for modality in data.modalities]
         teacher = read_teacher(Path(settings.teacher), names, data.classes)
@@ -222,7 +228,7 @@ def train_experiment(experiment: Experiment, folder: Path | None = None) -> tupl
         KeyboardInterrupt: As it comes; nothing is lost but the epoch.
     """
     settings = experiment.train
-    settings.find_device()
+    limit_threads(settings.find_device())
     checkpoint = None
     if settings.resume:
         last = checkpoint_to_resume(settings.resume, settings.project, settings.name or experiment.name)
@@ -230,15 +236,16 @@ def train_experiment(experiment: Experiment, folder: Path | None = None) -> tupl
         _check_resumable(checkpoint, experiment, last)
     data = find_samples(experiment.data, experiment.task == SEGMENTATION)
     model, task = experiment.build(data)
-    augmentation = Augmentation(settings.flip, settings.scale)
+    augmentation = Augmentation(settings.flip, settings.scale, settings.degrees)
     sets = {
         split: MultimodalDataset(
             samples, data.modalities, settings.size, augmentation if split == "train" else None, settings.seed
         )
         for split, samples in data.splits.items()
     }
-    for samples in data.splits.values():
-        check_files(samples, data.modalities)
+    with Progress() as progress:
+        for samples in data.splits.values():
+            check_files(samples, data.modalities, progress)
     guidance = experiment.build_guidance(model, data)
     statistics = sets["train"].statistics() if checkpoint is None else checkpoint["statistics"]
     describe = {"recipe": _plain(experiment), "classes": list(data.classes), "statistics": statistics}
@@ -272,7 +279,8 @@ def train_experiment(experiment: Experiment, folder: Path | None = None) -> tupl
     samples = data.splits[experiment.split]
     dataset = MultimodalDataset(samples, data.modalities, settings.size)
     groups = [data.group_of(sample) for sample in samples]
-    found = trainer.evaluate(dataset, modality_combinations(trainer.names), groups)
+    with trainer.progress:
+        found = trainer.evaluate(dataset, modality_combinations(trainer.names), groups)
     return _report(experiment, data, task.metric, found, best, folder), folder
 
 
@@ -293,21 +301,25 @@ def evaluate_experiment(
         ValueError: If the data or the checkpoint cannot be used, or they do not belong together.
     """
     settings = experiment.train
-    device = settings.find_device()
+    limit_threads(device := settings.find_device())
     model, normalise, classes = load_host(weights)
     data = find_samples(experiment.data, experiment.task == SEGMENTATION)
     own = tuple(model.streams), tuple(classes)
     if own != (names := tuple(m.name for m in data.modalities), data.classes):
         raise ValueError(f"{weights} knows modalities and classes {own}, but the recipe has {(names, data.classes)}")
     samples = data.splits[experiment.split]
-    check_files(samples, data.modalities)
+    with Progress() as progress:
+        check_files(samples, data.modalities, progress)
     if experiment.task == SEGMENTATION:
         count_labels(samples, len(classes))
     task = Classification(len(classes)) if experiment.task == CLASSIFICATION else Segmentation(len(classes))
     dataset = MultimodalDataset(samples, data.modalities, settings.size)
     loader = DataLoader(dataset, settings.batch, num_workers=settings.workers)
     groups = [data.group_of(sample) for sample in samples]
-    found = evaluate(model.to(device), task, loader, normalise, modality_combinations(names), device, groups)
+    combinations = modality_combinations(names)
+    with Progress() as progress:
+        batches = progress.over(loader, len(loader), "evaluation, mini-batch")
+        found = evaluate(model.to(device), task, batches, normalise, combinations, device, groups)
     folder = folder or new_folder(Path(settings.project), f"{settings.name or experiment.name}-robustness")
     return _report(experiment, data, task.metric, found, weights, folder), folder
 

@@ -24,8 +24,9 @@ behind them the number of the class, separated by white space. `modalities` name
 of a video, whose suffix and what follows it are ignored. `modalities` names folders that hold a folder of frames for
 each video, or for each class and in it for each video; or lists of such folders, which are channels of one modality,
 like the two directions of optical flow: {rgb: frames, flow: [flow/u, flow/v]}. Training takes a frame at random, at the
-same time of the video in every modality, evaluation the one in the middle. A mirror image does not turn the direction
-of flow: train with flip=0. `names` may be left out: the classes are those of the training list, sorted.
+same time of the video in every modality, evaluation the one in the middle. Neither a mirror image nor a rotation turns
+the direction of flow: train with flip=0 and degrees=0. `names` may be left out: the classes are those of the training
+list, sorted.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from inspect import signature
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mwam_det.adapters.evaluation import Evaluation, count_predictions, evaluate
 from mwam_det.adapters.heads import AuxiliaryHeads
 from mwam_det.adapters.mmanet import LOSSES, MMANetGuidance
+from mwam_det.adapters.progress import Progress
 from mwam_det.adapters.samples import MultimodalDataset, Normalise
 from mwam_det.adapters.settings import TrainSettings
 from mwam_det.adapters.tasks import Task
@@ -31,7 +31,6 @@ from mwam_det.core.modulation import modulate, weighted_loss
 from mwam_det.core.mwam import MWAM
 from mwam_det.core.selection import Selection
 from mwam_det.core.writing import written_whole
-from mwam_det.report.terminal import console
 from mwam_det.training.incomplete import IncompleteConfig, Views, confident_divergence
 from mwam_det.training.run import EPOCH_SEEDS, ModalityRun
 
@@ -84,6 +83,7 @@ class HostTrainer:
 
     Attributes:
         run: What the training knows of its modalities.
+        progress: Where it says how far it is.
         heads: Auxiliary heads of the modes "loss" and "hybrid", or None.
 
     Raises:
@@ -135,7 +135,7 @@ class HostTrainer:
         self.history = History(host.folder / "history.csv", self._columns())
         self.epoch = 0
         self.best = -math.inf
-        self._console = console()
+        self.progress = Progress()
 
     @property
     def mwam(self) -> MWAM | None:
@@ -150,20 +150,24 @@ class HostTrainer:
         parameters = [parameter for parameter in parameters if parameter.requires_grad]
         common = {"lr": settings.lr0, "weight_decay": settings.weight_decay}
         if settings.optimizer == "SGD":
-            return torch.optim.SGD(parameters, momentum=settings.momentum, **common)
+            momentum = settings.momentum
+            return torch.optim.SGD(parameters, momentum=momentum, nesterov=momentum > 0, **common)
         kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[settings.optimizer]
         return kind(parameters, betas=(settings.momentum, 0.999), **common)
 
     def _build_schedule(self) -> torch.optim.lr_scheduler.LRScheduler:
         settings, schedulers = self.host.settings, torch.optim.lr_scheduler
         if settings.schedule == "one-cycle":
+            low, high = settings.momentum_cycle
             return schedulers.OneCycleLR(
-                self.optimizer, settings.lr0, settings.epochs * self.steps + 1, pct_start=0.1, cycle_momentum=False
+                self.optimizer,
+                settings.lr0,
+                settings.epochs * self.steps + 1,
+                pct_start=0.1,
+                base_momentum=low,
+                max_momentum=high,
             )
-        milestones = settings.milestones if settings.schedule == "step" else []
-        return schedulers.MultiStepLR(
-            self.optimizer, [epoch * self.steps for epoch in milestones], settings.step_factor
-        )
+        return schedulers.LambdaLR(self.optimizer, lambda step: settings.rate_factor(step // self.steps))
 
     def _columns(self) -> list[str]:
         losses = ["loss", "loss_fused"] if self.heads or self.guidance else ["loss"]
@@ -224,30 +228,35 @@ class HostTrainer:
             FloatingPointError: If the loss is no finite number.
         """
         settings = self.host.settings
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        )  # fmt: skip
-        with Progress(*columns, console=self._console, transient=True) as progress:
-            bar = progress.add_task("", total=self.steps)
+        with self.progress:
+            self.progress.say(self._outline())
             while self.epoch < settings.epochs:
-                progress.reset(bar, description=f"epoch {self.epoch + 1}/{settings.epochs}", total=self.steps)
-                losses = self._train_epoch(lambda: progress.advance(bar))
+                trained = self._train_epoch()
                 self.epoch += 1
                 is_best = self._validate()
                 if self.guidance is not None:
                     self.guidance.end_epoch(self.epoch, self._count_predictions)
-                row = {"epoch": self.epoch, "lr": self.optimizer.param_groups[0]["lr"], **losses, **self._scores()}
+                row = {"epoch": self.epoch, **trained, **self._scores()}
                 self.history.append(row)
                 if self.run.history is not None:
                     self.run.history.flush()
                 self._save(is_best)
                 self._say(row)
 
+    def _outline(self) -> str:
+        where = str(self.device)
+        if self.device.type == "cpu":
+            threads = torch.get_num_threads()
+            where += f" with {threads} thread" + "s" * (threads > 1)
+        samples, epochs = len(self.host.train_set), self.host.settings.epochs
+        return f"{self.host.folder}: {samples} samples, {epochs} epochs of {self.steps} mini-batches, on {where}"
+
     def _say(self, row: Mapping[str, Any]) -> None:
         parts = [f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float)]
-        self._console.print(escape(f"epoch {row['epoch']}/{self.host.settings.epochs}: {', '.join(parts)}"))
+        self.progress.say(f"epoch {row['epoch']}/{self.host.settings.epochs}: {', '.join(parts)}")
 
-    def _train_epoch(self, advance: Any) -> dict[str, float]:
+    def _train_epoch(self) -> dict[str, float]:
+        """Train an epoch; return the rate of its last step and its mean losses."""
         settings, host = self.host.settings, self.host
         seed = settings.seed * EPOCH_SEEDS + self.epoch
         torch.manual_seed(seed)
@@ -263,13 +272,14 @@ class HostTrainer:
             pin_memory=self.device.type == "cuda",
         )
         self.model.train()
-        sums: dict[str, float] = {}
-        for images, target, _ in loader:
+        sums, rate = {}, 0.0
+        what = f"epoch {self.epoch + 1}/{settings.epochs}, mini-batch"
+        for images, target, _ in self.progress.over(loader, len(loader), what):
             images = {name: own.to(self.device, non_blocking=True) for name, own in images.items()}
+            rate = self.optimizer.param_groups[0]["lr"]
             losses = self._step(images, target.to(self.device, non_blocking=True))
             sums = {name: sums.get(name, 0.0) + value for name, value in losses.items()}
-            advance()
-        return {name: value / self.steps for name, value in sums.items()}
+        return {"lr": rate, **{name: value / self.steps for name, value in sums.items()}}
 
     def _step(self, images: dict[str, Tensor], target: Tensor) -> dict[str, float]:
         weights = self.run.observe(images)
@@ -344,7 +354,7 @@ class HostTrainer:
         scores = self.evaluate(host.val_set, combinations).scores
         run.scores |= scores
         if due and (warning := run.take_in(scores, host.task.metric)):
-            self._console.print(f"[bold]Note:[/bold] {escape(warning)}")
+            self.progress.say(Text.assemble(("Note:", "bold"), " ", warning))
         if run.selection.select == "full":
             fitness = scores[self.names]
         elif due:
@@ -370,15 +380,17 @@ class HostTrainer:
         groups: Sequence[Sequence[str]] | None = None,
     ) -> Evaluation:
         """Evaluate the model as it is; see `mwam_det.adapters.evaluation.evaluate`."""
-        loader = self._loader(dataset)
+        loader = self._loader(dataset, "evaluation")
         return evaluate(self.model, self.host.task, loader, self.normalise, combinations, self.device, groups)
 
     def _count_predictions(self, combinations: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Tensor]:
-        loader = self._loader(self.host.val_set)
+        loader = self._loader(self.host.val_set, "predictions")
         return count_predictions(self.model, loader, self.normalise, combinations, self.device)
 
-    def _loader(self, dataset: MultimodalDataset) -> DataLoader:
-        return DataLoader(dataset, self.host.settings.batch, num_workers=self.host.settings.workers)
+    def _loader(self, dataset: MultimodalDataset, what: str) -> Iterator[Any]:
+        settings = self.host.settings
+        loader = DataLoader(dataset, settings.batch, num_workers=settings.workers)
+        return self.progress.over(loader, len(loader), f"{what}, mini-batch")
 
 
 class History:

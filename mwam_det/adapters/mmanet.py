@@ -7,8 +7,9 @@ classifies the samples whose modalities are the weak ones, so that the streams l
 regularisation).
 
 What the paper leaves open is as in its authors' published code: resemblance is a row of the Gram matrix of the last
-feature map, of length 1; weak is every combination without the modality whose absence changes the predictions most;
-both losses begin when that is known.
+feature map, of length 1; uncertainty weighs its columns; weak is every combination without the modality whose absence
+changes the predictions most, by the validations after epochs 2, 3 and 4; both losses begin with epoch 6. The code
+counts epochs from 0 and trains nothing in the first, so that its numbers are those of epochs counted from 1 here.
 """
 
 from __future__ import annotations
@@ -29,16 +30,20 @@ TINY = 1e-12
 
 UNKNOWN = -1
 
+FIRST_MINED = 2
+"""Predictions of the epochs before say nothing yet on which modality is missed."""
+
 LOSSES = ("distillation", "regularization")
 """What the losses of `MMANetGuidance` are called."""
 
 
 def margin_aware_distillation(student: Tensor, teacher: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Tell how differently two networks relate the samples of a mini-batch to each other.
+    """Return how differently two networks relate the samples of a mini-batch to each other.
 
-    With R the Gram matrix of the flattened features, each row divided by its length, and H_i the entropy of the
-    teacher's prediction for sample i, the loss is Σ_i H_i / Σ_k H_k · Σ_j (R_ij of the student − R_ij of the teacher)².
-    A sample near a decision boundary, of which the teacher is unsure, counts more.
+    With R the Gram matrix of the flattened features, each row divided by its length, and H_j the entropy of the
+    teacher's prediction for sample j, the loss is Σ_j H_j / Σ_k H_k · Σ_i (R_ij of the student − R_ij of the teacher)².
+    A sample near a decision boundary, of which the teacher is unsure, counts more: as in the published code, what all
+    samples have to do with it (its column of R), not what it has to do with all (its row).
 
     Args:
         student: Features, shape (B, …).
@@ -46,25 +51,28 @@ def margin_aware_distillation(student: Tensor, teacher: Tensor, teacher_logits: 
         teacher_logits: Shape (B, classes).
 
     Returns:
-        The loss, 0-d, float32, in [0, 4].
+        The loss, 0-d, float32, at least 0.
     """
     relations = []
     for features in (student, teacher):
         flat = features.float().flatten(1)
         relations.append(F.normalize(flat @ flat.T, dim=1))
     entropy = torch.special.entr(teacher_logits.float().softmax(1)).sum(1)
-    return ((relations[0] - relations[1]).square().sum(1) * entropy).sum() / entropy.sum().clamp(min=TINY)
+    return ((relations[0] - relations[1]).square().sum(0) * entropy).sum() / entropy.sum().clamp(min=TINY)
 
 
 def prediction_shift(complete: Tensor, incomplete: Tensor) -> float:
-    """Tell how far predictions move without a modality: KL(incomplete ‖ complete) of how often each class is predicted.
+    """Return how far predictions move without a modality: KL(incomplete ‖ complete).
+
+    Both distributions are, as in the published code, the softmax over classes of how often each is predicted, as a
+    share of all samples. A class that is never predicted so keeps a probability above 0.
 
     Args:
-        complete: How often, with all modalities, shape (classes,); one is added to each count, so that none is 0.
+        complete: How often each class is predicted with all modalities, shape (classes,), not all 0.
         incomplete: The same without the modality.
     """
-    first, second = ((counts.double() + 1) / (counts.double() + 1).sum() for counts in (incomplete, complete))
-    return float((first * (first / second).log()).sum())
+    first, second = ((counts.double() / counts.sum()).log_softmax(0) for counts in (incomplete, complete))
+    return float((first.exp() * (first - second)).sum())
 
 
 @dataclass(frozen=True)
@@ -92,10 +100,12 @@ class MMANetGuidance(nn.Module):
         classes: Number of classes.
         distillation: α, weight of the margin-aware distillation.
         regularization: β, weight of the modality-aware regularisation.
-        mining_epochs: After so many epochs the weak combinations are known and both losses begin.
+        mining_epochs: After so many epochs, at least 3, the weak combinations are known and both losses begin. What
+            predictions make of a missing modality is summed over the epochs from the second to the one before.
 
     Attributes:
-        without: The weak combinations are all without this modality; None until it is known.
+        without: The weak combinations are all without this modality; None until it is known. Of several that are
+            missed alike, the last.
     """
 
     def __init__(
@@ -165,9 +175,11 @@ class MMANetGuidance(nn.Module):
         """
         if self.without is not None:
             return
-        rest = [tuple(other for other in self.modalities if other != name) for name in self.modalities]
-        counts = count([*rest, self.modalities])
-        moved = [prediction_shift(counts[self.modalities], counts[others]) for others in rest]
-        self.shifts += torch.tensor(moved, dtype=torch.float64, device=self.shifts.device)
+        if FIRST_MINED <= epoch < self._mining_epochs:
+            rest = [tuple(other for other in self.modalities if other != name) for name in self.modalities]
+            counts = count([*rest, self.modalities])
+            moved = [prediction_shift(counts[self.modalities], counts[others]) for others in rest]
+            self.shifts += torch.tensor(moved, dtype=torch.float64, device=self.shifts.device)
         if epoch >= self._mining_epochs:
-            self.weakest.fill_(self.shifts.argmax())
+            shifts = self.shifts.tolist()
+            self.weakest.fill_(max(reversed(range(len(shifts))), key=shifts.__getitem__))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mwam_det.adapters.progress import Progress
 from mwam_det.files.images import check_pixels
 
 VOID = -1
@@ -63,17 +64,20 @@ class Augmentation:
     Args:
         flip: Probability of a mirror image, left and right.
         scale: An image is enlarged by a factor between 1 and this, and cropped back to its size at random.
+        degrees: An image is rotated by an angle of at most so many degrees either way.
     """
 
     flip: float = 0.5
     scale: float = 1.0
+    degrees: float = 0.0
 
 
 @dataclass(frozen=True)
 class View:
-    """What of an image is seen: enlarged by `scale`, cropped at `top` and `left` of what is over, mirrored or not.
+    """What of an image is seen: enlarged by `scale`, rotated, cropped at `top` and `left` of what is over, or mirrored.
 
-    Of a video, the frame at `time`, from 0 for the first to 1 for the last.
+    The rotation is by `degrees` counter-clockwise about the middle; what lies beyond the image is black, and void in
+    labels. Of a video, the frame at `time`, from 0 for the first to 1 for the last.
     """
 
     mirrored: bool = False
@@ -81,6 +85,7 @@ class View:
     top: float = 0.0
     left: float = 0.0
     time: float = 0.5
+    degrees: float = 0.0
 
     def of(self, pixels: np.ndarray, size: tuple[int, int], labels: bool = False) -> np.ndarray:
         """Return this view of an image, shape (H, W) or (H, W, C), in (height, width) `size`; labels are not mixed."""
@@ -89,6 +94,12 @@ class View:
         way = cv2.INTER_NEAREST if labels else cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         if pixels.shape[:2] != (height, width):
             pixels = cv2.resize(pixels, (width, height), interpolation=way)
+        if self.degrees:
+            middle = ((width - 1) / 2, (height - 1) / 2)
+            way = cv2.INTER_NEAREST if labels else cv2.INTER_LINEAR
+            pixels = cv2.warpAffine(
+                pixels, cv2.getRotationMatrix2D(middle, self.degrees, 1.0), (width, height), flags=way
+            )
         top, left = round(self.top * (height - size[0])), round(self.left * (width - size[1]))
         pixels = pixels[top : top + size[0], left : left + size[1]]
         return pixels[:, ::-1] if self.mirrored else pixels
@@ -153,7 +164,8 @@ class MultimodalDataset(Dataset):
         random = np.random.default_rng([self.seed, self.epoch, index])
         mirrored = random.random() < self.augmentation.flip
         scale, top, left = random.uniform(1, self.augmentation.scale), random.random(), random.random()
-        return View(mirrored, scale, top, left, time=random.random())
+        time, degrees = random.random(), random.uniform(-1, 1) * self.augmentation.degrees
+        return View(mirrored, scale, top, left, time, degrees)
 
     def statistics(self) -> dict[str, tuple[list[float], list[float]]]:
         """Measure mean and standard deviation of every channel, in [0, 1], by modality; 1 for one that is constant."""
@@ -236,15 +248,21 @@ def _decode(file: Path, flags: int) -> np.ndarray | None:
         return None
 
 
-def check_files(samples: Sequence[Sample], modalities: Sequence[Modality]) -> None:
+def check_files(samples: Sequence[Sample], modalities: Sequence[Modality], progress: Progress | None = None) -> None:
     """Read every image once, so that one that cannot be read stops a training before it begins; of videos one frame.
+
+    Args:
+        samples: The samples.
+        modalities: How their files are read.
+        progress: Where it says how far it is, or None.
 
     Raises:
         ValueError: As `read_modality`, of the first such file.
     """
     files = [(sample.files[modality.name], modality) for sample in samples for modality in modalities]
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(lambda pair: read_modality(*pair) is None, files):
+        read = pool.map(lambda pair: read_modality(*pair) is None, files)
+        for _ in read if progress is None else progress.over(read, len(files), "reading file"):
             pass
 
 
@@ -263,18 +281,21 @@ def read_labels(file: Path) -> np.ndarray:
 
 
 def count_labels(samples: Sequence[Sample], classes: int) -> np.ndarray:
-    """Count the labelled pixels of every class over all samples, shape (classes,), int64.
+    """Count the pixels of every label, sample by sample.
+
+    Returns:
+        Shape (samples, 1 + classes), int64; the first column is void.
 
     Raises:
-        ValueError: If a label is no class; the message names the file.
+        ValueError: If a label is not a class; the message names the file.
     """
-    counts = np.zeros(classes + 1, np.int64)
-    for sample in samples:
+    counts = np.zeros((len(samples), classes + 1), np.int64)
+    for row, sample in zip(counts, samples, strict=True):
         own = np.bincount(read_labels(sample.target).ravel())
         if len(own) > classes + 1:
             raise ValueError(f"{sample.target} has the label {len(own) - 1}, but there are {classes} classes")
-        counts[: len(own)] += own
-    return counts[1:]
+        row[: len(own)] = own
+    return counts
 
 
 class Normalise:

@@ -14,6 +14,9 @@ OPTIMIZERS = ("SGD", "Adam", "AdamW")
 SCHEDULES = ("constant", "step", "one-cycle")
 CLASS_WEIGHTS = (None, "median_frequency")
 
+MOMENTUM_SWING = 0.05
+"""How far one cycle takes the momentum up and down: with 0.9, between PyTorch's defaults of 0.85 and 0.95."""
+
 
 @dataclass(frozen=True)
 class TrainSettings(Settings):
@@ -24,23 +27,28 @@ class TrainSettings(Settings):
         batch: Samples of a mini-batch, at least 2, because of batch normalisation. Those that do not fill the last one
             are left out of the epoch; the order is another each time.
         imgsz: Side of the images, or [height, width], in pixels.
-        optimizer: "SGD", "Adam" or "AdamW".
+        optimizer: "SGD", with Nesterov's momentum as in Ultralytics and in the published code of ESANet and MMANet;
+            "Adam" or "AdamW".
         lr0: Learning rate; with "one-cycle" the highest.
         momentum: Of SGD; the first β of Adam.
         weight_decay: Weight decay.
         schedule: "constant"; "step", the rate is multiplied by `step_factor` every `step_epochs`, or after each of the
             epochs in that list; "one-cycle", it rises from 1/25 of `lr0` in the first tenth of all steps and then falls
-            along a cosine to almost 0.
+            along a cosine to almost 0, while the momentum falls from `momentum` + 0.05 to `momentum` − 0.05 and rises
+            again: PyTorch's cycle, as ESANet uses it, but with a step after each mini-batch instead of each epoch.
         step_epochs: See `schedule`.
         step_factor: See `schedule`.
+        warmup_epochs: With "constant" and "step", the rate rises from 0 in so many epochs: in epoch e, counted from 0,
+            it is e / warmup_epochs of what it would be. 0 for none; "one-cycle" has a rise of its own.
         flip: Probability of a mirror image, left and right, in training.
         scale: Training images are enlarged by a factor between 1 and this and cropped back at random.
+        degrees: Training images are rotated by an angle of at most so many degrees either way.
         class_weights: None, or "median_frequency": a class counts in the loss of segmentation in inverse proportion to
-            its pixels.
+            its share of the pixels of the images that contain it.
         teacher: Of the model "mmanet", a best.pt of an "sf-md" that was trained on complete inputs.
         distillation: Of "mmanet", α, weight of the margin-aware distillation.
         regularization: Of "mmanet", β, weight of the modality-aware regularisation.
-        mining_epochs: Of "mmanet", after so many epochs it knows the weak combinations, and both begin.
+        mining_epochs: Of "mmanet", after so many epochs, at least 3, it knows the weak combinations, and both begin.
         seed: Of weights, order, augmentation and modality dropout.
         device: "cpu", "cuda", the number of a GPU, or None for a GPU where there is one.
         workers: Processes that load data; 0 for none.
@@ -63,8 +71,10 @@ class TrainSettings(Settings):
     schedule: str = "one-cycle"
     step_epochs: int | list[int] = 30
     step_factor: float = 0.1
+    warmup_epochs: int = 0
     flip: float = 0.5
     scale: float = 1.0
+    degrees: float = 0.0
     class_weights: str | None = None
     teacher: str | None = None
     distillation: float = 30.0
@@ -79,7 +89,8 @@ class TrainSettings(Settings):
     resume: bool | str = False
 
     def __post_init__(self):
-        for key, low in {"epochs": 1, "batch": 2, "mining_epochs": 1, "seed": 0, "workers": 0}.items():
+        lowest = {"epochs": 1, "batch": 2, "warmup_epochs": 0, "mining_epochs": 3, "seed": 0, "workers": 0}
+        for key, low in lowest.items():
             if type(value := getattr(self, key)) is not int or value < low:
                 raise ValueError(f"{key}={value!r} must be a whole number, at least {low}")
         steps = self.step_epochs if isinstance(self.step_epochs, list) else [self.step_epochs]
@@ -90,7 +101,7 @@ class TrainSettings(Settings):
             raise ValueError(f"imgsz={self.imgsz!r} must be a number of pixels, or a list of height and width")
         ranges = {
             "lr0": (0, None), "momentum": (0, 1), "weight_decay": (0, None), "step_factor": (0, 1), "flip": (0, 1),
-            "scale": (1, None), "distillation": (0, None), "regularization": (0, None),
+            "scale": (1, None), "degrees": (0, 180), "distillation": (0, None), "regularization": (0, None),
         }  # fmt: skip
         for key, (low, high) in ranges.items():
             value = getattr(self, key)
@@ -102,6 +113,8 @@ class TrainSettings(Settings):
         for key, values in choices.items():
             if (value := getattr(self, key)) not in values:
                 raise ValueError(f"{key}={value!r} must be one of {', '.join(map(str, values))}")
+        if self.warmup_epochs and self.schedule == "one-cycle":
+            raise ValueError(f"warmup_epochs={self.warmup_epochs} is for constant and step: one-cycle rises by itself")
         for key in ("project", "name", "teacher"):
             if not isinstance(value := getattr(self, key), str | None):
                 raise ValueError(f"{key}={value!r} must be text")
@@ -110,11 +123,19 @@ class TrainSettings(Settings):
         if self.device is not None and not isinstance(self.device, str | int):
             raise ValueError(f"device={self.device!r} must be cpu, cuda or the number of a GPU")
 
-    @property
-    def milestones(self) -> list[int]:
-        """The epochs after which the schedule "step" falls, up to the last."""
+    def rate_factor(self, epoch: int) -> float:
+        """Return the learning rate of an epoch, counted from 0, over `lr0`, for the schedules "constant" and "step"."""
         every = self.step_epochs
-        return every if isinstance(every, list) else list(range(every, self.epochs + 1, every))
+        falls = sum(fall <= epoch for fall in every) if isinstance(every, list) else epoch // every
+        risen = min(epoch / self.warmup_epochs, 1.0) if self.warmup_epochs else 1.0
+        return risen * self.step_factor**falls if self.schedule == "step" else risen
+
+    @property
+    def momentum_cycle(self) -> tuple[float, float]:
+        """The lowest and the highest momentum of the schedule "one-cycle"; (0, 0) for a training without momentum."""
+        if not self.momentum:
+            return 0.0, 0.0
+        return max(self.momentum - MOMENTUM_SWING, 0.0), min(self.momentum + MOMENTUM_SWING, (1 + self.momentum) / 2)
 
     @property
     def size(self) -> tuple[int, int]:

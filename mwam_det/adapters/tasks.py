@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,7 +28,10 @@ class Task(Protocol):
     metric: str
 
     def losses(self, outputs: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
-        """Return the loss of every sample, shape (B,), float32, in training mode's outputs."""
+        """Return the loss of every sample, shape (B,), float32, from outputs in training mode.
+
+        Their mean is the loss of the mini-batch.
+        """
 
     def new_metric(self) -> Metric:
         """Return a metric that takes logits and targets."""
@@ -73,7 +77,8 @@ class Segmentation:
     def losses(self, outputs: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
         """Return the cross-entropy of every sample, shape (B,).
 
-        It is the weighted mean over the labelled pixels, summed over scales; 0 for a sample without labels.
+        Their mean is the weighted mean over all labelled pixels of the mini-batch, summed over scales, as in ESANet's
+        published code: a sample counts by the weight of its labelled pixels, and one without labels is 0.
 
         Args:
             outputs: Logits of shape (B, classes, h, w), or several of them; labels are taken at their size.
@@ -88,7 +93,7 @@ class Segmentation:
             if self._weights is not None:
                 share = share * self._weights.to(labels.device)[labels.clamp(min=0)]
             each = F.cross_entropy(logits.float(), labels, ignore_index=VOID, reduction="none")
-            total = total + (each * share).flatten(1).sum(1) / share.flatten(1).sum(1).clamp(min=TINY)
+            total = total + (each * share).flatten(1).sum(1) * len(share) / share.sum().clamp(min=TINY)
         return total
 
     def new_metric(self) -> Metric:
@@ -96,17 +101,24 @@ class Segmentation:
         return MulticlassJaccardIndex(self._classes, ignore_index=VOID)
 
 
-def median_frequency_weights(counts: Sequence[int]) -> Tensor:
-    """Weigh classes by the median of their frequencies over their own; 0 for a class that never occurs.
+def median_frequency_weights(counts: np.ndarray) -> Tensor:
+    """Weigh classes by the median of their frequencies over their own, as ESANet's published code does.
+
+    A class's frequency is its share of all pixels, void included, of the images that contain it; the median of an even
+    number of classes is the mean of the middle two. A class that never occurs is left out of the median and weighs 0
+    (ESANet's code refuses such a set).
 
     Args:
-        counts: Labelled pixels of each class.
+        counts: Pixels of each label in each image, shape (images, 1 + classes), the first column void, as
+            `count_labels` returns them.
 
     Returns:
         Shape (classes,), float32.
     """
-    frequencies = torch.as_tensor(counts, dtype=torch.float64)
-    present = frequencies > 0
-    weights = torch.zeros_like(frequencies)
-    weights[present] = frequencies[present].median() / frequencies[present]
-    return weights.float()
+    pixels, sizes = counts[:, 1:], counts.sum(1, keepdims=True)
+    beside = ((pixels > 0) * sizes).sum(0)
+    weights = np.zeros(pixels.shape[1], np.float32)
+    occurs = beside > 0
+    frequencies = pixels.sum(0)[occurs] / beside[occurs]
+    weights[occurs] = np.median(frequencies) / frequencies
+    return torch.from_numpy(weights)

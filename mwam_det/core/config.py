@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from numbers import Real
 from typing import Any, TypeVar
 
-from mwam_det.core.frequency import LAYOUTS, check_rule
+from mwam_det.core.frequency import LAYOUTS, PIXELS, check_rule
 
 Own = TypeVar("Own", bound="Settings")
 
@@ -58,6 +58,8 @@ class MWAMConfig(Settings):
         gamma: γ, the share at which the weight is halfway (Eq. 5).
         ignore: "joint_flat" leaves out patches that are flat in every modality (padding); None counts every patch, the
             literal paper.
+        pixels: What a pixel x of 0 to 255 is read as: "unit", x / 255; "signed", (x − 127.5) / 128, which is what the
+            published code feeds its networks. Black is then as far from 0 as white, and counts like any padding.
         normalize: None for the paper's weights, "mean" to divide the weights of a step by their mean.
         rule: What measures preference, see `mwam_det.core.frequency.modality_preference`. "frequency_ratio" is FRM.
         align: "patch" or "map", how FRM pairs low with high coefficients, see `frequency_ratio_metric`.
@@ -88,6 +90,7 @@ class MWAMConfig(Settings):
     lam: float = 6.0
     gamma: float = 0.7
     ignore: str | None = "joint_flat"
+    pixels: str = "unit"
     normalize: str | None = None
     rule: str = "frequency_ratio"
     align: str = "patch"
@@ -120,6 +123,7 @@ class MWAMConfig(Settings):
         choices = {
             "layout": LAYOUTS,
             "ignore": ("joint_flat", None),
+            "pixels": PIXELS,
             "normalize": ("mean", None),
             "mode": ("gradient", "update", "auto", "loss", "hybrid", "observe"),
             "preference": ("frequency", "measured"),
@@ -137,9 +141,11 @@ class MWAMConfig(Settings):
         """Return the arithmetic of the authors' published code, where it differs from the paper.
 
         γ = 1 and λ = 10 instead of 0.7 and 6; the bank starts at (1 − ω)·F⁰ instead of F⁰; T is the FRM of the
-        mini-batch over the mean of the banks instead of banked over banked; and every patch counts, padding included.
+        mini-batch over the mean of the banks instead of banked over banked; every patch counts, padding included; and
+        pixels are read as the network sees them, from −1 to 1. What it does not take over is the rounding of a float32
+        transform. The training around it is the recipe cfg/cls/casia_surf_published.yaml.
         """
-        return cls(gamma=1.0, lam=10.0, bank_start="zero", share_of="batch", ignore=None)
+        return cls(gamma=1.0, lam=10.0, bank_start="zero", share_of="batch", ignore=None, pixels="signed")
 
     @classmethod
     def small_batch(cls) -> MWAMConfig:

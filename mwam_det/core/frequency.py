@@ -22,6 +22,7 @@ averages out over more, but moves the metric of a single patch by up to 2e-4."""
 RULES = ("frequency_ratio", "low_l1", "sum_l1", "weighted_l1", "ratio_of_sums", "ac_ratio")
 ALIGNMENTS = ("patch", "map")
 LAYOUTS = ("image", "volume", "slices", "video")
+PIXELS = ("unit", "signed")
 SHAPES = {
     "image": "(B, C, H, W)",
     "volume": "(B, C, D, H, W)",
@@ -232,6 +233,23 @@ def check_images(images: Tensor, patch: int, layout: str = "image") -> None:
         size, block = ("×".join(map(str, numbers)) for numbers in (sides, [patch] * len(sides)))
         kind = "a volume" if layout == "volume" else "an image"
         raise ValueError(f"no {block} patch fits into {kind} of {size} pixels")
+
+
+def signed_pixels(images: Tensor) -> Tensor:
+    """Return pixels as the published code reads them, (x − 127.5) / 128 of x in 0…255.
+
+    Args:
+        images: Any shape, uint8 or any float dtype in [0, 1].
+
+    Returns:
+        The same shape, in [−1, 1), float32, or float64 for such input. Of uint8 input it is exact.
+
+    Raises:
+        TypeError: If `images` is neither uint8 nor floating point.
+    """
+    pixel_scale(images)  # refuses any other dtype
+    values = images.to(torch.promote_types(images.dtype, torch.float32))
+    return ((values * 255 if images.is_floating_point() else values) - 127.5) / 128
 
 
 def _items(images: Tensor, layout: str) -> Tensor:

@@ -16,7 +16,7 @@ from mwam_det.core.allocation import allocate_weights, share
 from mwam_det.core.bank import FRMBank
 from mwam_det.core.config import MWAMConfig
 from mwam_det.core.distributed import mean_over_ranks
-from mwam_det.core.frequency import joint_flat_patches, modality_preference
+from mwam_det.core.frequency import joint_flat_patches, modality_preference, signed_pixels
 
 NEARLY_ALL = 0.995
 """A modality whose share T is above this times the number of modalities looks constant: real ones stay below 0.9."""
@@ -171,7 +171,7 @@ class MWAM:
             values = torch.stack(
                 [
                     modality_preference(
-                        images,
+                        signed_pixels(images) if config.pixels == "signed" else images,
                         rule=config.rule,
                         align=config.align,
                         layout=config.layout,
@@ -183,6 +183,9 @@ class MWAM:
                     for images in tensors
                 ]
             )
+            if config.pixels == "signed":  # there an absent modality is as black as any, and would count
+                there = torch.stack([(images != 0).any().to(values.device) for images in tensors])
+                values = values.where(there, 0)
         values = values.double() if values.device.type != "mps" else values.cpu().double()
         counts = torch.tensor(counts, dtype=values.dtype, device=values.device) * (values != 0)
         frm = mean_over_ranks(values, counts).tolist()

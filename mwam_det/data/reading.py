@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 from ultralytics.utils.patches import PIL_FALLBACK_SUFFIXES, imread
 
 from mwam_det.data.layout import Modality
@@ -74,6 +75,31 @@ def read_image(file: str | Path, modality: Modality, reduction: int = 1) -> np.n
         pixels = decode(file, AS_STORED)
         return None if pixels is None else as_stacked(pixels, modality)
     return decode(file, FLAGS[reduction, modality.channels])
+
+
+def from_pillow(image: Image.Image) -> np.ndarray:
+    """Return the pixels of a Pillow image as its file is read: upright, colour in BGR, without transparency.
+
+    Args:
+        image: Of any mode.
+
+    Returns:
+        Shape (H, W, 1 or 3), uint8; uint16 or float32 for the modes that hold such values.
+
+    Raises:
+        ValueError: If the values of mode "I" need more than 16 bits.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "I" or image.mode.startswith("I;16"):  # which of them a 16-bit file has depends on the version
+        values = np.asarray(image)
+        if values.min(initial=0) < 0 or values.max(initial=0) > np.iinfo(np.uint16).max:
+            raise ValueError(f"source: a Pillow image of mode {image.mode} has values outside of 0…65535")
+        return values.astype(np.uint16)[..., None]
+    if image.mode == "F":
+        return np.asarray(image)[..., None]
+    if image.mode in ("1", "L", "LA", "La"):
+        return np.array(image.convert("L"))[..., None]
+    return np.array(image.convert("RGB"))[..., ::-1].copy()
 
 
 def as_stacked(pixels: np.ndarray, modality: Modality) -> np.ndarray:

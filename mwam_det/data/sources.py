@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from ultralytics.data.loaders import LoadImagesAndVideos, SourceTypes
 from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
@@ -21,8 +22,8 @@ from ultralytics.utils import LOGGER
 from mwam_det.core.missing import check_missing
 from mwam_det.data.dataset import target_size
 from mwam_det.data.layout import Modality
-from mwam_det.data.pairing import find_partners, list_images, select_files
-from mwam_det.data.reading import as_stacked, place, read_image, reduction_of
+from mwam_det.data.pairing import find_partners, list_images, select_files, stem_of
+from mwam_det.data.reading import as_stacked, from_pillow, place, read_image, reduction_of
 from mwam_det.files.images import check_pixels
 
 Item = str | np.ndarray
@@ -32,7 +33,11 @@ RATES_AGREE = 0.01
 """Frame rates of two videos that differ by a smaller share count as equal."""
 
 NAMED = 3
-"""So many files are named where several lack a partner."""
+"""Number of files that are named where several lack a partner."""
+
+PARTNERS = ("error", "skip", "missing")
+"""What to do with an image of a folder that lacks a partner: refuse the source, leave the image out, or predict without
+the partner."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,19 @@ class Pair:
 
     Attributes:
         path: The file of the first modality that was given, or a name for an image that has none.
-        images: The image of each modality that is not missing, by name, shape (H, W, 3), uint8, BGR, in its place on
-            the first one that was given.
+        images: The image of each modality that is not missing in this pair, by name, shape (H, W, 3), uint8, BGR, in
+            its place on the first one that was given.
         stack: All modalities at the size of the network, shape (h, w, ΣC_m), uint8, colour in BGR; 0 where missing.
     """
 
     path: str
     images: dict[str, np.ndarray]
     stack: np.ndarray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the images."""
+        return next(iter(self.images.values())).shape[:2]
 
 
 def by_modality(source: Any, modalities: Sequence[Modality]) -> dict[str, Any]:
@@ -140,30 +150,36 @@ def stack_tensors(named: Mapping[str, Tensor], modalities: Sequence[Modality], m
     return torch.cat(parts, 1)
 
 
-def list_pairs(named: Mapping[str, Any], modalities: Sequence[Modality]) -> list[dict[str, Item]]:
+def list_pairs(
+    named: Mapping[str, Any], modalities: Sequence[Modality], partners: str = "error"
+) -> list[dict[str, Item]]:
     """List the pairs of a source.
 
     Folders and patterns are paired by stem, as in a dataset; lists, single files and arrays by their place.
 
     Args:
         named: For each modality a folder, a pattern like "night/*.png", a file, the address of a stream like
-            "rtsp://…", an array (H, W, 1 or 3), or a list of files, addresses and arrays; in the order of the
-            modalities.
+            "rtsp://…", an array (H, W, 1 or 3), a Pillow image, or a list of files, addresses, arrays and images, with
+            None where one is missing; in the order of the modalities.
         modalities: The modalities of the model; their suffixes and patterns of names count for folders.
+        partners: One of `PARTNERS`, for folders and patterns.
 
     Returns:
-        For each pair, its file or array by modality.
+        For each pair, its file or array by modality, without those that are missing in it.
 
     Raises:
         FileNotFoundError: If a file or folder does not exist or has no images.
-        ValueError: If an image has no partner or several, or the modalities are given in different ways.
+        ValueError: If an image has no partner or several, the modalities are given in different ways, or `partners` is
+            unknown.
     """
+    if partners not in PARTNERS:
+        raise ValueError(f"partners={partners!r} is unknown: choose from {', '.join(PARTNERS)}")
     kinds = {name: _kind(name, given) for name, given in named.items()}
     if len(set(kinds.values())) > 1:
         told = " but ".join(f"{name} as {kind}" for name, kind in kinds.items())
         raise ValueError(f"source gives {told}: give all modalities in the same way")
     if next(iter(kinds.values())) == "a folder or pattern":
-        return _pairs_by_stem(named, modalities)
+        return _pairs_by_stem(named, modalities, partners)
     lists = {name: given if isinstance(given, list | tuple) else [given] for name, given in named.items()}
     lists = {name: [_item(name, item) for item in items] for name, items in lists.items()}
     shortest, longest = min(lists, key=lambda n: len(lists[n])), max(lists, key=lambda n: len(lists[n]))
@@ -176,7 +192,13 @@ def list_pairs(named: Mapping[str, Any], modalities: Sequence[Modality]) -> list
             f"source: {longest} has {len(lists[longest])} images and {shortest} {len(lists[shortest])}: {alone} has no "
             f"partner of {shortest}"
         )
-    return [dict(zip(lists, items, strict=True)) for items in zip(*lists.values(), strict=True)]
+    pairs = [
+        {name: item for name, item in zip(lists, items, strict=True) if item is not None}
+        for items in zip(*lists.values(), strict=True)
+    ]
+    if {} in pairs:
+        raise ValueError(f"source: pair {pairs.index({})} has no image of any modality: leave it out")
+    return pairs
 
 
 def read_pair(
@@ -193,9 +215,10 @@ def read_pair(
     first modality of the model; where that one is not given, partners are stretched.
 
     Args:
-        inputs: File or array by modality; may lack missing ones.
+        inputs: File or array by modality, without those that are missing in this pair.
         modalities: The modalities of the model.
-        missing: Names of those that are missing. They are 0 in the stack, and have no image.
+        missing: Names of those that are missing though they may be in `inputs`. What is missing is 0 in the stack, and
+            has no image.
         imgsz: (height, width) of the network's input; the longer one is what the longer side of images becomes.
         path: What the pair is called.
         resize_short: Whether the shorter side becomes that instead; where height and width differ, both become theirs,
@@ -212,7 +235,7 @@ def read_pair(
     target = target_size(size, tuple(imgsz), rect_mode=not stretched, resize_short=resize_short)
     images, stacked = {}, []
     for modality in modalities:
-        if modality.name in missing:
+        if modality.name in missing or modality.name not in inputs:
             stacked.append(np.zeros((*target, modality.channels), np.uint8))
             continue
         if given[0] != modalities[0]:
@@ -240,10 +263,11 @@ class PairLoader(LoadImagesAndVideos):
         vid_stride: Every so many frames of videos are read.
         imgsz: (height, width) of the network's input.
         resize_short: See `read_pair`.
+        partners: See `list_pairs`.
 
     Raises:
         FileNotFoundError: If a file or folder does not exist or has no images.
-        ValueError: If an image has no partner, or a pair mixes images and videos.
+        ValueError: If an image has no partner, nothing is left of a pair, or a pair mixes images and videos.
     """
 
     def __init__(
@@ -255,16 +279,32 @@ class PairLoader(LoadImagesAndVideos):
         vid_stride: int = 1,
         imgsz: Sequence[int] = (640, 640),
         resize_short: bool = False,
+        partners: str = "error",
     ):
         first = modalities[0].name
         named = {name: given for name, given in named.items() if name == first or name not in missing}
         self.modalities, self.missing, self.imgsz = tuple(modalities), tuple(missing), tuple(imgsz)
         self.resize_short = resize_short
-        self.entries = list_pairs(named, modalities)
+        self.entries = list_pairs(named, modalities, partners)
+        titles = [_title(entry, index) for index, entry in enumerate(self.entries)]
+        unseen = [title for title, entry in zip(titles, self.entries, strict=True) if not set(entry) - set(missing)]
+        if unseen:
+            raise ValueError(
+                f"source: {len(unseen)} of {len(titles)} pairs have nothing but {', '.join(missing)}, which is to be "
+                f"missing; the first is {unseen[0]}"
+            )
         kinds = {_is_video(item) for entry in self.entries for item in entry.values()}
         if len(kinds) > 1:
             raise ValueError("source mixes images and videos: predict on them one after the other")
         video = kinds.pop()
+        self.given = tuple(named)
+        for name in self.given:
+            lacking = [title for title, entry in zip(titles, self.entries, strict=True) if name not in entry]
+            if lacking:
+                LOGGER.warning(
+                    f"{name} is missing in {len(lacking)} of {len(titles)} pairs, first in {lacking[0]}: its channels "
+                    "are 0 there"
+                )
         self.nf = len(self.entries)
         self.ni = 0 if video else self.nf
         self.video_flag = [video] * self.nf
@@ -284,11 +324,13 @@ class PairLoader(LoadImagesAndVideos):
         """Yield batches: what each pair is called, the pairs, and what the log says of each."""
         self.count = 0
         batch: list[tuple[str, Pair, str]] = []
-        for place_, entry in enumerate(self.entries):
-            path = next((item for item in entry.values() if isinstance(item, str)), f"image{place_}.jpg")
-            pairs = self._frames(entry, path) if self.mode == "video" else [(entry, f"image {place_ + 1}/{self.nf}")]
+        for index, entry in enumerate(self.entries):
+            path = _title(entry, index)
+            pairs = self._frames(entry, path) if self.mode == "video" else [(entry, f"image {index + 1}/{self.nf}")]
             for inputs, told in pairs:
-                told = "" if self.source_type.from_img else f"{told} {path}: "
+                absent = [name for name in self.given if name not in inputs]
+                without = f" without {', '.join(absent)}" if absent else ""
+                told = "" if self.source_type.from_img else f"{told} {path}{without}: "
                 pair = read_pair(inputs, self.modalities, self.missing, self.imgsz, path, self.resize_short)
                 batch.append((path, pair, told))
                 if len(batch) == self.bs:
@@ -340,6 +382,11 @@ def _next_frame(capture: cv2.VideoCapture, stride: int) -> np.ndarray | None:
     return frame if read else None
 
 
+def _title(entry: Mapping[str, Item], index: int) -> str:
+    """Return what a pair is called: its first file, or a name by its place."""
+    return next((item for item in entry.values() if isinstance(item, str)), f"image{index}.jpg")
+
+
 def _transposed(batch: Sequence[tuple[str, Pair, str]]) -> tuple[list[str], list[Pair], list[str]]:
     paths, pairs, told = map(list, zip(*batch, strict=True))
     return paths, pairs, told
@@ -348,11 +395,11 @@ def _transposed(batch: Sequence[tuple[str, Pair, str]]) -> tuple[list[str], list
 def _kind(name: str, given: Any) -> str:
     if isinstance(given, str | Path) and (Path(given).is_dir() or _is_pattern(given)):
         return "a folder or pattern"
-    if isinstance(given, str | Path | np.ndarray | list | tuple):
+    if isinstance(given, str | Path | np.ndarray | Image.Image | list | tuple):
         return "files or arrays"
     raise ValueError(
-        f"source: {name} is given as {type(given).__name__}: give a folder, a pattern, a file, an array, or a list of "
-        f"files or arrays; or tensors for all modalities"
+        f"source: {name} is given as {type(given).__name__}: give a folder, a pattern, a file, an array, a Pillow "
+        "image, or a list of files, arrays or images; or tensors for all modalities"
     )
 
 
@@ -368,12 +415,16 @@ def _is_address(given: Any) -> bool:
     return isinstance(given, str) and "://" in given
 
 
-def _item(name: str, item: Any) -> Item:
-    """Check one image of a list and make its path absolute."""
-    if isinstance(item, np.ndarray) or _is_address(item):
+def _item(name: str, item: Any) -> Item | None:
+    """Check one image of a list, make its path absolute and an array of a Pillow image."""
+    if item is None or isinstance(item, np.ndarray) or _is_address(item):
         return item
+    if isinstance(item, Image.Image):
+        return from_pillow(item)
     if not isinstance(item, str | Path):
-        raise ValueError(f"source: {name} lists a {type(item).__name__}: give files or arrays (H, W, 1 or 3)")
+        raise ValueError(
+            f"source: {name} lists a {type(item).__name__}: give files, arrays (H, W, 1 or 3), Pillow images, or None"
+        )
     file = Path(item).expanduser().absolute()
     if not file.is_file():
         raise FileNotFoundError(f"source: there is no file {item}, given for {name}")
@@ -382,7 +433,9 @@ def _item(name: str, item: Any) -> Item:
     return str(file)
 
 
-def _pairs_by_stem(named: Mapping[str, str | Path], modalities: Sequence[Modality]) -> list[dict[str, Item]]:
+def _pairs_by_stem(
+    named: Mapping[str, str | Path], modalities: Sequence[Modality], unpaired: str
+) -> list[dict[str, Item]]:
     given = {name: Path(text).expanduser().absolute() for name, text in named.items()}
     folders = {name: folder if folder.is_dir() else _fixed_part(folder) for name, folder in given.items()}
     listed = {name: list_images(folder) if folder.is_dir() else _matching(folder) for name, folder in given.items()}
@@ -398,17 +451,34 @@ def _pairs_by_stem(named: Mapping[str, str | Path], modalities: Sequence[Modalit
         file: {name: [partner for partner in partners[file][name] if partner in wanted[name]] for name in named}
         for file in files
     }
-    for name in others:
-        if alone := [file for file in files if not found[file][name]]:
-            more = f" and {len(alone) - NAMED} more" if len(alone) > NAMED else ""
-            raise ValueError(f"source: there is no partner of {name} in {named[name]} for {_listed(alone)}{more}")
-        if left_over[name] and given[name].is_dir():
-            LOGGER.warning(f"{left_over[name]} images of {name} in {named[name]} have no partner of {first}")
     for candidates in found.values():
         for name, several in candidates.items():
             if len(several) > 1:
                 raise ValueError(f"source: several files of {name} share their name: {_listed(several)}")
-    return [{name: candidates[name][0] for name in named} for candidates in found.values()]
+    entries = [{name: own[0] for name, own in candidates.items() if own} for candidates in found.values()]
+    if unpaired == "missing":
+        paired = {file for entry in entries for file in entry.values()}
+        rest: dict[str, dict[str, Item]] = {}
+        for name in others:
+            for file in select_files(name, listed[name], folders, namings):
+                if file not in paired:
+                    rest.setdefault(stem_of(file, folders[name], namings.get(name, "")), {})[name] = file
+        stems = [stem_of(file, folders[first], namings.get(first, "")) for file in files]
+        ordered = sorted([*zip(stems, entries, strict=True), *rest.items()], key=lambda one: one[0])
+        return [entry for _, entry in ordered]
+    for name in others:
+        alone = [file for file in files if not found[file][name]]
+        if alone and unpaired == "error":
+            more = f" and {len(alone) - NAMED} more" if len(alone) > NAMED else ""
+            raise ValueError(
+                f"source: there is no partner of {name} in {named[name]} for {_listed(alone)}{more}: partners=skip "
+                "leaves such images out, partners=missing predicts without the partner"
+            )
+        if alone:
+            LOGGER.warning(f"{len(alone)} of {len(files)} images of {first} have no partner of {name}: left out")
+        if left_over[name] and given[name].is_dir():
+            LOGGER.warning(f"{left_over[name]} images of {name} in {named[name]} have no partner of {first}: left out")
+    return [entry for entry in entries if len(entry) == len(named)]
 
 
 def _listed(files: Sequence[str]) -> str:
@@ -451,6 +521,8 @@ def _pixels(item: Item, modality: Modality, path: str) -> np.ndarray:
         pixels, what = item if item.ndim == 3 else item[..., None], f"the {modality.name} image of {path}"
         if pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
             raise ValueError(f"{what} has the shape {item.shape}: arrays are (H, W), (H, W, 1) or (H, W, 3)")
+        if modality.value_range is None and pixels.dtype == np.uint16:
+            pixels = (pixels >> 8).astype(np.uint8)  # what a file of such values is read as
         pixels = as_stacked(np.ascontiguousarray(pixels), modality)
     if pixels.dtype != np.uint8 or pixels.shape[2] != modality.channels:
         raise ValueError(

@@ -17,6 +17,7 @@ from ultralytics.utils.metrics import ClassifyMetrics
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from mwam_det.data.classes import centre_crop
+from mwam_det.engine.compat import without_task
 
 
 class StackedClassificationTrainer(ClassificationTrainer):
@@ -84,12 +85,10 @@ class StackedClassificationValidator(ClassificationValidator):
 
     def __call__(self, trainer=None, model=None, **kwargs: Any) -> dict[str, Any] | None:
         """Validate; see `ClassificationValidator.__call__`."""
-        # Of this task Ultralytics expects a folder a split, of any other the dataset's file; `get_dataloader` is next.
-        self.args.task = "classify" if trainer is not None else None
-        try:
+        if trainer is not None:
             return super().__call__(trainer, model, **kwargs)
-        finally:
-            self.args.task = "classify"
+        with without_task(self.args):  # until `get_dataloader`, which comes next
+            return super().__call__(trainer, model, **kwargs)
 
     def get_dataloader(self, dataset_path: str, batch_size: int) -> DataLoader:
         """Build the loader of a split, in its order; arguments as in `ClassificationValidator.get_dataloader`."""

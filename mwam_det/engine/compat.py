@@ -5,14 +5,73 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from ultralytics import __version__
+from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import autocast
+
+TESTED = (8, 4)
+"""The newest series of Ultralytics that the tests were run with. Its internals, which this package relies on, change
+between series; what changes within one is noticed by tests/contract."""
+
+
+@lru_cache(maxsize=1)
+def warn_of_untested_release() -> None:
+    """Warn, once in a process, if Ultralytics is of a newer series than `TESTED`."""
+    series = tuple(int(part) for part in __version__.split(".")[:2])
+    if series > TESTED:
+        tested = ".".join(map(str, TESTED))
+        LOGGER.warning(
+            f"mwam_det is tested with Ultralytics {tested}, not with {__version__}: if something fails that should "
+            f'not, pip install "ultralytics=={tested}.*", or look for a newer mwam_det'
+        )
+
+
+@contextmanager
+def _changed(holder: Any, **values: Any) -> Iterator[None]:
+    """Give attributes other values, and put back what they were."""
+    before = {name: getattr(holder, name) for name in values}
+    vars(holder).update(values)
+    try:
+        yield
+    finally:
+        vars(holder).update(before)
+
+
+def without_precision_check(args: Any):
+    """Let Ultralytics set up a training in float32, so that it does not download a model to try mixed precision with.
+
+    Args:
+        args: The arguments of the training.
+    """
+    return _changed(args, amp=False)
+
+
+def without_gpu_names(trainer: Any):
+    """Let Ultralytics set up a training of several processes on the CPU: it would name a GPU for each of them.
+
+    Args:
+        trainer: The trainer; its world size is 0 meanwhile.
+    """
+    return _changed(trainer, world_size=0)
+
+
+def without_task(args: Any):
+    """Let Ultralytics look for a dataset's file: of the task "classify" it expects a folder a split.
+
+    Args:
+        args: The arguments of the validation; its loader may set the task earlier.
+    """
+    return _changed(args, task=None)
 
 
 @lru_cache(maxsize=1)

@@ -43,6 +43,16 @@ def describe(model: Any) -> dict[str, Any]:
     return known
 
 
+def task_and_size(file: str | Path) -> tuple[str | None, list[int] | None]:
+    """Read from the metadata of an exported file its task, and its input's (height, width); None for what is not there.
+
+    A file whose size is dynamic was exported at that size, by default the one of the training.
+    """
+    told = BaseBackend.read_metadata(file) or {}
+    size = told.get("imgsz")
+    return told.get("task"), ast.literal_eval(size) if isinstance(size, str) else size
+
+
 def modalities_of_model(model: Any, data: dict[str, Any] | None = None) -> tuple[Modality, ...]:
     """List the modalities that a model takes, in the order in which they are stacked.
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import re
+import shlex
+from collections.abc import Callable
 from copy import copy
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,7 +17,7 @@ from ultralytics.engine.exporter import Exporter
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.layout import check_split, resolve_dataset
+from mwam_det.data.layout import DatasetError, check_split, resolve_dataset
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.deployment import DESCRIBED, INPUTS, describe, separate_inputs
 from mwam_det.engine.validator import check_modalities
@@ -23,6 +28,47 @@ CALIBRATED = ("8", "int8", "w8a16")
 
 CALIBRATED_FORMATS = ("onnx", "openvino")
 """Formats that can be calibrated on pairs."""
+
+
+class Commands(logging.Filter):
+    """Put commands that take pairs in the place of those of Ultralytics' command line, which take single images.
+
+    Args:
+        commands: Returns the lines for an exported file.
+    """
+
+    stock = re.compile(r"\nPredict: .*? model=(?P<file>.*?) imgsz=\S+ .*?\nValidate: [^\n]*", re.DOTALL)
+
+    def __init__(self, commands: Callable[[str], list[str]]):
+        super().__init__()
+        self.commands = commands
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change a message that holds such commands; all are shown."""
+        if isinstance(record.msg, str) and (found := self.stock.search(record.msg)):
+            record.msg = record.msg.replace(found[0], "".join(f"\n{line}" for line in self.commands(found["file"])))
+        return True
+
+
+def commands_for(model: nn.Module, file: str) -> list[str]:
+    """Return how to predict with an exported file and how to evaluate it, on the model's dataset where that is there.
+
+    Args:
+        model: The model that was exported.
+        file: What it was exported to.
+    """
+    data = str(model.args.get("data") or "")
+    try:
+        folders = resolve_dataset(data)["splits"]["val"]
+    except DatasetError:
+        folders, data = {}, "DATA.yaml"
+    names = describe(model).get("modalities", {})
+    source = shlex.join(f"{name}={folders.get(name, 'FOLDER')}" for name in names)
+    code = f"import mwam_det; mwam_det.MultimodalYOLO({file!r}).robustness({data!r}).show()"
+    return [
+        f"Predict:         mwam-det predict {shlex.quote(file)} --source {source}",
+        f"Evaluate:        python -c {shlex.quote(code)}",
+    ]
 
 
 class MultimodalExporter(Exporter):
@@ -66,7 +112,12 @@ class MultimodalExporter(Exporter):
         """
         if str(self.args.quantize) in CALIBRATED:
             self.args.data = self._pairs(model)
-        file = super().__call__(model)
+        commands = Commands(partial(commands_for, model))
+        LOGGER.addFilter(commands)
+        try:
+            file = super().__call__(model)
+        finally:
+            LOGGER.removeFilter(commands)
         if self.inputs == "separate":
             separate_inputs(file)
         return file

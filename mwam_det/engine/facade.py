@@ -7,6 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.models import YOLO
 from ultralytics.nn.tasks import yaml_model_load
@@ -17,6 +18,7 @@ from mwam_det.core.direction import explain
 from mwam_det.data.layout import check_split, resolve_dataset
 from mwam_det.engine.arguments import check_coco
 from mwam_det.engine.combinations import OnePass, missing_conditions
+from mwam_det.engine.deployment import task_and_size
 from mwam_det.engine.evaluation import degradation_conditions
 from mwam_det.engine.exporter import MultimodalExporter
 from mwam_det.engine.measures import measure, metrics_of
@@ -24,6 +26,7 @@ from mwam_det.engine.predictor import PairSource
 from mwam_det.engine.tasks import TASKS
 from mwam_det.engine.validator import check_modalities
 from mwam_det.models.two_stream import build_two_stream, task_of, two_stream_cfg
+from mwam_det.models.weights import load_pretrained
 from mwam_det.report.robustness import RobustnessReport
 
 VALIDATION_ARGUMENTS = (
@@ -45,16 +48,17 @@ class MultimodalYOLO(YOLO):
         >>> model.robustness().show()  # doctest: +SKIP
 
     Args:
-        model: A stock description such as "yolov8n.yaml" or "yolov8n-obb.yaml", or a checkpoint of a two-stream model.
-            What it ends in decides on the task.
-        modalities: Channels of each modality by name, for a model from a description; {"rgb": 3, "ir": 3} if left out.
-            `train` takes the modalities of its dataset instead, if they differ.
-        fusion: How the streams are fused, for a model from a description (see `two_stream_cfg`).
-        share_backbone: Whether all modalities pass one backbone, for a model from a description.
+        model: A stock description such as "yolov8n.yaml" or "yolov8n-obb.yaml", a checkpoint of a two-stream model or
+            what was exported from one, or a checkpoint of a stock model, whose weights every stream begins with. What
+            it ends in decides on the task.
+        modalities: Channels of each modality by name, for a new model; {"rgb": 3, "ir": 3} if left out. `train` takes
+            the modalities of its dataset instead, if they differ.
+        fusion: How the streams are fused, for a new model (see `two_stream_cfg`).
+        share_backbone: Whether all modalities pass one backbone, for a new model.
         verbose: Whether to list the layers.
 
     Raises:
-        FileNotFoundError: If there is no such description or checkpoint.
+        FileNotFoundError: If there is no such description or file. Nothing is downloaded.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class MultimodalYOLO(YOLO):
         share_backbone: bool = False,
     ):
         self._wanted = modalities, fusion, share_backbone
+        self._stock: str | None = None  # the stock checkpoint that the streams begin with, until they are trained
         super().__init__(str(model), verbose=verbose)
 
     @property
@@ -74,14 +79,64 @@ class MultimodalYOLO(YOLO):
         return {name: task.as_map() for name, task in TASKS.items()}
 
     def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
-        modalities, fusion, share = self._wanted
         self.cfg = self.model_name = cfg
-        described = two_stream_cfg(yaml_model_load(cfg), modalities, fusion, share)
-        self.task = task = task_of(described)
+        self._build(yaml_model_load(cfg), cfg, verbose)
+        self.overrides.update(model=cfg, task=self.task, **self._fusion())
+
+    def _build(self, cfg: Mapping[str, Any], name: str, verbose: bool = False) -> None:
+        """Build the model with streams that a stock description stands for."""
+        modalities, fusion, share = self._wanted
+        described = two_stream_cfg(cfg, modalities, fusion, share)
+        self.task = task_of(described)
         self.model = build_two_stream(described, verbose=verbose)
-        self.overrides.update(model=cfg, task=task, fusion=fusion, share_backbone=share)
-        self.model.args = {**DEFAULT_CFG_DICT, "model": cfg, "task": task}
-        self.model.task = task
+        self.model.args = {**DEFAULT_CFG_DICT, "model": name, "task": self.task}
+        self.model.task = self.task
+
+    def _check_trained(self) -> None:
+        """Refuse to use what was made of a stock checkpoint and not trained: its fusion knows nothing.
+
+        Raises:
+            ValueError: If that is so.
+        """
+        if self._stock is not None:
+            raise ValueError(f"{self._stock} has a single stream: train it on pairs first, with train(data=…)")
+
+    def _fusion(self) -> dict[str, Any]:
+        """Return the arguments of `train` that say how streams are fused."""
+        _, fusion, share = self._wanted
+        return {"fusion": fusion, "share_backbone": share}
+
+    def _load(self, weights: str, task: str | None = None) -> None:
+        """Load a checkpoint, or an exported file with the task and the size that it was exported with.
+
+        A checkpoint with a single stream becomes a model of which every stream begins with its weights.
+
+        Raises:
+            FileNotFoundError: If there is no such file. Nothing is downloaded.
+        """
+        if not Path(weights).exists():
+            raise FileNotFoundError(
+                f"there is no file {weights}, and none is downloaded: give a description like yolov8n.yaml, the path "
+                "of a checkpoint, or of what was exported from one"
+            )
+        if not weights.endswith(".pt"):
+            stated, size = task_and_size(weights)
+            super()._load(weights, task or stated)
+            if size is not None:
+                self.overrides["imgsz"] = size if self.task == "classify" else max(size)
+            return
+        super()._load(weights, task)
+        if "streams" not in getattr(self.model, "yaml", {}):
+            self._start_from(weights, self.model)
+
+    def _start_from(self, weights: str, stock: nn.Module) -> None:
+        """Build a model with streams from a stock one, whose weights each of them begins with, here and in `train`."""
+        name = stock.yaml.get("yaml_file", "")
+        self._build(stock.yaml, name)
+        load_pretrained(self.model, weights)
+        self._stock = weights
+        self.ckpt, self.ckpt_path, self.model_name = None, None, name
+        self.overrides = {"model": name, "task": self.task, "pretrained": weights, **self._fusion()}
 
     def train(self, trainer=None, robustness: bool | Mapping[str, Any] = True, **kwargs: Any):
         """Train, then evaluate the best checkpoint with every combination of modalities.
@@ -117,6 +172,7 @@ class MultimodalYOLO(YOLO):
         if selection:
             kwargs["robustness"] = selection
         metrics = super().train(trainer, **kwargs)
+        self._stock = None
         if is_wanted and RANK != -1:
             LOGGER.info(f"The robustness report is made by one process: mwam-det robustness {self.trainer.best} RECIPE")
         elif is_wanted:
@@ -141,6 +197,7 @@ class MultimodalYOLO(YOLO):
             ValueError: If a missing modality is unknown or all are missing.
         """
         missing = (missing,) if isinstance(missing, str) else tuple(missing)
+        self._check_trained()
         return super().val(validator, missing=missing, **kwargs)
 
     def predict(
@@ -150,6 +207,7 @@ class MultimodalYOLO(YOLO):
         predictor=None,
         missing: str | Iterable[str] = (),
         data: Any = None,
+        partners: str = "error",
         **kwargs: Any,
     ):
         """Predict on pairs.
@@ -162,16 +220,20 @@ class MultimodalYOLO(YOLO):
                 - two folders or patterns ("night/*.png"), paired by stem as in a dataset
                 - two image files, or two lists of files, paired by their place
                 - two videos, or addresses of streams ("rtsp://…"), paired frame by frame until the shorter one ends
-                - two arrays (H, W, 3) in BGR or (H, W, 1), or lists of them
+                - two arrays (H, W, 3) in BGR or (H, W, 1), uint8 or what a file would hold, or lists of them
+                - two Pillow images, or lists of them
                 - two tensors (B, C_m, H, W), RGB in [0, 1], H and W multiples of the model's stride
-                Or a list of tuples, each of them a pair of files or arrays, like list(zip(files, others)). Or all
-                modalities stacked in that order: one array (H, W, ΣC_m), colour in BGR, or one tensor
-                (B, ΣC_m, H, W). A modality that is left out, or None, counts as missing.
+                Or a list of tuples, each of them a pair of files, arrays or images, like list(zip(files, others)). Or
+                all modalities stacked in that order: one array (H, W, ΣC_m), colour in BGR, or one tensor
+                (B, ΣC_m, H, W). A modality that is left out, or None, counts as missing; None in a list is missing in
+                that pair alone.
             stream: Whether to return a generator, for many images and videos.
             predictor: A subclass of `MultimodalPredictor`, or None for that.
             missing: Names of modalities that count as missing even where they are given, or one name: their channels
                 are 0 after normalisation, as in `robustness`.
             data: As in `train`: a dataset whose suffixes, ranges and alignment replace those of the training.
+            partners: What to do with an image of a folder that lacks a partner: "error" refuses the source, "skip"
+                leaves the image out, "missing" predicts without the partner, and says so.
             **kwargs: Arguments of Ultralytics.
 
         Returns:
@@ -183,10 +245,11 @@ class MultimodalYOLO(YOLO):
             ValueError: If an image has no partner, the source does not say which modality it is, a missing modality is
                 unknown, or all are missing.
         """
+        self._check_trained()
         if source is None:
             raise ValueError("predict needs a source: an image of each modality, like {'rgb': 'a.jpg', 'ir': 'b.jpg'}")
         missing = (missing,) if isinstance(missing, str) else tuple(missing)
-        source = PairSource(source, missing, None if data is None else resolve_dataset(data))
+        source = PairSource(source, missing, partners, None if data is None else resolve_dataset(data))
         return super().predict(source, stream, predictor, **kwargs)
 
     def export(self, **kwargs: Any) -> str:
@@ -210,6 +273,7 @@ class MultimodalYOLO(YOLO):
             ValueError: If `inputs` is unknown, or there is nothing to calibrate on.
         """
         self._check_is_pytorch_model()
+        self._check_trained()
         defaults = {"imgsz": self.model.args["imgsz"], "batch": 1, "data": None, "device": None, "verbose": False}
         args = {**self.overrides, **defaults, **kwargs, "mode": "export"}
         return MultimodalExporter(overrides=args, _callbacks=self.callbacks)(self.model)
@@ -255,6 +319,7 @@ class MultimodalYOLO(YOLO):
             ValueError: If `fill` or a degradation is unknown, or suits no modality.
             NotImplementedError: If `coco` is asked for in a task other than "detect".
         """
+        self._check_trained()
         check_coco(coco, self.task)
         if RANK != -1:
             raise NotImplementedError("the robustness report is made by one process: call robustness without torchrun")

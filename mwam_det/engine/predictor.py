@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from ultralytics.engine.predictor import BasePredictor
 from ultralytics.engine.results import Results
 from ultralytics.models.yolo.detect import DetectionPredictor
-from ultralytics.utils import DEFAULT_CFG, LOGGER, ops
+from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.checks import check_imgsz
 
-from mwam_det.core.missing import drop_modalities
 from mwam_det.core.names import class_folders
 from mwam_det.data.layout import Modality
 from mwam_det.data.sources import Pair, PairLoader, by_modality, missing_modalities, stack_tensors
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.compat import use_bundled_font
 from mwam_det.engine.deployment import modalities_of_model, stacked_inputs
+from mwam_det.engine.geometry import Placement
 from mwam_det.engine.plots import in_a_row
 from mwam_det.models.two_stream import drop_split_convolution
 
@@ -35,11 +35,13 @@ class PairSource:
     Attributes:
         given: The images, see `mwam_det.data.sources.by_modality` and `list_pairs`.
         missing: Names of modalities that count as missing, or one name.
+        partners: What to do with images of folders that lack a partner: one of `mwam_det.data.sources.PARTNERS`.
         data: A resolved dataset that says how files are named and read, or None for what the model says.
     """
 
     given: Any
     missing: str | tuple[str, ...] = ()
+    partners: str = "error"
     data: dict[str, Any] | None = None
 
 
@@ -49,8 +51,8 @@ class PairResults(Results):
     `orig_img` is the image of the first modality that was not missing: `plot`, `save`, `show` and `save_crop` use it.
 
     Attributes:
-        images: The image of each modality that was not missing, by name, shape (H, W, 3), uint8, BGR, all of the same
-            size and in the same place.
+        images: The image of each modality that was not missing in this pair, by name, shape (H, W, 3), uint8, BGR, all
+            of the same size and in the same place.
     """
 
     images: dict[str, np.ndarray]
@@ -155,7 +157,9 @@ class PairPredictor(BasePredictor):
             self.args.imgsz = self.model.imgsz  # an exported file with one size, which Ultralytics sets too late for us
         imgsz = check_imgsz(self.args.imgsz, stride=stride or self.model.stride, min_dim=2)
         args = self.args
-        loader = PairLoader(named, self.modalities, self.missing, args.batch, args.vid_stride, imgsz, self.resize_short)
+        loader = PairLoader(
+            named, self.modalities, self.missing, args.batch, args.vid_stride, imgsz, self.resize_short, source.partners
+        )
         super().setup_source(loader, stride)
 
     def preprocess(self, im: Tensor | list[Pair]) -> Tensor:
@@ -173,7 +177,11 @@ class PairPredictor(BasePredictor):
         order = [channel for modality in self.modalities for channel in _as_rgb(modality)]
         images = stacks.to(self.device).permute(0, 3, 1, 2).contiguous()[:, order]
         images = (images.half() if self.model.fp16 else images.float()).div_(255)
-        return drop_modalities(images, {m.name: m.slice for m in self.modalities}, self.missing)
+        for image, pair in zip(images, im, strict=True):
+            for modality in self.modalities:
+                if modality.name not in pair.images:
+                    image[modality.slice] = 0  # the border of the letterbox too
+        return images
 
     def postprocess(self, preds: Any, img: Tensor, orig_imgs: Tensor | list[Pair], **kwargs: Any) -> list[PairResults]:
         """Turn outputs of the model into results that hold the images of all modalities."""
@@ -184,6 +192,17 @@ class PairPredictor(BasePredictor):
         firsts = [next(iter(own.values())) for own in images]
         results = super().postprocess(preds, img, firsts, **kwargs)
         return [PairResults.around(result, own) for result, own in zip(results, images, strict=True)]
+
+    def placements(self, img: Tensor) -> list[Placement] | None:
+        """Compute where each image of a batch lies in the network's input; None if the batch was given as a tensor.
+
+        Args:
+            img: The input of the network, shape (B, ΣC_m, H, W).
+        """
+        pairs, network = self.batch[1], tuple(img.shape[2:])
+        if isinstance(pairs, Tensor):
+            return None
+        return [Placement.of(network, pair.stack.shape[:2], pair.size) for pair in pairs]
 
     def write_results(self, i: int, p: Path, im: Tensor, s: list[str]) -> str:
         """Write what was found in a pair to files; as in `BasePredictor`."""
@@ -200,23 +219,39 @@ class PairPredictor(BasePredictor):
 
 
 class MultimodalPredictor(PairPredictor, DetectionPredictor):
-    """Predict boxes on pairs."""
+    """Predict boxes on pairs; goes before a predictor that adds to them in the list of base classes."""
 
-    def construct_results(self, preds: Sequence[Tensor], img: Tensor, orig_imgs: list[np.ndarray]) -> list[Results]:
-        """Bring boxes back to the images, by the two steps in which images came to the network.
+    def construct_results(self, preds: Sequence[Tensor], img: Tensor, orig_imgs: list, **kwargs: Any) -> list[Results]:
+        """Bring what was found in a batch back to the images; pairs came to the network in two steps, see `Placement`.
 
-        Ultralytics resizes and pads in one step, and would round the border of some sizes differently.
+        Args:
+            preds: What was found in each image, shape (N, …), its first columns as the task has them.
+            img: The input of the network, shape (B, ΣC_m, H, W).
+            orig_imgs: For each image, the one that its results are to show.
+            **kwargs: What else the task has of each image.
         """
-        paths, pairs, _ = self.batch
-        if isinstance(pairs, Tensor):
-            return super().construct_results(preds, img, orig_imgs)
-        results = []
-        for pred, image, pair, path in zip(preds, orig_imgs, pairs, paths, strict=True):
-            height, width = pair.stack.shape[:2]
-            boxes = ops.scale_boxes(img.shape[2:], pred[:, :4], (height, width))
-            pred[:, :4] = boxes * boxes.new_tensor([image.shape[1] / width, image.shape[0] / height]).repeat(2)
-            results.append(Results(image, path=path, names=self.model.names, boxes=pred[:, :6]))
-        return results
+        placements = self.placements(img)
+        if placements is None:
+            return super().construct_results(preds, img, orig_imgs, **kwargs)
+        each = [dict(zip(kwargs, values, strict=True)) for values in zip(*kwargs.values(), strict=True)]
+        images = zip(preds, orig_imgs, self.batch[0], placements, each or [{}] * len(preds), strict=True)
+        return [
+            Results(image, path=path, names=self.model.names, **self.located(pred, placement, **more))
+            for pred, image, path, placement, more in images
+        ]
+
+    def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Tensor]:
+        """Bring what was found in an image back to it: boxes, unless the task says otherwise.
+
+        Args:
+            pred: What was found, shape (N, …): two corners in pixels of the network's input, score and class first.
+            placement: Where the image lies in the network's input.
+            **kwargs: What else the task has of the image.
+
+        Returns:
+            Arguments of `Results`, in pixels of the file.
+        """
+        return {"boxes": torch.cat([placement.boxes(pred[:, :4]), pred[:, 4:6]], 1)}
 
 
 def _as_rgb(modality: Modality) -> Sequence[int]:

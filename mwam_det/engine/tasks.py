@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from ultralytics.models.yolo.obb import OBBPredictor, OBBTrainer, OBBValidator
 from ultralytics.models.yolo.pose import PosePredictor, PoseTrainer, PoseValidator
@@ -16,8 +17,9 @@ from ultralytics.models.yolo.semantic import (
     SemanticSegmentationValidator,
 )
 from ultralytics.nn.tasks import BaseModel
-from ultralytics.utils import DEFAULT_CFG
+from ultralytics.utils import DEFAULT_CFG, ops
 
+from mwam_det.data.sources import Pair
 from mwam_det.engine.classification import (
     StackedClassificationPredictor,
     StackedClassificationTrainer,
@@ -25,7 +27,8 @@ from mwam_det.engine.classification import (
 )
 from mwam_det.engine.combinations import OnePass
 from mwam_det.engine.evaluation import Reporting, ReportingValidator
-from mwam_det.engine.predictor import MultimodalPredictor, PairPredictor
+from mwam_det.engine.geometry import Placement
+from mwam_det.engine.predictor import MultimodalPredictor, PairPredictor, PairResults
 from mwam_det.engine.trainer import MWAMTrainer, PairTrainer
 from mwam_det.engine.validator import MultimodalValidator, PairValidator
 
@@ -51,12 +54,20 @@ class MWAMOBBTrainer(PairTrainer, OBBTrainer):
     one_pass = OnePassOBBValidator
 
 
-class MultimodalOBBPredictor(PairPredictor, OBBPredictor):
+class MultimodalOBBPredictor(MultimodalPredictor, OBBPredictor):
     """Predict rotated boxes on pairs."""
+
+    def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Tensor]:
+        """Bring rotated boxes back to the image; see `MultimodalPredictor.located`."""
+        return {"obb": torch.cat([placement.boxes(pred[:, :4], xywh=True), pred[:, -1:], pred[:, 4:6]], 1)}
 
 
 class MultimodalSegmentationValidator(PairValidator, SegmentationValidator):
     """Validate masks of objects."""
+
+    def take_over(self, other: PairValidator) -> None:
+        """Take over the resolution of masks, which Ultralytics makes finer where they are saved."""
+        self.process = other.process
 
 
 class OnePassSegmentationValidator(OnePass, MultimodalSegmentationValidator):
@@ -76,8 +87,31 @@ class MWAMSegmentationTrainer(PairTrainer, SegmentationTrainer):
     one_pass = OnePassSegmentationValidator
 
 
-class MultimodalSegmentationPredictor(PairPredictor, SegmentationPredictor):
+class MultimodalSegmentationPredictor(MultimodalPredictor, SegmentationPredictor):
     """Predict masks of objects on pairs."""
+
+    def located(self, pred: Tensor, placement: Placement, *, protos: Tensor, **kwargs: Any) -> dict[str, Tensor]:
+        """Bring boxes and masks back to the image; see `MultimodalPredictor.located`.
+
+        Args:
+            pred: What was found, shape (N, 6 + P).
+            placement: Where the image lies in the network's input.
+            protos: Of this image, shape (P, h, w).
+            **kwargs: Not used.
+        """
+        found = super().located(pred, placement)
+        if not len(pred):
+            return found
+        coefficients = pred[:, 6:]
+        if self.args.retina_masks:
+            masks = placement.native_masks(protos, coefficients, found["boxes"][:, :4])
+        else:
+            masks = ops.process_mask(protos, coefficients, pred[:, :4], placement.network, upsample=True)
+            masks = placement.as_one_step(masks)
+        shown = masks.amax((1, 2)) > 0
+        if getattr(self, "_feats", None) is not None:  # features for tracking, one for each box
+            shown[:] = True
+        return {"boxes": found["boxes"][shown], "masks": masks[shown]}
 
 
 class MultimodalPoseValidator(PairValidator, PoseValidator):
@@ -101,8 +135,13 @@ class MWAMPoseTrainer(PairTrainer, PoseTrainer):
     one_pass = OnePassPoseValidator
 
 
-class MultimodalPosePredictor(PairPredictor, PosePredictor):
+class MultimodalPosePredictor(MultimodalPredictor, PosePredictor):
     """Predict keypoints on pairs."""
+
+    def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Tensor]:
+        """Bring boxes and keypoints back to the image; see `MultimodalPredictor.located`."""
+        keypoints = pred[:, 6:].view(len(pred), *self.model.kpt_shape)
+        return {**super().located(pred, placement), "keypoints": placement.keypoints(keypoints)}
 
 
 class MultimodalSemanticValidator(PairValidator, SemanticSegmentationValidator):
@@ -144,6 +183,24 @@ class MWAMSemanticTrainer(PairTrainer, SemanticSegmentationTrainer):
 
 class MultimodalSemanticPredictor(PairPredictor, SemanticSegmentationPredictor):
     """Predict classes of pixels on pairs."""
+
+    def postprocess(self, preds: Any, img: Tensor, orig_imgs: Tensor | list[Pair], **kwargs: Any) -> list[PairResults]:
+        """Bring scores of classes back to the images before the best is chosen; see `PairPredictor.postprocess`."""
+        placements = self.placements(img)
+        if placements is None:
+            return super().postprocess(preds, img, orig_imgs, **kwargs)
+        preds = preds[0] if isinstance(preds, tuple | list) else preds
+        results = []
+        for pred, pair, placement, path in zip(preds, orig_imgs, placements, self.batch[0], strict=True):
+            if pred.ndim == 2:  # an exported file chose the classes
+                pred = placement.scores(pred[None], "nearest")
+                (result,) = super().postprocess(pred, pred[None], [pair])
+            else:
+                pred = placement.scores(pred)[None]
+                (result,) = super().postprocess(pred, pred, [pair])
+            result.path = path
+            results.append(result)
+        return results
 
 
 class MultimodalClassificationValidator(PairValidator, StackedClassificationValidator):

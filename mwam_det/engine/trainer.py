@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,14 @@ from mwam_det.engine.arguments import (
     without_own_arguments,
 )
 from mwam_det.engine.combinations import OnePass, OnePassValidator, missing_conditions
-from mwam_det.engine.compat import half_precision_works, spread_on_cpu, use_bundled_font
+from mwam_det.engine.compat import (
+    half_precision_works,
+    spread_on_cpu,
+    use_bundled_font,
+    warn_of_untested_release,
+    without_gpu_names,
+    without_precision_check,
+)
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.plots import side_by_side
 from mwam_det.engine.processes import (
@@ -124,6 +132,7 @@ class PairTrainer(BaseTrainer):
             if _names_files(requested.get("pretrained")) and not requested.get("resume"):
                 pretrained_files(requested["pretrained"], data["modalities"])
         use_bundled_font()
+        warn_of_untested_release()
         writes = RANK == 0 or number_of_processes(device_of_worker(requested.get("device"))) == 1
         folder = shared_folder(requested) if writes else None
         self._hold = Hold(folder) if folder is not None and folder.is_dir() else None  # before anything is replaced
@@ -276,14 +285,16 @@ class PairTrainer(BaseTrainer):
             self.run.history.file = folder / "mwam.csv"
 
     def _setup_train(self) -> None:
-        if RANK != -1 and self.device.type == "cpu":
-            self.world_size = 0  # until the model is wrapped: Ultralytics would name GPUs to do it with
-        if self.args.amp not in {False, "fp32", "bf16"} and (self.device.type == "cuda" or RANK != -1):
-            self._setup_train_in_half_precision()
-        else:
-            super()._setup_train()
+        half = self.args.amp not in {False, "fp32", "bf16"} and (self.device.type == "cuda" or RANK != -1)
+        with without_gpu_names(self) if RANK != -1 and self.device.type == "cpu" else nullcontext():
+            if half:
+                self._setup_train_in_half_precision()
+            else:
+                super()._setup_train()
         if self.mwam is not None:
             self.modulator = modulate(self.mwam, streams_of(self.model), self.optimizer)
+        if self._validates_combinations and self.run.selection.select != "full":
+            self.stopper.patience *= self.run.selection.every  # it counts epochs, of which the others do not count
         self._attach()
         if self._record is not None:
             restore_weights(self, self._record)
@@ -313,10 +324,9 @@ class PairTrainer(BaseTrainer):
 
         AutoBatch, if asked for, measures in float32 and so stays below what would fit.
         """
-        requested, self.args.amp = self.args.amp, False
         self._scaler_state: dict[str, Any] | None = None
-        super()._setup_train()
-        self.args.amp = requested
+        with without_precision_check(self.args):
+            super()._setup_train()
         on_gpu = self.device.type == "cuda"
         works = on_gpu and half_precision_works(unwrap_model(self.model), self.data["channels"])
         self.amp = all(of_all_ranks(works))
@@ -332,7 +342,7 @@ class PairTrainer(BaseTrainer):
                 raise NotImplementedError("mwam.mode=loss and hybrid train on one device and without compile")
             self.heads = AuxiliaryHeads(unwrap_model(self.model))
         if RANK != -1 and self.device.type == "cpu":
-            self.world_size = WORLD_SIZE
+            self.world_size = WORLD_SIZE  # from here on they are counted as they are
             self.model = spread_on_cpu(self.model, bool(self.args.compile))
         super()._build_train_pipeline()
 

@@ -75,10 +75,34 @@ def test_a_stream_of_the_concatenation_is_torchvisions_resnet():
         assert torch.allclose(model.streams["rgb"](images), stock(images), atol=1e-6)
 
 
-def test_sf_md_has_the_published_size_but_for_the_kernels_of_its_first_convolutions():
-    parameters = sum(own.numel() for own in SFMD({"rgb": 3, "depth": 3, "ir": 3}, 2).parameters())
-    published = parameters - 3 * 64 * 3 * (7 * 7 - 3 * 3)
-    assert round(published / 1e6, 2) == 13.18
+def test_sf_md_with_the_authors_first_convolutions_has_the_published_size():
+    """Counted by hand from the published code: three streams, the fused stages, the classifier."""
+
+    def block(before, after):
+        return 9 * before * after + 9 * after**2 + 4 * after
+
+    def shortcut(before, after):
+        return before * after + 2 * after
+
+    stream = 3 * 64 * 9 + 2 * 64 + 2 * block(64, 64) + block(64, 128) + shortcut(64, 128) + block(128, 128)
+    stream += 128 * 8 + 8 + 8 * 128 + 128  # squeeze and excitation
+    fused = block(384, 256) + shortcut(384, 256) + block(256, 256) + block(256, 512) + shortcut(256, 512)
+    wanted = 3 * stream + fused + block(512, 512) + 512 * 2 + 2
+    found = sum(own.numel() for own in SFMD({"rgb": 3, "depth": 3, "ir": 3}, 2, stem=3).parameters())
+    assert found == wanted and round(wanted / 1e6, 2) == 13.18
+
+
+@pytest.mark.parametrize("stem", [3, 7])
+def test_either_stem_halves_the_image(stem):
+    encoder = SFMD({"rgb": 3, "ir": 1}, 2, stem).encoders["ir"]
+    assert encoder.conv1(torch.zeros(1, 1, 112, 112)).shape == (1, 64, 56, 56)
+
+
+def test_what_is_fused_begins_as_torchvisions_stages_do():
+    torch.manual_seed(0)
+    for convolution in (own for own in SFMD({"rgb": 3, "ir": 3}, 2).fused.modules() if isinstance(own, nn.Conv2d)):
+        fan_out = convolution.out_channels * convolution.kernel_size[0] ** 2
+        assert convolution.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
 
 
 # Pretrained weights ---------------------------------------------------------------------------------------------------
@@ -101,6 +125,26 @@ def test_a_file_of_imagenet_weights_fills_every_encoder(weights):
         assert torch.equal(encoder.layer2[1].conv2.weight, content["layer2.1.conv2.weight"])
     assert torch.equal(model.encoders["rgb"].conv1.weight, content["conv1.weight"])
     assert torch.equal(model.encoders["depth"].conv1.weight, content["conv1.weight"].sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_torchvisions_older_files_have_no_counters_of_batch_norms(host, weights, tmp_path):
+    content = {key: value for key, value in torch.load(weights).items() if not key.endswith("num_batches_tracked")}
+    torch.save(content, tmp_path / "resnet18-5c106cde.pth")
+    encoders = host({"rgb": 3, "ir": 3}, 2).encoders
+    load_encoders(encoders, str(tmp_path / "resnet18-5c106cde.pth"))
+    for encoder in encoders.values():
+        assert torch.equal(encoder.layer2[0].bn1.running_mean, content["layer2.0.bn1.running_mean"])
+        assert torch.equal(encoder.layer2[0].downsample[0].weight, content["layer2.0.downsample.0.weight"])
+        assert encoder.bn1.num_batches_tracked == 0
+
+
+def test_a_missing_statistic_of_a_batch_norm_is_refused(weights, tmp_path):
+    content = torch.load(weights)
+    del content["layer1.0.bn1.running_var"]
+    torch.save(content, tmp_path / "gap.pth")
+    with pytest.raises(ValueError, match=r"lacks 1 of \d+ weights of the encoder, such as layer1.0.bn1.running_var"):
+        load_encoders(ResNet18Concat({"rgb": 3, "ir": 3}, 2).encoders, str(tmp_path / "gap.pth"))
 
 
 def test_one_modality_alone_can_have_weights(weights):

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from mwam_det.adapters.encoders import load_encoders
 from mwam_det.adapters.esanet import ESANetMD, LearnedUpsampling, NonBottleneck1D, PyramidPooling
 from mwam_det.training.incomplete import IncompleteConfig, draw_views
 
@@ -97,6 +98,89 @@ def test_a_factorised_block_keeps_or_halves_the_size():
     assert NonBottleneck1D(8, 8)(torch.rand(2, 8, 6, 6)).shape == (2, 8, 6, 6)
     shortcut = torch.nn.Conv2d(8, 16, 1, stride=2)
     assert NonBottleneck1D(8, 16, 2, shortcut)(torch.rand(2, 8, 6, 6)).shape == (2, 16, 3, 3)
+
+
+def test_a_factorised_block_adds_two_pairs_of_convolutions_to_its_input():
+    torch.manual_seed(0)
+    block = NonBottleneck1D(4, 4).eval()
+    features, own = torch.randn(2, 4, 5, 6), {name: value.detach() for name, value in block.state_dict().items()}
+    for bn in ("bn1", "bn2"):
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            own[f"{bn}.{name}"].uniform_(0.5, 1.5)
+
+    def pair(values, number):
+        tall, wide = (f"conv3x1_{number}", f"conv1x3_{number}")
+        values = F.conv2d(values, own[f"{tall}.weight"], own[f"{tall}.bias"], padding=(1, 0)).relu()
+        values = F.conv2d(values, own[f"{wide}.weight"], own[f"{wide}.bias"], padding=(0, 1))
+        mean, variance = (own[f"bn{number}.running_{what}"].view(-1, 1, 1) for what in ("mean", "var"))
+        scale, shift = (own[f"bn{number}.{what}"].view(-1, 1, 1) for what in ("weight", "bias"))
+        return (values - mean) / (variance + 1e-3).sqrt() * scale + shift
+
+    wanted = (features + pair(pair(features, 1).relu(), 2)).relu()
+    with torch.no_grad():
+        assert torch.allclose(block(features), wanted, atol=1e-5)
+
+
+# Pretrained encoders --------------------------------------------------------------------------------------------------
+
+
+def authors_checkpoint(blocks):
+    """What ESANet's ImageNet pretraining saves: an encoder of NonBottleneck1D blocks, a classifier, the optimizer."""
+    shapes = {"conv1.weight": (64, 3, 7, 7), **batch_norm("bn1", 64)}
+    before = 64
+    for stage, count in enumerate(blocks, 1):
+        width = 32 * 2**stage
+        for number in range(count):
+            block = f"layer{stage}.{number}"
+            for name, channels, kernel in [
+                ("conv3x1_1", before, (3, 1)),
+                ("conv1x3_1", width, (1, 3)),
+                ("conv3x1_2", width, (3, 1)),
+                ("conv1x3_2", width, (1, 3)),
+            ]:
+                shapes |= {f"{block}.{name}.weight": (width, channels, *kernel), f"{block}.{name}.bias": (width,)}
+            shapes |= batch_norm(f"{block}.bn1", width) | batch_norm(f"{block}.bn2", width)
+            if before != width:
+                shapes |= {f"{block}.downsample.0.weight": (width, before, 1, 1)}
+                shapes |= batch_norm(f"{block}.downsample.1", width)
+            before = width
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        f"encoder.{name}": torch.rand(shape, generator=generator) if shape else torch.tensor(7)
+        for name, shape in shapes.items()
+    }
+    weights |= {"fc.weight": torch.rand(1000, 512), "fc.bias": torch.rand(1000)}
+    return {"epoch": 89, "state_dict": weights, "optimizer": {"state": {}, "param_groups": [{"lr": 1e-3}]}}
+
+
+def batch_norm(name, channels):
+    vectors = ("weight", "bias", "running_mean", "running_var")
+    return {**{f"{name}.{vector}": (channels,) for vector in vectors}, f"{name}.num_batches_tracked": ()}
+
+
+@pytest.mark.parametrize(("encoder", "blocks"), [("r18", (2, 2, 2, 2)), ("r34", (3, 4, 6, 3))])
+def test_an_encoder_that_esanets_authors_pretrained_is_loaded_whole(encoder, blocks, tmp_path):
+    content = authors_checkpoint(blocks)
+    torch.save(content, tmp_path / "NBt1D.pth")
+    model = ESANetMD(CHANNELS, 5, encoder)
+    load_encoders(model.encoders, str(tmp_path / "NBt1D.pth"))
+    given = {name.removeprefix("encoder."): value for name, value in content["state_dict"].items()}
+    del given["fc.weight"], given["fc.bias"]
+    depth = model.encoders["depth"].conv1.weight  # one channel for three
+    assert torch.equal(depth, given["conv1.weight"].sum(1, keepdim=True))
+    for name, own in model.encoders.items():
+        weights = own.state_dict()
+        assert weights.keys() == given.keys()
+        same = [key for key, value in weights.items() if torch.equal(value, given[key])]
+        assert len(same) == len(given) - (name == "depth")
+
+
+def test_an_encoder_of_other_blocks_is_refused(tmp_path):
+    torch.save(authors_checkpoint((2, 2, 2, 2)), tmp_path / "r18.pth")
+    with pytest.raises(
+        ValueError, match=r"r18.pth does not fit: it lacks \d+ of 312 weights of the encoder, such as lay"
+    ):
+        load_encoders(ESANetMD(CHANNELS, 5, "r34").encoders, str(tmp_path / "r18.pth"))
 
 
 def test_the_context_module_tells_every_place_of_the_whole_image():

@@ -13,6 +13,7 @@ from mwam_det.adapters.experiment import CLASSIFICATION, MODELS, SEGMENTATION, T
 from mwam_det.adapters.layout import find_samples
 from mwam_det.adapters.loop import HostTrainer
 from mwam_det.cli import main
+from mwam_det.data.formats.nyuv2 import NYU40
 from mwam_det.recipe import HOST_TASKS, RecipeError, load_recipe
 
 CFG = Path(__file__).parents[2] / "cfg"
@@ -48,7 +49,9 @@ def test_every_recipe_of_another_host_is_accepted(file):
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     experiment = Experiment.from_dict(file.stem, content)
     teaches = file.stem == "casia_surf_teacher"
-    assert experiment.mwam == (None if teaches else MWAMConfig()) and experiment.train.optimizer == "SGD"
+    published = file.stem == "casia_surf_published"
+    wanted = MWAMConfig.published_code() if published else MWAMConfig()
+    assert experiment.mwam == (None if teaches else wanted) and experiment.train.optimizer == "SGD"
     assert (experiment.incomplete is None) == teaches
 
 
@@ -58,10 +61,20 @@ def test_recipes_hold_the_papers_settings():
     assert (surf.size, surf.momentum, surf.weight_decay, surf.step_factor) == ((112, 112), 0.9, 5e-4, 0.1)
     mmanet = Experiment.from_dict("mmanet", yaml.safe_load((CFG / "cls/casia_surf_mmanet.yaml").read_text())).train
     assert (mmanet.batch, mmanet.epochs, mmanet.lr0, mmanet.schedule) == (64, 100, 1e-3, "step")
-    assert (mmanet.distillation, mmanet.regularization, mmanet.milestones) == (30, 0.5, [16, 33, 50])
+    assert (mmanet.distillation, mmanet.regularization, mmanet.step_epochs) == (30, 0.5, [16, 33, 50])
     nyu = Experiment.from_dict("nyu", yaml.safe_load((CFG / "seg/nyuv2_esanet.yaml").read_text())).train
     assert (nyu.batch, nyu.epochs, nyu.lr0, nyu.schedule) == (8, 300, 1e-2, "one-cycle")
     assert (nyu.size, nyu.momentum, nyu.weight_decay) == ((480, 640), 0.9, 1e-4)
+
+
+@pytest.mark.parametrize("file", ["seg/nyuv2_esanet.yaml", "nyuv2_semantic.yaml"])
+def test_the_classes_of_nyuv2_are_in_the_order_of_their_labels(file):
+    """As in the authors' mapping to 40 classes, but for spelling."""
+    names = yaml.safe_load((CFG / file).read_text())["data"]["names"]
+    names = list(names.values()) if isinstance(names, dict) else names
+    labels = [name.replace(" ", "").replace("refridge", "refrige") for name in (*names, *NYU40[1:])]
+    assert len(names) == 40 and labels[:40] == labels[40:]
+    assert names[18:22] == ["mirror", "floor mat", "clothes", "ceiling"]
 
 
 @pytest.mark.parametrize(
@@ -73,11 +86,15 @@ def test_recipes_hold_the_papers_settings():
         ({"data": {"pth": "x"}}, "in section 'data': unknown key 'pth': did you mean 'path'"),
         ({"train": {"epoch": 3}}, "in section 'train': unknown key 'epoch': did you mean 'epochs'"),
         ({"train": {"batch": 1}}, "batch=1 must be a whole number, at least 2"),
+        ({"train": {"mining_epochs": 2}}, "mining_epochs=2 must be a whole number, at least 3"),
         ({"train": {"lr0": "fast"}}, "lr0='fast' must be a number of at least 0"),
         ({"train": {"flip": 2}}, r"flip=2 must be a number in \[0, 1\]"),
         ({"train": {"scale": 0.5}}, "scale=0.5 must be a number of at least 1"),
         ({"train": {"schedule": "cosine"}}, "schedule='cosine' must be one of constant, step, one-cycle"),
         ({"train": {"step_epochs": [10, 0]}}, r"step_epochs=\[10, 0\] must be a number of epochs, or a list of epochs"),
+        ({"train": {"warmup_epochs": -1}}, "warmup_epochs=-1 must be a whole number, at least 0"),
+        ({"train": {"warmup_epochs": 3}}, "warmup_epochs=3 is for constant and step: one-cycle rises by itself"),
+        ({"train": {"degrees": 181}}, r"degrees=181 must be a number in \[0, 180\]"),
         ({"train": {"step_epochs": []}}, r"step_epochs=\[\] must be a number of epochs"),
         ({"train": {"optimizer": "sgd"}}, "optimizer='sgd' must be one of SGD, Adam, AdamW"),
         ({"train": {"imgsz": [1, 2, 3]}}, "must be a number of pixels, or a list of height and width"),
@@ -214,6 +231,17 @@ def test_a_checkpoint_is_used_and_evaluated_as_it_was_trained(pictures, tmp_path
     assert "but the recipe has (('rgb', 'ir'), ('b', 'a'))" in capsys.readouterr().err
     assert main(["robustness", "none.pt", file, *FAST]) == 2
     assert "none.pt cannot be read as a checkpoint" in capsys.readouterr().err
+
+
+def test_training_and_evaluation_leave_a_core_to_others(pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(MODELS[CLASSIFICATION], "resnet18-concat", lambda channels, classes: Toy())
+    limited = []
+    monkeypatch.setattr("mwam_det.adapters.experiment.limit_threads", limited.append)
+    file = recipe(tmp_path, content(pictures))
+    assert main(["train", file, *FAST]) == 0
+    assert main(["robustness", "runs/tiny/weights/best.pt", file, *FAST]) == 0
+    assert limited == [torch.device("cpu")] * 2
 
 
 def test_a_second_run_of_one_name_gets_a_folder_of_its_own(tmp_path):

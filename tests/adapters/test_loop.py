@@ -45,7 +45,7 @@ def test_without_mwam_a_run_is_a_plain_training_bit_for_bit(pictures, tmp_path):
     trainer = toy_trainer(pictures, tmp_path, mwam=None, **settings)
     torch.manual_seed(0)
     model = Toy()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
     order = torch.Generator().manual_seed(0)
     loader = torch.utils.data.DataLoader(trainer.host.train_set, 4, shuffle=True, generator=order)
     for images, target, _ in loader:
@@ -85,10 +85,11 @@ class Killed(Exception):
     [
         {"mwam": MWAMConfig(mode="hybrid"), "incomplete": IncompleteConfig(1, "input"), "schedule": "one-cycle"},
         {"mwam": MWAMConfig(preference="measured"), "schedule": "step", "step_epochs": 1, "optimizer": "AdamW"},
+        {"schedule": "step", "step_epochs": 2, "warmup_epochs": 2, "degrees": 30.0},
         {"host": ToyMD, "selection": Selection("worst", 2), "incomplete": IncompleteConfig(2, weights="mwam")},
         {"workers": 1, "incomplete": IncompleteConfig(1, "input", p=0.3)},
     ],
-    ids=["hybrid", "measured", "selection", "workers"],
+    ids=["hybrid", "measured", "warm-up", "selection", "workers"],
 )
 @pytest.mark.filterwarnings("ignore:AdamW rescales gradients")
 def test_a_killed_run_goes_on_to_the_same_results(pictures, tmp_path, values):
@@ -303,10 +304,10 @@ def test_measured_preference_weighs_by_what_the_host_depends_on(pictures, tmp_pa
 # Schedules ------------------------------------------------------------------------------------------------------------
 
 
-def rates(trainer, epochs):
+def rates(trainer, epochs, key="lr"):
     found = []
     for _ in range(epochs * trainer.steps):
-        found.append(trainer.optimizer.param_groups[0]["lr"])
+        found.append(trainer.optimizer.param_groups[0][key])
         trainer.optimizer.step()
         trainer.schedule.step()
     return found
@@ -322,6 +323,28 @@ def test_steps_may_be_a_list_of_epochs(pictures, tmp_path):
     assert rates(trainer, 5)[:: trainer.steps] == pytest.approx([1, 0.1, 0.1, 0.1, 0.01])
 
 
+@pytest.mark.parametrize(("schedule", "wanted"), [("step", [0, 0.5, 1, 0.1, 0.01]), ("constant", [0, 0.5, 1, 1, 1])])
+def test_a_warm_up_rises_from_0_epoch_by_epoch(pictures, tmp_path, schedule, wanted):
+    values = {"schedule": schedule, "step_epochs": [3, 4], "epochs": 5, "lr0": 0.2, "warmup_epochs": 2}
+    trainer = toy_trainer(pictures, tmp_path, **values)
+    found = rates(trainer, 5)
+    assert found[:: trainer.steps] == pytest.approx([0.2 * rate for rate in wanted])
+    assert found[1 :: trainer.steps] == found[:: trainer.steps]
+
+
+def test_the_rate_in_the_history_is_the_one_that_an_epoch_was_trained_at(pictures, tmp_path):
+    values = {"schedule": "step", "step_epochs": [3], "epochs": 4, "lr0": 0.2, "warmup_epochs": 2}
+    toy_trainer(pictures, tmp_path, **values).train()
+    assert [float(row["lr"]) for row in rows(tmp_path / "history.csv")] == pytest.approx([0, 0.1, 0.2, 0.02])
+
+
+def test_a_rate_of_0_trains_nothing(pictures, tmp_path):
+    trainer = toy_trainer(pictures, tmp_path, schedule="constant", lr0=0.0, epochs=1)
+    before = weights_of(trainer)
+    trainer.train()
+    assert torch.equal(before["head.weight"], weights_of(trainer)["head.weight"])
+
+
 def test_one_cycle_rises_for_a_tenth_and_then_falls_to_almost_nothing(pictures, tmp_path):
     trainer = toy_trainer(pictures, tmp_path, schedule="one-cycle", epochs=20, lr0=1.0)
     found = rates(trainer, 20)
@@ -329,7 +352,43 @@ def test_one_cycle_rises_for_a_tenth_and_then_falls_to_almost_nothing(pictures, 
     assert found[0] == pytest.approx(1 / 25) and max(found) == pytest.approx(1, abs=0.01)
     assert top == pytest.approx(len(found) / 10, abs=1)
     assert found[top:] == sorted(found[top:], reverse=True) and found[-1] < 0.01
-    assert trainer.optimizer.param_groups[0]["momentum"] == 0.9
+
+
+def test_one_cycle_takes_the_momentum_down_and_up_as_pytorchs_own(pictures, tmp_path):
+    trainer = toy_trainer(pictures, tmp_path, schedule="one-cycle", epochs=20)
+    steps = 20 * trainer.steps
+    stock = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9, nesterov=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(stock, 0.1, steps + 1, pct_start=0.1)
+    wanted = []
+    for _ in range(steps):
+        wanted.append(stock.param_groups[0]["momentum"])
+        stock.step()
+        schedule.step()
+    found = rates(trainer, 20, "momentum")
+    assert found == pytest.approx(wanted)
+    assert (max(found), min(found)) == pytest.approx((0.95, 0.85), abs=1e-3) and found[0] == 0.95
+
+
+def test_the_cycle_is_about_the_momentum_that_is_asked_for(pictures, tmp_path):
+    def cycle(**values):
+        return toy_trainer(pictures, tmp_path, schedule="one-cycle", epochs=20, **values)
+
+    adam = [betas[0] for betas in rates(cycle(optimizer="Adam", momentum=0.8, mwam=None), 20, "betas")]
+    assert (max(adam), min(adam)) == pytest.approx((0.85, 0.75), abs=1e-3)
+    high = rates(cycle(momentum=0.98), 20, "momentum")
+    assert (max(high), min(high)) == pytest.approx((0.99, 0.93), abs=1e-3)
+    assert set(rates(cycle(momentum=0.0), 20, "momentum")) == {0.0}
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step"])
+def test_other_schedules_leave_the_momentum(pictures, tmp_path, schedule):
+    assert set(rates(toy_trainer(pictures, tmp_path, schedule=schedule), 2, "momentum")) == {0.9}
+
+
+def test_sgd_is_with_nesterovs_momentum_or_without_any(pictures, tmp_path):
+    for momentum in (0.9, 0.0):
+        optimizer = toy_trainer(pictures, tmp_path, momentum=momentum).optimizer
+        assert optimizer.param_groups[0]["nesterov"] == bool(momentum)
 
 
 def test_a_constant_rate_stays(pictures, tmp_path):

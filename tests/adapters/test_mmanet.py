@@ -1,7 +1,6 @@
 """MMANet: its two losses against their equations, what is mined, and a whole training beside MWAM."""
 
 import csv
-import math
 
 import numpy as np
 import pytest
@@ -30,7 +29,8 @@ def test_distillation_compares_how_samples_resemble_each_other_where_the_teacher
 
     odds = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     entropy = -(odds * np.log(odds)).sum(1)
-    wanted = (((relations(student) - relations(teacher)) ** 2).sum(1) * entropy / entropy.sum()).sum()
+    apart = (relations(student) - relations(teacher)) ** 2
+    wanted = sum(entropy[j] / entropy.sum() * apart[i, j] for i in range(3) for j in range(3))
     found = margin_aware_distillation(*map(torch.from_numpy, (student, teacher, logits)))
     assert float(found) == pytest.approx(wanted, rel=1e-5)
 
@@ -42,11 +42,12 @@ def test_distillation_is_0_for_a_student_like_its_teacher_and_for_a_certain_teac
     assert margin_aware_distillation(features, -features.roll(1, 1), certain) == 0
 
 
-def test_predictions_shift_by_their_divergence_with_one_added_to_each_count():
+def test_predictions_shift_by_the_divergence_of_their_softmaxed_frequencies():
     assert prediction_shift(torch.tensor([3, 7]), torch.tensor([3, 7])) == 0
-    first, second = (1 + 0) / 12, (1 + 10) / 12
-    wanted = first * math.log(first * 2) + second * math.log(second * 2)
-    assert prediction_shift(torch.tensor([5, 5]), torch.tensor([0, 10])) == pytest.approx(wanted)
+    complete, incomplete = np.exp([0.6, 0.4, 0.0]), np.exp([0.0, 0.9, 0.1])
+    complete, incomplete = complete / complete.sum(), incomplete / incomplete.sum()
+    wanted = (incomplete * np.log(incomplete / complete)).sum()
+    assert prediction_shift(torch.tensor([6, 4, 0]), torch.tensor([0, 18, 2])) == pytest.approx(wanted)
 
 
 # The guidance ---------------------------------------------------------------------------------------------------------
@@ -58,7 +59,7 @@ def guided():
     torch.manual_seed(0)
     channels = {"rgb": 3, "depth": 1, "ir": 3}
     model, teacher = (SFMD(channels, 2) for _ in range(2))
-    guidance = MMANetGuidance(model, Teacher(teacher, lambda images: images), list(channels), 2, 30, 0.5, 2)
+    guidance = MMANetGuidance(model, Teacher(teacher, lambda images: images), list(channels), 2, 30, 0.5, 4)
     return model.train(), teacher, guidance
 
 
@@ -71,7 +72,7 @@ def one_view(**lacking):
     return Views({name: ~torch.tensor([lacking.get(name, [False] * 4)]) for name in ("rgb", "depth", "ir")}, (1.0,))
 
 
-def test_what_moves_predictions_most_is_mined_over_the_first_epochs(guided):
+def test_what_moves_predictions_most_is_mined_from_the_second_epoch_on(guided):
     _, _, guidance = guided
     asked = []
 
@@ -82,13 +83,25 @@ def test_what_moves_predictions_most_is_mined_over_the_first_epochs(guided):
 
         return of
 
-    guidance.end_epoch(1, count({"rgb", "ir"}))
-    assert guidance.without is None and guidance.shifts.argmax() == 1
-    guidance.shifts[0] += 10  # what earlier epochs said counts too
-    guidance.end_epoch(2, count({"rgb", "ir"}))
+    guidance.end_epoch(1, None)  # nobody asks yet
+    guidance.end_epoch(2, count({"depth", "ir"}))
+    assert guidance.without is None and guidance.shifts.argmax() == 0
+    once = guidance.shifts[0].item()
+    guidance.end_epoch(3, count({"rgb", "ir"}))
+    assert guidance.shifts.tolist() == [once, once, 0]
+    guidance.shifts[0] *= 2  # the sum of all epochs decides
+    guidance.end_epoch(4, None)
     assert guidance.without == "rgb"
     assert asked == [[("depth", "ir"), ("rgb", "ir"), ("rgb", "depth"), ("rgb", "depth", "ir")]] * 2
-    guidance.end_epoch(3, None)  # it is known
+    guidance.end_epoch(5, None)  # it is known
+
+
+def test_of_modalities_that_are_missed_alike_the_last_is_mined(guided):
+    _, _, guidance = guided
+    for epoch in (2, 3):
+        guidance.end_epoch(epoch, lambda combinations: {c: torch.tensor([10, 0]) for c in combinations})
+    guidance.end_epoch(4, None)
+    assert guidance.without == "ir"
 
 
 def test_there_are_no_losses_before_the_weak_combinations_are_known(guided):
@@ -165,7 +178,7 @@ def content(triples, **train):
         "model": "mmanet",
         "data": section(triples, modalities=modalities),
         "incomplete": {"views": 1, "p": 6 / 7},
-        "train": {**FAST, "epochs": 3, "mining_epochs": 1, **train},
+        "train": {**FAST, "epochs": 5, "mining_epochs": 3, **train},
     }
 
 
@@ -186,7 +199,7 @@ def test_a_killed_training_goes_on_to_the_same_results_and_leaves_an_sfmd(triple
     report, whole = train_experiment(Experiment.from_dict("mma", recipe), tmp_path / "whole")
     assert len(report.results) == 7
     history = rows(whole / "history.csv")
-    assert history[0]["loss_distillation"] == "" and float(history[1]["loss_distillation"]) > 0
+    assert history[2]["loss_distillation"] == "" and float(history[3]["loss_distillation"]) > 0
     last = history[-1]
     parts = sum(float(last[f"loss_{name}"]) for name in ("fused", "distillation", "regularization"))
     assert float(last["loss"]) == pytest.approx(parts, rel=1e-4)
@@ -195,7 +208,7 @@ def test_a_killed_training_goes_on_to_the_same_results_and_leaves_an_sfmd(triple
     stock = SFMD({"rgb": 3, "depth": 3, "ir": 3}, 2)
     assert model.state_dict().keys() == stock.state_dict().keys()
 
-    with killed_after(5, KeyboardInterrupt):  # in the third epoch
+    with killed_after(9, KeyboardInterrupt):  # in the fifth epoch
         train_experiment(Experiment.from_dict("mma", recipe), tmp_path / "killed")
     again = content(triples, teacher=teacher, resume=str(tmp_path / "killed" / "weights" / "last.pt"))
     train_experiment(Experiment.from_dict("mma", again))
@@ -208,7 +221,7 @@ def test_a_killed_training_goes_on_to_the_same_results_and_leaves_an_sfmd(triple
     [
         ({"incomplete": False}, "model=mmanet learns from a teacher"),
         ({"train": FAST}, "set train.teacher to the best.pt of an sf-md"),
-        ({"model": "sf-md"}, "train.teacher='t.pt' is for model=mmanet, not for sf-md"),
+        ({"model": "sf-md"}, "train.teacher='t.pt' is for model=mmanet or mmanet-3x3, not for sf-md"),
     ],
     ids=["no dropout", "no teacher", "another model"],
 )

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -86,6 +87,36 @@ def test_a_mirrored_view_is_mirrored_left_and_right():
     assert (View(mirrored=True).of(pixels, (4, 4)) == pixels[:, ::-1]).all()
 
 
+def test_a_rotated_view_is_rotated_about_its_middle_and_black_or_void_beyond():
+    pixels = np.arange(1, 26, dtype=np.uint8).reshape(5, 5)
+    assert (View(degrees=90).of(pixels, (5, 5)) == np.rot90(pixels)).all()
+    for labels in (False, True):
+        turned = View(degrees=45).of(np.full((41, 41), 9, np.uint8), (41, 41), labels)
+        assert (turned[[0, 0, -1, -1], [0, -1, 0, -1]] == 0).all() and turned[20, 20] == 9
+        if labels:
+            assert set(np.unique(turned)) == {0, 9}
+
+
+def test_images_and_labels_are_rotated_alike():
+    pixels = np.zeros((64, 64), np.float32)
+    pixels[8:30, 20:60] = 200
+    labels = (pixels > 100).astype(np.uint8)
+    view = View(scale=1.2, top=0.3, left=0.7, degrees=-25)
+    agree = (view.of(pixels, (64, 64)) > 100) == (view.of(labels, (64, 64), labels=True) == 1)
+    assert agree.mean() > 0.97 and view.of(pixels, (64, 64)).max() > 100
+
+
+def test_angles_reach_to_both_sides_and_leave_the_rest_as_it_was(pictures):
+    plain, rotated = dataset(pictures, Augmentation(0.5, 1.5)), dataset(pictures, Augmentation(0.5, 1.5, 30))
+    angles = []
+    for rotated.epoch in range(40):
+        plain.epoch = rotated.epoch
+        view = rotated._view(3)
+        angles.append(view.degrees)
+        assert replace(view, degrees=0) == plain._view(3)
+    assert -30 <= min(angles) < -15 and 15 < max(angles) <= 30
+
+
 def test_how_a_sample_varies_follows_from_seed_epoch_and_number_alone(pictures):
     first, second = (dataset(pictures, Augmentation(0.5, 1.5)) for _ in range(2))
     first[0]
@@ -121,10 +152,13 @@ def test_labels_count_from_1_and_void_is_none_of_the_classes(rooms):
     assert torch.equal(shown.round().long() - 1, target)
 
 
-def test_pixels_are_counted_by_class(rooms):
+def test_pixels_are_counted_by_sample_and_label(rooms):
     samples = find_samples(rooms_section(rooms), segmentation=True).splits["train"]
-    counts = count_labels(samples, 3)
-    assert counts.sum() == len(samples) * 62 * 64 and len(counts) == 3
+    counts = count_labels(samples, 4)
+    assert counts.shape == (len(samples), 5) and (counts.sum(1) == 64 * 64).all()
+    assert (counts[:, 0] == 2 * 64).all() and (counts[:, 4] == 0).all()  # the void border; no such class
+    labels = read_labels(samples[1].target)
+    assert counts[1].tolist() == [(labels == label).sum() for label in range(5)]
 
 
 def test_a_label_that_is_no_class_is_refused_with_its_file(rooms):

@@ -1,5 +1,7 @@
 import math
+import statistics
 
+import numpy as np
 import pytest
 import torch
 
@@ -56,5 +58,34 @@ def test_miou_is_the_mean_over_classes_that_occur():
     assert float(metric.compute()) == pytest.approx((1 / 2 + 2 / 3) / 2)
 
 
-def test_rare_classes_weigh_more_and_absent_ones_nothing():
-    assert median_frequency_weights([100, 50, 0, 25]).tolist() == pytest.approx([0.5, 1, 0, 2])
+def test_the_loss_of_a_mini_batch_is_one_weighted_mean_over_its_pixels():
+    """A sample with few labelled pixels, or with light ones, counts less than its neighbour."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 4, generator=generator)
+    target = torch.randint(0, 3, (2, 4, 4), generator=generator)
+    target[0, 1:] = -1
+    weights = torch.tensor([0.5, 1.0, 4.0])
+    wanted = torch.nn.functional.cross_entropy(logits, target, weights, ignore_index=-1)
+    losses = Segmentation(3, weights).losses(logits, target)
+    assert losses.mean().item() == pytest.approx(wanted.item(), rel=1e-5)
+    alone = [Segmentation(3, weights).losses(logits[i : i + 1], target[i : i + 1]).item() for i in range(2)]
+    assert losses.mean().item() != pytest.approx(sum(alone) / 2, rel=1e-2)
+
+
+def test_classes_are_weighed_by_their_median_frequency_in_the_images_that_contain_them():
+    """Restated image by image: ESANet takes a frequency over the images with the class, void pixels included."""
+    images = [  # 0 is void, then 1 + class; the fourth of five classes never occurs
+        np.array([[1, 1, 1, 1], [1, 1, 2, 0]]),
+        np.array([[2, 2, 1, 0], [0, 0, 0, 0]]),
+        np.array([[3, 1, 1, 1], [1, 1, 1, 5], [1, 1, 1, 1]]),
+    ]
+    counts = np.stack([np.bincount(image.ravel(), minlength=6) for image in images])
+    frequency = {}
+    for label in (1, 2, 3, 5):
+        beside = [image for image in images if (image == label).any()]
+        frequency[label] = sum((image == label).sum() for image in beside) / sum(image.size for image in beside)
+    assert frequency == {1: 17 / 28, 2: 3 / 16, 3: 1 / 12, 5: 1 / 12}
+    median = statistics.median(frequency.values())
+    assert median == (3 / 16 + 1 / 12) / 2
+    wanted = [median / frequency[label] if label in frequency else 0 for label in range(1, 6)]
+    assert median_frequency_weights(counts).tolist() == pytest.approx(wanted)

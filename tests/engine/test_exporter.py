@@ -1,4 +1,6 @@
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,8 @@ from ultralytics.nn.backends.base import BaseBackend
 from untrained import QUIET, folders, make_set, smooth, untrained
 
 from mwam_det import MultimodalYOLO
-from mwam_det.data.layout import DatasetError
+from mwam_det.cli import main
+from mwam_det.data.layout import DatasetError, resolve_dataset, save_dataset_yaml
 from mwam_det.engine.deployment import describe, separate_inputs, stacked_inputs
 from mwam_det.engine.exporter import MultimodalExporter
 
@@ -70,6 +73,7 @@ def skip_where_rounded(exported):
 def copied(weights, folder):
     """A checkpoint in a folder of its own: exported files go beside it."""
     copy = folder / "best.pt"
+    folder.mkdir(exist_ok=True)
     copy.write_bytes(Path(weights).read_bytes())
     return copy
 
@@ -215,6 +219,40 @@ def test_a_dynamic_file_predicts_rectangles_in_batches_as_the_model_does(
     assert sum(map(len, ours)) > 4
     for mine, expected in zip(ours, theirs, strict=True):
         assert torch.allclose(mine.boxes.data, expected.boxes.data, atol=1e-2)
+
+
+def test_a_dynamic_file_predicts_and_reports_at_the_size_that_it_was_exported_at(
+    onnxruntime, weights, section, tmp_path
+):
+    exported = MultimodalYOLO(MultimodalYOLO(copied(weights, tmp_path)).export(**{**ONNX, "imgsz": 96}, dynamic=True))
+    options = {"rect": False, "conf": 0.1, "verbose": False}
+    ours, theirs = (
+        exported.predict(folders(section), **options),
+        MultimodalYOLO(weights).predict(folders(section), imgsz=96, **options),
+    )
+    assert sum(map(len, ours)) > 4
+    for mine, expected in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine.boxes.data, expected.boxes.data, atol=1e-2)
+    exported.robustness(section, save_dir=tmp_path / "report", plots=False, workers=0)
+    assert exported.overrides["imgsz"] == 96
+    smaller = exported.predict(folders(section), imgsz=64, **options)
+    assert not torch.equal(smaller[0].boxes.data[:3], ours[0].boxes.data[:3]), "the size can still be chosen"
+
+
+def test_the_commands_that_an_export_prints_run(weights, section, tmp_path, log, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = MultimodalYOLO(copied(weights, tmp_path / "a folder"))
+    model.model.args["data"] = save_dataset_yaml(resolve_dataset(section), tmp_path)
+    model.export(format="torchscript", imgsz=64)
+    text = "".join(text for _, text in log)
+    assert "yolo predict" not in text and "yolo val" not in text
+    lines = dict(re.findall("^(Predict|Evaluate): +(.+)$", text, re.MULTILINE))
+    program, *words = shlex.split(lines["Predict"])
+    main(words)
+    assert program == "mwam-det" and "4 pairs" in capsys.readouterr().out
+    program, flag, code = shlex.split(lines["Evaluate"])
+    exec(code, {})
+    assert (program, flag) == ("python", "-c") and "PCR" in capsys.readouterr().out
 
 
 # The split ----------------------------------------------------------------------------------------------------------

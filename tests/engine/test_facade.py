@@ -90,8 +90,6 @@ def test_plain_yolo_opens_the_checkpoint_without_this_package_and_predicts_the_s
         f"""
         import torch
         from ultralytics import YOLO
-from ultralytics.engine.model import Model
-from ultralytics.utils import DEFAULT_CFG_DICT
         model = YOLO({str(weights)!r})
         images = torch.load({str(tmp_path / "images.pt")!r})
         results = model.predict(images, conf=0.0, verbose=False, save=False, imgsz=64)
@@ -205,10 +203,17 @@ def test_validating_on_other_modalities_is_refused(trained, demo_section, tmp_pa
         trained.val(data=section, imgsz=64, project=str(tmp_path))
 
 
-def test_a_single_stream_checkpoint_has_no_report(demo_section, tmp_path):
+def test_a_single_stream_checkpoint_is_to_be_trained_first(demo_section, tmp_path):
     YOLO("yolov8n.yaml").save(tmp_path / "single.pt")
-    with pytest.raises(DatasetError, match="single stream"):
-        MultimodalYOLO(tmp_path / "single.pt").robustness(demo_section, project=str(tmp_path))
+    model = MultimodalYOLO(tmp_path / "single.pt")
+    for use in (
+        lambda: model.robustness(demo_section, project=str(tmp_path)),
+        lambda: model.val(data=demo_section),
+        lambda: model.predict((torch.zeros(1, 3, 64, 64),) * 2),
+        lambda: model.export(format="torchscript"),
+    ):
+        with pytest.raises(ValueError, match=r"single\.pt has a single stream: train it on pairs first"):
+            use()
 
 
 @pytest.mark.parametrize(("missing", "words"), [(["lidar"], "choose from rgb, ir"), (["rgb", "ir"], "nothing is left")])

@@ -48,6 +48,28 @@ def test_a_checkpoint_of_a_stock_model_fills_the_streams_and_the_report_is_logge
     assert trainer.args.pretrained == str(single)
 
 
+def test_a_checkpoint_of_a_stock_model_named_as_the_model_is_where_every_stream_begins(
+    single, demo_section, tmp_path, log
+):
+    model = MultimodalYOLO(single)
+    for stream in streams_of(model.model).values():
+        assert same(stream.parameters(), stock_backbone(single))
+    arguments = {key: value for key, value in SHORT.items() if key != "model"}
+    model.train(data=demo_section, robustness=False, project=str(tmp_path), **arguments)
+    assert model.trainer.args.pretrained == str(single) and model.trainer.args.model == "yolov8n.yaml"
+    assert MultimodalYOLO(model.trainer.best).model.yaml["streams"]
+    assert sum("Pretrained weights: " in text for _, text in log) == 1
+    assert len(model.predict((torch.rand(1, 3, 64, 64),) * 2, verbose=False)) == 1
+
+
+@pytest.mark.parametrize("name", ["yolov8n.pt", "yolo26n", "runs/best.onnx", "https://example.org/yolov8n.pt"])
+def test_what_is_not_there_is_named_and_never_downloaded(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"there is no file {name}, and none is downloaded"):
+        MultimodalYOLO(name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_checkpoint_for_one_modality_fills_its_stream(single, demo_section, tmp_path):
     trainer = trainer_for(demo_section, tmp_path, pretrained={"ir": str(single)})
     trainer.setup_model()

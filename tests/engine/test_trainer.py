@@ -434,6 +434,15 @@ def test_epochs_that_are_left_out_are_no_epochs_without_progress(demo_section, t
     assert trainer.stopper.best_epoch == 3
 
 
+def test_patience_is_a_number_of_epochs_that_count(demo_section, tmp_path, scored):
+    values = [0.3, 0.9, 0.2, 0.9, 0.1, 0.9, 0.1, 0.9]
+    scored(lambda epoch: dict.fromkeys([("rgb",), ("ir",), ("rgb", "ir")], values[epoch or 0]))
+    selection = {"select": "mean", "every": 2}
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, robustness=selection, epochs=8, patience=2)
+    assert len(results_of(trainer)) == 5, "epochs 3 and 5 count, and are no better than the first"
+    assert trainer.stopper.best_epoch == 1
+
+
 def test_where_one_modality_finds_nothing_the_mean_decides_between_equally_bad_epochs(demo_section, tmp_path, scored):
     values = [0.2, 0.5, 0.3]
     scored(lambda epoch: {("rgb",): 0.0, ("ir",): values[epoch or 0], ("rgb", "ir"): 0.4})
