@@ -24,15 +24,15 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mwam_det.adapters.classifiers import SFMD
-from mwam_det.adapters.esanet import STRIDE
-from mwam_det.adapters.experiment import CLASSIFICATION, MMANETS, MODELS
-from mwam_det.adapters.loop import Host, HostTrainer
-from mwam_det.adapters.mmanet import MMANetGuidance, Teacher
-from mwam_det.adapters.samples import Modality, MultimodalDataset, Normalise, Sample
-from mwam_det.adapters.settings import TrainSettings
-from mwam_det.adapters.tasks import Classification, Segmentation
 from mwam_det.core.config import MWAMConfig
+from mwam_det.hosts.data.samples import Modality, MultimodalDataset, Normalise, Sample
+from mwam_det.hosts.experiment import CLASSIFICATION, MMANETS, MODELS
+from mwam_det.hosts.loop import Host, HostTrainer
+from mwam_det.hosts.models.classifiers import SFMD
+from mwam_det.hosts.models.esanet import STRIDE
+from mwam_det.hosts.models.mmanet import MMANetGuidance, Teacher
+from mwam_det.hosts.settings import TrainSettings
+from mwam_det.hosts.tasks import Classification, Segmentation
 from mwam_det.training.incomplete import IncompleteConfig
 
 WAYS = {"off": None, "off, once more": None, "gradient": MWAMConfig()}

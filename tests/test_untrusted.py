@@ -10,18 +10,18 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mwam_det.adapters.experiment import Experiment
-from mwam_det.adapters.layout import SECTION_KEYS as HOST_KEYS
-from mwam_det.adapters.layout import find_samples
 from mwam_det.core.config import MWAMConfig
-from mwam_det.core.names import check_modality_names, class_folders
 from mwam_det.data.conversion import ConversionError, Report, convert
 from mwam_det.data.formats.coco import COCO
 from mwam_det.data.formats.voc import boxes, read_xml, size
 from mwam_det.data.inspection.splits import label_fault
 from mwam_det.data.layout import SECTION_KEYS, DatasetError, Modality, resolve_dataset
+from mwam_det.data.names import check_modality_names, class_folders
 from mwam_det.data.pairing import image_size, verify_pair
 from mwam_det.files.yaml_text import parse_yaml
+from mwam_det.hosts.data.layout import SECTION_KEYS as HOST_KEYS
+from mwam_det.hosts.data.layout import find_samples
+from mwam_det.hosts.experiment import Experiment
 from mwam_det.recipe import KEYS, RecipeError, load_recipe, read_recipe
 
 some = settings(

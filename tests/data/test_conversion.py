@@ -37,7 +37,7 @@ from mwam_det.data.conversion import (
     summary,
 )
 from mwam_det.data.layout import resolve_dataset
-from mwam_det.locks import LOCK, FolderInUse, Hold
+from mwam_det.files.locks import LOCK, FolderInUse, Hold
 from mwam_det.recipe import load_recipe
 
 SIZE = (24, 40)

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import yaml
 
-from mwam_det.adapters.experiment import Experiment
-from mwam_det.adapters.layout import find_samples
-from mwam_det.cli import main
+from mwam_det.cli.main import main
 from mwam_det.data.crops import cut_objects
 from mwam_det.data.layout import DatasetError, resolve_dataset
-from mwam_det.locks import LOCK, FolderInUse, Hold
+from mwam_det.files.locks import LOCK, FolderInUse, Hold
+from mwam_det.hosts.data.layout import find_samples
+from mwam_det.hosts.experiment import Experiment
 
 HEIGHT, WIDTH = 60, 80
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)

@@ -11,7 +11,7 @@ from ultralytics.nn.backends.base import BaseBackend
 from untrained import QUIET, folders, make_set, smooth, untrained
 
 from mwam_det import MultimodalYOLO
-from mwam_det.cli import main
+from mwam_det.cli.main import main
 from mwam_det.data.layout import DatasetError, resolve_dataset, save_dataset_yaml
 from mwam_det.engine.deployment import describe, separate_inputs, stacked_inputs
 from mwam_det.engine.exporter import MultimodalExporter

@@ -75,7 +75,7 @@ def test_what_a_callback_makes_of_the_metrics_stays(demo_section, tmp_path):
 
 
 def test_a_modality_without_evidence_is_left_out_of_the_means(tmp_path):
-    from mwam_det.core.history import MWAMHistory
+    from mwam_det.training.history import MWAMHistory
 
     history = MWAMHistory(tmp_path / "mwam.csv", ["rgb", "ir"])
     nan = float("nan")

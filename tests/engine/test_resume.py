@@ -13,10 +13,10 @@ from ultralytics import YOLO
 from untrained import make_set
 
 from mwam_det import MWAMTrainer
-from mwam_det.cli import main
+from mwam_det.cli.main import main
 from mwam_det.engine import saving
 from mwam_det.engine.saving import CheckpointPath, finish_checkpoints, is_trained, read_record, repair_best
-from mwam_det.locks import LOCK, FolderInUse
+from mwam_det.files.locks import LOCK, FolderInUse
 
 
 class Killed(BaseException):
@@ -196,7 +196,7 @@ def test_a_run_killed_after_its_last_epoch_is_finished_by_a_resume(demo_section,
         elif moment == "report":
             patch.setattr("mwam_det.engine.facade.MultimodalYOLO.robustness", die)
         else:
-            patch.setattr("mwam_det.report.files.html", die)
+            patch.setattr("mwam_det.robustness.files.html", die)
         main(["train", "night.yaml"])
     assert not Path("runs/night/robustness.json").exists()
     assert main(["train", "night.yaml", "train.resume=true"]) == 0

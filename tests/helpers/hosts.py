@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from mwam_det.adapters.access import modality_access
-from mwam_det.adapters.layout import find_samples
-from mwam_det.adapters.loop import Host, HostTrainer
-from mwam_det.adapters.samples import Augmentation, MultimodalDataset
-from mwam_det.adapters.settings import TrainSettings
-from mwam_det.adapters.tasks import Classification
+from mwam_det.hosts.data.layout import find_samples
+from mwam_det.hosts.data.samples import Augmentation, MultimodalDataset
+from mwam_det.hosts.loop import Host, HostTrainer
+from mwam_det.hosts.models.access import modality_access
+from mwam_det.hosts.settings import TrainSettings
+from mwam_det.hosts.tasks import Classification
 
 SIZE = 16
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from mwam_det import MWAMConfig
-from mwam_det.core.selection import Selection
 from mwam_det.training.incomplete import IncompleteConfig
 from mwam_det.training.run import ModalityRun
+from mwam_det.training.selection import Selection
 
 NAMES = ["rgb", "ir"]
 SCORES = {("rgb",): 0.1, ("ir",): 0.7, ("rgb", "ir"): 0.8}

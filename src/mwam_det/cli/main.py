@@ -1,0 +1,483 @@
+"""The command line: `mwam-det train`, `robustness`, `predict`, `export` and so on, each with a --help of its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mwam_det.core.config import mwam_config
+from mwam_det.data.formats import FORMATS
+from mwam_det.data.layout import DatasetError, as_single_class, resolve_dataset
+from mwam_det.engine.arguments import check_precision
+from mwam_det.engine.saving import is_trained
+from mwam_det.files.terminal import tolerate_encodings
+from mwam_det.recipe import (
+    HOST_TASKS,
+    ROBUSTNESS_KEYS,
+    Recipe,
+    RecipeError,
+    check_device,
+    load_recipe,
+    read_arguments,
+    read_recipe,
+)
+from mwam_det.study.grid import BUILT_IN, SEEDS, run_compare
+from mwam_det.training.checkpoints import checkpoint_to_resume
+
+RUNS = Path("runs")
+"""Results go to a folder below this one, in the working directory, named after the recipe."""
+
+PREDICT_KEYS = (
+    "imgsz", "batch", "device", "quantize", "conf", "iou", "max_det", "classes", "agnostic_nms", "nms", "augment",
+    "rect", "vid_stride", "missing", "partners", "data", "save", "save_txt", "save_conf", "save_crop", "save_frames",
+    "show", "show_labels", "show_conf", "show_boxes", "line_width", "project", "name", "exist_ok", "verbose",
+)  # fmt: skip
+"""What `predict` takes, of Ultralytics' arguments and ours."""
+
+EXPORT_KEYS = (
+    "format", "inputs", "imgsz", "batch", "dynamic", "simplify", "opset", "quantize", "workspace", "nms", "conf", "iou",
+    "max_det", "agnostic_nms", "device", "data", "split", "fraction", "name",
+)  # fmt: skip
+"""What `export` takes, likewise."""
+
+OVERRIDES_HELP = "section.key=value, like train.epochs=60, data.path=datasets/LLVIP or mwam=false"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status.
+
+    Returns:
+        0 done, 1 done but not to be relied on (a converted set with doubts, a comparison with a run that failed), 2 a
+        mistake in what was asked for, 130 interrupted.
+    """
+    tolerate_encodings()  # of the help, and of what Ultralytics says
+    parser = argparse.ArgumentParser(prog="mwam-det", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train", help="train a recipe, then tell what a missing modality costs")
+    train.add_argument("recipe", help="YAML file of the experiment")
+    _add_overrides(train)
+    robustness = commands.add_parser("robustness", help="evaluate weights with every combination of modalities")
+    robustness.add_argument("weights", help="checkpoint, like runs/demo/weights/best.pt, or what was exported from one")
+    robustness.add_argument("recipe", help="YAML file whose data section is evaluated")
+    _add_overrides(robustness, "split=test, imgsz=320, fill=mean, degradations=true, or ")
+    robustness.add_argument("--coco", action="store_true", help="measure by pycocotools too, and save its files")
+    _add_predict(commands)
+    export = commands.add_parser("export", help="write weights in a format for deployment, like ONNX or OpenVINO")
+    export.add_argument("weights", help="checkpoint of a two-stream model, like runs/demo/weights/best.pt")
+    export.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="format=onnx, inputs=separate (one input a modality, called by its name; ONNX alone), imgsz=640, "
+        f"dynamic=true, quantize=16, … of {', '.join(EXPORT_KEYS)}",
+    )
+    compare = commands.add_parser("compare", help="train arms × seeds of a recipe and compare them; can be resumed")
+    compare.add_argument("recipe", nargs="?", help="YAML file of the experiment; a study may name one itself")
+    _add_overrides(compare)
+    compare.add_argument(
+        "--arms",
+        default="baseline,mwam",
+        help=f"{', '.join(BUILT_IN)}, only-MODALITY, joined by + if you like, separated by commas; or a study, like "
+        "cfg/studies/table8.yaml (default: %(default)s)",
+    )
+    compare.add_argument("--seeds", type=int, help=f"how many seeds (default: the study's, or {SEEDS})")
+    _add_convert(commands)
+    inspect = commands.add_parser("inspect", help="tell what is in a recipe's dataset, before a long run")
+    inspect.add_argument("recipe", help="YAML file whose data section is looked at")
+    _add_overrides(inspect, "sample=500, the pairs whose pixels are looked at, or ")
+    crops = commands.add_parser("crops", help="cut the objects of a recipe's dataset out, for a classifier")
+    crops.add_argument("recipe", help="YAML file whose data section names the dataset")
+    crops.add_argument("destination", metavar="DST", help="new or empty folder")
+    _add_overrides(crops, "margin=0.1, of the longer side, smallest=16, in pixels, or ")
+    options, rest = parser.parse_known_args(argv)
+    if rest:  # argparse does not look for overrides behind an option
+        if not hasattr(options, "overrides") or any(word.startswith("-") for word in rest):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.overrides += rest
+    try:
+        if options.command != "train" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise RecipeError(
+                f"{options.command} runs in one process, and all would write the same: leave torchrun out"
+            )
+        if options.command == "train":
+            content = read_recipe(options.recipe, options.overrides)
+            if content.get("task") in HOST_TASKS:
+                _run_host(options.recipe, content)
+            else:
+                _train(load_recipe(options.recipe, options.overrides))
+        elif options.command == "robustness":
+            overrides = [f"robustness.{o}" if o.partition("=")[0] in ROBUSTNESS_KEYS else o for o in options.overrides]
+            overrides += ["robustness.coco=true"] * options.coco
+            content = read_recipe(options.recipe, overrides)
+            if content.get("task") in HOST_TASKS:
+                _run_host(options.recipe, content, options.weights)
+            else:
+                _robustness(options.weights, load_recipe(options.recipe, overrides))
+        elif options.command == "predict":
+            _predict(options)
+        elif options.command == "export":
+            _export(options.weights, read_arguments(options.overrides, EXPORT_KEYS))
+        elif options.command == "compare":
+            words = [word for word in (options.recipe, *options.overrides) if word]
+            recipe = words.pop(0) if words and "=" not in words[0] else None
+            return run_compare(recipe, words, arms=options.arms, seeds=options.seeds)
+        elif options.command == "convert":
+            return _convert(options)
+        elif options.command == "crops":
+            _crops(options)
+        else:
+            samples = [o for o in options.overrides if o.partition("=")[0] == "sample"]
+            overrides = [o for o in options.overrides if o not in samples]
+            _inspect(load_recipe(options.recipe, overrides), _sample(samples))
+    except (RecipeError, DatasetError, NotImplementedError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _add_overrides(command: argparse.ArgumentParser, also: str = "") -> None:
+    command.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=f"{also}{OVERRIDES_HELP}")
+
+
+def _add_predict(commands: Any) -> None:
+    predict = commands.add_parser("predict", help="find objects in pairs of images or videos, and draw them")
+    predict.add_argument("weights", help="checkpoint, like runs/demo/weights/best.pt, or what was exported from one")
+    predict.add_argument(
+        "--source",
+        nargs="+",
+        required=True,
+        metavar="MODALITY=PATH",
+        help="a folder, file, pattern or video of each modality, like rgb=visible ir=infrared; what is left out is "
+        "missing",
+    )
+    predict.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"imgsz=320, conf=0.4, missing=ir, save_txt=true, … of {', '.join(PREDICT_KEYS)}; may follow the sources",
+    )
+
+
+def _add_convert(commands: Any) -> None:
+    """Add the command "convert" with a command a format below it, whose options are the format's."""
+    convert = commands.add_parser("convert", help="turn a dataset as it was published into what training reads")
+    formats = convert.add_subparsers(dest="format", metavar="FORMAT", required=True)
+    for format_ in FORMATS.values():
+        title = format_.title.replace("%", "%%")
+        one = formats.add_parser(format_.name, help=title, description=title)
+        one.add_argument("source", metavar="SRC", help="folder of the dataset as published; it is not changed")
+        one.add_argument(
+            "destination",
+            metavar="DST",
+            help="new or empty folder, or that of an interrupted conversion, which goes on",
+        )
+        for name, option in format_.options.items():
+            flag, said = f"--{name.replace('_', '-')}", option.help.replace("%", "%%")
+            if isinstance(option.default, bool):
+                one.add_argument(flag, dest=f"option {name}", action="store_true", help=said)
+                continue
+            one.add_argument(
+                flag,
+                dest=f"option {name}",
+                type=str if option.default is None else type(option.default),
+                default=option.default,
+                choices=option.choices or None,
+                metavar=None if option.choices else name.upper(),
+                help=said if option.default in (None, "") else f"{said} (default: {option.default})",
+            )
+
+
+def _convert(options: argparse.Namespace) -> int:
+    """Convert a dataset and return the exit status: 0 to train on, 1 to be looked at first."""
+    from rich.console import Console
+
+    from mwam_det.data.conversion import convert, summary
+
+    format_ = FORMATS[options.format]
+    chosen = {name: getattr(options, f"option {name}") for name in format_.options}
+    try:
+        record = convert(format_, options.source, options.destination, chosen)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on where this one was.", file=sys.stderr)
+        raise SystemExit(130) from None
+    Console().print(summary(record))
+    destination = Path(options.destination)
+    if format_.recipe is None:
+        recipe = [str(destination / "recipe.yaml")]
+    else:
+        recipe = [f"cfg/{format_.recipe}", f"data.path={destination}"]
+    if record["doubts"]:
+        print(
+            "This set is not to be trained on before the doubts are settled. Look at it, if there is something to see:"
+        )
+    command = "inspect" if record["doubts"] else "train"
+    print(shlex.join(["mwam-det", command, *recipe]))  # not through rich, which would break the line
+    return int(bool(record["doubts"]))
+
+
+def _check_has_objects(recipe: Recipe, what: str) -> None:
+    labels = {"semantic": "are pixels", "classify": "are of whole images"}.get(recipe.task)
+    if labels:
+        raise RecipeError(f"{what}, and the labels of task={recipe.task} {labels}: there are none")
+
+
+def _crops(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mwam_det.data.crops import MARGIN, SMALLEST, cut_objects
+
+    own = [word for word in options.overrides if word.partition("=")[0] in ("margin", "smallest")]
+    recipe = load_recipe(options.recipe, [word for word in options.overrides if word not in own])
+    _check_has_objects(recipe, "crops cuts out objects")
+    given = {"margin": MARGIN, "smallest": SMALLEST, **read_arguments(own, ("margin", "smallest"))}
+    for key, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise RecipeError(f"{key}={value} must be a number, at least 0")
+    try:
+        counts = cut_objects(resolve_dataset(recipe.data), options.destination, **given)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command begins anew.", file=sys.stderr)
+        raise SystemExit(130) from None
+    table = Table("class", *counts, title="Objects")
+    classes = list(dict.fromkeys(name for count in counts.values() for name in count))
+    for name in classes:
+        table.add_row(name, *(str(count[name]) for count in counts.values()))
+    Console().print(table)
+    if sum(any(count[name] for count in counts.values()) for name in classes) < 2:
+        print("A classifier has nothing to tell apart here: it needs two classes at least.")
+        return
+    print(f"Train on them: mwam-det train {shlex.quote(str(Path(options.destination) / 'recipe.yaml'))}")
+
+
+def _sample(overrides: Sequence[str]) -> int:
+    """Return how many pairs to look at, as the last "sample=…" says."""
+    from mwam_det.data.inspection.sampling import DEFAULT_SAMPLE
+
+    if not overrides:
+        return DEFAULT_SAMPLE
+    text = overrides[-1].partition("=")[2]
+    if not text.isdecimal() or int(text) < 1:
+        raise RecipeError(f"sample={text} must be a whole number of pairs, at least 1")
+    return int(text)
+
+
+def _inspect(recipe: Recipe, sample: int) -> None:
+    _check_has_objects(recipe, "inspect counts and draws objects")
+    data = resolve_dataset(recipe.data)
+    from rich.console import Console
+    from ultralytics.utils.files import increment_path
+
+    from mwam_det.data.inspection.contact_sheet import draw_contact_sheet
+    from mwam_det.data.inspection.gather import inspect_dataset
+    from mwam_det.data.inspection.tables import tables
+
+    imgsz, batch = recipe.train.get("imgsz", 640), recipe.train.get("batch", 16)
+    single_cls = bool(recipe.train.get("single_cls"))
+    try:
+        inspection, pictures = inspect_dataset(
+            as_single_class(data) if single_cls else data,
+            mwam_config(recipe.mwam),
+            imgsz=max(imgsz) if isinstance(imgsz, list) else imgsz,
+            batch=batch if isinstance(batch, int) and batch > 0 else 16,  # Ultralytics finds a size for training alone
+            sample=sample,
+            single_cls=single_cls,
+        )
+    except KeyboardInterrupt:
+        print("\nStopped. Nothing was written.", file=sys.stderr)
+        raise SystemExit(130) from None
+    folder = increment_path(RUNS / f"{recipe.name}-inspect", mkdir=True)
+    text = json.dumps(inspection.to_dict(), indent=2, ensure_ascii=False)
+    (folder / "inspection.json").write_text(f"{text}\n", encoding="utf-8")
+    draw_contact_sheet(pictures, folder / "pairs.png")
+    Console().print(tables(inspection))
+    print(f"Figures: {folder / 'inspection.json'}\nPairs with their boxes: {folder / 'pairs.png'}")
+
+
+def _train(recipe: Recipe) -> None:
+    arguments = {**recipe.train, "name": str(recipe.train.get("name") or recipe.name)}
+    arguments["project"] = str(Path(arguments.get("project") or RUNS).resolve())
+    if arguments.get("resume"):
+        last = _checkpoint_to_resume(arguments)
+        arguments["resume"] = str(last)
+        if is_trained(_check_resumable(last, recipe)):
+            _finish(last, recipe)
+            return
+    check_device(arguments.get("device"))
+    try:
+        check_precision(arguments.get("amp"), arguments.get("device"))
+    except ValueError as error:
+        raise RecipeError(f"train.{error}") from None
+    model = _load(recipe.model, fusion=recipe.fusion, share_backbone=recipe.share_backbone)
+    try:
+        model.train(
+            data=recipe.data,
+            mwam=recipe.mwam,
+            incomplete=recipe.incomplete,
+            pretrained=recipe.pretrained,
+            robustness=recipe.robustness,
+            **arguments,
+        )
+    except KeyboardInterrupt:
+        last = getattr(model.trainer, "last", None)
+        if last is not None and last.is_file():
+            print(f"\nStopped. Continue with the same command and train.resume={last}", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _run_host(recipe: str, content: dict[str, Any], weights: str | None = None) -> None:
+    """Train a recipe whose task is not detection, or evaluate weights on its data."""
+    from mwam_det.hosts.experiment import Experiment, evaluate_experiment, train_experiment
+
+    try:
+        experiment = Experiment.from_dict(Path(recipe).stem, content)
+        if weights is None:
+            report, folder = train_experiment(experiment)
+        else:
+            report, folder = evaluate_experiment(Path(weights), experiment)
+    except (ValueError, FloatingPointError) as error:
+        raise RecipeError(f"{recipe}: {error}") from None
+    except KeyboardInterrupt:
+        if weights is None:
+            print("\nStopped. Continue with the same command and train.resume=true", file=sys.stderr)
+        raise SystemExit(130) from None
+    report.show()
+    print(f"Results: {folder}")
+
+
+def _robustness(weights: str, recipe: Recipe) -> None:
+    _check_weights(weights)
+    # Not imgsz: the weights know the size that they were trained at, and it may not be the recipe's.
+    from mwam_det.engine.facade import VALIDATION_ARGUMENTS
+
+    shared = {key: recipe.train[key] for key in VALIDATION_ARGUMENTS if key in recipe.train and key != "imgsz"}
+    if shared.get("batch", 1) < 1:  # Ultralytics finds a batch size for training alone
+        del shared["batch"]
+    section = recipe.robustness if isinstance(recipe.robustness, dict) else {}
+    options = {key: section[key] for key in ROBUSTNESS_KEYS if key in section}
+    arguments = {"project": str(RUNS.resolve()), "name": f"{recipe.name}-robustness", **shared, **options}
+    check_device(arguments.get("device"))
+    _load(weights).robustness(recipe.data, **arguments).show()
+
+
+def _predict(options: argparse.Namespace) -> None:
+    _check_weights(options.weights)
+    arguments = read_arguments(options.overrides, PREDICT_KEYS)  # as much as can be checked before the weights are read
+    model = _load(options.weights)
+    from mwam_det.engine.deployment import modalities_of_model
+    from mwam_det.engine.measures import PARTS
+
+    names = [modality.name for modality in modalities_of_model(model.model)]
+    source, rest = {}, []
+    for word in options.source:
+        name, equals, path = word.partition("=")
+        if not equals or not path:
+            raise RecipeError(f"--source {word} must be MODALITY=PATH: the model takes {', '.join(names)}")
+        if name in source:
+            raise RecipeError(f"--source names {name} twice: give a folder or a pattern for several images")
+        if name in names:
+            source[name] = path
+        else:
+            rest.append(word)
+    arguments |= read_arguments(rest, [*PREDICT_KEYS, *names])
+    if not isinstance(arguments.get("missing", []), str | list):
+        raise RecipeError(f"missing={arguments['missing']!r} must name modalities: choose from {', '.join(names)}")
+    check_device(arguments.get("device"), "device")
+    arguments = {"project": str(RUNS.resolve()), "name": "predict", "save": True, **arguments}
+    pairs = objects = 0
+    try:
+        for result in model.predict(source, stream=True, **arguments):
+            pairs, objects = pairs + 1, objects + len(result)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+    saved = any(arguments.get(key) for key in ("save", "save_txt", "save_crop", "save_frames"))
+    found = f"{objects} objects in" if model.task in PARTS else "Predicted on"
+    print(f"{found} {pairs} pairs" + (f": {model.predictor.save_dir}" if saved else ""))
+
+
+def _export(weights: str, arguments: dict[str, Any]) -> None:
+    _check_weights(weights)
+    if not weights.endswith(".pt"):
+        raise RecipeError(f"weights={weights} was exported already: give the checkpoint, like best.pt")
+    from ultralytics.engine.exporter import export_formats
+
+    formats = export_formats()["Argument"][1:]
+    if "format" in arguments and arguments["format"] not in formats:
+        raise RecipeError(f"format={arguments['format']} is unknown: choose from {', '.join(formats)}")
+    check_device(arguments.get("device"), "device")
+    try:
+        file = _load(weights).export(**arguments)
+    except (AssertionError, ValueError) as error:  # the former are Ultralytics' checks of what a format takes
+        raise RecipeError(_said(error)) from None
+    print(file)
+
+
+def _check_weights(weights: str) -> None:
+    """Check that there are weights, and that their name says of what kind they are."""
+    if not Path(weights).exists():
+        raise RecipeError(f"there are no weights {weights}")
+    from ultralytics.engine.exporter import export_formats
+
+    if not weights.rstrip("/").endswith(tuple(export_formats()["Suffix"])):
+        raise RecipeError(
+            f"weights={weights} must be a checkpoint like best.pt, or what was exported from one, like best.onnx"
+        )
+
+
+def _said(error: Exception) -> str:
+    """Return Ultralytics' word for a mistake, in one line."""
+    return str(error).splitlines()[0].removeprefix("ERROR ❌️ ")
+
+
+def _load(model: str, **options):
+    from mwam_det.engine.facade import MultimodalYOLO  # slow to import: not before the recipe is checked
+
+    try:
+        return MultimodalYOLO(model, **options)
+    except TypeError as error:  # Ultralytics' word for a file that holds no weights
+        raise RecipeError(_said(error)) from None
+
+
+def _checkpoint_to_resume(arguments: dict) -> Path:
+    try:
+        return checkpoint_to_resume(arguments["resume"], arguments["project"], arguments["name"])
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+
+
+def _check_resumable(checkpoint: Path, recipe: Recipe) -> dict[str, Any]:
+    """Return the content of a checkpoint; refuse a run on other data than it was begun with."""
+    begun = _load(checkpoint).ckpt
+    try:
+        before = resolve_dataset(begun["train_args"]["data"])
+    except DatasetError:
+        return begun  # the data has moved since, and the recipe says where to
+    now = resolve_dataset(recipe.data)
+    if before != now:
+        differing = ", ".join(key for key in now if before.get(key) != now[key])
+        raise RecipeError(
+            f"train.resume={checkpoint}: that run was begun with other data ({differing} differ; its folder is "
+            f"{before['path']}): repeat the data section and overrides that it was begun with"
+        )
+    return begun
+
+
+def _finish(last: Path, recipe: Recipe) -> None:
+    """Finish a run that trained to its end; refuse one whose report is there."""
+    from mwam_det.engine.finishing import finish_run
+
+    if (last.parent.parent / "robustness.json").is_file():
+        raise RecipeError(f"train.resume={last}: that run is finished, there is nothing to resume")
+    if report := finish_run(last, recipe.data, recipe.robustness):
+        report.show()

@@ -1,0 +1,194 @@
+"""One training with modalities: what its loop observes, what it sees of incomplete input, and what it concludes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mwam_det.core.config import MWAMConfig
+from mwam_det.core.missing import collapse_without_each
+from mwam_det.core.mwam import MWAM
+from mwam_det.training.direction import DirectionCheck
+from mwam_det.training.history import MWAMHistory
+from mwam_det.training.incomplete import WARM_UP, IncompleteConfig, Views, check_incomplete, draw_views
+from mwam_det.training.selection import Selection, selected_fitness
+
+EPOCH_SEEDS = 1_000_003
+"""Seeds of a run's epochs are this far from those of another run's: a prime above any number of epochs."""
+
+RANK_SEEDS = 7_368_787
+"""Seeds of a process are this far from those of the next: processes draw for other samples."""
+
+
+class ModalityRun:
+    """A training with modalities, in any loop.
+
+        run = ModalityRun(["rgb", "depth"], mwam=MWAMConfig(), incomplete=IncompleteConfig())
+        for epoch in range(epochs):
+            run.begin_epoch(epoch, epochs)
+            for rgb, depth, target in loader:
+                run.observe({"rgb": rgb, "depth": depth})               # before backward, on what the sensors gave
+                features = {"rgb": model.rgb(rgb), "depth": model.depth(depth)}
+                if views := run.incomplete(len(rgb)):
+                    mixed = [views.mix(name, own) for name, own in features.items()]
+                    loss = views.average(criterion(part, target) for part in views.split(model.head(mixed)))
+
+    All that it draws follows from seed, rank and epoch, so that a resumed run draws what an uninterrupted one does.
+
+    Args:
+        modalities: Names of the modalities, one or more.
+        mwam: MWAM's parameters, or None for a training without.
+        incomplete: What a step sees of missing modalities, or None for complete input alone.
+        selection: What decides on the best checkpoint.
+        file: Where the record of MWAM's mini-batches goes; None for nowhere.
+        seed: Of what is drawn.
+        rank: Number of this process; only 0 keeps the record.
+
+    Raises:
+        ValueError: If `incomplete` does not fit the modalities or MWAM, see `check_incomplete`.
+
+    Attributes:
+        modalities: As given.
+        mwam: The `MWAM` of the run, or None.
+        incomplete_config: What a step sees of missing modalities, or None.
+        selection: As given.
+        history: The record of MWAM's mini-batches, or None.
+        scores: The metric by available modalities, as last validated.
+        epoch: The epoch that is trained, from 0.
+        epochs: The number of epochs, as last told.
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        *,
+        mwam: MWAMConfig | None = None,
+        incomplete: IncompleteConfig | None = None,
+        selection: Selection | None = None,
+        file: Path | None = None,
+        seed: int = 0,
+        rank: int = 0,
+    ):
+        check_incomplete(incomplete, modalities, mwam)
+        self.modalities = tuple(modalities)
+        self.mwam = MWAM(self.modalities, mwam) if mwam else None
+        self.selection = selection or Selection()
+        self.history = MWAMHistory(file, self.modalities) if mwam and file and rank <= 0 else None
+        self.scores: dict[tuple[str, ...], float] = {}
+        self.epoch, self.epochs = 0, 1
+        self.incomplete_config = incomplete
+        self._seed, self._rank = seed, max(rank, 0)
+        self._generator = torch.Generator()
+        self._direction = DirectionCheck()
+
+    # In each epoch and step -------------------------------------------------------------------------------------------
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Say which epoch (from 0) of how many comes next."""
+        self.epoch, self.epochs = epoch, epochs
+        self._generator.manual_seed(self._seed * EPOCH_SEEDS + self._rank * RANK_SEEDS + epoch)
+        if self.history is not None:
+            self.history.discard_pending()  # an epoch that is begun again
+
+    def observe(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Let MWAM observe a mini-batch, see `MWAM.observe`, and note it; nothing without MWAM.
+
+        Returns:
+            Weight of every modality, 0-d float32, or {}.
+        """
+        if self.mwam is None:
+            return {}
+        weights = self.mwam.observe(inputs)
+        if self.history is not None and self.mwam.last is not None:
+            self.history.append(self.epoch + 1, self.mwam.last)
+        return weights
+
+    def incomplete(self, count: int) -> Views | None:
+        """Decide how this step sees its mini-batch.
+
+        Args:
+            count: Number of samples.
+
+        Returns:
+            The views, or None if the step is to see the samples complete and once.
+        """
+        config = self.incomplete_config
+        if config is None or self.epoch < config.start * self.epochs:
+            return None
+        weights = self.mwam.weights if config.weights == "mwam" else None
+        share = self.epoch / self.epochs - config.start
+        return draw_views(count, self.modalities, config, weights, self._generator, min(share / WARM_UP, 1.0))
+
+    # In each validation -----------------------------------------------------------------------------------------------
+
+    @property
+    def validates_combinations(self) -> bool:
+        """Whether something depends on validations of every combination of modalities."""
+        measures = self.mwam is not None and self.mwam.config.preference == "measured"
+        return len(self.modalities) > 1 and (measures or self.selection.select != "full")
+
+    def due(self, epoch: int, last: bool = False) -> bool:
+        """Return whether the validation after an epoch is to be of every combination.
+
+        Args:
+            epoch: The epoch, from 0.
+            last: Whether it is the last one.
+        """
+        if not self.validates_combinations:
+            return False
+        known = len(self.scores) > 1
+        return last or not known or epoch % self.selection.every == 0
+
+    def take_in(self, scores: Mapping[tuple[str, ...], float], metric: str = "mAP50") -> str | None:
+        """Take in a validation of every combination: MWAM hears what the model depends on, if it asks.
+
+        Args:
+            scores: The metric, in [0, 1], by available modalities; all 2^M − 1 combinations. The same on all ranks.
+            metric: Its name.
+
+        Returns:
+            A warning, once, when what MWAM takes for preferred contradicts what the model depends on.
+        """
+        self.scores = dict(scores)
+        if self.mwam is None:
+            return None
+        if self.mwam.config.preference == "measured":
+            if (dependence := collapse_without_each(scores, self.modalities)) is not None:
+                self.mwam.measure(dependence)
+            return None
+        if self.mwam.last is None:
+            return None
+        return self._direction.update(self.mwam.last.share, {name: scores[name,] for name in self.modalities}, metric)
+
+    def fitness(self, values: Iterable[float]) -> float:
+        """Return what the selection "mean" or "worst" makes of the fitness of all combinations."""
+        return selected_fitness(values, self.selection.select)
+
+    # State ------------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed run needs as plain Python values, fit for any checkpoint."""
+        return {
+            "mwam": self.mwam and self.mwam.state_dict(),
+            "scores": {"+".join(available): score for available, score in self.scores.items()},
+            "direction": self._direction.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], epoch: int) -> None:
+        """Take over what `state_dict` returned after so many epochs; later ones leave the record.
+
+        Raises:
+            ValueError: If the state is of other modalities, or of a run with MWAM where this has none or the reverse.
+        """
+        if (state["mwam"] is None) != (self.mwam is None):
+            raise ValueError("the state is of a run " + ("with MWAM" if self.mwam is None else "without MWAM"))
+        if self.mwam is not None:
+            self.mwam.load_state_dict(state["mwam"])
+        self.scores = {tuple(key.split("+")): score for key, score in state["scores"].items()}
+        self._direction.load_state_dict(state["direction"])
+        if self.history is not None:
+            self.history.keep_epochs(epoch)
