@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from mwam_det.engine.arguments import NOT_FOR_RECIPES
-from mwam_det.recipe import Recipe, RecipeError, load_recipe
+from mwam_det.recipe import Recipe, RecipeError, format_override, load_recipe, read_arguments, read_recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "cfg").glob("*.yaml"))
 DATA = {
@@ -83,6 +83,65 @@ def test_numbers_inside_lists_and_sections_are_numbers_too(tmp_path):
 @pytest.mark.parametrize("text", ["e3", "1e", "0x1e3g", "v1e3", "1e3.yaml"])
 def test_a_name_that_only_looks_like_a_number_stays_a_name(tmp_path, text):
     assert load_recipe(recipe_file(tmp_path), [f"train.name={text}"]).train["name"] == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2024-01-05", "2024", "no", "on", "yes", "1_000", "007", "1:30", "a # b", "&x", "*", "~", "'q'", "[a"],
+)
+def test_names_and_paths_on_the_command_line_are_what_was_typed(tmp_path, text):
+    keys = ("data.path", "data.labels", "data.modalities.rgb", "data.train", "data.names.0", "train.name")
+    if text == "[a":  # might be a list
+        keys = ("data.path", "data.labels", "train.name")
+    content = read_recipe(recipe_file(tmp_path), [f"{key}={text}" for key in keys])
+    for key in keys:
+        place = content
+        for part in key.split(".")[:-1]:
+            place = place[part]
+        assert place[0 if key == "data.names.0" else key.split(".")[-1]] == text
+
+
+@pytest.mark.parametrize("names", [{0: "person", 1: "car"}, ["person", "car"]])
+def test_a_class_is_renamed_by_its_number(tmp_path, names):
+    recipe = load_recipe(recipe_file(tmp_path, data={**DATA, "names": names}), ["data.names.1=van"])
+    assert recipe.data["names"] == {0: "person", 1: "van"}
+
+
+def test_names_in_brackets_are_what_was_typed_too(tmp_path):
+    words = ["data.names=[no, 2024-01-05, 3]", "data.modalities={rgb: on, ir: 007}"]
+    data = read_recipe(recipe_file(tmp_path), words)["data"]
+    assert data["names"] == ["no", "2024-01-05", "3"]
+    assert data["modalities"] == {"rgb": "on", "ir": "007"}
+    assert read_recipe(recipe_file(tmp_path), ["data.names={0: no, 1: yes}"])["data"]["names"] == {0: "no", 1: "yes"}
+
+
+@pytest.mark.parametrize("word", ["null", "None", "none"])
+@pytest.mark.parametrize("key", ["pretrained", "incomplete", "mwam", "robustness", "train", "fusion", "model"])
+def test_null_means_the_same_in_a_file_and_on_the_command_line(tmp_path, key, word):
+    by_file = load_recipe(recipe_file(tmp_path, **{key: None}))
+    by_override = load_recipe(recipe_file(tmp_path), [f"{key}={word}"])
+    assert by_file == by_override == Recipe("night", DATA)
+
+
+def test_the_number_of_a_column_stays_a_number(tmp_path):
+    content = {"task": "multimodal-classification", "data": {"format": "list", "modalities": {"rgb": 0, "ir": 2}}}
+    file = tmp_path / "list.yaml"
+    file.write_text(yaml.safe_dump(content))
+    assert read_recipe(file, ["data.modalities.ir=1"])["data"]["modalities"] == {"rgb": 0, "ir": 1}
+
+
+@pytest.mark.parametrize("key", ["pretrained", "train.resume"])
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False), ("2024", "2024"), ("yes", "yes")])
+def test_a_path_or_a_switch_is_one_of_the_two(tmp_path, key, text, value):
+    content = read_recipe(recipe_file(tmp_path), [f"{key}={text}"])
+    assert (content if key == "pretrained" else content["train"])[key.split(".")[-1]] == value
+
+
+@pytest.mark.parametrize("value", ["a, b", "'q'", "2024", "null?", "[a]", "x"])
+def test_an_override_that_is_written_is_read_back(tmp_path, value):
+    for key in ("data.path", "train.optimizer"):
+        section, name = key.split(".")
+        assert read_recipe(recipe_file(tmp_path), [format_override(key, value)])[section][name] == value
 
 
 def test_overrides_change_values_of_a_section_and_leave_the_others(tmp_path):
@@ -180,10 +239,21 @@ def test_a_key_that_is_given_twice_is_refused_with_the_lines(tmp_path):
     assert "the key 'a' is given twice" in refusal(tmp_path, "train={a: 1, a: 2}")
 
 
+def test_an_override_without_a_value_is_refused_with_the_way_to_say_none(tmp_path):
+    assert "'train.name=' has no value: write train.name=null for none" in refusal(tmp_path, "train.name=")
+
+
+def test_null_is_the_default_of_a_command_without_a_recipe():
+    assert read_arguments(["missing=null", "imgsz=64", "name=2024"], ["missing", "imgsz", "name"]) == {
+        "imgsz": 64,
+        "name": "2024",
+    }
+
+
 @pytest.mark.parametrize("text", ["&x [*x]", "{a: &x {b: *x}}", "[" * 500 + "]" * 500])
 def test_a_value_that_never_ends_is_refused_in_a_file_and_in_an_override(tmp_path, text):
     assert "is not valid YAML: " in refusal(tmp_path, text=f"data: {DATA}\nzz: {text}")
-    assert f"the value of 'mwam={text}' is not valid YAML: " in refusal(tmp_path, f"mwam={text}")
+    assert f"the value of 'mwam=[{text}]' is not valid YAML: " in refusal(tmp_path, f"mwam=[{text}]")
 
 
 def test_a_modality_whose_name_leads_away_is_refused(tmp_path):
@@ -258,7 +328,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path, override, part
         ("mwam.gamma=high", ["in section 'mwam'", "gamma='high'", "number"]),
         ("mwam.patch=2.5", ["in section 'mwam'", "patch=2.5", "whole number"]),
         ("mwam.omega=1", ["in section 'mwam'", "omega=1", "[0, 1)"]),
-        ("mwam.gamma=", ["in section 'mwam'", "gamma=None"]),
+        ("mwam.gamma=null", ["in section 'mwam'", "gamma=None"]),
         ("robustness=5", ["robustness=5"]),
         ("data=datasets/none", ["data='datasets/none'"]),
     ],
@@ -337,7 +407,7 @@ def test_a_recipe_is_checked_without_a_look_at_the_folders_of_its_data(tmp_path)
         ("train.imgsz=abc", "imgsz='abc' must be a number of pixels"),
         ("train.imgsz=0", "imgsz=0"),
         ("train.cache=xyz", "cache='xyz' must be true, false, ram or disk"),
-        ("data.modalities=5", "data.modalities=5 must map names to folders"),
+        ("data.modalities=5", "data.modalities='5' must map names to folders"),
         ("robustness.degradations=5", "degradations=5"),
         ("robustness.degradations=[[1]]", "degradations=[1]"),
         ("mwam.gamma=1" + "0" * 400, "gamma=1000"),

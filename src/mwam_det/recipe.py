@@ -12,7 +12,8 @@ from typing import Any
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from mwam_det.core.config import mwam_config, refuse_unknown_keys
-from mwam_det.data.layout import SECTION_KEYS, SPLITS, check_labels
+from mwam_det.data.foreign import refuse_foreign_recipe
+from mwam_det.data.layout import SPLITS, check_keys, check_labels
 from mwam_det.data.names import check_modality_names
 from mwam_det.engine.arguments import (
     check_auxiliary,
@@ -23,7 +24,8 @@ from mwam_det.engine.arguments import (
     check_values,
     freeze_with,
 )
-from mwam_det.files.yaml_text import parse_yaml, read_yaml
+from mwam_det.files.values import format_value, parse_text, parse_value
+from mwam_det.files.yaml_text import read_yaml
 from mwam_det.models.two_stream import FUSIONS, check_trainable, task_of, two_stream_cfg
 from mwam_det.models.weights import pretrained_files
 from mwam_det.robustness.degradation import DEGRADATIONS, FILLS
@@ -37,6 +39,16 @@ HOST_TASKS = ("multimodal-classification", "rgbd-segmentation")
 
 ROBUSTNESS_KEYS = ("split", "imgsz", "batch", "device", "workers", "fill", "degradations", "coco")
 SELECTION_KEYS = ("select", "every")
+
+TEXTS = {
+    **dict.fromkeys(("task", "model", "fusion", "data.path", "data.labels", "data.visible", "data.format"), "text"),
+    **dict.fromkeys(("train.name", "train.project", "train.teacher", "robustness.split"), "text"),
+    **dict.fromkeys(("name", "project", "data", "format", "split"), "text"),  # of commands that take no recipe
+    **dict.fromkeys(("data.modalities", "data.train", "data.val", "data.test", "data.names"), "texts"),
+    **dict.fromkeys(("data.suffix", "data.match", "data.groups", "missing"), "texts"),
+    **dict.fromkeys(("pretrained", "train.resume"), "texts or switch"),
+}
+"""Keys whose values are names and paths: one text, or also several in brackets, or by keys below them."""
 
 
 class RecipeError(ValueError):
@@ -82,7 +94,8 @@ def load_recipe(file: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 
     Args:
         file: The YAML file.
-        overrides: Like "train.epochs=60", "data.path=datasets/LLVIP" or "mwam=false". Values are read as YAML.
+        overrides: Like "train.epochs=60", "data.path=datasets/LLVIP" or "mwam=false". Names and paths are what was
+            typed, other values are read by `mwam_det.files.values.parse_value`.
 
     Raises:
         RecipeError: If the file, a key or a value is wrong.
@@ -111,17 +124,17 @@ def read_recipe(file: str | Path, overrides: Iterable[str] = ()) -> dict[str, An
         raise RecipeError(str(error)) from None
     if not isinstance(content, Mapping):
         raise RecipeError(f"{file} must map keys to values: {', '.join(KEYS)}")
-    content = {key: value for key, value in _with_numbers(content).items() if value is not None}  # "train:" alone
+    content = _with_numbers(content)
     for override in overrides:
         _apply(content, override)
-    return content
+    return {key: value for key, value in content.items() if value is not None}  # "train:" alone, "pretrained=null"
 
 
 def read_arguments(words: Iterable[str], known: Iterable[str]) -> dict[str, Any]:
     """Read the arguments of a command that takes no recipe.
 
     Args:
-        words: Like "imgsz=320" or "classes=[0, 2]". Values are read as YAML.
+        words: Like "imgsz=320" or "classes=[0, 2]", read as in `read_recipe`. With null a key keeps its default.
         known: The keys that the command takes.
 
     Raises:
@@ -135,10 +148,17 @@ def read_arguments(words: Iterable[str], known: Iterable[str]) -> dict[str, Any]
                 raise RecipeError(f"'{word}' is no argument: write key=value, like imgsz=320")
             refuse_unknown_keys([key], known)
             _apply(arguments, word)
+        arguments = {key: value for key, value in arguments.items() if value is not None}
         check_values({key: value for key, value in arguments.items() if key in DEFAULT_CFG_DICT})
     except ValueError as error:
         raise RecipeError(str(error)) from None
     return arguments
+
+
+def format_override(path: str, value: Any) -> str:
+    """Write an override that `read_recipe` reads as this value of the key `path`."""
+    is_text = _kind_of_text(path) is not None and isinstance(value, str)
+    return f"{path}={value if is_text else format_value(value)}"
 
 
 def check_device(device: Any, key: str = "train.device") -> None:
@@ -160,18 +180,36 @@ def _apply(content: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     if not equals or not path:
         raise RecipeError(f"'{override}' is no override: write section.key=value, like train.epochs=60")
-    try:
-        value = _with_numbers(parse_yaml(text))
-    except ValueError as error:
-        raise RecipeError(f"the value of '{override}' is not valid YAML: {error}") from None
-    *parents, key = path.split(".")
+    if not text.strip():
+        raise RecipeError(f"'{override}' has no value: write {path}=null for none")
+    # classes are known by numbers, as in data.names.0=person
+    *parents, key = (int(part) if part.isdecimal() else part for part in path.split("."))
     place = content
     for parent in parents:
+        inner = place.get(parent)
+        if isinstance(inner, list):
+            inner = dict(enumerate(inner))
         # "mwam: true" and "mwam.gamma=1" mean the same section, one with its defaults
-        if not isinstance(place.get(parent), dict):
-            place[parent] = {}
+        place[parent] = inner if isinstance(inner, dict) else {}
         place = place[parent]
-    place[key] = value
+    try:
+        place[key] = _value(path, text, place.get(key))
+    except ValueError as error:
+        raise RecipeError(f"the value of '{override}' is not valid YAML: {error}") from None
+
+
+def _value(path: str, text: str, present: Any) -> Any:
+    """Read what was typed for a key; `present` is what the recipe has there."""
+    kind = _kind_of_text(path)
+    is_column = path.startswith("data.modalities.") and isinstance(present, int)
+    if kind is None or is_column:
+        return parse_value(text)
+    return parse_text(text, brackets=kind != "text", switch=kind == "texts or switch")
+
+
+def _kind_of_text(path: str) -> str | None:
+    parents = [path.rsplit(".", count)[0] for count in range(path.count(".") + 1)]
+    return next((TEXTS[key] for key in parents if key in TEXTS and (key == path or TEXTS[key] != "text")), None)
 
 
 def _with_numbers(value: Any) -> Any:
@@ -191,10 +229,11 @@ def _check(content: Mapping[str, Any]) -> None:
             f"task={content['task']} is for `mwam-det train` and `robustness`: this takes {TASKS[0]} alone"
         )
     refuse_missing_section(content)
+    refuse_foreign_recipe(content)
     refuse_unknown_keys(content, KEYS)
     _choice("task", content.get("task", "detect"), (*TASKS, *HOST_TASKS))
     _choice("fusion", content.get("fusion", "concat"), FUSIONS)
-    _check_section(content, "data", lambda section: refuse_unknown_keys(section, SECTION_KEYS))
+    _check_section(content, "data", check_keys)
     _check_section(content, "train", check_train_arguments)
     _check_section(content, "mwam", mwam_config)
     _check_section(content, "incomplete", incomplete_config)

@@ -344,10 +344,11 @@ def published(folder) -> Path:
     """A folder as LLVIP is published, with two pairs to train with and one to test with."""
     for part, names in (("train", ("010001", "010002")), ("test", ("190001",))):
         for name in names:
-            for kind in ("visible", "infrared"):
+            pixels = np.random.default_rng(int(name)).integers(0, 256, (64, 80, 3), np.uint8)
+            for kind, image in (("visible", pixels), ("infrared", 255 - pixels)):
                 file = folder / "LLVIP raw" / kind / part / f"{name}.jpg"
                 file.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(file), np.random.default_rng(int(name)).integers(0, 256, (64, 80, 3), np.uint8))
+                cv2.imwrite(str(file), image)
             annotation = folder / "LLVIP raw" / "Annotations" / f"{name}.xml"
             annotation.parent.mkdir(exist_ok=True)
             annotation.write_text(
@@ -366,6 +367,17 @@ def test_a_conversion_sums_up_and_ends_with_the_line_to_train_with(capsys, publi
     assert (command, train, recipe) == ("mwam-det", "train", "cfg/llvip.yaml")
     section = load_recipe(ROOT / recipe, [override]).data
     assert resolve_dataset(section)["path"] == str(Path("LLVIP set").resolve())
+
+
+def test_a_conversion_with_doubts_says_so_and_not_to_train(capsys, published):
+    for file in published.glob("infrared/*/*.jpg"):
+        file.write_bytes(Path(str(file).replace("infrared", "visible")).read_bytes())
+    assert main(["convert", "llvip", str(published), "set"]) == 1
+    said = capsys.readouterr().out
+    assert "Doubt: ir is the very file of rgb in 3 of 3 pairs" in " ".join(said.split())
+    assert "mwam-det train" not in said
+    assert said.splitlines()[-1] == "mwam-det inspect cfg/llvip.yaml data.path=set"
+    assert json.loads(Path("set/conversion.json").read_text())["doubts"]
 
 
 def test_a_conversion_is_ready_to_be_inspected(capsys, published):
@@ -519,7 +531,7 @@ def test_an_interrupted_inspection_writes_nothing(capsys, demo_recipe, folder, m
 def test_the_path_of_a_converted_set_is_printed_so_that_it_is_read_as_it_is(monkeypatch, tmp_path, capsys):
     from mwam_det.data import conversion
 
-    monkeypatch.setattr(conversion, "convert", lambda *args: {})
+    monkeypatch.setattr(conversion, "convert", lambda *args: {"doubts": []})
     monkeypatch.setattr(conversion, "summary", lambda record: "")
     for folder in ("D #2", "007", "plain"):
         assert main(["convert", "llvip", "src", folder]) == 0

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -222,6 +223,39 @@ def test_a_suffix_that_no_file_carries_is_refused_with_a_file_that_is_there(fold
     message = str(caught.value)
     assert message.startswith("suffix: ")
     assert all(words in message for words in ("'_thermal'", "of ir", "'a_ir.jpg'", str(folders["ir"])))
+
+
+def test_partners_whose_names_differ_at_their_beginning_are_found_by_expressions(folders):
+    namings = {"rgb": re.compile("RGB_(.+)"), "ir": re.compile("T(.+)")}
+    found, left_over = partners_of(
+        folders, ["RGB_1.jpg", "night/RGB_1.jpg"], namings, ir=["T1.png", "night/T1.png", "T2.png", "1.png"]
+    )
+    assert found == {
+        "RGB_1.jpg": {"rgb": ["RGB_1.jpg"], "ir": ["T1.png"]},
+        "night/RGB_1.jpg": {"rgb": ["night/RGB_1.jpg"], "ir": ["night/T1.png"]},
+    }
+    assert left_over == {"ir": 1}
+
+
+def test_hashes_in_names_are_told_from_what_partners_share(folders):
+    naming = re.compile(r"(.+)\.rf\.[0-9a-f]+")
+    found, _ = partners_of(
+        folders, ["a_jpg.rf.0af.jpg"], {"rgb": naming, "ir": naming}, ir=["a_jpg.rf.77.jpg", "b_jpg.rf.1.jpg"]
+    )
+    assert found == {"a_jpg.rf.0af.jpg": {"rgb": ["a_jpg.rf.0af.jpg"], "ir": ["a_jpg.rf.77.jpg"]}}
+
+
+def test_modalities_in_one_folder_are_told_apart_by_expressions(tmp_path):
+    files = [str(tmp_path / name) for name in ("RGB_1.png", "T_1.png", "1.png", "X_.png")]
+    folders = {"rgb": tmp_path, "ir": tmp_path, "x": tmp_path}
+    namings = {"rgb": re.compile("RGB_(.+)"), "ir": re.compile("T_(.+)")}
+    assert select_files("rgb", files, folders, namings) == files[:1]
+    assert select_files("ir", files, folders, namings) == files[1:2]
+    assert select_files("x", files, folders, namings) == files[2:]
+    with pytest.raises(DatasetError, match=r"match: no image in .* fits 'D_\(.\+\)', as those of ir should"):
+        select_files("ir", files, folders, {**namings, "ir": re.compile("D_(.+)")})
+    with pytest.raises(DatasetError, match="match: 'RGB_1.png' fits both rgb and ir"):
+        select_files("rgb", files, folders, {**namings, "ir": re.compile("(.+)")})
 
 
 def test_a_folder_without_images_is_refused_by_name(folders):

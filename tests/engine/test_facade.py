@@ -4,12 +4,16 @@ import os
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import cv2
 import pytest
 import torch
 from training import SHORT
 from ultralytics import YOLO
+from ultralytics.engine.model import Model
+from ultralytics.utils import DEFAULT_CFG_DICT
 
 from mwam_det import MultimodalYOLO
 from mwam_det.data.layout import DatasetError
@@ -260,3 +264,14 @@ def test_saved_labels_are_those_of_complete_input_alone(trained, tmp_path):
         sum(len(f.read_text().splitlines()) for f in (tmp_path / n / "labels").glob("*.txt")) for n in ("report", "val")
     ]
     assert lines[0] == lines[1] > 0 and count[0] == count[1]
+
+
+@pytest.mark.parametrize(("given", "is_made"), [(True, True), ({}, True), ({"imgsz": 64}, True), (False, False)])
+def test_an_empty_section_of_the_report_means_its_defaults(demo_section, monkeypatch, given, is_made):
+    """As `mwam: {}` does; only false leaves the report out."""
+    model, made = MultimodalYOLO("yolov8n.yaml"), []
+    model.trainer = SimpleNamespace(args=SimpleNamespace(**DEFAULT_CFG_DICT), save_dir="", shares=None)
+    monkeypatch.setattr(Model, "train", lambda *args, **kwargs: None)
+    monkeypatch.setattr(MultimodalYOLO, "robustness", lambda self, *args, **options: made.append(options) or Mock())
+    model.train(data=demo_section, robustness=given)
+    assert len(made) == is_made

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import shlex
 import sys
@@ -12,13 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mwam_det.core.config import mwam_config
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import DatasetError, as_single_class, resolve_dataset
 from mwam_det.engine.arguments import check_precision
 from mwam_det.engine.saving import is_trained
+from mwam_det.files.terminal import tolerate_encodings
 from mwam_det.recipe import (
     HOST_TASKS,
     ROBUSTNESS_KEYS,
@@ -52,7 +50,13 @@ OVERRIDES_HELP = "section.key=value, like train.epochs=60, data.path=datasets/LL
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0 done, 2 a mistake in what was asked for, 130 interrupted."""
+    """Run a command and return its exit status.
+
+    Returns:
+        0 done, 1 done but not to be relied on (a converted set with doubts, a comparison with a run that failed), 2 a
+        mistake in what was asked for, 130 interrupted.
+    """
+    tolerate_encodings()  # of the help, and of what Ultralytics says
     parser = argparse.ArgumentParser(prog="mwam-det", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train a recipe, then tell what a missing modality costs")
@@ -125,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             recipe = words.pop(0) if words and "=" not in words[0] else None
             return run_compare(recipe, words, arms=options.arms, seeds=options.seeds)
         elif options.command == "convert":
-            _convert(options)
+            return _convert(options)
         elif options.command == "crops":
             _crops(options)
         else:
@@ -194,7 +198,8 @@ def _add_convert(commands: Any) -> None:
             )
 
 
-def _convert(options: argparse.Namespace) -> None:
+def _convert(options: argparse.Namespace) -> int:
+    """Convert a dataset and return the exit status: 0 to train on, 1 to be looked at first."""
     from rich.console import Console
 
     from mwam_det.data.conversion import convert, summary
@@ -209,11 +214,16 @@ def _convert(options: argparse.Namespace) -> None:
     Console().print(summary(record))
     destination = Path(options.destination)
     if format_.recipe is None:
-        command = ["mwam-det", "train", str(destination / "recipe.yaml")]
+        recipe = [str(destination / "recipe.yaml")]
     else:
-        path = yaml.safe_dump(str(destination), width=math.inf, allow_unicode=True).removesuffix("...\n").strip()
-        command = ["mwam-det", "train", f"cfg/{format_.recipe}", f"data.path={path}"]  # values are read as YAML
-    print(shlex.join(command))  # not through rich, which would break the line
+        recipe = [f"cfg/{format_.recipe}", f"data.path={destination}"]
+    if record["doubts"]:
+        print(
+            "This set is not to be trained on before the doubts are settled. Look at it, if there is something to see:"
+        )
+    command = "inspect" if record["doubts"] else "train"
+    print(shlex.join(["mwam-det", command, *recipe]))  # not through rich, which would break the line
+    return int(bool(record["doubts"]))
 
 
 def _check_has_objects(recipe: Recipe, what: str) -> None:

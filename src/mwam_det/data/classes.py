@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ class PairedClassificationDataset(PairedDataset):
         """List the images of the first modality that have a class, and find the partners of each."""
         files = super().get_img_files(img_path)
         numbers = {name: number for number, name in self.data["names"].items()}
-        folders = {file: Path(file).relative_to(img_path).parts[0] for file in files}
+        folders = {file: self._class_folder(file, numbers) for file in files}
         self._classes = {file: numbers[folder] for file, folder in folders.items() if folder in numbers}
         if others := sorted({folder for folder in folders.values() if folder not in numbers}):
             count, where = len(files) - len(self._classes), ", ".join(others)
@@ -113,6 +113,11 @@ class PairedClassificationDataset(PairedDataset):
                 raise DatasetError(f"{told}: the classes are {', '.join(numbers)}")
             LOGGER.warning(f"{self.prefix}{told}: left out")
         return list(self._classes)
+
+    def _class_folder(self, file: str, numbers: Mapping[str, int]) -> str:
+        """Return the first folder of an image, or where it is listed, the first that is called like a class."""
+        parts = Path(file).relative_to(self._folders_of[file][self.modalities[0].name]).parts
+        return parts[0] if self.is_whole else next((part for part in parts[:-1] if part in numbers), parts[0])
 
     def get_label_files(self) -> list[str]:
         """Return the images: their folders are the labels."""

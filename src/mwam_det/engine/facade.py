@@ -143,8 +143,8 @@ class MultimodalYOLO(YOLO):
 
         Args:
             trainer: A subclass of `MWAMTrainer`, or of another task's trainer; None for that.
-            robustness: Whether to evaluate at the end, or the arguments of `robustness` to do it with (`split`), and
-                which combinations decide on the best checkpoint (`select`, `every`, see `Selection`). The table is
+            robustness: False to evaluate nothing at the end, or the arguments of `robustness` to do it with (`split`),
+                and which combinations decide on the best checkpoint (`select`, `every`, see `Selection`). The table is
                 printed; the report lies in the run folder.
             **kwargs: Arguments of Ultralytics, with `data` a recipe's data section or a file that holds one, and
                 `mwam`, `incomplete`, `fusion` and `share_backbone` (see `MWAMTrainer`). `pretrained` may name a
@@ -160,8 +160,9 @@ class MultimodalYOLO(YOLO):
         if isinstance(kwargs.get("data"), list | tuple):
             raise NotImplementedError("data=[…] trains without this package's trainer: call train once a dataset")
         options = dict(robustness) if isinstance(robustness, Mapping) else {}
+        is_wanted = robustness is not False  # {} means the defaults, as it does for `mwam`
         selection = {key: options.pop(key) for key in ("select", "every") if key in options}
-        if robustness and kwargs.get("data") is not None:  # known now, needed after hours
+        if is_wanted and kwargs.get("data") is not None:  # known now, needed after hours
             data = resolve_dataset(kwargs["data"])
             check_split(data, options.get("split", "val"))
             missing_conditions(data["modalities"], options.get("fill", "zero"))
@@ -172,9 +173,9 @@ class MultimodalYOLO(YOLO):
             kwargs["robustness"] = selection
         metrics = super().train(trainer, **kwargs)
         self._stock = None
-        if robustness and RANK != -1:
+        if is_wanted and RANK != -1:
             LOGGER.info(f"The robustness report is made by one process: mwam-det robustness {self.trainer.best} RECIPE")
-        elif robustness:
+        elif is_wanted:
             shared = {key: getattr(self.trainer.args, key) for key in VALIDATION_ARGUMENTS}
             options = {"save_dir": self.trainer.save_dir, "shares": self.trainer.shares, **shared, **options}
             self.robustness(self.trainer.args.data, **options).show()

@@ -14,11 +14,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.layout import check_split, resolve_dataset
 from mwam_det.files.locks import Hold
+from mwam_det.files.terminal import tolerate_encodings
+from mwam_det.files.values import format_value
 from mwam_det.files.writing import written_whole
 from mwam_det.files.yaml_text import read_yaml
 from mwam_det.recipe import (
@@ -26,6 +26,7 @@ from mwam_det.recipe import (
     Recipe,
     RecipeError,
     check_device,
+    format_override,
     load_recipe,
     read_recipe,
 )
@@ -235,13 +236,8 @@ def _overrides(name: Any, value: Any) -> list[str] | None:
     overrides = []
     for key, section in value.items():
         inside = section if isinstance(section, Mapping) and section else {None: section}
-        overrides += [f"{key}{'' if k is None else f'.{k}'}={_flow(v)}" for k, v in inside.items()]
+        overrides += [format_override(str(key) if k is None else f"{key}.{k}", v) for k, v in inside.items()]
     return overrides
-
-
-def _flow(value: Any) -> str:
-    """Write a value as YAML of one line."""
-    return yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=sys.maxsize).strip()[1:-1]
 
 
 def _check_seeds(seeds: Any) -> None:
@@ -303,12 +299,12 @@ def _switched_on(part: str, base: Recipe) -> dict[str, str]:
     if part == "mwam":
         if parameters.get("mode") == "observe":
             del parameters["mode"]
-        return {"mwam": _flow(parameters or True)}
+        return {"mwam": format_value(parameters or True)}
     if part == "dropout":
-        return {"incomplete": _flow(dropout)}
+        return {"incomplete": format_value(dropout)}
     if part == "dropout-mwam":
         observing = {**parameters, "mode": "observe"}
-        return {"mwam": _flow(observing), "incomplete": _flow({**dropout, "weights": "mwam"})}
+        return {"mwam": format_value(observing), "incomplete": format_value({**dropout, "weights": "mwam"})}
     if part == "views":
         return {"incomplete": "true"}
     return {}
@@ -322,7 +318,7 @@ def _modality(part: str, base: Recipe) -> str | None:
 
 def _uni_modal(modality: str, base: Recipe) -> list[str]:
     """Return the overrides that leave one modality in a data section."""
-    data, by_modality = base.data, ("suffix", "channels", "range", "align")
+    data, by_modality = base.data, ("suffix", "match", "channels", "range", "align")
     sections = {key: data[key] for key in by_modality if isinstance(data.get(key), Mapping)}
     if modality in sections.get("align", {}):
         raise RecipeError(
@@ -337,9 +333,9 @@ def _uni_modal(modality: str, base: Recipe) -> list[str]:
                 f"arm '{ONLY}{modality}': the files of {other} lie in the same folder and end in the suffix '{own}' "
                 f"too, so that they would be taken for {modality}: give {modality} a suffix of its own"
             )
-    overrides = [f"data.modalities={_flow({modality: folder})}"]
+    overrides = [f"data.modalities={format_value({modality: folder})}"]
     for key, section in sections.items():
-        overrides.append(f"data.{key}={_flow({modality: section[modality]} if modality in section else {})}")
+        overrides.append(f"data.{key}={format_value({modality: section[modality]} if modality in section else {})}")
     if data.get("visible") not in (None, modality):
         overrides.append("data.visible=null")
     return overrides
@@ -483,6 +479,7 @@ def compare(
         title = study.title or f"{base.name}: {', '.join(recipes)}"
         return Comparison(title, tuple(base.data["modalities"]), changes, runs, study.against)
 
+    tolerate_encodings()
     console = Console()
     with Hold(folder):
         _refuse_changed(cells)

@@ -103,12 +103,20 @@ def test_lists_may_lie_in_imagesets_main(source, tmp_path):
     assert convert(FLIR, source, tmp_path / "done")["splits"]["train"]["pairs"] == 2
 
 
-@pytest.mark.parametrize("line", ["../../../etc/passwd", "/etc/passwd", "C:\\secret_RGB.jpg", "..\\x"])
-def test_a_list_with_a_name_that_leaves_the_source_is_refused(source, tmp_path, line):
-    (source / "align" / "align_train.txt").write_text(line)
-    with pytest.raises(ConversionError, match="lies outside of it"):
-        convert(FLIR, source, tmp_path / "done")
-    assert not (tmp_path / "done").exists()
+@pytest.mark.parametrize("line", ["../../../etc/passwd", "/etc/passwd", "C:\\secret_RGB.jpg", "..\\x", ".."])
+def test_a_name_that_leaves_the_source_is_left_out_and_counted(source, tmp_path, line):
+    (source / "align" / "align_train.txt").write_text(f"{line}\nFLIR_00002_PreviewData\n")
+    record = convert(FLIR, source, tmp_path / "done")
+    assert record["splits"]["train"]["pairs"] == 1
+    assert record["left_out"]["pair: no annotation"]["count"] == 1
+
+
+@pytest.mark.parametrize(
+    "folder", ["/home/ann/FLIR/align/JPEGImages/", "D:\\FLIR\\align\\Annotations\\", "../JPEGImages/"]
+)
+def test_a_path_of_another_machine_is_matched_by_its_name(source, tmp_path, folder):
+    (source / "align" / "align_train.txt").write_text(f"{folder}FLIR_00002_RGB.jpg\n")
+    assert convert(FLIR, source, tmp_path / "done")["splits"]["train"]["pairs"] == 1
 
 
 def test_a_list_that_is_no_text_is_refused(source, tmp_path):

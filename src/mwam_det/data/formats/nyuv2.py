@@ -90,7 +90,7 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
                 report.leave_out("pair: annotation unreadable", error)
                 continue
             images = {"rgb": image, **({"depth": depths[stem]} if stem in depths else {})}
-            yield Sample(split, stem, images, labels, {"masks": mask} if mask.is_file() else {})
+            yield Sample(split, stem, images, labels, {"masks": mask} if mask.is_file() else {}, size)
 
 
 def regions(class_map: np.ndarray) -> list[Label]:
