@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +83,7 @@ class UpdateModulator:
         ]
 
     @torch.no_grad()
-    def _remember(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+    def _remember(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._before = [
             (parameter, parameter.clone(), name)
             for parameter, name in self._owner.items()
@@ -90,7 +91,7 @@ class UpdateModulator:
         ]
 
     @torch.no_grad()
-    def _scale(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+    def _scale(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for parameter, before, name in self._before:
             weight = self._mwam.weights[name].to(parameter.device, parameter.dtype)
             parameter.copy_(torch.lerp(before, parameter, weight))
