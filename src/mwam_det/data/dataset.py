@@ -44,7 +44,10 @@ LONGEST_PART = 40
 """So many characters of a folder's name are part of the names there; file systems allow 255 bytes."""
 
 
-class CachedStacks(getattr(YOLODataset, "_ImageCache", list)):
+_ImageStore: Any = getattr(YOLODataset, "_ImageCache", list)
+
+
+class CachedStacks(_ImageStore):
     """Ultralytics' store of images in RAM, which keeps planes as planes.
 
     Args:
@@ -84,9 +87,12 @@ class PairedDataset(YOLODataset):
     """
 
     label_suffix = ".txt"
-    resize_short = False
-    stacked_format = StackedFormat
-    _ImageCache = CachedStacks
+    stacked_format: type[StackedFormat] = StackedFormat
+    format_class: Any  # Ultralytics has a class here; it is called, and compared with `SemanticFormat`
+    _ImageCache: Any = CachedStacks
+    ims: list[Any]  # Ultralytics declares all three as lists of None, which is where they begin
+    im_hw0: list[Any]
+    im_hw: list[Any]
 
     def __init__(self, *args: Any, data: dict[str, Any], **kwargs: Any):
         self.modalities = modalities_of(data)
@@ -94,7 +100,12 @@ class PairedDataset(YOLODataset):
         super().__init__(*args, data=data, **kwargs)
         self._warn_of_dark_images()
 
-    def get_img_files(self, img_path: str) -> list[str]:
+    @property
+    def resize_short(self) -> bool:
+        """Whether images are brought to the training size by their shorter side."""
+        return False
+
+    def get_img_files(self, img_path: str | list[str]) -> list[str]:
         """List the images of the first modality and find the partners of each.
 
         Ultralytics' own list repeats files where folders are linked, without an end where links lead round in a circle.
@@ -103,13 +114,14 @@ class PairedDataset(YOLODataset):
             DatasetError: If there is no image, or a modality has no partner at all.
         """
         first = self.modalities[0].name
-        folders = next((f for f in self.data["splits"].values() if f[first] == str(img_path)), None)
+        folder = str(img_path)
+        folders = next((f for f in self.data["splits"].values() if f[first] == folder), None)
         if folders is None:
-            raise DatasetError(f"{img_path} is not the folder of {first} in any split of the dataset")
-        if not (files := list_images(img_path)):
-            raise DatasetError(f"there is no image of {first} in {img_path}")
-        check_file_speeds(files, prefix=self.prefix)
-        self.folders = {name: Path(folder) for name, folder in folders.items()}
+            raise DatasetError(f"{folder} is not the folder of {first} in any split of the dataset")
+        if not (files := list_images(folder)):
+            raise DatasetError(f"there is no image of {first} in {folder}")
+        check_file_speeds([*files], prefix=self.prefix)
+        self.folders = {name: Path(place) for name, place in folders.items()}
         image_folders = {modality.name: self.folders[modality.name] for modality in self.modalities}
         suffixes = {modality.name: modality.suffix for modality in self.modalities}
         files = select_files(first, files, image_folders, suffixes)
@@ -399,11 +411,11 @@ def target_size(
     original: tuple[int, int], imgsz: int | tuple[int, int], rect_mode: bool, resize_short: bool
 ) -> tuple[int, int]:
     """Return the (height, width) that Ultralytics brings an image to before augmentation."""
-    shape = tuple(imgsz) if isinstance(imgsz, tuple | list) else (imgsz, imgsz)
+    rows, columns = imgsz if isinstance(imgsz, tuple | list) else (imgsz, imgsz)
     if not rect_mode:
-        return shape
+        return rows, columns
     height, width = original
-    longest = max(shape)
+    longest = max(rows, columns)
     if resize_short:
         ratio = longest / min(original)
         return (longest, math.ceil(width * ratio)) if height < width else (math.ceil(height * ratio), longest)
