@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
             save: Indices of the layers whose outputs others read.
             stride: Strides of the levels that the head reads, in pixels, shape (L,).
             names: Class names by number.
-            args: Ultralytics' arguments; the trainer sets them.
+            args: Ultralytics' arguments, a `SimpleNamespace` in a training and a dictionary in a checkpoint.
         """
 
         yaml: dict[str, Any]
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
         save: list[int]
         stride: Tensor
         names: dict[int, str]
-        args: SimpleNamespace
+        args: Any
 
 else:
     StockModel = BaseModel

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -225,7 +225,7 @@ def _check_packages(file: str | Path) -> None:
         )
 
 
-def pretrained_files(value: Any, modalities: Mapping[str, Any]) -> dict[str, Path]:
+def pretrained_files(value: Any, modalities: Collection[str]) -> dict[str, Path]:
     """Read the argument `pretrained` where it names files, and check that each can be loaded.
 
     Args:
@@ -253,7 +253,7 @@ def _refuse_streams(file: Path, model: BaseModel) -> None:
         raise ValueError(f"pretrained={file} has streams itself: name it alone, for all modalities")
 
 
-def _named_files(value: Any, modalities: Mapping[str, Any]) -> dict[str, Path]:
+def _named_files(value: Any, modalities: Collection[str]) -> dict[str, Path]:
     if isinstance(value, str | Path):
         value = dict.fromkeys(modalities, value)
     if not isinstance(value, Mapping) or not value or not all(isinstance(f, str | Path) for f in value.values()):
