@@ -299,7 +299,7 @@ class Comparison:
         lines = [f"# {self.title}", ""]
         for metric in self.metrics:
             for title, rows in self._tables(metric, bold="**"):
-                lines += [f"## {title}", "", *markdown_table(*rows[:1], rows[1:])]
+                lines += [f"## {title}", "", *markdown_table(rows[0], rows[1:])]
         lines += [*(f"{note}\n" for note in self._notes()), "## Arms", ""]
         lines += [f"- {arm}: {_code(overrides) or 'the recipe as it is'}" for arm, overrides in self.arms.items()]
         return "\n".join(lines) + "\n"
