@@ -17,7 +17,8 @@ from torch import nn
 from mwam_det import MWAM, GradientModulator, MultimodalYOLO, MWAMConfig, cli
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.layout import SECTION_KEYS, DatasetError, modalities_of, resolve_dataset
-from mwam_det.recipe import ROBUSTNESS_KEYS, load_recipe
+from mwam_det.engine.experiment import ROBUSTNESS_KEYS
+from mwam_det.experiments import load
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -87,14 +88,14 @@ def test_the_command_line_understands_what_is_shown(words, monkeypatch):
 @pytest.mark.parametrize("words", [words for words in commands() if "tools/train.py" in words], ids=" ".join)
 def test_every_training_command_names_a_recipe_and_changes_that_are_accepted(words):
     recipe, *changes = words[words.index("tools/train.py") + 1 :]
-    load_recipe(ROOT / recipe, changes)
+    load(ROOT / recipe, changes)
 
 
 @pytest.mark.parametrize("words", [words for words in commands() if "tools/evaluate.py" in words], ids=" ".join)
 def test_every_evaluation_command_names_weights_a_recipe_and_changes_that_are_accepted(words):
     _, _, weights, recipe, *changes = words
     assert weights.endswith(".pt")
-    load_recipe(ROOT / recipe, [f"robustness.{c}" if c.partition("=")[0] in ROBUSTNESS_KEYS else c for c in changes])
+    load(ROOT / recipe, [f"robustness.{c}" if c.partition("=")[0] in ROBUSTNESS_KEYS else c for c in changes])
 
 
 def test_every_extra_that_is_installed_is_one_of_the_package():
@@ -135,7 +136,7 @@ def test_every_recipe_loads_and_its_data_section_describes_a_dataset(block, tmp_
     refuse_unknown_keys(section, SECTION_KEYS)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(block, encoding="utf-8")
-    assert load_recipe(recipe).data == section
+    assert load(recipe).recipe.data == section
     make_folders(section, tmp_path / "set")
     resolved = resolve_dataset({**section, "path": str(tmp_path / "set")})
     assert [modality.name for modality in modalities_of(resolved)] == list(section["modalities"])
@@ -146,13 +147,13 @@ def test_sections_of_a_recipe_are_accepted(block, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     section = yaml.safe_load(block)
     recipe.write_text(yaml.safe_dump({**yaml.safe_load((ROOT / "cfg" / "llvip.yaml").read_text()), **section}))
-    assert {key: getattr(load_recipe(recipe), key) for key in section} == section
+    assert {key: getattr(load(recipe).recipe, key) for key in section} == section
 
 
 def test_the_values_of_the_data_keys_that_the_text_shows_are_accepted():
     shown = re.findall(r"^\| `(suffix|channels|range|align)` \| `([^`]+)`", TEXT, re.MULTILINE)
     assert [key for key, _ in shown] == ["suffix", "channels", "range", "align"]
-    data = load_recipe(ROOT / "cfg" / "llvip.yaml").data
+    data = load(ROOT / "cfg" / "llvip.yaml").recipe.data
     for key, value in shown:
         value = yaml.safe_load(value)
         section = {**data, "path": str(ROOT), "modalities": {"rgb": "cfg", "ir": "docs", "depth": "tools"}, key: value}

@@ -11,8 +11,9 @@ from ultralytics.nn.tasks import DetectionModel
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.engine.arguments import freeze_with
+from mwam_det.experiments import load
 from mwam_det.models.two_stream import streams_of
-from mwam_det.recipe import RecipeError, load_recipe
+from mwam_det.recipe import RecipeError
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +193,7 @@ DATA = {
 def recipe(folder, **content):
     file = folder / "night.yaml"
     file.write_text(yaml.safe_dump({"data": DATA, **content}, sort_keys=False))
-    return load_recipe(file)
+    return load(file).recipe
 
 
 def test_a_recipe_names_checkpoints_fusion_and_shared_backbone(single, tmp_path):
