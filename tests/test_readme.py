@@ -51,7 +51,7 @@ def test_every_kind_of_block_that_is_tested_here_is_there():
 def test_both_start_commands_are_there_each_on_one_line():
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     assert "pip install -e . && python tools/train.py cfg/demo.yaml" in lines
-    assert 'pip install -e ".[test]" && pytest' in lines
+    assert 'pip install -e ".[test]" && pytest -n auto' in lines
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -115,7 +115,7 @@ def test_continuous_integration_takes_exactly_the_test_command_from_the_readme()
         pytest.skip("there is no sed")
     (expression,) = re.findall(r"^command=\$\((sed .*)\)$", (ROOT / ".ci/run").read_text(encoding="utf-8"), re.M)
     taken = subprocess.run(shlex.split(expression), cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
-    assert taken.stdout == 'pip install -e ".[test]" && pytest\n'
+    assert taken.stdout == 'pip install -e ".[test]" && pytest -n auto\n'
 
 
 # Recipes --------------------------------------------------------------------------------------------------------------
