@@ -14,7 +14,8 @@ import torch
 import yaml
 from torch import nn
 
-from mwam_det import MWAM, GradientModulator, MultimodalYOLO, MWAMConfig, cli
+from mwam_det import MWAM, GradientModulator, MultimodalYOLO, MWAMConfig
+from mwam_det.cli import main as cli
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.layout import SECTION_KEYS, DatasetError, modalities_of, resolve_dataset
 from mwam_det.recipe import ROBUSTNESS_KEYS, load_recipe
@@ -98,7 +99,7 @@ def test_every_evaluation_command_names_weights_a_recipe_and_changes_that_are_ac
 
 
 def test_every_extra_that_is_installed_is_one_of_the_package():
-    extras = {extra for group in re.findall(r"\.\[([\w,-]+)\]", TEXT) for extra in group.split(",")}
+    extras = {extra for group in re.findall(r'"\.\[([\w,-]+)\]"', TEXT) for extra in group.split(",")}
     assert "test" in extras
     assert extras <= set(metadata("mwam-det").get_all("Provides-Extra"))
 
