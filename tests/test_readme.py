@@ -14,7 +14,8 @@ import torch
 import yaml
 from torch import nn
 
-from mwam_det import MWAM, GradientModulator, MultimodalYOLO, MWAMConfig, cli
+from mwam_det import MWAM, GradientModulator, MultimodalYOLO, MWAMConfig
+from mwam_det.cli import main as cli
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.layout import SECTION_KEYS, DatasetError, modalities_of, resolve_dataset
 from mwam_det.engine.experiment import ROBUSTNESS_KEYS
@@ -52,7 +53,7 @@ def test_every_kind_of_block_that_is_tested_here_is_there():
 def test_both_start_commands_are_there_each_on_one_line():
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     assert "pip install -e . && python tools/train.py cfg/demo.yaml" in lines
-    assert 'pip install -e ".[test]" && pytest' in lines
+    assert 'pip install -e ".[test]" && pytest -n auto' in lines
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -99,7 +100,7 @@ def test_every_evaluation_command_names_weights_a_recipe_and_changes_that_are_ac
 
 
 def test_every_extra_that_is_installed_is_one_of_the_package():
-    extras = {extra for group in re.findall(r"\.\[([\w,-]+)\]", TEXT) for extra in group.split(",")}
+    extras = {extra for group in re.findall(r'"\.\[([\w,-]+)\]"', TEXT) for extra in group.split(",")}
     assert "test" in extras
     assert extras <= set(metadata("mwam-det").get_all("Provides-Extra"))
 
@@ -116,7 +117,7 @@ def test_continuous_integration_takes_exactly_the_test_command_from_the_readme()
         pytest.skip("there is no sed")
     (expression,) = re.findall(r"^command=\$\((sed .*)\)$", (ROOT / ".ci/run").read_text(encoding="utf-8"), re.M)
     taken = subprocess.run(shlex.split(expression), cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
-    assert taken.stdout == 'pip install -e ".[test]" && pytest\n'
+    assert taken.stdout == 'pip install -e ".[test]" && pytest -n auto\n'
 
 
 # Recipes --------------------------------------------------------------------------------------------------------------

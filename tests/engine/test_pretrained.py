@@ -8,6 +8,7 @@ import yaml
 from training import SHORT, run
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
+from untrained import TINY
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.engine.arguments import freeze_with
@@ -20,8 +21,8 @@ from mwam_det.recipe import RecipeError
 def single(tmp_path_factory):
     """A stock single-stream checkpoint."""
     torch.manual_seed(5)
-    file = tmp_path_factory.mktemp("stock") / "yolov8n.pt"
-    model = YOLO("yolov8n.yaml")
+    file = tmp_path_factory.mktemp("stock") / "stock.pt"
+    model = YOLO(TINY)
     for parameter in model.model.parameters():
         parameter.data.add_(0.01)
     model.save(file)
@@ -29,7 +30,7 @@ def single(tmp_path_factory):
 
 
 def stock_backbone(file):
-    return list(YOLO(file).model.model[:10].float().parameters())
+    return list(YOLO(file).model.model[:6].float().parameters())
 
 
 def trainer_for(section, folder, **overrides):
@@ -161,7 +162,7 @@ def test_every_fusion_is_trained_with_mwam(fusion, demo_section, tmp_path):
 
 
 def test_a_shared_backbone_is_trained_without_mwam_and_evaluated_on_every_combination(demo_section, tmp_path):
-    model = MultimodalYOLO("yolov8n.yaml", share_backbone=True)
+    model = MultimodalYOLO(TINY, share_backbone=True)
     model.train(
         data=demo_section, mwam=False, robustness={"select": "mean"}, project=str(tmp_path), name="run",
         **{**SHORT, "epochs": 1},

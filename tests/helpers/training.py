@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
+from untrained import TINY
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.data.dataset import PairedDataset
@@ -13,7 +14,7 @@ from mwam_det.data.layout import resolve_dataset, save_dataset_yaml
 from mwam_det.experiments import load
 
 SHORT = {
-    "model": "yolov8n.yaml",
+    "model": TINY,
     "epochs": 2,
     "imgsz": 64,
     "batch": 4,

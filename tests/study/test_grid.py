@@ -1,9 +1,9 @@
-import csv
 import json
 from pathlib import Path
 
 import pytest
 import yaml
+from tables import read_csv
 
 from mwam_det.data.layout import DatasetError
 from mwam_det.engine.experiment import UltralyticsExperiment, begun
@@ -76,11 +76,6 @@ def training(monkeypatch) -> Training:
 def write(file: str, **content) -> str:
     Path(file).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return file
-
-
-def rows_of(file: str | Path) -> list[dict]:
-    with open(file, newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 def record(cell: str) -> dict:
@@ -380,7 +375,7 @@ def test_the_result_is_what_the_reports_of_the_runs_say(training, capsys):
     assert result.estimate("only-ir", "ir").values == pytest.approx({0: 0.17, 1: 0.18})
     said = capsys.readouterr().out
     assert "6 of 6 runs done" in said and "compare.md" in said
-    assert {row["arm"] for row in rows_of("runs/night-compare/compare.csv")} == {"baseline", "mwam", "only-ir"}
+    assert {row["arm"] for row in read_csv("runs/night-compare/compare.csv")} == {"baseline", "mwam", "only-ir"}
 
 
 def test_the_same_call_again_trains_nothing_and_says_the_same(training):
@@ -618,6 +613,6 @@ def test_a_real_run_that_is_interrupted_goes_on_with_the_next_epoch(tiny, monkey
         assert run_compare(tiny, ["train.epochs=2"], "baseline", 1) == 130
     assert run_compare(tiny, ["train.epochs=2"], "baseline", 1) == 0
     run = Path("runs/tiny-compare/baseline/seed0")
-    epochs = [row["epoch"] for row in rows_of(run / "results.csv")]
+    epochs = [row["epoch"] for row in read_csv(run / "results.csv")]
     assert epochs == [str(epoch + 1) for epoch in range(epochs_then)]
     assert json.loads(run.with_suffix(".json").read_text())["resumed"] == 1
