@@ -14,7 +14,8 @@ import torch
 import yaml
 from torch import nn
 
-from mwam_det import MWAM, GradientModulator, MultimodalYOLO, MWAMConfig, cli
+from mwam_det import MWAM, GradientModulator, MultimodalYOLO, MWAMConfig
+from mwam_det.cli import main as cli
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.layout import SECTION_KEYS, DatasetError, modalities_of, resolve_dataset
 from mwam_det.recipe import ROBUSTNESS_KEYS, load_recipe
@@ -59,7 +60,9 @@ def test_every_file_that_a_command_names_is_in_the_repository_or_a_result(words)
     files = [word for word in words if re.search(r"\.(py|yaml|pt|onnx|json|csv)$", word) and "=" not in word]
     for file in files:
         assert file.startswith("runs/") or (ROOT / file).is_file(), file
-    assert files or words[0] in ("pip", "pytest", "ruff") or words[:2] == ["mwam-det", "convert"]
+    assert (
+        files or words[0] in ("pip", "pytest", "ruff") or words[:2] in (["mwam-det", "convert"], ["mwam-det", "init"])
+    )
 
 
 @pytest.mark.parametrize("words", [words for words in commands() if words[0] == "mwam-det"], ids=" ".join)
@@ -72,6 +75,7 @@ def test_the_command_line_understands_what_is_shown(words, monkeypatch):
         "_export",
         "_inspect",
         "_convert",
+        "_init",
         "_crops",
         "_run_host",
         "run_compare",

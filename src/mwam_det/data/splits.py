@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,6 +138,13 @@ def choose_listed(
         else:
             unknown.append(entry)
     return list(chosen), unknown
+
+
+def validation_part(names: Collection[str], seed: int, share: float) -> set[str]:
+    """Draw the names to validate with: the share that comes first when names are ordered by a hash of seed and name."""
+    ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode(errors="replace")).digest())
+    count = max(1, round(share * len(ordered)))  # both parts hold something if they can
+    return set(ordered[: min(count, len(ordered) - 1)]) if ordered else set()
 
 
 class _Index:
