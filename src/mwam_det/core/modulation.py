@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from mwam_det.core.mwam import MWAM
+
+
+class WeightSource(Protocol):
+    """What gives each modality a weight: `MWAM`, or a method of `mwam_det.core.balancing`."""
+
+    modalities: tuple[str, ...]
+    weights: dict[str, Tensor]
 
 
 class GradientModulator:
@@ -23,7 +31,7 @@ class GradientModulator:
     alone: copies and checkpoints of the model have none.
 
     Args:
-        mwam: Source of the weights.
+        mwam: Source of the weights: an `MWAM`, or anything else that has modalities and weights.
         streams: The parameters of each modality's backbone: a module or an iterable of parameters, by modality.
             Parameters that need no gradient are passed over.
 
@@ -32,7 +40,7 @@ class GradientModulator:
             to two streams.
     """
 
-    def __init__(self, mwam: MWAM, streams: Mapping[str, nn.Module | Iterable[nn.Parameter]]):
+    def __init__(self, mwam: WeightSource, streams: Mapping[str, nn.Module | Iterable[nn.Parameter]]):
         owner = parameters_by_stream(mwam, streams)
         self._mwam = mwam
         self._handles = [
@@ -62,7 +70,7 @@ class UpdateModulator:
     for bit. The price is a copy of the streams' parameters while the optimizer steps.
 
     Args:
-        mwam: Source of the weights.
+        mwam: Source of the weights: an `MWAM`, or anything else that has modalities and weights.
         streams: The parameters of each modality's backbone: a module or an iterable of parameters, by modality.
         optimizer: The optimizer that steps them.
 
@@ -71,7 +79,10 @@ class UpdateModulator:
     """
 
     def __init__(
-        self, mwam: MWAM, streams: Mapping[str, nn.Module | Iterable[nn.Parameter]], optimizer: torch.optim.Optimizer
+        self,
+        mwam: WeightSource,
+        streams: Mapping[str, nn.Module | Iterable[nn.Parameter]],
+        optimizer: torch.optim.Optimizer,
     ):
         self._mwam = mwam
         self._owner = parameters_by_stream(mwam, streams)
@@ -82,7 +93,7 @@ class UpdateModulator:
         ]
 
     @torch.no_grad()
-    def _remember(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+    def _remember(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._before = [
             (parameter, parameter.clone(), name)
             for parameter, name in self._owner.items()
@@ -90,7 +101,7 @@ class UpdateModulator:
         ]
 
     @torch.no_grad()
-    def _scale(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+    def _scale(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for parameter, before, name in self._before:
             weight = self._mwam.weights[name].to(parameter.device, parameter.dtype)
             parameter.copy_(torch.lerp(before, parameter, weight))
@@ -104,7 +115,7 @@ class UpdateModulator:
 
 
 def parameters_by_stream(
-    mwam: MWAM, streams: Mapping[str, nn.Module | Iterable[nn.Parameter]]
+    mwam: WeightSource, streams: Mapping[str, nn.Module | Iterable[nn.Parameter]]
 ) -> dict[nn.Parameter, str]:
     """Return the modality that each parameter of the streams belongs to.
 

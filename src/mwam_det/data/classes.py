@@ -100,7 +100,7 @@ class PairedClassificationDataset(PairedDataset):
 
     resize_short = True
 
-    def get_img_files(self, img_path: str) -> list[str]:
+    def get_img_files(self, img_path: str | list[str]) -> list[str]:
         """List the images of the first modality that have a class, and find the partners of each."""
         files = super().get_img_files(img_path)
         numbers = {name: number for number, name in self.data["names"].items()}
@@ -135,7 +135,8 @@ class PairedClassificationDataset(PairedDataset):
 
     def build_transforms(self, hyp: Any) -> Compose:
         """Build the augmentation, or the still transform."""
-        size = tuple(self.imgsz) if isinstance(self.imgsz, list | tuple) else (self.imgsz, self.imgsz)
+        height, width = self.imgsz if isinstance(self.imgsz, list | tuple) else (self.imgsz, self.imgsz)
+        size = (height, width)
         if self.augment:
             return Compose([RandomCropFormat(self.modalities, size, hyp)])
         return Compose([CentreCropFormat(self.modalities, size)])
@@ -143,7 +144,7 @@ class PairedClassificationDataset(PairedDataset):
 
 def centre_of(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     """Return (top, left) of the middle (height, width) of an image, as torchvision finds it."""
-    return tuple(round((whole - part) / 2) for whole, part in zip(shape, size, strict=True))
+    return round((shape[0] - size[0]) / 2), round((shape[1] - size[1]) / 2)
 
 
 def centre_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

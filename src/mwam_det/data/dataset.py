@@ -48,7 +48,10 @@ LONGEST_PART = 40
 """So many characters of a folder's name are part of the names there; file systems allow 255 bytes."""
 
 
-class CachedStacks(getattr(YOLODataset, "_ImageCache", list)):
+_ImageStore: Any = getattr(YOLODataset, "_ImageCache", list)
+
+
+class CachedStacks(_ImageStore):
     """Ultralytics' store of images in RAM, which keeps planes as planes.
 
     Args:
@@ -89,9 +92,12 @@ class PairedDataset(YOLODataset):
     """
 
     label_suffix = ".txt"
-    resize_short = False
-    stacked_format = StackedFormat
-    _ImageCache = CachedStacks
+    stacked_format: type[StackedFormat] = StackedFormat
+    format_class: Any  # Ultralytics has a class here; it is called, and compared with `SemanticFormat`
+    _ImageCache: Any = CachedStacks
+    ims: list[Any]  # Ultralytics declares all three as lists of None, which is where they begin
+    im_hw0: list[Any]
+    im_hw: list[Any]
 
     def __init__(self, *args: Any, data: dict[str, Any], **kwargs: Any):
         self.modalities = modalities_of(data)
@@ -99,7 +105,12 @@ class PairedDataset(YOLODataset):
         super().__init__(*args, data=data, **kwargs)
         self._warn_of_dark_images()
 
-    def get_img_files(self, img_path: str) -> list[str]:
+    @property
+    def resize_short(self) -> bool:
+        """Whether images are brought to the training size by their shorter side."""
+        return False
+
+    def get_img_files(self, img_path: str | list[str]) -> list[str]:
         """List the images of the first modality and find the partners of each.
 
         Ultralytics' own list repeats files where folders are linked, without an end where links lead round in a circle.
@@ -114,7 +125,7 @@ class PairedDataset(YOLODataset):
             raise DatasetError(f"{img_path} is not the folder of {first} in any split of the dataset")
         self._folders_of, warnings = list_split(groups, self.modalities, self.data["path"])
         files = list(self._folders_of)
-        check_file_speeds(files, prefix=self.prefix)
+        check_file_speeds([*files], prefix=self.prefix)
         count = self.fraction if isinstance(self.fraction, int) else max(1, round(len(files) * self.fraction))
         files = files[:count]  # of the first modality's files, not of all in its folder
         self.partners, left_over = partners_in({file: self._folders_of[file] for file in files}, self.modalities)
@@ -453,11 +464,11 @@ def target_size(
     original: tuple[int, int], imgsz: int | tuple[int, int], rect_mode: bool, resize_short: bool
 ) -> tuple[int, int]:
     """Return the (height, width) that Ultralytics brings an image to before augmentation."""
-    shape = tuple(imgsz) if isinstance(imgsz, tuple | list) else (imgsz, imgsz)
+    rows, columns = imgsz if isinstance(imgsz, tuple | list) else (imgsz, imgsz)
     if not rect_mode:
-        return shape
+        return rows, columns
     height, width = original
-    longest = max(shape)
+    longest = max(rows, columns)
     if resize_short:
         ratio = longest / min(original)
         return (longest, math.ceil(width * ratio)) if height < width else (math.ceil(height * ratio), longest)

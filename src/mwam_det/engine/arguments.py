@@ -38,7 +38,7 @@ def with_own_arguments(cfg: Any) -> dict[str, Any]:
     return {**OWN_ARGUMENTS, **cfg2dict(cfg)}
 
 
-def without_own_arguments(args: SimpleNamespace | Mapping[str, Any]) -> dict[str, Any]:
+def without_own_arguments(args: SimpleNamespace | dict[str, Any]) -> dict[str, Any]:
     """Return the arguments that Ultralytics' own classes accept."""
     return {key: value for key, value in cfg2dict(args).items() if key not in OWN_ARGUMENTS}
 

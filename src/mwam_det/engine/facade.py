@@ -7,7 +7,6 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.models import YOLO
 from ultralytics.nn.tasks import yaml_model_load
@@ -24,6 +23,7 @@ from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.predictor import PairSource
 from mwam_det.engine.tasks import TASKS
 from mwam_det.engine.validator import check_modalities
+from mwam_det.models.stock import StockModel
 from mwam_det.models.two_stream import build_two_stream, task_of, two_stream_cfg
 from mwam_det.models.weights import load_pretrained
 from mwam_det.robustness.report import RobustnessReport
@@ -60,6 +60,14 @@ class MultimodalYOLO(YOLO):
     Raises:
         FileNotFoundError: If there is no such description or file. Nothing is downloaded.
     """
+
+    # What Ultralytics' model holds once it is built: declared as None, or as what was given.
+    model: Any
+    task: Any
+    cfg: Any
+    ckpt: Any
+    trainer: Any
+    overrides: dict[str, Any]
 
     def __init__(
         self,
@@ -129,7 +137,7 @@ class MultimodalYOLO(YOLO):
         if "streams" not in getattr(self.model, "yaml", {}):
             self._start_from(weights, self.model)
 
-    def _start_from(self, weights: str, stock: nn.Module) -> None:
+    def _start_from(self, weights: str, stock: StockModel) -> None:
         """Build a model with streams from a stock one, whose weights each of them begins with, here and in `train`."""
         name = stock.yaml.get("yaml_file", "")
         self._build(stock.yaml, name)
@@ -138,7 +146,9 @@ class MultimodalYOLO(YOLO):
         self.ckpt, self.ckpt_path, self.model_name = None, None, name
         self.overrides = {"model": name, "task": self.task, "pretrained": weights, **self._fusion()}
 
-    def train(self, trainer=None, robustness: bool | Mapping[str, Any] = True, **kwargs: Any):
+    def train(  # type: ignore[override]  # nn.Module's method of this name is another, to Ultralytics as well
+        self, trainer=None, robustness: bool | Mapping[str, Any] = True, **kwargs: Any
+    ):
         """Train, then evaluate the best checkpoint with every combination of modalities.
 
         Args:
@@ -325,7 +335,8 @@ class MultimodalYOLO(YOLO):
             raise NotImplementedError("the robustness report is made by one process: call robustness without torchrun")
         defaults = {"rect": True, "verbose": False}
         args = {**self.overrides, **defaults, **kwargs, "plots": False, "split": split, "mode": "val"}
-        args["data"] = resolve_dataset(data if data is not None else self._val_data())
+        chosen: Any = data if data is not None else self._val_data()
+        args["data"] = resolve_dataset(chosen)
         check_modalities(self.model, args["data"])
         check_split(args["data"], split)
         conditions = missing_conditions(args["data"]["modalities"], fill)

@@ -67,7 +67,8 @@ def parse_yaml(text: str, plain: Callable[[str], Any] | None = None) -> Any:
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise ValueError(f"{_in_a_line(error.problem or error.context)}, line {mark.line + 1}") from None
+        where = "" if mark is None else f", line {mark.line + 1}"
+        raise ValueError(f"{_in_a_line(error.problem or error.context)}{where}") from None
     except RecursionError:
         raise ValueError(f"it is nested more than {DEEPEST} levels deep") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -119,11 +120,12 @@ def _measure(node: yaml.Node, loader: _Loader, known: dict[int, tuple[int, int]]
         if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in node.value):
             raise ValueError(f"a text has a character that no file can hold, line {line}")
     else:
-        is_mapping = isinstance(node, yaml.MappingNode)
-        if is_mapping:
+        children = node.value
+        if isinstance(node, yaml.MappingNode):
             _refuse_repeated_keys(node, loader)
+            children = [part for pair in node.value for part in pair]
         around.add(id(node))
-        for child in [part for pair in node.value for part in pair] if is_mapping else node.value:
+        for child in children:
             inner_values, inner_levels = _measure(child, loader, known, around)
             values, levels = values + inner_values, max(levels, 1 + inner_levels)
             if values > MOST_VALUES:

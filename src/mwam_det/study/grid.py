@@ -165,10 +165,11 @@ def read_study(arms: str | Path | Sequence[str]) -> Study:
     Raises:
         RecipeError: If the file, a key or a name is wrong.
     """
-    if isinstance(arms, str | Path) and str(arms).endswith((".yaml", ".yml")):
-        return _read_study_file(Path(arms))
-    names = [name.strip() for name in arms.split(",")] if isinstance(arms, str) else [str(name) for name in arms]
-    return Study(_named(names, "--arms"))
+    if isinstance(arms, str | Path):
+        if str(arms).endswith((".yaml", ".yml")):
+            return _read_study_file(Path(arms))
+        arms = [name.strip() for name in str(arms).split(",")]
+    return Study(_named([str(name) for name in arms], "--arms"))
 
 
 def _read_study_file(file: Path) -> Study:
@@ -192,7 +193,7 @@ def _read_study_file(file: Path) -> Study:
         named = isinstance(against, Mapping) and all(isinstance(arm, str) for arm in against.values())
         if not named or not {*against, *against.values()} <= arms.keys():
             raise ValueError(f"against={against!r} must map arms to arms: choose from {', '.join(arms)}")
-        common = _overrides("common", content.get("common") or [])
+        common = _overrides("common", content.get("common") or []) or []
         longer = content.get("longer") or {}
         if not isinstance(longer, Mapping) or not longer.keys() <= arms.keys():
             raise ValueError(f"longer={longer!r} must map arms to factors: choose from {', '.join(arms)}")
@@ -210,7 +211,7 @@ def _read_study_file(file: Path) -> Study:
     return Study(arms, title, recipe, seeds, dict(against), common, dict(longer), f"compare-{file.stem}")
 
 
-def _named(names: Sequence[str], key: str) -> dict[str, None]:
+def _named(names: Sequence[str], key: str) -> dict[str, list[str] | None]:
     for name in names:
         if not re.fullmatch(r"\w[\w.+-]*", name):  # names are those of folders too
             raise RecipeError(f"{key}: '{name}' is no name of an arm: use letters, digits, '.', '_', '-' and '+'")
@@ -265,11 +266,11 @@ def arm_overrides(name: str, study: Study, base: Recipe) -> list[str]:
     if (own := study.arms.get(name)) is not None:
         return own
     parts = name.split("+")
-    modalities = [part for part in parts if _modality(part, base) is not None]
+    modalities = [modality for part in parts if (modality := _modality(part, base)) is not None]
     known = [*BUILT_IN, *(f"{ONLY}{modality}" for modality in base.data["modalities"])]
     known += [arm for arm, overrides in study.arms.items() if overrides is not None]
     for part in parts:
-        if part not in (*known, *modalities):
+        if part not in known and _modality(part, base) is None:
             near = get_close_matches(part, known, n=1)
             raise RecipeError(
                 f"there is no arm '{part}': "
@@ -284,8 +285,8 @@ def arm_overrides(name: str, study: Study, base: Recipe) -> list[str]:
     for part in built_in:
         settings |= _switched_on(part, base)
     overrides = [f"{key}={value}" for key, value in settings.items()]
-    for part in modalities:
-        overrides += _uni_modal(_modality(part, base), base)
+    for modality in modalities:
+        overrides += _uni_modal(modality, base)
     for part in parts:
         overrides += study.arms.get(part) or []
     return overrides

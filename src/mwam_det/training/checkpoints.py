@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
-def checkpoint_to_resume(resume: bool | str, project: str | Path, name: str) -> Path:
+def checkpoint_to_resume(resume: Literal[True] | str, project: str | Path, name: str) -> Path:
     """Find the checkpoint that `train.resume` asks for.
 
     Args:

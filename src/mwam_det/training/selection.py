@@ -32,7 +32,7 @@ class Selection(Settings):
     select: str = "full"
     every: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.select not in SELECTIONS:
             raise ValueError(f"select={self.select!r} must be one of {', '.join(SELECTIONS)}")
         if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
