@@ -167,7 +167,7 @@ class _Index:
         path = entry.replace("\\", "/")
         for base in bases:
             for place in (path, without_image_suffix(path)):
-                if len(found := self._by_path.get(os.path.normpath(os.path.join(base, place)), ())) == 1:
+                if len(found := self._by_path.get(os.path.normpath(os.path.join(base, place)), [])) == 1:
                     return found[0]
         for names, ends in self._by_name:
             name = ends.find(path)

@@ -70,23 +70,22 @@ def draft(folders: Sequence[str | Path], recipe: Path) -> Draft | Known:
     """
     found = survey(folders)
     try:
-        pairs, fault = find_pairs(found), None
-    except DatasetError as error:
-        pairs, fault = None, error
-    labels = find_labels(found, pairs) if pairs is not None else []
+        pairs = find_pairs(found)
+    except DatasetError:
+        if (known := recognise(found, None)) is not None:
+            return known
+        raise
+    labels = find_labels(found, pairs)
     if not any(one.task != "classify" for one in labels) and (known := recognise(found, pairs)) is not None:
         return known
-    if fault is not None:
-        raise fault
     if not labels:
         raise DatasetError(_no_labels(found, pairs))
-    values = {
-        modality.name: look_at(found.root, _all_files(modality), modality.name == "depth")
-        for modality in pairs.modalities
-    }
-    for name, seen in values.items():
+    values = {}
+    for modality in pairs.modalities:
+        seen = look_at(found.root, _all_files(modality), modality.name == "depth")
         if seen is None:
-            raise DatasetError(f"no image of {name} in {found.root} can be read")
+            raise DatasetError(f"no image of {modality.name} in {found.root} can be read")
+        values[modality.name] = seen
     _name_the_visible(pairs, values)
     return _Writer(found, pairs, labels, values, recipe).draft()
 
@@ -175,19 +174,23 @@ class _Writer:
             self.said.append(f"split: {self._counts(words)}; there is no val, so test is used to validate")
             return {"train": (words["train"], ""), "val": (words["test"], "     # there is no other")}
         first = self.pairs.modalities[0]
-        files = {file for split, keys in self.pairs.keys.items() for file in map(first.shared(split).get, keys)}
-        val = _drawn(files)
+        files = {first.shared(split)[key] for split, keys in self.pairs.keys.items() for key in keys}
+        clips = {file.rpartition("/")[0] for file in files}
+        whole = len(clips) >= ENOUGH_FOLDERS
+        drawn = validation_part(sorted(clips if whole else files), SEED, VAL_SHARE)
+        val = {file for file in files if (file.rpartition("/")[0] if whole else file) in drawn}
         parts = {"train": sorted(files - val), "val": sorted(val)}
         if not parts["train"] or not parts["val"]:
             raise DatasetError(f"there is one pair in {self.found.root}: training and validation need one each")
-        places = {}
+        places: dict[str, tuple[str, str]] = {}
         for split, part in parts.items():
             name = f"{self.recipe.stem}-{split}.txt"
             self.lists[name] = "".join(f"{file}\n" for file in part)
             places[split] = str(self.recipe.with_name(name)), ""
         self.said.append(
             f"split: none in the folders, so {len(parts['train']):,} pairs were drawn for train and "
-            f"{len(parts['val']):,} for val (seed {SEED}); frames of one clip may be in both"
+            f"{len(parts['val']):,} for val (seed {SEED}); "
+            + ("each folder is in one of them" if whole else "frames of one clip may be in both")
         )
         return places
 
@@ -273,15 +276,6 @@ class _Writer:
     def _imgsz(self) -> int:
         longest = max(self.values[self.pairs.modalities[0].name].shape)
         return max(SMALLEST_IMGSZ, min(LARGEST_IMGSZ, -(-longest // 32) * 32))
-
-
-def _drawn(files: set[str]) -> set[str]:
-    """Draw the images to validate with; whole folders where there are several."""
-    folders = {file.rpartition("/")[0] for file in files}
-    if len(folders) < ENOUGH_FOLDERS:
-        return validation_part(sorted(files), SEED, VAL_SHARE)
-    chosen = validation_part(sorted(folders), SEED, VAL_SHARE)
-    return {file for file in files if file.rpartition("/")[0] in chosen}
 
 
 def _flow(value: Any) -> str:

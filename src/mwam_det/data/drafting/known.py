@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mwam_det.data.drafting.affixes import HASH
+from mwam_det.data.affixes import HASH
 from mwam_det.data.drafting.pairs import WHOLE, Modality, Pairs
 from mwam_det.data.drafting.survey import Survey
 from mwam_det.data.naming import SPLIT_WORDS

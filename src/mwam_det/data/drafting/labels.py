@@ -74,8 +74,8 @@ def find_labels(found: Survey, pairs: Pairs) -> list[Labels]:
         sets = list(_masks(found, pairs))
     sets.sort(key=lambda labels: (list(TASKS.values()).index(labels.task) if labels.task in TASKS.values() else 9,
                                   _is_of_another(labels.template, first), -labels.files))  # fmt: skip
-    if not sets and (classes := class_folders(pairs)):
-        sets = [Labels("folders", "classify", None, pairs.count, len(classes), classes)]
+    if not sets and (folders := class_folders(pairs)):
+        sets = [Labels("folders", "classify", None, pairs.count, len(folders), folders)]
     return [_with_names(labels, found) for labels in sets]
 
 
@@ -110,7 +110,7 @@ def _templates(files: Iterable[str], pairs: Pairs) -> dict[str, list[str]]:
         place = split_place(parts[:-1])
         split = WHOLE if place is None or WHOLE in known else parts[place]
         for upto in range(len(parts)):
-            if split != WHOLE and upto <= place:
+            if split != WHOLE and place is not None and upto <= place:
                 continue
             stem = "/".join(parts[upto:])
             if stem in known.get(split, ()):
@@ -124,7 +124,9 @@ def _templates(files: Iterable[str], pairs: Pairs) -> dict[str, list[str]]:
 
 def _read_texts(root: Path, files: Sequence[str]) -> tuple[str, int, dict[str, str]] | None:
     """Return kind of labels, number of classes and problems of YOLO's text files; None if they are none."""
-    columns, largest, problems = Counter(), -1, {}
+    columns: Counter[int] = Counter()
+    problems: dict[str, str] = {}
+    largest = -1
     for index in evenly(len(files), READ):
         file = files[index]
         try:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from mwam_det.data.drafting.affixes import find_namings
+from mwam_det.data.affixes import find_namings
 from mwam_det.data.drafting.survey import Survey, folders_of
 from mwam_det.data.drafting.words import is_label_word, modality_name, modality_of, modality_of_affix, split_place
 from mwam_det.data.layout import DatasetError
@@ -92,14 +92,14 @@ def find_pairs(found: Survey) -> Pairs:
         candidates = [_from_folders(images, found.given)]
     else:
         candidates = [*_by_folder(images), _by_affix(images)]
-    candidates = [pairs for pairs in candidates if pairs is not None and pairs.count]
-    if not candidates:
+    complete = [pairs for pairs in candidates if pairs is not None and pairs.count]
+    if not complete:
         raise DatasetError(
             f"no pairs were found in {found.root}: partners have one name but for a beginning or an end, and lie in "
             f"folders called like modalities (visible, infrared), or carry it in their names. Folders with images: "
             f"{folders_of(found.images)}"
         )
-    return max(candidates, key=lambda pairs: (_named(pairs) >= 2, _named(pairs) >= 1, pairs.count))
+    return max(complete, key=lambda pairs: (_named(pairs) >= 2, _named(pairs) >= 1, pairs.count))
 
 
 def _named(pairs: Pairs) -> int:
@@ -121,7 +121,7 @@ def _from_folders(images: Iterable[str], given: Iterable[str]) -> Pairs | None:
     return _modalities({folder: (template, files) for folder, (template, files) in placed.items()})
 
 
-def _by_folder(images: Iterable[str]) -> list[Pairs | None]:
+def _by_folder(images: Iterable[str]) -> list[Pairs]:
     """Try every part of the paths as the one that names the modality."""
     groups: defaultdict[tuple[str, ...], defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for file in images:
@@ -151,7 +151,7 @@ def _chosen(by_name: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], lis
         return (dict(by_name), []) if len(by_name) == 2 else ({}, [])
     if len(set(named.values())) == 1 and len(named) > 1:  # near and far infrared, say
         return {name: by_name[name] for name in named}, sorted(by_name.keys() - named.keys())
-    best = {}
+    best: dict[str, str] = {}
     for name, word in named.items():
         if word not in best or len(by_name[name]) > len(by_name[best[word]]):
             best[word] = name
@@ -203,9 +203,10 @@ def _names(words: Mapping[str, str | None]) -> dict[str, str]:
     """Return a name for each modality, given what its folder stands for."""
     names: dict[str, str] = {}
     for text, word in words.items():
-        is_unique = word is not None and list(words.values()).count(word) == 1
-        last = PurePosixPath(text).name
-        names[text] = word if is_unique else modality_name(last, set(names.values()))
+        if word is not None and list(words.values()).count(word) == 1:
+            names[text] = word
+        else:
+            names[text] = modality_name(PurePosixPath(text).name, set(names.values()))
     return names
 
 
@@ -229,11 +230,11 @@ def _by_affix(images: Iterable[str]) -> Pairs | None:
     candidates = []
     for pattern, is_suffix in ((r"(.*?)([ _.-]+[A-Za-z]+\d?)", True), (r"([A-Za-z]+\d?[ _.-]+)(.*)", False)):
         parted: defaultdict[str, defaultdict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
-        for split, stems in by_split.items():
+        for called, stems in by_split.items():
             for stem, file in stems.items():
                 match = re.fullmatch(pattern, stem.rpartition("/")[2])
                 affix = match[2 if is_suffix else 1] if match else ""
-                parted[affix][split][stem] = file
+                parted[affix][called][stem] = file
         sizes = {affix: sum(map(len, of.values())) for affix, of in parted.items()}
         chosen = [affix for affix, size in sizes.items() if size >= SIMILAR * max(sizes.values())]
         if not 2 <= len(chosen) <= MOST_MODALITIES:

@@ -59,7 +59,9 @@ def look_at(root: Path, files: Sequence[str], zero_is_nothing: bool = False) -> 
     Returns:
         What they are like; None if none can be read.
     """
-    formats, sizes, chroma, samples, unreadable, transparent = Counter(), Counter(), [], [], "", False
+    formats: Counter[str] = Counter()
+    sizes: Counter[tuple[int, int]] = Counter()
+    chroma, samples, unreadable, transparent = [], [], "", False
     for index in evenly(len(files), LOOKED_AT):
         pixels = _read(root / files[index])
         if pixels is None:
