@@ -253,6 +253,9 @@ def _init(options: argparse.Namespace) -> None:
     files = {out: made.recipe, **{out.with_name(name): text for name, text in made.lists.items()}}
     if there := [file for file in files if file.exists()]:
         raise RecipeError(f"{there[0]} is there already, and nothing is overwritten: name another file with --out")
+    for line in "".join(files.values()).splitlines():
+        if (shown := line.encode(errors="replace").decode()) != line:
+            raise RecipeError(f"a name is in no encoding, so that no recipe can hold it: rename {shown.strip()}")
     out.parent.mkdir(parents=True, exist_ok=True)
     for file, text in files.items():
         with open(file, "x", encoding="utf-8") as stream:

@@ -253,7 +253,7 @@ def read_mode(file: str | Path) -> str:
 
 def dark_16_bit_maximum(file: str | Path) -> int | None:
     """Return the largest value of a 16-bit image if reading it as 8 bit (its high byte) would leave it nearly black."""
-    pixels = cv2.imread(str(file), cv2.IMREAD_ANYDEPTH)
+    pixels = decode(file, cv2.IMREAD_ANYDEPTH)
     if pixels is None or pixels.dtype != np.uint16 or pixels.max() >= DARK_16_BIT:
         return None
     return int(pixels.max())

@@ -500,3 +500,14 @@ def test_the_command_points_to_convert(tmp_path, monkeypatch, capsys):
     assert said[0] == "This is M3FD as published. Convert it:"
     assert said[1].startswith("mwam-det convert m3fd ")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["set"]
+
+
+def test_names_that_no_recipe_can_hold_are_refused_in_a_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    try:
+        write_pairs(tmp_path / "set", "rgb/{}.png", "ir/{}.png", "labels/{}.txt", range(3), names="\udcff{}")
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("the file system takes no such names")
+    assert main(["init", "set"]) == 2
+    assert "a name is in no encoding" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["set"]

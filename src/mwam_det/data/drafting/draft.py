@@ -11,7 +11,7 @@ import yaml
 
 from mwam_det.data.drafting.known import Known, recognise
 from mwam_det.data.drafting.labels import Labels, find_labels
-from mwam_det.data.drafting.pairs import WHOLE, Modality, Pairs, find_pairs, order
+from mwam_det.data.drafting.pairs import WHOLE, FoundModality, Pairs, find_pairs, order
 from mwam_det.data.drafting.pixels import Values, look_at
 from mwam_det.data.drafting.survey import Survey, survey
 from mwam_det.data.drafting.words import is_label_word
@@ -102,7 +102,7 @@ def _no_labels(found: Survey, pairs: Pairs) -> str:
     )
 
 
-def _all_files(modality: Modality) -> list[str]:
+def _all_files(modality: FoundModality) -> list[str]:
     return [file for of_split in modality.files.values() for file in of_split.values()]
 
 
@@ -135,7 +135,7 @@ class _Writer:
         splits = self._splits()
         names = [modality.name for modality in self.pairs.modalities]
         lines = [
-            f"# Drafted by mwam-det init from {self.found.root}. Look through it before you train.",
+            f"# Drafted by mwam-det init from {' '.join(str(self.found.root).split())}: look through it first.",
             f"task: {self.labels.task}",
             f"model: {MODELS[self.labels.task]}     # n, s, m, l or x; YOLO 3 to 26",
             "fusion: concat",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mwam_det.data.affixes import HASH
-from mwam_det.data.drafting.pairs import WHOLE, Modality, Pairs
+from mwam_det.data.drafting.pairs import WHOLE, FoundModality, Pairs
 from mwam_det.data.drafting.survey import Survey
 from mwam_det.data.naming import SPLIT_WORDS
 from mwam_det.data.splits import SPLIT
@@ -122,13 +122,13 @@ def _json_template(files: Iterable[str]) -> str:
     return best if SPLIT in best and len(files) > 1 else files[0]
 
 
-def _folder(modality: Modality) -> str:
+def _folder(modality: FoundModality) -> str:
     """Return the folder of a modality as the option takes it, which appends nothing."""
     has_splits = WHOLE not in modality.files and SPLIT not in modality.template
     return f"{modality.template}/{SPLIT}".removeprefix("./") if has_splits else modality.template
 
 
-def _expression(modalities: Iterable[Modality]) -> str:
+def _expression(modalities: Iterable[FoundModality]) -> str:
     """Return one regular expression for the names of all modalities, or "" if partners have the same."""
     namings = [modality.naming for modality in modalities]
     if HASH in namings:

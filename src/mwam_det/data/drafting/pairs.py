@@ -27,7 +27,7 @@ SIMILAR = 0.2
 
 
 @dataclass
-class Modality:
+class FoundModality:
     """One modality as it lies on the disk.
 
     Attributes:
@@ -63,7 +63,7 @@ class Pairs:
         ignored: Folders that were taken for no modality, for the user.
     """
 
-    modalities: list[Modality]
+    modalities: list[FoundModality]
     keys: dict[str, list[str]] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
 
@@ -106,7 +106,7 @@ def _named(pairs: Pairs) -> int:
     return sum(modality.name in ORDER for modality in pairs.modalities)
 
 
-def order(modalities: list[Modality]) -> None:
+def order(modalities: list[FoundModality]) -> None:
     """Put modalities in the order of a recipe: the visible one, infrared, depth, and the others as they come."""
     modalities.sort(key=lambda m: ORDER.index(m.name) if m.name in ORDER else len(ORDER))
 
@@ -191,7 +191,7 @@ def _modalities(placed: Mapping[str, tuple[str, dict[str, dict[str, str]]]]) -> 
     }
     names = _names(words)
     modalities = [
-        Modality(names[name], template, files, is_named_by_word=words[name] is not None)
+        FoundModality(names[name], template, files, is_named_by_word=words[name] is not None)
         for name, (template, files) in placed.items()
     ]
     if len({bool(WHOLE in modality.files) for modality in modalities}) > 1:
@@ -210,7 +210,7 @@ def _names(words: Mapping[str, str | None]) -> dict[str, str]:
     return names
 
 
-def _with_namings(modalities: list[Modality]) -> Pairs:
+def _with_namings(modalities: list[FoundModality]) -> Pairs:
     stems = {m.name: [f"{split}/{stem}" for split, files in m.files.items() for stem in files] for m in modalities}
     namings, _ = find_namings(stems)
     for modality in modalities:
@@ -242,7 +242,7 @@ def _by_affix(images: Iterable[str]) -> Pairs | None:
         words = {affix: modality_of_affix(affix) for affix in chosen}
         names = _names(words)
         modalities = [
-            Modality(
+            FoundModality(
                 names[affix],
                 template,
                 dict(parted[affix]),

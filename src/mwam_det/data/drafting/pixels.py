@@ -99,8 +99,8 @@ def _read(file: Path) -> np.ndarray | None:
 
 
 def _channels(file: Path) -> int:
-    pixels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED) if file.suffix.lower() == ".png" else None
-    return 1 if pixels is None or pixels.ndim == 2 else pixels.shape[2]
+    pixels = decode(file, cv2.IMREAD_UNCHANGED) if file.suffix.lower() == ".png" else None
+    return 1 if pixels is None else pixels.shape[2]
 
 
 def _band(samples: Sequence[np.ndarray], zero_is_nothing: bool) -> tuple[float, float] | None:
