@@ -18,7 +18,8 @@ from mwam_det import MWAM, GradientModulator, MultimodalYOLO, MWAMConfig
 from mwam_det.cli import main as cli
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.layout import SECTION_KEYS, DatasetError, modalities_of, resolve_dataset
-from mwam_det.recipe import ROBUSTNESS_KEYS, load_recipe
+from mwam_det.engine.experiment import ROBUSTNESS_KEYS
+from mwam_det.experiments import load
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,7 +53,7 @@ def test_every_kind_of_block_that_is_tested_here_is_there():
 def test_both_start_commands_are_there_each_on_one_line():
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     assert "pip install -e . && python tools/train.py cfg/demo.yaml" in lines
-    assert 'pip install -e ".[test]" && pytest' in lines
+    assert 'pip install -e ".[test]" && pytest -n auto' in lines
 
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
@@ -91,18 +92,18 @@ def test_the_command_line_understands_what_is_shown(words, monkeypatch):
 @pytest.mark.parametrize("words", [words for words in commands() if "tools/train.py" in words], ids=" ".join)
 def test_every_training_command_names_a_recipe_and_changes_that_are_accepted(words):
     recipe, *changes = words[words.index("tools/train.py") + 1 :]
-    load_recipe(ROOT / recipe, changes)
+    load(ROOT / recipe, changes)
 
 
 @pytest.mark.parametrize("words", [words for words in commands() if "tools/evaluate.py" in words], ids=" ".join)
 def test_every_evaluation_command_names_weights_a_recipe_and_changes_that_are_accepted(words):
     _, _, weights, recipe, *changes = words
     assert weights.endswith(".pt")
-    load_recipe(ROOT / recipe, [f"robustness.{c}" if c.partition("=")[0] in ROBUSTNESS_KEYS else c for c in changes])
+    load(ROOT / recipe, [f"robustness.{c}" if c.partition("=")[0] in ROBUSTNESS_KEYS else c for c in changes])
 
 
 def test_every_extra_that_is_installed_is_one_of_the_package():
-    extras = {extra for group in re.findall(r"\.\[([\w,-]+)\]", TEXT) for extra in group.split(",")}
+    extras = {extra for group in re.findall(r'"\.\[([\w,-]+)\]"', TEXT) for extra in group.split(",")}
     assert "test" in extras
     assert extras <= set(metadata("mwam-det").get_all("Provides-Extra"))
 
@@ -119,7 +120,7 @@ def test_continuous_integration_takes_exactly_the_test_command_from_the_readme()
         pytest.skip("there is no sed")
     (expression,) = re.findall(r"^command=\$\((sed .*)\)$", (ROOT / ".ci/run").read_text(encoding="utf-8"), re.M)
     taken = subprocess.run(shlex.split(expression), cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
-    assert taken.stdout == 'pip install -e ".[test]" && pytest\n'
+    assert taken.stdout == 'pip install -e ".[test]" && pytest -n auto\n'
 
 
 # Recipes --------------------------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ def test_every_recipe_loads_and_its_data_section_describes_a_dataset(block, tmp_
     refuse_unknown_keys(section, SECTION_KEYS)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(block, encoding="utf-8")
-    assert load_recipe(recipe).data == section
+    assert load(recipe).recipe.data == section
     make_folders(section, tmp_path / "set")
     resolved = resolve_dataset({**section, "path": str(tmp_path / "set")})
     assert [modality.name for modality in modalities_of(resolved)] == list(section["modalities"])
@@ -150,13 +151,13 @@ def test_sections_of_a_recipe_are_accepted(block, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     section = yaml.safe_load(block)
     recipe.write_text(yaml.safe_dump({**yaml.safe_load((ROOT / "cfg" / "llvip.yaml").read_text()), **section}))
-    assert {key: getattr(load_recipe(recipe), key) for key in section} == section
+    assert {key: getattr(load(recipe).recipe, key) for key in section} == section
 
 
 def test_the_values_of_the_data_keys_that_the_text_shows_are_accepted():
     shown = re.findall(r"^\| `(suffix|channels|range|align)` \| `([^`]+)`", TEXT, re.MULTILINE)
     assert [key for key, _ in shown] == ["suffix", "channels", "range", "align"]
-    data = load_recipe(ROOT / "cfg" / "llvip.yaml").data
+    data = load(ROOT / "cfg" / "llvip.yaml").recipe.data
     for key, value in shown:
         value = yaml.safe_load(value)
         section = {**data, "path": str(ROOT), "modalities": {"rgb": "cfg", "ir": "docs", "depth": "tools"}, key: value}

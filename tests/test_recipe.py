@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from mwam_det.engine.arguments import NOT_FOR_RECIPES
-from mwam_det.recipe import Recipe, RecipeError, format_override, load_recipe, read_arguments, read_recipe
+from mwam_det.experiments import load
+from mwam_det.recipe import Recipe, RecipeError, format_override, read_arguments, read_recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "cfg").glob("*.yaml"))
 DATA = {
@@ -26,7 +27,7 @@ def recipe_file(folder: Path, text: str | None = None, **content) -> Path:
 
 def refusal(folder: Path, *overrides: str, text: str | None = None, **content) -> str:
     with pytest.raises(RecipeError) as caught:
-        load_recipe(recipe_file(folder, text, **content), overrides)
+        load(recipe_file(folder, text, **content), overrides)
     return str(caught.value)
 
 
@@ -39,7 +40,7 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
 def test_every_recipe_of_the_project_loads(file):
-    recipe = load_recipe(file)
+    recipe = load(file).recipe
     assert recipe.name == file.stem
     assert recipe.data["modalities"]
     assert recipe.train
@@ -54,13 +55,13 @@ def test_every_recipe_of_the_project_says_what_it_is_in_its_first_line(file):
 
 
 def test_what_a_recipe_leaves_out_keeps_its_default(tmp_path):
-    assert load_recipe(recipe_file(tmp_path)) == Recipe("night", DATA)
+    assert load(recipe_file(tmp_path)).recipe == Recipe("night", DATA)
     assert Recipe("night", DATA) == Recipe("night", DATA, "yolov8n.yaml", "detect", "concat", True, {}, True)
 
 
 def test_a_recipe_keeps_the_order_of_modalities(tmp_path):
     modalities = {"z": "visible", "a": "infrared"}
-    recipe = load_recipe(recipe_file(tmp_path, data={**DATA, "modalities": modalities}))
+    recipe = load(recipe_file(tmp_path, data={**DATA, "modalities": modalities})).recipe
     assert list(recipe.data["modalities"]) == ["z", "a"]
 
 
@@ -68,21 +69,21 @@ def test_a_recipe_keeps_the_order_of_modalities(tmp_path):
     ("text", "number"), [("1e-3", 1e-3), ("1E-3", 1e-3), ("5e-4", 5e-4), ("1.5e-2", 0.015), ("0.001", 1e-3)]
 )
 def test_numbers_with_an_exponent_are_numbers_in_file_and_override(tmp_path, text, number):
-    by_override = load_recipe(recipe_file(tmp_path), [f"train.lr0={text}"])
-    by_file = load_recipe(recipe_file(tmp_path, f"data: {DATA}\ntrain: {{lr0: {text}}}\n"))
+    by_override = load(recipe_file(tmp_path), [f"train.lr0={text}"]).recipe
+    by_file = load(recipe_file(tmp_path, f"data: {DATA}\ntrain: {{lr0: {text}}}\n")).recipe
     assert by_override.train["lr0"] == by_file.train["lr0"] == number
     assert isinstance(by_file.train["lr0"], float)
 
 
 def test_numbers_inside_lists_and_sections_are_numbers_too(tmp_path):
-    recipe = load_recipe(recipe_file(tmp_path), ["mwam={sigma: 1e-5}", "train.classes=[0, 2]"])
+    recipe = load(recipe_file(tmp_path), ["mwam={sigma: 1e-5}", "train.classes=[0, 2]"]).recipe
     assert recipe.mwam == {"sigma": 1e-5}
     assert recipe.train["classes"] == [0, 2]
 
 
 @pytest.mark.parametrize("text", ["e3", "1e", "0x1e3g", "v1e3", "1e3.yaml"])
 def test_a_name_that_only_looks_like_a_number_stays_a_name(tmp_path, text):
-    assert load_recipe(recipe_file(tmp_path), [f"train.name={text}"]).train["name"] == text
+    assert load(recipe_file(tmp_path), [f"train.name={text}"]).recipe.train["name"] == text
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_names_and_paths_on_the_command_line_are_what_was_typed(tmp_path, text):
 
 @pytest.mark.parametrize("names", [{0: "person", 1: "car"}, ["person", "car"]])
 def test_a_class_is_renamed_by_its_number(tmp_path, names):
-    recipe = load_recipe(recipe_file(tmp_path, data={**DATA, "names": names}), ["data.names.1=van"])
+    recipe = load(recipe_file(tmp_path, data={**DATA, "names": names}), ["data.names.1=van"]).recipe
     assert recipe.data["names"] == {0: "person", 1: "van"}
 
 
@@ -118,8 +119,8 @@ def test_names_in_brackets_are_what_was_typed_too(tmp_path):
 @pytest.mark.parametrize("word", ["null", "None", "none"])
 @pytest.mark.parametrize("key", ["pretrained", "incomplete", "mwam", "robustness", "train", "fusion", "model"])
 def test_null_means_the_same_in_a_file_and_on_the_command_line(tmp_path, key, word):
-    by_file = load_recipe(recipe_file(tmp_path, **{key: None}))
-    by_override = load_recipe(recipe_file(tmp_path), [f"{key}={word}"])
+    by_file = load(recipe_file(tmp_path, **{key: None})).recipe
+    by_override = load(recipe_file(tmp_path), [f"{key}={word}"]).recipe
     assert by_file == by_override == Recipe("night", DATA)
 
 
@@ -146,56 +147,56 @@ def test_an_override_that_is_written_is_read_back(tmp_path, value):
 
 def test_overrides_change_values_of_a_section_and_leave_the_others(tmp_path):
     file = recipe_file(tmp_path, train={"epochs": 9, "imgsz": 320})
-    recipe = load_recipe(file, ["train.epochs=60", "data.path=datasets/LLVIP", "data.modalities.ir=thermal"])
+    recipe = load(file, ["train.epochs=60", "data.path=datasets/LLVIP", "data.modalities.ir=thermal"]).recipe
     assert recipe.train == {"epochs": 60, "imgsz": 320}
     assert recipe.data == {**DATA, "path": "datasets/LLVIP", "modalities": {"rgb": "visible", "ir": "thermal"}}
 
 
 def test_an_override_makes_a_section_that_the_recipe_lacks(tmp_path):
-    assert load_recipe(recipe_file(tmp_path), ["train.epochs=3", "robustness.split=train"]) == Recipe(
+    assert load(recipe_file(tmp_path), ["train.epochs=3", "robustness.split=train"]).recipe == Recipe(
         "night", DATA, train={"epochs": 3}, robustness={"split": "train"}
     )
 
 
 def test_the_last_override_of_a_key_counts(tmp_path):
-    assert load_recipe(recipe_file(tmp_path), ["train.epochs=3", "train.epochs=5"]).train == {"epochs": 5}
+    assert load(recipe_file(tmp_path), ["train.epochs=3", "train.epochs=5"]).recipe.train == {"epochs": 5}
 
 
 def test_the_value_of_an_override_may_hold_an_equals_sign(tmp_path):
-    assert load_recipe(recipe_file(tmp_path), ["train.name=a=b"]).train == {"name": "a=b"}
+    assert load(recipe_file(tmp_path), ["train.name=a=b"]).recipe.train == {"name": "a=b"}
 
 
 @pytest.mark.parametrize(("text", "value"), [("false", False), ("true", True), ("{gamma: 0.5}", {"gamma": 0.5})])
 def test_mwam_is_switched_as_a_whole(tmp_path, text, value):
-    assert load_recipe(recipe_file(tmp_path, mwam={"lam": 4}), [f"mwam={text}"]).mwam == value
+    assert load(recipe_file(tmp_path, mwam={"lam": 4}), [f"mwam={text}"]).recipe.mwam == value
 
 
 @pytest.mark.parametrize("before", [True, {"lam": 4}, None], ids=["true", "a section", "left out"])
 def test_a_value_of_mwam_is_set_on_top_of_what_the_recipe_says(tmp_path, before):
     content = {} if before is None else {"mwam": before}
     expected = {**(before if isinstance(before, dict) else {}), "gamma": 1}
-    assert load_recipe(recipe_file(tmp_path, **content), ["mwam.gamma=1"]).mwam == expected
+    assert load(recipe_file(tmp_path, **content), ["mwam.gamma=1"]).recipe.mwam == expected
 
 
 def test_robustness_may_be_switched_off(tmp_path):
-    assert load_recipe(recipe_file(tmp_path), ["robustness=false"]).robustness is False
+    assert load(recipe_file(tmp_path), ["robustness=false"]).recipe.robustness is False
 
 
 def test_a_model_may_be_a_file_of_the_user(tmp_path):
     weights = tmp_path / "best.pt"
     weights.write_bytes(b"not opened yet")
-    assert load_recipe(recipe_file(tmp_path), [f"model={weights}"]).model == str(weights)
+    assert load(recipe_file(tmp_path), [f"model={weights}"]).recipe.model == str(weights)
 
 
 @pytest.mark.parametrize("model", ["yolov8s.yaml", "yolo11n.yaml", "yolov5n.yaml"])
 def test_a_model_may_be_another_stock_description(tmp_path, model):
-    assert load_recipe(recipe_file(tmp_path, model=model)).model == model
+    assert load(recipe_file(tmp_path, model=model)).recipe.model == model
 
 
 def test_the_file_is_not_changed_by_overrides(tmp_path):
     file = recipe_file(tmp_path, train={"epochs": 9})
     before = file.read_bytes()
-    load_recipe(file, ["train.epochs=60"])
+    load(file, ["train.epochs=60"])
     assert file.read_bytes() == before
 
 
@@ -208,7 +209,7 @@ def test_a_missing_recipe_is_refused_with_those_there_are(tmp_path, monkeypatch)
     (tmp_path / "cfg" / "one.yaml").touch()
     (tmp_path / "cfg" / "more" / "two.yaml").touch()
     with pytest.raises(RecipeError) as caught:
-        load_recipe("cfg/on.yaml")
+        load("cfg/on.yaml")
     message = str(caught.value)
     assert "there is no recipe cfg/on.yaml" in message
     assert "cfg/one.yaml" in message
@@ -218,12 +219,12 @@ def test_a_missing_recipe_is_refused_with_those_there_are(tmp_path, monkeypatch)
 def test_a_missing_recipe_where_there_are_none_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RecipeError, match="there is no recipe none.yaml$"):
-        load_recipe("none.yaml")
+        load("none.yaml")
 
 
 def test_a_folder_is_no_recipe(tmp_path):
     with pytest.raises(RecipeError, match="there is no recipe"):
-        load_recipe(tmp_path)
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["data: [", "data: {path: a\n", "data: 'a"])
@@ -287,7 +288,7 @@ def test_bytes_that_are_no_text_are_refused_with_the_file(tmp_path):
     file = tmp_path / "night.yaml"
     file.write_bytes(b"\xff\xfe\xba\xad")
     with pytest.raises(RecipeError, match="night.yaml is not valid YAML"):
-        load_recipe(file)
+        load(file)
 
 
 @pytest.mark.parametrize("text", ["", "- data", "detect", "42"])
@@ -398,7 +399,7 @@ def test_an_override_whose_value_is_no_yaml_is_refused_by_name(tmp_path):
 
 
 def test_a_recipe_is_checked_without_a_look_at_the_folders_of_its_data(tmp_path):
-    assert load_recipe(recipe_file(tmp_path), ["data.path=nowhere"]).data["path"] == "nowhere"
+    assert load(recipe_file(tmp_path), ["data.path=nowhere"]).recipe.data["path"] == "nowhere"
 
 
 @pytest.mark.parametrize(
@@ -423,7 +424,7 @@ def test_a_value_that_no_one_can_use_is_refused_before_anything_starts(tmp_path,
 def test_a_model_of_another_task_is_refused_and_the_task_that_it_is_for_is_named(tmp_path):
     assert "task=obb, but model=yolov8n.yaml is made for the task 'detect'" in refusal(tmp_path, task="obb")
     assert "task='depth' is unknown: choose from detect, obb" in refusal(tmp_path, task="depth")
-    assert load_recipe(recipe_file(tmp_path, task="obb", model="yolov8n-obb.yaml")).task == "obb"
+    assert load(recipe_file(tmp_path, task="obb", model="yolov8n-obb.yaml")).recipe.task == "obb"
 
 
 def test_what_a_task_cannot_do_is_refused_before_anything_is_read(tmp_path):

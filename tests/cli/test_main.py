@@ -16,7 +16,7 @@ from mwam_det.cli.main import main
 from mwam_det.data.conversion import ConversionError, Format, Option
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import resolve_dataset
-from mwam_det.recipe import load_recipe
+from mwam_det.experiments import load
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "tools"
@@ -365,7 +365,7 @@ def test_a_conversion_sums_up_and_ends_with_the_line_to_train_with(capsys, publi
     assert "the complete set has" in said
     command, train, recipe, override = shlex.split(said.splitlines()[-1])
     assert (command, train, recipe) == ("mwam-det", "train", "cfg/llvip.yaml")
-    section = load_recipe(ROOT / recipe, [override]).data
+    section = load(ROOT / recipe, [override]).recipe.data
     assert resolve_dataset(section)["path"] == str(Path("LLVIP set").resolve())
 
 
@@ -455,7 +455,7 @@ def test_a_format_without_a_recipe_ends_with_the_recipe_that_it_wrote(capsys, pu
     assert main(["convert", "llvip", str(published), "my set"]) == 0
     command, train, recipe = shlex.split(capsys.readouterr().out.splitlines()[-1])
     assert (command, train, recipe) == ("mwam-det", "train", "my set/recipe.yaml")
-    resolve_dataset(load_recipe(recipe).data)
+    resolve_dataset(load(recipe).recipe.data)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -536,14 +536,14 @@ def test_the_path_of_a_converted_set_is_printed_so_that_it_is_read_as_it_is(monk
     for folder in ("D #2", "007", "plain"):
         assert main(["convert", "llvip", "src", folder]) == 0
         words = shlex.split(capsys.readouterr().out.strip().splitlines()[-1])
-        assert load_recipe(ROOT / words[2], words[3:]).data["path"] == folder
+        assert load(ROOT / words[2], words[3:]).recipe.data["path"] == folder
 
 
 def test_ctrl_c_ends_any_command_with_a_word_and_130(monkeypatch, capsys):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    for name in ("load_recipe", "read_recipe"):
+    for name in ("load", "_with_objects"):
         monkeypatch.setattr(cli, name, interrupted)
     for words in (["train", "a.yaml"], ["robustness", "a.pt", "a.yaml"], ["inspect", "a.yaml"]):
         assert main(words) == 130

@@ -37,8 +37,8 @@ from mwam_det.data.conversion import (
     summary,
 )
 from mwam_det.data.layout import resolve_dataset
+from mwam_det.experiments import load
 from mwam_det.files.locks import LOCK, FolderInUse, Hold
-from mwam_det.recipe import load_recipe
 
 SIZE = (24, 40)
 COLOUR = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
@@ -259,7 +259,7 @@ def test_the_recipe_of_a_set_without_one_loads_and_its_folders_are_found(source,
     convert(
         toy(classes=lambda folder, options: [folder.name, "größe: 1"], data={"visible": "rgb"}), source, destination
     )
-    recipe = load_recipe(destination / "recipe.yaml")
+    recipe = load(destination / "recipe.yaml").recipe
     assert recipe.data["names"] == {0: "source", 1: "größe: 1"}
     resolved = resolve_dataset(recipe.data)
     assert list(resolved["splits"]) == ["train", "val"]
@@ -275,7 +275,7 @@ def test_the_recipe_names_no_split_without_pairs_and_the_user_is_told(source, de
     write(source / "rgb" / "dv.png", COLOUR[:5])
     record = convert(toy(), source, destination)
     assert record["splits"]["val"]["pairs"] == 0
-    assert "val" not in load_recipe(destination / "recipe.yaml").data
+    assert "val" not in load(destination / "recipe.yaml").recipe.data
     assert record["doubts"] == ["there is no pair for val: training needs both train and val"]
 
 

@@ -4,8 +4,9 @@ import pytest
 
 from mwam_det.data.foreign import refuse_foreign_keys, refuse_foreign_recipe
 from mwam_det.data.layout import DatasetError, resolve_dataset
+from mwam_det.experiments import load
 from mwam_det.files.values import parse_value
-from mwam_det.recipe import RecipeError, load_recipe
+from mwam_det.recipe import RecipeError
 
 
 def shown_for(content, check=refuse_foreign_keys) -> dict:
@@ -73,6 +74,6 @@ def test_a_description_of_single_images_is_told_from_a_recipe():
 def test_the_section_is_shown_wherever_a_dataset_is_named(tmp_path):
     file = tmp_path / "flir.yaml"
     file.write_text("".join(f"{key}: {value}\n" for key, value in keys("/d/{folder}/{split}").items()))
-    for error, read in ((RecipeError, load_recipe), (DatasetError, resolve_dataset)):
+    for error, read in ((RecipeError, load), (DatasetError, resolve_dataset)):
         with pytest.raises(error, match=r"data: \{path: /d, modalities: \{rgb: visible, ir: infrared\}"):
             read(file)

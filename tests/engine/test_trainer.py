@@ -1,5 +1,4 @@
 import copy
-import csv
 import subprocess
 import sys
 import textwrap
@@ -7,8 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tables import read_csv
 from training import SHORT, StockTrainer, run
 from ultralytics.utils.torch_utils import unwrap_model
+from untrained import TINY
 
 from mwam_det import GradientModulator, MWAMTrainer, UpdateModulator
 from mwam_det.cli.main import main
@@ -29,8 +30,7 @@ def trained(demo_section, tmp_path_factory):
 
 
 def rows_of(trainer):
-    with (trainer.save_dir / "mwam.csv").open(newline="") as stream:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+    return [{key: float(value) for key, value in row.items()} for row in read_csv(trainer.save_dir / "mwam.csv")]
 
 
 @pytest.mark.parametrize("mwam", [False, {"alpha": 1.0, "beta": 0.0}], ids=["off", "all weights one"])
@@ -122,7 +122,7 @@ def test_a_run_killed_in_its_third_epoch_resumes_with_its_bank_and_its_curves_jo
 
     monkeypatch.chdir(tmp_path)
     train = {key: value for key, value in SHORT.items() if key not in ("model", "epochs")}
-    recipe = {"model": "yolov8n.yaml", "data": demo_section, "train": {**train, "epochs": 5}, "robustness": False}
+    recipe = {"model": TINY, "data": demo_section, "train": {**train, "epochs": 5}, "robustness": False}
     (tmp_path / "short.yaml").write_text(yaml.safe_dump(recipe))
     code = """
         import os, signal, sys
@@ -139,18 +139,18 @@ def test_a_run_killed_in_its_third_epoch_resumes_with_its_bank_and_its_curves_jo
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, timeout=300)
     assert killed.returncode == -9, killed.stderr.decode()[-2000:]
     run_folder = tmp_path / "runs" / "short"
-    before = list(csv.DictReader((run_folder / "mwam.csv").open(newline="")))
+    before = read_csv(run_folder / "mwam.csv")
     assert [row["epoch"] for row in before] == ["1", "1", "2", "2"]
 
     assert main(["train", "short.yaml", "train.resume=true"]) == 0
-    rows = list(csv.DictReader((run_folder / "mwam.csv").open(newline="")))
+    rows = read_csv(run_folder / "mwam.csv")
     assert rows[:4] == before
     assert [int(row["iteration"]) for row in rows] == list(range(1, 11))
     assert [row["epoch"] for row in rows[::2]] == ["1", "2", "3", "4", "5"]
     for name in ("rgb", "ir"):
         expected = 0.5 * float(rows[3][f"bank_{name}"]) + 0.5 * float(rows[4][f"frm_{name}"])
         assert float(rows[4][f"bank_{name}"]) == pytest.approx(expected, rel=1e-6)
-    results = list(csv.DictReader((run_folder / "results.csv").open(newline="")))
+    results = read_csv(run_folder / "results.csv")
     assert [row["epoch"] for row in results] == ["1", "2", "3", "4", "5"]
     assert not (tmp_path / "runs" / "short2").exists()
     assert main(["train", "short.yaml", "train.resume=nowhere.pt"]) == 2
@@ -219,7 +219,7 @@ def test_the_weights_of_a_checkpoint_are_taken_over(trained, demo_section, tmp_p
 def test_a_single_stream_checkpoint_is_refused_as_the_model_itself(demo_section, tmp_path):
     from ultralytics import YOLO
 
-    YOLO("yolov8n.yaml").save(tmp_path / "single.pt")
+    YOLO(TINY).save(tmp_path / "single.pt")
     trainer = MWAMTrainer(
         overrides={**SHORT, "data": demo_section, "project": str(tmp_path), "model": str(tmp_path / "single.pt")}
     )
@@ -230,7 +230,7 @@ def test_a_single_stream_checkpoint_is_refused_as_the_model_itself(demo_section,
 def test_a_model_for_other_modalities_is_refused(demo_section, tmp_path):
     trainer = MWAMTrainer(overrides={**SHORT, "data": demo_section, "project": str(tmp_path)})
     with pytest.raises(DatasetError, match="'thermal': 3"):
-        trainer.get_model(two_stream_cfg("yolov8n.yaml", {"rgb": 3, "thermal": 3}))
+        trainer.get_model(two_stream_cfg(TINY, {"rgb": 3, "thermal": 3}))
 
 
 def test_a_mistake_in_mwam_costs_no_run_folder(demo_section, tmp_path):
@@ -394,8 +394,7 @@ def test_measured_preference_follows_the_validation_without_each_modality(demo_s
 
 
 def results_of(trainer):
-    with (trainer.save_dir / "results.csv").open(newline="") as stream:
-        return list(csv.DictReader(stream))
+    return read_csv(trainer.save_dir / "results.csv")
 
 
 @pytest.mark.parametrize(("select", "best"), [("mean", 1), ("worst", 2)])

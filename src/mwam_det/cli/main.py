@@ -12,27 +12,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ultralytics.utils import DEFAULT_CFG_DICT
+
 from mwam_det.core.config import mwam_config
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import DatasetError, as_single_class, resolve_dataset
-from mwam_det.engine.arguments import check_precision
-from mwam_det.engine.saving import is_trained
+from mwam_det.engine.arguments import check_values
+from mwam_det.engine.experiment import ROBUSTNESS_KEYS, RUNS, check_device, load_model
+from mwam_det.experiments import HOST_TASKS, Experiment, load
 from mwam_det.files.terminal import tolerate_encodings
-from mwam_det.recipe import (
-    HOST_TASKS,
-    ROBUSTNESS_KEYS,
-    Recipe,
-    RecipeError,
-    check_device,
-    load_recipe,
-    read_arguments,
-    read_recipe,
-)
-from mwam_det.study.grid import BUILT_IN, SEEDS, run_compare
-from mwam_det.training.checkpoints import checkpoint_to_resume
-
-RUNS = Path("runs")
-"""Results go to a folder below this one, in the working directory, named after the recipe."""
+from mwam_det.recipe import Recipe, RecipeError, read_arguments
+from mwam_det.study.arms import BUILT_IN, SEEDS
+from mwam_det.study.grid import run_compare
+from mwam_det.training.checkpoints import Interrupted
 
 PREDICT_KEYS = (
     "imgsz", "batch", "device", "quantize", "conf", "iou", "max_det", "classes", "agnostic_nms", "nms", "augment",
@@ -115,23 +107,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{options.command} runs in one process, and all would write the same: leave torchrun out"
             )
         if options.command == "train":
-            content = read_recipe(options.recipe, options.overrides)
-            if content.get("task") in HOST_TASKS:
-                _run_host(options.recipe, content)
-            else:
-                _train(load_recipe(options.recipe, options.overrides))
+            _train(load(options.recipe, options.overrides))
         elif options.command == "robustness":
             overrides = [f"robustness.{o}" if o.partition("=")[0] in ROBUSTNESS_KEYS else o for o in options.overrides]
             overrides += ["robustness.coco=true"] * options.coco
-            content = read_recipe(options.recipe, overrides)
-            if content.get("task") in HOST_TASKS:
-                _run_host(options.recipe, content, options.weights)
-            else:
-                _robustness(options.weights, load_recipe(options.recipe, overrides))
+            _robustness(options.weights, load(options.recipe, overrides))
         elif options.command == "predict":
             _predict(options)
         elif options.command == "export":
-            _export(options.weights, read_arguments(options.overrides, EXPORT_KEYS))
+            _export(options.weights, _arguments(options.overrides, EXPORT_KEYS))
         elif options.command == "compare":
             words = [word for word in (options.recipe, *options.overrides) if word]
             recipe = words.pop(0) if words and "=" not in words[0] else None
@@ -145,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             samples = [o for o in options.overrides if o.partition("=")[0] == "sample"]
             overrides = [o for o in options.overrides if o not in samples]
-            _inspect(load_recipe(options.recipe, overrides), _sample(samples))
+            _inspect(_with_objects(options.recipe, overrides, "inspect counts and draws objects"), _sample(samples))
     except (RecipeError, DatasetError, NotImplementedError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -265,7 +249,7 @@ def _init(options: argparse.Namespace) -> None:
     for doubt in made.doubts:
         print(f"Doubt: {doubt}")
     try:
-        resolve_dataset(load_recipe(out).data)
+        resolve_dataset(load(out).recipe.data)
     except (RecipeError, DatasetError) as error:
         raise RecipeError(f"the recipe {out} was written, but needs a hand: {error}") from None
     shown = options.out or out.name
@@ -273,10 +257,14 @@ def _init(options: argparse.Namespace) -> None:
     print(shlex.join(["mwam-det", "train", str(shown)]))
 
 
-def _check_has_objects(recipe: Recipe, what: str) -> None:
-    labels = {"semantic": "are pixels", "classify": "are of whole images"}.get(recipe.task)
-    if labels:
+def _with_objects(file: str, overrides: Sequence[str], what: str) -> Recipe:
+    """Read a recipe whose labels are of objects."""
+    recipe = load(file, overrides).recipe
+    if recipe.task in HOST_TASKS:
+        raise RecipeError(f"{file}: task={recipe.task} is for `mwam-det train`, `robustness` and `compare` alone")
+    if labels := {"semantic": "are pixels", "classify": "are of whole images"}.get(recipe.task):
         raise RecipeError(f"{what}, and the labels of task={recipe.task} {labels}: there are none")
+    return recipe
 
 
 def _crops(options: argparse.Namespace) -> None:
@@ -286,9 +274,9 @@ def _crops(options: argparse.Namespace) -> None:
     from mwam_det.data.crops import MARGIN, SMALLEST, cut_objects
 
     own = [word for word in options.overrides if word.partition("=")[0] in ("margin", "smallest")]
-    recipe = load_recipe(options.recipe, [word for word in options.overrides if word not in own])
-    _check_has_objects(recipe, "crops cuts out objects")
-    given = {"margin": MARGIN, "smallest": SMALLEST, **read_arguments(own, ("margin", "smallest"))}
+    words = [word for word in options.overrides if word not in own]
+    recipe = _with_objects(options.recipe, words, "crops cuts out objects")
+    given = {"margin": MARGIN, "smallest": SMALLEST, **_arguments(own, ("margin", "smallest"))}
     for key, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise RecipeError(f"{key}={value} must be a number, at least 0")
@@ -321,7 +309,6 @@ def _sample(overrides: Sequence[str]) -> int:
 
 
 def _inspect(recipe: Recipe, sample: int) -> None:
-    _check_has_objects(recipe, "inspect counts and draws objects")
     data = resolve_dataset(recipe.data)
     from rich.console import Console
     from ultralytics.utils.files import increment_path
@@ -352,76 +339,29 @@ def _inspect(recipe: Recipe, sample: int) -> None:
     print(f"Figures: {folder / 'inspection.json'}\nPairs with their boxes: {folder / 'pairs.png'}")
 
 
-def _train(recipe: Recipe) -> None:
-    arguments = {**recipe.train, "name": str(recipe.train.get("name") or recipe.name)}
-    arguments["project"] = str(Path(arguments.get("project") or RUNS).resolve())
-    if arguments.get("resume"):
-        last = _checkpoint_to_resume(arguments)
-        arguments["resume"] = str(last)
-        if is_trained(_check_resumable(last, recipe)):
-            _finish(last, recipe)
-            return
-    check_device(arguments.get("device"))
+def _train(experiment: Experiment) -> None:
     try:
-        check_precision(arguments.get("amp"), arguments.get("device"))
-    except ValueError as error:
-        raise RecipeError(f"train.{error}") from None
-    model = _load(recipe.model, fusion=recipe.fusion, share_backbone=recipe.share_backbone)
-    try:
-        model.train(
-            data=recipe.data,
-            mwam=recipe.mwam,
-            incomplete=recipe.incomplete,
-            pretrained=recipe.pretrained,
-            robustness=recipe.robustness,
-            **arguments,
-        )
-    except KeyboardInterrupt:
-        last = getattr(model.trainer, "last", None)
-        if last is not None and last.is_file():
-            print(f"\nStopped. Continue with the same command and train.resume={last}", file=sys.stderr)
+        report, folder = experiment.train()
+    except Interrupted as interruption:
+        if interruption.resume is not None:
+            print(f"\nStopped. Continue with the same command and train.resume={interruption.resume}", file=sys.stderr)
         raise SystemExit(130) from None
+    if report is not None:
+        report.show()
+        print(f"Results: {folder}")
 
 
-def _run_host(recipe: str, content: dict[str, Any], weights: str | None = None) -> None:
-    """Train a recipe whose task is not detection, or evaluate weights on its data."""
-    from mwam_det.hosts.experiment import Experiment, evaluate_experiment, train_experiment
-
-    try:
-        experiment = Experiment.from_dict(Path(recipe).stem, content)
-        if weights is None:
-            report, folder = train_experiment(experiment)
-        else:
-            report, folder = evaluate_experiment(Path(weights), experiment)
-    except (ValueError, FloatingPointError) as error:
-        raise RecipeError(f"{recipe}: {error}") from None
-    except KeyboardInterrupt:
-        if weights is None:
-            print("\nStopped. Continue with the same command and train.resume=true", file=sys.stderr)
-        raise SystemExit(130) from None
+def _robustness(weights: str, experiment: Experiment) -> None:
+    _check_weights(weights)
+    report, folder = experiment.evaluate(weights)
     report.show()
     print(f"Results: {folder}")
 
 
-def _robustness(weights: str, recipe: Recipe) -> None:
-    _check_weights(weights)
-    # Not imgsz: the weights know the size that they were trained at, and it may not be the recipe's.
-    from mwam_det.engine.facade import VALIDATION_ARGUMENTS
-
-    shared = {key: recipe.train[key] for key in VALIDATION_ARGUMENTS if key in recipe.train and key != "imgsz"}
-    if shared.get("batch", 1) < 1:  # Ultralytics finds a batch size for training alone
-        del shared["batch"]
-    section = recipe.robustness if isinstance(recipe.robustness, dict) else {}
-    options = {key: section[key] for key in ROBUSTNESS_KEYS if key in section}
-    arguments = {"project": str(RUNS.resolve()), "name": f"{recipe.name}-robustness", **shared, **options}
-    check_device(arguments.get("device"))
-    _load(weights).robustness(recipe.data, **arguments).show()
-
-
 def _predict(options: argparse.Namespace) -> None:
     _check_weights(options.weights)
-    arguments = read_arguments(options.overrides, PREDICT_KEYS)  # as much as can be checked before the weights are read
-    model = _load(options.weights)
+    arguments = _arguments(options.overrides, PREDICT_KEYS)  # as much as can be checked before the weights are read
+    model = load_model(options.weights)
     from mwam_det.engine.deployment import modalities_of_model
     from mwam_det.engine.measures import PARTS
 
@@ -437,7 +377,7 @@ def _predict(options: argparse.Namespace) -> None:
             source[name] = path
         else:
             rest.append(word)
-    arguments |= read_arguments(rest, [*PREDICT_KEYS, *names])
+    arguments |= _arguments(rest, [*PREDICT_KEYS, *names])
     if not isinstance(arguments.get("missing", []), str | list):
         raise RecipeError(f"missing={arguments['missing']!r} must name modalities: choose from {', '.join(names)}")
     check_device(arguments.get("device"), "device")
@@ -464,7 +404,7 @@ def _export(weights: str, arguments: dict[str, Any]) -> None:
         raise RecipeError(f"format={arguments['format']} is unknown: choose from {', '.join(formats)}")
     check_device(arguments.get("device"), "device")
     try:
-        file = _load(weights).export(**arguments)
+        file = load_model(weights).export(**arguments)
     except (AssertionError, ValueError) as error:  # the former are Ultralytics' checks of what a format takes
         raise RecipeError(_said(error)) from None
     print(file)
@@ -487,44 +427,11 @@ def _said(error: Exception) -> str:
     return str(error).splitlines()[0].removeprefix("ERROR ❌️ ")
 
 
-def _load(model: str, **options):
-    from mwam_det.engine.facade import MultimodalYOLO  # slow to import: not before the recipe is checked
-
+def _arguments(words: Sequence[str], known: Sequence[str]) -> dict[str, Any]:
+    """Read the arguments of a command that takes no recipe, and check those that are Ultralytics'."""
+    arguments = read_arguments(words, known)
     try:
-        return MultimodalYOLO(model, **options)
-    except TypeError as error:  # Ultralytics' word for a file that holds no weights
-        raise RecipeError(_said(error)) from None
-
-
-def _checkpoint_to_resume(arguments: dict) -> Path:
-    try:
-        return checkpoint_to_resume(arguments["resume"], arguments["project"], arguments["name"])
+        check_values({key: value for key, value in arguments.items() if key in DEFAULT_CFG_DICT})
     except ValueError as error:
         raise RecipeError(str(error)) from None
-
-
-def _check_resumable(checkpoint: Path, recipe: Recipe) -> dict[str, Any]:
-    """Return the content of a checkpoint; refuse a run on other data than it was begun with."""
-    begun = _load(checkpoint).ckpt
-    try:
-        before = resolve_dataset(begun["train_args"]["data"])
-    except DatasetError:
-        return begun  # the data has moved since, and the recipe says where to
-    now = resolve_dataset(recipe.data)
-    if before != now:
-        differing = ", ".join(key for key in now if before.get(key) != now[key])
-        raise RecipeError(
-            f"train.resume={checkpoint}: that run was begun with other data ({differing} differ; its folder is "
-            f"{before['path']}): repeat the data section and overrides that it was begun with"
-        )
-    return begun
-
-
-def _finish(last: Path, recipe: Recipe) -> None:
-    """Finish a run that trained to its end; refuse one whose report is there."""
-    from mwam_det.engine.finishing import finish_run
-
-    if (last.parent.parent / "robustness.json").is_file():
-        raise RecipeError(f"train.resume={last}: that run is finished, there is nothing to resume")
-    if report := finish_run(last, recipe.data, recipe.robustness):
-        report.show()
+    return arguments

@@ -8,6 +8,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 
+class Interrupted(KeyboardInterrupt):
+    """A training was interrupted.
+
+    Attributes:
+        resume: What `train.resume` has to be to go on; None if nothing was saved yet.
+    """
+
+    def __init__(self, resume: str | Path | None):
+        super().__init__()
+        self.resume = resume
+
+
 def checkpoint_to_resume(resume: Literal[True] | str, project: str | Path, name: str) -> Path:
     """Find the checkpoint that `train.resume` asks for.
 

@@ -11,7 +11,7 @@ from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.conversion import ConversionError, convert
 from mwam_det.data.formats.kaist import CLASSES, KAIST
 from mwam_det.data.layout import resolve_dataset
-from mwam_det.recipe import load_recipe
+from mwam_det.experiments import load
 
 HEADER = "% bbGt version=3\n"
 ROOT = Path(__file__).parents[3]
@@ -261,7 +261,7 @@ def test_the_recipe_loads_the_converted_set_with_nested_stems(tmp_path):
     for frame in ("set00/V000/I00001", "set00/V001/I00001", "set06/V000/I00019"):
         add(root, frame, HEADER + line("person", 20, 10, 12, 30), [(20, 10, 12, 30)])
     convert(KAIST, root, tmp_path / "out")
-    recipe = load_recipe(ROOT / "cfg/kaist.yaml", [f"data.path={tmp_path / 'out'}"])
+    recipe = load(ROOT / "cfg/kaist.yaml", [f"data.path={tmp_path / 'out'}"]).recipe
     data = resolve_dataset(recipe.data)
     assert data["names"] == {0: "person"}
     dataset = build_paired_dataset(
