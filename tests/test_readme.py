@@ -18,7 +18,7 @@ from mwam_det import MWAM, GradientModulator, MultimodalYOLO, MWAMConfig
 from mwam_det.cli import main as cli
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.layout import SECTION_KEYS, DatasetError, modalities_of, resolve_dataset
-from mwam_det.engine.experiment import ROBUSTNESS_KEYS
+from mwam_det.engine.experiment import REPORT_KEYS
 from mwam_det.experiments import load
 
 ROOT = Path(__file__).parents[1]
@@ -78,15 +78,12 @@ def test_the_command_line_understands_what_is_shown(words, monkeypatch):
         "_convert",
         "_init",
         "_crops",
-        "_run_host",
         "run_compare",
     ):
         monkeypatch.setattr(cli, name, lambda *args, name=name, **kwargs: called.append(name) or 0)
     monkeypatch.chdir(ROOT)
     assert cli.main(words[1:]) == 0
-    recipe = next((word for word in words if word.startswith("cfg/")), "")
-    others = {"compare": "run_compare", **({"train": "_run_host"} if recipe.startswith(("cfg/cls", "cfg/seg")) else {})}
-    assert called == [others.get(words[1], f"_{words[1]}")]
+    assert called == [{"compare": "run_compare"}.get(words[1], f"_{words[1]}")]
 
 
 @pytest.mark.parametrize("words", [words for words in commands() if "tools/train.py" in words], ids=" ".join)
@@ -99,7 +96,7 @@ def test_every_training_command_names_a_recipe_and_changes_that_are_accepted(wor
 def test_every_evaluation_command_names_weights_a_recipe_and_changes_that_are_accepted(words):
     _, _, weights, recipe, *changes = words
     assert weights.endswith(".pt")
-    load(ROOT / recipe, [f"robustness.{c}" if c.partition("=")[0] in ROBUSTNESS_KEYS else c for c in changes])
+    load(ROOT / recipe, [f"report.{c}" if c.partition("=")[0] in REPORT_KEYS else c for c in changes])
 
 
 def test_every_extra_that_is_installed_is_one_of_the_package():

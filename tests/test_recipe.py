@@ -153,8 +153,8 @@ def test_overrides_change_values_of_a_section_and_leave_the_others(tmp_path):
 
 
 def test_an_override_makes_a_section_that_the_recipe_lacks(tmp_path):
-    assert load(recipe_file(tmp_path), ["train.epochs=3", "robustness.split=train"]).recipe == Recipe(
-        "night", DATA, train={"epochs": 3}, robustness={"split": "train"}
+    assert load(recipe_file(tmp_path), ["train.epochs=3", "report.split=train"]).recipe == Recipe(
+        "night", DATA, train={"epochs": 3}, report={"split": "train"}
     )
 
 
@@ -178,8 +178,8 @@ def test_a_value_of_mwam_is_set_on_top_of_what_the_recipe_says(tmp_path, before)
     assert load(recipe_file(tmp_path, **content), ["mwam.gamma=1"]).recipe.mwam == expected
 
 
-def test_robustness_may_be_switched_off(tmp_path):
-    assert load(recipe_file(tmp_path), ["robustness=false"]).recipe.robustness is False
+def test_the_report_may_be_switched_off(tmp_path):
+    assert load(recipe_file(tmp_path), ["report=false"]).recipe.report is False
 
 
 def test_a_model_may_be_a_file_of_the_user(tmp_path):
@@ -294,7 +294,7 @@ def test_bytes_that_are_no_text_are_refused_with_the_file(tmp_path):
 @pytest.mark.parametrize("text", ["", "- data", "detect", "42"])
 def test_a_file_that_maps_no_keys_is_refused_with_the_keys(tmp_path, text):
     message = refusal(tmp_path, text=text)
-    assert all(key in message for key in ("task", "model", "fusion", "data", "mwam", "train", "robustness"))
+    assert all(key in message for key in ("task", "model", "fusion", "data", "mwam", "train", "report", "select"))
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_a_file_that_maps_no_keys_is_refused_with_the_keys(tmp_path, text):
         ("train.learning_rate=3", ["in section 'train'", "unknown key 'learning_rate'"]),
         ("mwam.gama=1", ["in section 'mwam'", "unknown key 'gama'", "did you mean 'gamma'?"]),
         ("data.lables=x", ["in section 'data'", "unknown key 'lables'", "did you mean 'labels'?"]),
-        ("robustness.splits=val", ["in section 'robustness'", "unknown key 'splits'", "did you mean 'split'?"]),
+        ("report.splits=val", ["in section 'report'", "unknown key 'splits'", "did you mean 'split'?"]),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path, override, parts):
@@ -330,7 +330,10 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path, override, part
         ("mwam.patch=2.5", ["in section 'mwam'", "patch=2.5", "whole number"]),
         ("mwam.omega=1", ["in section 'mwam'", "omega=1", "[0, 1)"]),
         ("mwam.gamma=null", ["in section 'mwam'", "gamma=None"]),
-        ("robustness=5", ["robustness=5"]),
+        ("report=5", ["report=5"]),
+        ("robustness.split=val", ["'robustness' is two now", "select: mean"]),
+        ("select=best", ["select='best' must be one of full, mean, worst"]),
+        ("select={by: mean, evry: 2}", ["unknown key 'evry'", "did you mean 'every'?"]),
         ("data=datasets/none", ["data='datasets/none'"]),
     ],
 )
@@ -345,7 +348,7 @@ def test_a_value_of_the_wrong_kind_is_refused_with_key_and_value(tmp_path, overr
     [
         ("fusion=sum", ["fusion='sum'", "concat"]),
         ("task=depth", ["task='depth'", "detect"]),
-        ("robustness.split=vla", ["robustness.split='vla'", "train, val"]),
+        ("report.split=vla", ["report.split='vla'", "train, val"]),
     ],
 )
 def test_an_unknown_choice_is_refused_with_the_choices(tmp_path, override, parts):
@@ -409,8 +412,8 @@ def test_a_recipe_is_checked_without_a_look_at_the_folders_of_its_data(tmp_path)
         ("train.imgsz=0", "imgsz=0"),
         ("train.cache=xyz", "cache='xyz' must be true, false, ram or disk"),
         ("data.modalities=5", "data.modalities='5' must map names to folders"),
-        ("robustness.degradations=5", "degradations=5"),
-        ("robustness.degradations=[[1]]", "degradations=[1]"),
+        ("report.degradations=5", "degradations=5"),
+        ("report.degradations=[[1]]", "degradations=[1]"),
         ("mwam.gamma=1" + "0" * 400, "gamma=1000"),
     ],
 )
@@ -438,5 +441,5 @@ def test_what_a_task_cannot_do_is_refused_before_anything_is_read(tmp_path):
     )
     assert "task=pose needs data.kpt_shape" in refusal(tmp_path, **pose)
     assert "mwam.mode=loss puts a detection head" in refusal(tmp_path, "mwam.mode=loss", **obb)
-    assert "coco=true measures upright boxes" in refusal(tmp_path, "robustness.coco=true", **obb)
+    assert "coco=true measures upright boxes" in refusal(tmp_path, "report.coco=true", **obb)
     assert "single_cls=true would leave" in refusal(tmp_path, "train.single_cls=true", **semantic)

@@ -92,7 +92,7 @@ PLACES = st.one_of(
     st.tuples(st.just("data"), st.sampled_from([*(key for key in SECTION_KEYS if key != "synthetic"), "zz"])),
     st.tuples(st.just("mwam"), st.sampled_from(MWAM_KEYS)),
     st.tuples(st.just("incomplete"), st.sampled_from(["views", "level", "weights", "p", "start", "distill", "zz"])),
-    st.tuples(st.just("robustness"), st.sampled_from(["split", "imgsz", "batch", "fill", "degradations", "select"])),
+    st.tuples(st.just("report"), st.sampled_from(["split", "imgsz", "batch", "fill", "degradations"])),
     st.tuples(
         st.just("train"),
         st.sampled_from(["epochs", "imgsz", "batch", "lr0", "classes", "cache", "amp", "name", "freeze"]),

@@ -12,12 +12,24 @@ from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.files.values import format_value, parse_text, parse_value
 from mwam_det.files.yaml_text import read_yaml
 
-KEYS = ("task", "model", "fusion", "share_backbone", "pretrained", "data", "mwam", "incomplete", "train", "robustness")
+KEYS = (
+    "task",
+    "model",
+    "fusion",
+    "share_backbone",
+    "pretrained",
+    "data",
+    "mwam",
+    "incomplete",
+    "train",
+    "report",
+    "select",
+)
 """The sections of a recipe."""
 
 TEXTS = {
     **dict.fromkeys(("task", "model", "fusion", "data.path", "data.labels", "data.visible", "data.format"), "text"),
-    **dict.fromkeys(("train.name", "train.project", "train.teacher", "robustness.split"), "text"),
+    **dict.fromkeys(("train.name", "train.project", "train.teacher", "report.split", "select", "select.by"), "text"),
     **dict.fromkeys(("name", "project", "data", "format", "split"), "text"),  # of commands that take no recipe
     **dict.fromkeys(("data.modalities", "data.train", "data.val", "data.test", "data.names"), "texts"),
     **dict.fromkeys(("data.suffix", "data.match", "data.groups", "missing"), "texts"),
@@ -45,7 +57,8 @@ class Recipe:
         mwam: True, False, or values of `MWAMConfig`.
         incomplete: True, False, or values of `IncompleteConfig`: what training sees of missing modalities.
         train: How it is trained.
-        robustness: False, or what the report is of, and what decides on the best checkpoint.
+        report: What the report at the end is of; False for none.
+        select: What decides on the best checkpoint, see `mwam_det.training.selection.selection_of`.
     """
 
     name: str
@@ -55,7 +68,8 @@ class Recipe:
     fusion: str = "concat"
     mwam: bool | dict[str, Any] = True
     train: dict[str, Any] = field(default_factory=dict)
-    robustness: bool | dict[str, Any] = True
+    report: bool | dict[str, Any] = True
+    select: str | dict[str, Any] = "full"
     incomplete: bool | dict[str, Any] = False
     share_backbone: bool = False
     pretrained: bool | str | dict[str, str] = True

@@ -105,7 +105,7 @@ def test_missing_weights_are_an_error_of_one_line(capsys):
     assert "there are no weights runs/none.pt" in mistake(capsys, "robustness", "runs/none.pt", "night.yaml")
 
 
-@pytest.mark.parametrize("override", ["split=train", "robustness.split=train", "data.path=elsewhere", "mwam=false"])
+@pytest.mark.parametrize("override", ["split=train", "report.split=train", "data.path=elsewhere", "mwam=false"])
 def test_every_override_that_the_help_names_is_understood(capsys, override):
     # the recipe is read before the weights are looked for
     assert "there are no weights" in mistake(capsys, "robustness", "runs/none.pt", "night.yaml", override)
@@ -113,7 +113,7 @@ def test_every_override_that_the_help_names_is_understood(capsys, override):
 
 def test_an_unknown_split_is_an_error_of_one_line(capsys):
     line = mistake(capsys, "robustness", "best.pt", "night.yaml", "split=vla")
-    assert "robustness.split='vla'" in line
+    assert "report.split='vla'" in line
     assert "train, val" in line
 
 
@@ -318,8 +318,8 @@ def test_a_device_that_is_not_there_is_an_error_of_one_line(capsys, folder):
 
 
 def test_a_choice_by_validations_without_any_is_an_error_of_one_line(capsys):
-    line = mistake(capsys, "train", "night.yaml", "robustness.select=mean", "train.val=false")
-    assert "robustness.select=mean goes by the validations, but val is false" in line
+    line = mistake(capsys, "train", "night.yaml", "select=mean", "train.val=false")
+    assert "select=mean goes by the validations, but val is false" in line
 
 
 def test_a_precision_that_the_device_does_not_have_is_an_error_of_one_line(capsys, folder):

@@ -164,7 +164,7 @@ def test_every_fusion_is_trained_with_mwam(fusion, demo_section, tmp_path):
 def test_a_shared_backbone_is_trained_without_mwam_and_evaluated_on_every_combination(demo_section, tmp_path):
     model = MultimodalYOLO(TINY, share_backbone=True)
     model.train(
-        data=demo_section, mwam=False, robustness={"select": "mean"}, project=str(tmp_path), name="run",
+        data=demo_section, mwam=False, select="mean", project=str(tmp_path), name="run",
         **{**SHORT, "epochs": 1},
     )  # fmt: skip
     assert model.model.yaml["share_backbone"] and isinstance(model.model, DetectionModel)

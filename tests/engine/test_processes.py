@@ -30,7 +30,7 @@ ARGUMENTS = {
     "epochs": 3,
     "warmup_epochs": 0,
     "incomplete": {"views": 1},
-    "robustness": {"select": "mean", "every": 2},
+    "select": {"select": "mean", "every": 2},
 }
 
 
@@ -103,7 +103,7 @@ def test_combinations_are_validated_by_all_ranks_in_the_same_epochs(two):
 def test_a_worker_that_ultralytics_starts_has_the_trainer_and_all_arguments(demo_section, tmp_path, monkeypatch):
     pytest.importorskip("cloudpickle", reason="Ultralytics installs it when several devices are first asked for")
     own = {"mwam": {"gamma": 0.6, "mode": "update"}, "incomplete": {"views": 1, "p": 0.3}, "fusion": "add"}
-    arguments = {**SHORT, **own, "robustness": {"select": "worst"}, "data": demo_section, "project": str(tmp_path)}
+    arguments = {**SHORT, **own, "select": {"select": "worst"}, "data": demo_section, "project": str(tmp_path)}
     parent = MWAMTrainer(overrides=arguments)
     parent._hold.release()  # one of several devices does not hold the folder: its first worker does
     parent.args.data = demo_section  # as it is in a parent, which writes no file

@@ -51,7 +51,7 @@ RUNS = {
     }),
     "a step over several epochs": ("demo_section", {
         "incomplete": True, "nbs": 32, "epochs": 3, "close_mosaic": 0, "warmup_epochs": 2,
-        "robustness": {"select": "mean", "every": 2},
+        "select": {"select": "mean", "every": 2},
     }),
     "neither MWAM nor views": ("six", {
         "mwam": False, "model": "end2end", "optimizer": "MuSGD", "nbs": 12, "epochs": 3, "cache": "ram"

@@ -122,7 +122,7 @@ def test_a_run_killed_in_its_third_epoch_resumes_with_its_bank_and_its_curves_jo
 
     monkeypatch.chdir(tmp_path)
     train = {key: value for key, value in SHORT.items() if key not in ("model", "epochs")}
-    recipe = {"model": TINY, "data": demo_section, "train": {**train, "epochs": 5}, "robustness": False}
+    recipe = {"model": TINY, "data": demo_section, "train": {**train, "epochs": 5}, "report": False}
     (tmp_path / "short.yaml").write_text(yaml.safe_dump(recipe))
     code = """
         import os, signal, sys
@@ -405,7 +405,7 @@ def test_the_best_checkpoint_is_the_one_that_the_selection_asks_for(demo_section
         2: {("rgb",): 0.3, ("ir",): 0.3, ("rgb", "ir"): 0.5},
     }
     scored(lambda epoch: values[2 if epoch is None else epoch])
-    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, robustness={"select": select}, epochs=3)
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, select={"select": select}, epochs=3)
     assert trainer.stopper.best_epoch == best + 1
     expected = {"mean": 1.7 / 3, "worst": 0.3}[select]
     assert trainer.best_fitness == pytest.approx(expected, abs=1e-3)
@@ -418,7 +418,7 @@ def test_combinations_are_validated_every_so_many_epochs_and_only_these_can_be_t
     values = [0.1, 0.9, 0.3, 0.2]
     scored(lambda epoch: dict.fromkeys([("rgb",), ("ir",), ("rgb", "ir")], values[epoch or 0]))
     selection = {"select": "mean", "every": 2}
-    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, robustness=selection, epochs=4)
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, select=selection, epochs=4)
     rows = [float(row["metrics/mAP50(rgb)"]) for row in results_of(trainer)]
     assert rows == [0.1, 0.1, 0.3, 0.2], "what is not measured stays as it was; the last epoch counts whenever it comes"
     assert trainer.stopper.best_epoch == 3 and trainer.best_fitness == pytest.approx(0.3)
@@ -428,7 +428,7 @@ def test_epochs_that_are_left_out_are_no_epochs_without_progress(demo_section, t
     values = [0.1, 0.9, 0.3, 0.9, 0.2, 0.9]
     scored(lambda epoch: dict.fromkeys([("rgb",), ("ir",), ("rgb", "ir")], values[epoch or 0]))
     selection = {"select": "worst", "every": 2}
-    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, robustness=selection, epochs=6, patience=1)
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, select=selection, epochs=6, patience=1)
     assert [row["epoch"] for row in results_of(trainer)] == ["1", "2", "3", "4", "5"]
     assert trainer.stopper.best_epoch == 3
 
@@ -437,7 +437,7 @@ def test_patience_is_a_number_of_epochs_that_count(demo_section, tmp_path, score
     values = [0.3, 0.9, 0.2, 0.9, 0.1, 0.9, 0.1, 0.9]
     scored(lambda epoch: dict.fromkeys([("rgb",), ("ir",), ("rgb", "ir")], values[epoch or 0]))
     selection = {"select": "mean", "every": 2}
-    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, robustness=selection, epochs=8, patience=2)
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, select=selection, epochs=8, patience=2)
     assert len(results_of(trainer)) == 5, "epochs 3 and 5 count, and are no better than the first"
     assert trainer.stopper.best_epoch == 1
 
@@ -445,7 +445,7 @@ def test_patience_is_a_number_of_epochs_that_count(demo_section, tmp_path, score
 def test_where_one_modality_finds_nothing_the_mean_decides_between_equally_bad_epochs(demo_section, tmp_path, scored):
     values = [0.2, 0.5, 0.3]
     scored(lambda epoch: {("rgb",): 0.0, ("ir",): values[epoch or 0], ("rgb", "ir"): 0.4})
-    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, robustness={"select": "worst"}, epochs=3)
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, select={"select": "worst"}, epochs=3)
     assert trainer.stopper.best_epoch == 2
 
 
@@ -458,7 +458,7 @@ def test_a_run_without_selection_validates_as_ultralytics_does(demo_section, tmp
 def test_a_contradiction_that_lasts_is_told_once_with_both_figures(demo_section, tmp_path, scored, log):
     scored({("ir",): 0.01, ("rgb",): 0.5, ("rgb", "ir"): 0.6})
     mwam = {"mode": "observe"}
-    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=mwam, robustness={"select": "mean"}, epochs=5)
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=mwam, select={"select": "mean"}, epochs=5)
     assert trainer.mwam.last.share["ir"] > trainer.mwam.last.share["rgb"], "the set is not what the test needs"
     said = [text for level, text in log if "MWAM measures" in text]
     assert len(said) == 1
@@ -581,9 +581,9 @@ def test_observing_changes_nothing_in_the_training(demo_section, tmp_path):
         ({"incomplete": "yes"}, "incomplete='yes' must be true, false or a mapping"),
         ({"incomplete": {"weights": "mwam"}, "mwam": False}, "mwam.mode=observe"),
         ({"incomplete": {"views": 4}}, "have 3 combinations; use all"),
-        ({"robustness": {"select": "best"}}, "select='best' must be one of full, mean, worst"),
-        ({"robustness": {"select": "mean", "every": 0}}, "every=0"),
-        ({"robustness": {"select": "mean"}, "val": False}, "robustness.select=mean goes by the validations"),
+        ({"select": {"select": "best"}}, "select='best' must be one of full, mean, worst"),
+        ({"select": {"select": "mean", "every": 0}}, "every=0"),
+        ({"select": {"select": "mean"}, "val": False}, "select=mean goes by the validations"),
         ({"mwam": {"preference": "measured"}, "val": False}, "mwam.preference=measured goes by the validations"),
     ],
 )

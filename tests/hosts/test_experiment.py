@@ -108,9 +108,9 @@ def test_the_classes_of_nyuv2_are_in_the_order_of_their_labels(file):
         ({"incomplete": {"views": 1, "p": 2}}, "in section 'incomplete': p=2 must be a number"),
         ({"incomplete": {"weights": "mwam"}, "mwam": False}, "incomplete.weights=mwam goes by MWAM's weights"),
         ({"missing": {"p": 0.5}}, "the section 'missing' is called 'incomplete' now"),
-        ({"robustness": {"select": "best"}}, "select='best' must be one of full, mean, worst"),
-        ({"robustness": {"split": "test"}}, "robustness.split='test' is unknown: choose from train, val"),
-        ({"robustness": True}, "robustness=True must be a mapping"),
+        ({"select": "best"}, "select='best' must be one of full, mean, worst"),
+        ({"report": {"split": "test"}}, "report.split='test' is unknown: choose from train, val"),
+        ({"report": True}, "report=True must be a mapping"),
         ({"pretrained": 3}, "pretrained=3 must be a file, or map modalities to files"),
     ],
 )

@@ -196,7 +196,7 @@ def test_arms_that_cannot_be_are_refused(training, arms, parts):
     [
         ("train.seed=5", "train.seed"),
         ("train.name=other", "train.name"),
-        ("robustness.split=train", "robustness.split"),
+        ("report.split=train", "report.split"),
         ("data.modalities={thermal: infrared}", "thermal"),
         ("train.epoch=5", "did you mean 'epochs'?"),
     ],

@@ -18,7 +18,7 @@ from mwam_det.core.config import mwam_config
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import DatasetError, as_single_class, resolve_dataset
 from mwam_det.engine.arguments import check_values
-from mwam_det.engine.experiment import ROBUSTNESS_KEYS, RUNS, check_device, load_model
+from mwam_det.engine.experiment import REPORT_KEYS, RUNS, check_device, load_model
 from mwam_det.experiments import HOST_TASKS, Experiment, load
 from mwam_det.files.terminal import tolerate_encodings
 from mwam_det.recipe import Recipe, RecipeError, read_arguments
@@ -109,8 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command == "train":
             _train(load(options.recipe, options.overrides))
         elif options.command == "robustness":
-            overrides = [f"robustness.{o}" if o.partition("=")[0] in ROBUSTNESS_KEYS else o for o in options.overrides]
-            overrides += ["robustness.coco=true"] * options.coco
+            overrides = [f"report.{o}" if o.partition("=")[0] in REPORT_KEYS else o for o in options.overrides]
+            overrides += ["report.coco=true"] * options.coco
             _robustness(options.weights, load(options.recipe, overrides))
         elif options.command == "predict":
             _predict(options)

@@ -32,11 +32,10 @@ from mwam_det.robustness.degradation import DEGRADATIONS, FILLS
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.training.checkpoints import Interrupted, checkpoint_to_resume
 from mwam_det.training.incomplete import check_incomplete, incomplete_config, refuse_missing_section
-from mwam_det.training.selection import Selection
+from mwam_det.training.selection import refuse_former_section, selection_of
 
 TASKS = ("detect", "obb", "segment", "pose", "semantic", "classify")
-ROBUSTNESS_KEYS = ("split", "imgsz", "batch", "device", "workers", "fill", "degradations", "coco")
-SELECTION_KEYS = ("select", "every")
+REPORT_KEYS = ("split", "imgsz", "batch", "device", "workers", "fill", "degradations", "coco")
 
 RUNS = Path("runs")
 """Results go to a folder below this one, in the working directory, named after the recipe."""
@@ -49,8 +48,8 @@ class UltralyticsExperiment:
     Attributes:
         recipe: Its `model` is a stock description such as "yolov8n.yaml" or a checkpoint, its `task` one of `TASKS`,
             which is what the model ends in; `fusion` as in `mwam_det.models.two_stream.two_stream_cfg`, `pretrained` as
-            in `mwam_det.models.weights.pretrained_files`, or a bool; `train` Ultralytics' arguments; `robustness`
-            arguments of `MultimodalYOLO.robustness`, of `ROBUSTNESS_KEYS`, and of `Selection`.
+            in `mwam_det.models.weights.pretrained_files`, or a bool; `train` Ultralytics' arguments; `report`
+            arguments of `MultimodalYOLO.robustness`, of `REPORT_KEYS`.
     """
 
     recipe: Recipe
@@ -71,8 +70,11 @@ class UltralyticsExperiment:
     @property
     def split(self) -> str:
         """The split of the report."""
-        section = self.recipe.robustness
-        return section.get("split", "val") if isinstance(section, Mapping) else "val"
+        return self._report.get("split", "val")
+
+    @property
+    def _report(self) -> Mapping[str, Any]:
+        return self.recipe.report if isinstance(self.recipe.report, Mapping) else {}
 
     def with_training(self, train: Mapping[str, Any]) -> UltralyticsExperiment:
         """Return the same experiment with another train section."""
@@ -142,12 +144,12 @@ class UltralyticsExperiment:
         last = folder / "weights" / "last.pt"
         start = begun(folder) if self.is_begun(folder) else None
         if start is not None and is_trained(start):
-            finish_run(last, self.recipe.data, self.recipe.robustness or True)
+            finish_run(last, self.recipe.data, self._report)
             return
         arguments = {**self.recipe.train, "save_dir": str(folder)}
         if start is not None:
             arguments["resume"] = str(last)
-        self._train(arguments, self.recipe.robustness or True)
+        self._train(arguments, self._report)
 
     def evaluate(self, weights: str | Path) -> tuple[RobustnessReport, Path]:
         """Evaluate weights on every combination of modalities of the recipe's data.
@@ -171,15 +173,14 @@ class UltralyticsExperiment:
         shared = {key: recipe.train[key] for key in VALIDATION_ARGUMENTS if key in recipe.train and key != "imgsz"}
         if shared.get("batch", 1) < 1:  # Ultralytics finds a batch size for training alone
             del shared["batch"]
-        section = recipe.robustness if isinstance(recipe.robustness, dict) else {}
-        options = {**shared, **{key: section[key] for key in ROBUSTNESS_KEYS if key in section}}
+        options = {**shared, **self._report}
         check_device(options.get("device"))
         model = load_model(weights)
         place = {"project": str(RUNS.resolve()), "name": f"{recipe.name}-robustness", "task": model.task, "mode": "val"}
         folder = Path(get_save_dir(get_cfg(overrides=place)))
         return model.robustness(recipe.data, save_dir=folder, **options), folder
 
-    def _train(self, arguments: Mapping[str, Any], robustness: Any = None) -> tuple[RobustnessReport | None, Path]:
+    def _train(self, arguments: Mapping[str, Any], report: Any = None) -> tuple[RobustnessReport | None, Path]:
         recipe = self.recipe
         model = load_model(recipe.model, fusion=recipe.fusion, share_backbone=recipe.share_backbone)
         try:
@@ -188,7 +189,8 @@ class UltralyticsExperiment:
                 mwam=recipe.mwam,
                 incomplete=recipe.incomplete,
                 pretrained=recipe.pretrained,
-                robustness=recipe.robustness if robustness is None else robustness,
+                robustness=recipe.report if report is None else report,
+                select=recipe.select,
                 **arguments,
             )
         except KeyboardInterrupt:
@@ -218,7 +220,7 @@ class UltralyticsExperiment:
 
         if (last.parent.parent / "robustness.json").is_file():
             raise RecipeError(f"train.resume={last}: that run is finished, there is nothing to resume")
-        return finish_run(last, self.recipe.data, self.recipe.robustness)
+        return finish_run(last, self.recipe.data, self.recipe.report)
 
 
 def begun(folder: Path) -> dict[str, Any] | None:
@@ -267,6 +269,7 @@ def check_device(device: Any, key: str = "train.device") -> None:
 
 def _check(content: Mapping[str, Any]) -> None:
     refuse_missing_section(content)
+    refuse_former_section(content)
     refuse_foreign_recipe(content)
     refuse_unknown_keys(content, KEYS)
     _choice("task", content.get("task", "detect"), TASKS)
@@ -277,11 +280,10 @@ def _check(content: Mapping[str, Any]) -> None:
     _check_section(content, "incomplete", incomplete_config)
     if "data" not in content:
         raise ValueError("the section 'data' is missing")
-    _check_section(content, "robustness", _check_robustness)
-    if isinstance(content.get("robustness"), Mapping):
-        _choice(
-            "robustness.split", content["robustness"].get("split", "val"), [s for s in SPLITS if s in content["data"]]
-        )
+    _check_section(content, "report", _check_report)
+    report = content.get("report")
+    if isinstance(report, Mapping):
+        _choice("report.split", report.get("split", "val"), [s for s in SPLITS if s in content["data"]])
     modalities = content["data"].get("modalities") or {}
     if not isinstance(modalities, Mapping):
         raise ValueError(
@@ -291,16 +293,13 @@ def _check(content: Mapping[str, Any]) -> None:
     modalities = list(modalities)
     task, mwam = content.get("task", "detect"), mwam_config(content.get("mwam", True))
     check_shared_backbone(content.get("share_backbone", False), mwam)
-    report = content.get("robustness")
-    selection = {key: report[key] for key in SELECTION_KEYS if key in report} if isinstance(report, Mapping) else {}
-    check_validation(Selection.from_dict(selection), mwam, content.get("train", {}).get("val", True))
+    check_validation(selection_of(content.get("select")), mwam, content.get("train", {}).get("val", True))
     if modalities:
         check_incomplete(incomplete_config(content.get("incomplete")), modalities, mwam)
     check_labels(content["data"], task, content.get("train", {}).get("single_cls", False))
-    robustness = content.get("robustness")
     try:
         check_auxiliary(mwam, task)
-        check_coco(isinstance(robustness, Mapping) and robustness.get("coco", False), task)
+        check_coco(isinstance(report, Mapping) and report.get("coco", False), task)
     except NotImplementedError as error:
         raise ValueError(str(error)) from None
     if not isinstance(pretrained := content.get("pretrained", True), bool) and modalities:
@@ -313,11 +312,10 @@ def _check(content: Mapping[str, Any]) -> None:
     _check_model(content.get("model", "yolov8n.yaml"), content.get("fusion", "concat"), task)
 
 
-def _check_robustness(section: Mapping[str, Any]) -> None:
-    refuse_unknown_keys(section, (*ROBUSTNESS_KEYS, *SELECTION_KEYS))
-    Selection.from_dict({key: section[key] for key in SELECTION_KEYS if key in section})
+def _check_report(section: Mapping[str, Any]) -> None:
+    refuse_unknown_keys(section, REPORT_KEYS)
     own = ("split", "fill", "degradations", "coco")
-    check_train_arguments({key: section[key] for key in ROBUSTNESS_KEYS if key not in own and key in section})
+    check_train_arguments({key: section[key] for key in REPORT_KEYS if key not in own and key in section})
     _choice("fill", section.get("fill", "zero"), FILLS)
     if not isinstance(section.get("coco", False), bool):
         raise ValueError(f"coco={section['coco']!r} must be true or false")
@@ -329,7 +327,7 @@ def _check_robustness(section: Mapping[str, Any]) -> None:
 
 def _check_section(content: Mapping[str, Any], name: str, check: Any) -> None:
     section = content.get(name, {})
-    switches = ("mwam", "incomplete", "robustness")
+    switches = ("mwam", "incomplete", "report")
     if isinstance(section, bool) and name in switches:
         return
     if not isinstance(section, Mapping):

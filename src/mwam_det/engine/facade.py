@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from mwam_det.models.two_stream import build_two_stream, task_of, two_stream_cfg
 from mwam_det.models.weights import load_pretrained
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.training.direction import explain
+from mwam_det.training.selection import selection_of
 
 VALIDATION_ARGUMENTS = (
     "imgsz", "batch", "device", "workers", "single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms", "nms",
@@ -147,15 +149,16 @@ class MultimodalYOLO(YOLO):
         self.overrides = {"model": name, "task": self.task, "pretrained": weights, **self._fusion()}
 
     def train(  # type: ignore[override]  # nn.Module's method of this name is another, to Ultralytics as well
-        self, trainer=None, robustness: bool | Mapping[str, Any] = True, **kwargs: Any
+        self, trainer=None, robustness: bool | Mapping[str, Any] = True, select: Any = None, **kwargs: Any
     ):
         """Train, then evaluate the best checkpoint with every combination of modalities.
 
         Args:
             trainer: A subclass of `MWAMTrainer`, or of another task's trainer; None for that.
-            robustness: False to evaluate nothing at the end, or the arguments of `robustness` to do it with (`split`),
-                and which combinations decide on the best checkpoint (`select`, `every`, see `Selection`). The table is
-                printed; the report lies in the run folder.
+            robustness: False to evaluate nothing at the end, or the arguments of `robustness` to do it with, like
+                {"split": "test"}. The table is printed; the report lies in the run folder.
+            select: Which combinations of modalities decide on the best checkpoint: "full", "mean", "worst", or a
+                mapping like {"by": "mean", "every": 5} (see `Selection`).
             **kwargs: Arguments of Ultralytics, with `data` a recipe's data section or a file that holds one, and
                 `mwam`, `incomplete`, `fusion` and `share_backbone` (see `MWAMTrainer`). `pretrained` may name a
                 checkpoint of a stock single-stream model, or one for each modality, and `freeze` streams by modality.
@@ -171,7 +174,6 @@ class MultimodalYOLO(YOLO):
             raise NotImplementedError("data=[…] trains without this package's trainer: call train once a dataset")
         options = dict(robustness) if isinstance(robustness, Mapping) else {}
         is_wanted = robustness is not False  # {} means the defaults, as it does for `mwam`
-        selection = {key: options.pop(key) for key in ("select", "every") if key in options}
         if is_wanted and kwargs.get("data") is not None:  # known now, needed after hours
             data = resolve_dataset(kwargs["data"])
             check_split(data, options.get("split", "val"))
@@ -179,8 +181,8 @@ class MultimodalYOLO(YOLO):
             degradation_conditions(data, options.get("degradations", False))
             refuse_unknown_keys(options, [*signature(self.robustness).parameters, *DEFAULT_CFG_DICT])
             check_coco(options.get("coco", False), self.task)
-        if selection:
-            kwargs["robustness"] = selection
+        if select is not None:
+            kwargs["select"] = asdict(selection_of(select))
         metrics = super().train(trainer, **kwargs)
         self._stock = None
         if is_wanted and RANK != -1:

@@ -90,8 +90,8 @@ class PairTrainer(BaseTrainer):
 
     Takes all arguments of Ultralytics and `mwam` (True, False, or values of `MWAMConfig`), `fusion` and
     `share_backbone` (see `two_stream_cfg`), `incomplete` (True, False, or values of `IncompleteConfig`: what training
-    sees of missing modalities) and `robustness` (values of `Selection`: which combinations of modalities decide on the
-    best checkpoint).
+    sees of missing modalities) and `select` (values of `Selection`: which combinations of modalities decide on the best
+    checkpoint).
     `pretrained` may name a checkpoint of a stock single-stream model, or one for each modality (see `load_pretrained`),
     and `freeze` streams by modality beside layers. `data` is a recipe's data section or a file that holds
     one; `model` a stock description such as "yolov8n.yaml", or a checkpoint of this trainer. MWAM measures each
@@ -128,7 +128,7 @@ class PairTrainer(BaseTrainer):
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         requested = overrides or {}
         config = mwam_config(requested.get("mwam", True))  # a mistake in these should not cost a run folder
-        check_validation(Selection.from_dict(requested.get("robustness") or {}), config, requested.get("val", True))
+        check_validation(Selection.from_dict(requested.get("select") or {}), config, requested.get("val", True))
         refuse_unsupported(requested)
         check_precision(requested.get("amp"), device_of_worker(requested.get("device")))
         check_shared_backbone(requested.get("share_backbone", False), config)
@@ -164,7 +164,7 @@ class PairTrainer(BaseTrainer):
             [modality.name for modality in self.modalities],
             mwam=mwam_config(self.args.mwam),
             incomplete=incomplete_config(self.args.incomplete),
-            selection=Selection.from_dict(self.args.robustness or {}),
+            selection=Selection.from_dict(self.args.select or {}),
             file=self.save_dir / "mwam.csv",
             seed=self.args.seed,
             rank=RANK,

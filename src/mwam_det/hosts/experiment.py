@@ -1,7 +1,7 @@
 """A recipe of another host: checked, trained, evaluated.
 
-A recipe's keys are `task`, `model`, `pretrained`, `data`, `mwam`, `incomplete`, `train` and `robustness`, as those of
-detectors are; what `model` and `train` may hold is their own (see `MODELS` and `TrainSettings`).
+A recipe's keys are `task`, `model`, `pretrained`, `data`, `mwam`, `incomplete`, `train`, `report` and `select`, as
+those of detectors are; what `model` and `train` may hold is their own (see `MODELS` and `TrainSettings`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from mwam_det.training.incomplete import (
     incomplete_config,
     refuse_missing_section,
 )
-from mwam_det.training.selection import Selection
+from mwam_det.training.selection import Selection, refuse_former_section, selection_of
 
 CLASSIFICATION, SEGMENTATION = "multimodal-classification", "rgbd-segmentation"
 
@@ -58,8 +58,8 @@ MODELS = {
 """The hosts by task and name; the first of a task is its default. Each takes the channels by modality, and classes."""
 
 TASKS = tuple(MODELS)
-KEYS = ("task", "model", "pretrained", "data", "mwam", "incomplete", "train", "robustness")
-ROBUSTNESS_KEYS = ("split", "select", "every")
+KEYS = ("task", "model", "pretrained", "data", "mwam", "incomplete", "train", "report", "select")
+REPORT_KEYS = ("split",)
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ class HostExperiment:
             ValueError: If a key is unknown (the nearest known one is named), or a value cannot be used.
         """
         refuse_missing_section(content)
+        refuse_former_section(content)
         refuse_unknown_keys(content, KEYS)
         _choice("task", task := content.get("task"), TASKS)
         _choice("model", model := content.get("model", next(iter(MODELS[task]))), MODELS[task])
@@ -113,12 +114,12 @@ class HostExperiment:
         pretrained = content.get("pretrained")
         if not (pretrained is None or pretrained is False or isinstance(pretrained, str | Mapping)):
             raise ValueError(f"pretrained={pretrained!r} must be a file, or map modalities to files")
-        robustness = content.get("robustness", {})
-        if not isinstance(robustness, Mapping):
-            raise ValueError(f"robustness={robustness!r} must be a mapping of keys to values")
-        _in_section("robustness", lambda: refuse_unknown_keys(robustness, ROBUSTNESS_KEYS))
+        report = content.get("report", {})
+        if not isinstance(report, Mapping):
+            raise ValueError(f"report={report!r} must be a mapping of keys to values")
+        _in_section("report", lambda: refuse_unknown_keys(report, REPORT_KEYS))
         splits = [split for split in ("train", "val", "test") if data.get(split)]
-        _choice("robustness.split", split := robustness.get("split", "val"), splits)
+        _choice("report.split", split := report.get("split", "val"), splits)
         if not isinstance(train := content.get("train", {}), Mapping):
             raise ValueError(f"train={train!r} must be a mapping of keys to values")
         experiment = cls(
@@ -130,9 +131,7 @@ class HostExperiment:
             _in_section("mwam", lambda: mwam_config(content.get("mwam", True))),
             _in_section("incomplete", lambda: incomplete_config(content.get("incomplete"))),
             _in_section("train", lambda: TrainSettings.from_dict(train)),
-            _in_section(
-                "robustness", lambda: Selection.from_dict({k: v for k, v in robustness.items() if k != "split"})
-            ),
+            selection_of(content.get("select")),
             split,
             dict(content),
         )

@@ -291,7 +291,7 @@ def arm_experiments(
             if experiments[arm].recipe.train.get(key) != base.train.get(key):
                 raise RecipeError(f"arm '{arm}' sets train.{key}, which belongs to the comparison as a whole")
         if experiments[arm].split != common.split:
-            raise RecipeError(f"arm '{arm}' sets robustness.split: arms are compared on one split")
+            raise RecipeError(f"arm '{arm}' sets report.split: arms are compared on one split")
         if other := experiments[arm].recipe.data["modalities"].keys() - base.data["modalities"].keys():
             raise RecipeError(f"arm '{arm}' has modalities that the recipe lacks: {', '.join(sorted(other))}")
     return base, experiments, changes
