@@ -61,7 +61,9 @@ def test_every_file_that_a_command_names_is_in_the_repository_or_a_result(words)
     files = [word for word in words if re.search(r"\.(py|yaml|pt|onnx|json|csv)$", word) and "=" not in word]
     for file in files:
         assert file.startswith("runs/") or (ROOT / file).is_file(), file
-    assert files or words[0] in ("pip", "pytest", "ruff") or words[:2] == ["mwam-det", "convert"]
+    assert (
+        files or words[0] in ("pip", "pytest", "ruff") or words[:2] in (["mwam-det", "convert"], ["mwam-det", "init"])
+    )
 
 
 @pytest.mark.parametrize("words", [words for words in commands() if words[0] == "mwam-det"], ids=" ".join)
@@ -74,6 +76,7 @@ def test_the_command_line_understands_what_is_shown(words, monkeypatch):
         "_export",
         "_inspect",
         "_convert",
+        "_init",
         "_crops",
         "run_compare",
     ):

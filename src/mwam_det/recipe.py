@@ -140,7 +140,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise RecipeError(f"'{override}' has no value: write {path}=null for none")
     # classes are known by numbers, as in data.names.0=person
     *parents, key = (int(part) if part.isdecimal() else part for part in path.split("."))
-    place = content
+    place: dict[Any, Any] = content
     for parent in parents:
         inner = place.get(parent)
         if isinstance(inner, list):

@@ -331,6 +331,11 @@ def test_there_may_be_no_visible_modality(root, changes):
     assert not any(modality.visible for modality in modalities_of(data))
 
 
+def test_a_class_name_that_yaml_took_for_a_switch_is_refused(root):
+    assert "names: 1 is False, as YAML reads yes, no, on and off" in refusal(root, names=["car", False])
+    assert resolve_dataset(section(root, names=["car", 2]))["names"] == {0: "car", 1: "2"}
+
+
 def test_every_key_of_the_section_is_described(root):
     described = resolve_dataset.__doc__.split("- path:")[1].split("Args:")[0]
     assert all(re.search(rf"\b{key}\b", f"path {described}") for key in SECTION_KEYS)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, features
 from ultralytics.utils.patches import imread
 
-from mwam_det.data.layout import DatasetError, Modality
+from mwam_det.data.layout import DatasetError, Modality, modalities_of
 from mwam_det.data.pairing import (
     dark_16_bit_maximum,
     find_partners,
@@ -23,6 +23,7 @@ from mwam_det.data.pairing import (
     verify_pair,
 )
 from mwam_det.data.reading import decode
+from mwam_det.files.values import parse_value
 
 SIZE = (24, 40)
 COLOUR = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
@@ -256,6 +257,28 @@ def test_modalities_in_one_folder_are_told_apart_by_expressions(tmp_path):
         select_files("ir", files, folders, {**namings, "ir": re.compile("D_(.+)")})
     with pytest.raises(DatasetError, match="match: 'RGB_1.png' fits both rgb and ir"):
         select_files("rgb", files, folders, {**namings, "ir": re.compile("(.+)")})
+
+
+@pytest.mark.parametrize(
+    ("rgb", "ir", "hint"),
+    [
+        (["0001_co.png", "0002_co.png"], ["0001_ir.png", "0002_ir.png"], "try suffix: {rgb: _co, ir: _ir}"),
+        (["1.png", "2.png"], ["1-thermal.png", "2-thermal.png"], "try suffix: {ir: "),
+        (["RGB_1.png", "RGB_2.png"], ["T1.png", "T2.png"], 'try match: {rgb: "RGB_(.+)", ir: "T(.+)"}'),
+        (["a.rf.1.png", "b.rf.2.png"], ["a.rf.3.png", "b.rf.4.png"], "try match: {rgb: "),
+        (["a.png"], ["b.png"], None),
+    ],
+)
+def test_names_that_do_not_fit_are_told_with_the_key_that_would_make_them(folders, rgb, ir, hint):
+    with pytest.raises(DatasetError) as caught:
+        partners_of(folders, rgb, ir=ir)
+    _, tried, keys = str(caught.value).partition(": try ")
+    assert f"try {keys}".startswith(hint) if hint else not tried
+    if hint:
+        data = {"modalities": {"rgb": 3, "ir": 3}, "visible": None, **parse_value(f"{{{keys}}}")}
+        namings = {modality.name: modality.naming for modality in modalities_of(data)}
+        found, _ = partners_of(folders, rgb, namings, ir=ir)
+        assert all(len(candidates["ir"]) == 1 for candidates in found.values())
 
 
 def test_a_folder_without_images_is_refused_by_name(folders):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -81,6 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     compare.add_argument("--seeds", type=int, help=f"how many seeds (default: the study's, or {SEEDS})")
     _add_convert(commands)
+    init = commands.add_parser("init", help="look at a folder of pairs and write a recipe for it; asks nothing")
+    init.add_argument("folders", nargs="+", metavar="FOLDER", help="the dataset's folder, or one of each modality")
+    init.add_argument(
+        "--out",
+        metavar="FILE",
+        help="the recipe, like night.yaml (default: FOLDER's name, in the working directory); nothing is overwritten",
+    )
     inspect = commands.add_parser("inspect", help="tell what is in a recipe's dataset, before a long run")
     inspect.add_argument("recipe", help="YAML file whose data section is looked at")
     _add_overrides(inspect, "sample=500, the pairs whose pixels are looked at, or ")
@@ -114,6 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run_compare(recipe, words, arms=options.arms, seeds=options.seeds)
         elif options.command == "convert":
             return _convert(options)
+        elif options.command == "init":
+            _init(options)
         elif options.command == "crops":
             _crops(options)
         else:
@@ -208,6 +218,43 @@ def _convert(options: argparse.Namespace) -> int:
     command = "inspect" if record["doubts"] else "train"
     print(shlex.join(["mwam-det", command, *recipe]))  # not through rich, which would break the line
     return int(bool(record["doubts"]))
+
+
+def _init(options: argparse.Namespace) -> None:
+    from mwam_det.data.drafting.draft import draft
+    from mwam_det.data.drafting.known import Known
+
+    name = re.sub(r"[^\w.-]+", "-", Path(options.folders[0]).resolve().name).strip("-.") or "dataset"
+    out = Path(options.out or f"{name}.yaml").expanduser().resolve()
+    if out.suffix not in (".yaml", ".yml"):
+        raise RecipeError(f"--out {options.out} must be the file of a recipe, like {name}.yaml")
+    made = draft(options.folders, out)
+    if isinstance(made, Known):
+        print(f"This is {made.title}. {made.advice}")
+        if made.command:
+            print(made.command)
+        return
+    files = {out: made.recipe, **{out.with_name(name): text for name, text in made.lists.items()}}
+    if there := [file for file in files if file.exists()]:
+        raise RecipeError(f"{there[0]} is there already, and nothing is overwritten: name another file with --out")
+    for line in "".join(files.values()).splitlines():
+        if (shown := line.encode(errors="replace").decode()) != line:
+            raise RecipeError(f"a name is in no encoding, so that no recipe can hold it: rename {shown.strip()}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for file, text in files.items():
+        with open(file, "x", encoding="utf-8") as stream:
+            stream.write(text)
+    for sentence in made.said:
+        print(sentence)
+    for doubt in made.doubts:
+        print(f"Doubt: {doubt}")
+    try:
+        resolve_dataset(load(out).recipe.data)
+    except (RecipeError, DatasetError) as error:
+        raise RecipeError(f"the recipe {out} was written, but needs a hand: {error}") from None
+    shown = options.out or out.name
+    print(f"Wrote {' and '.join(map(str, files))}. Look through the recipe, then:")
+    print(shlex.join(["mwam-det", "train", str(shown)]))
 
 
 def _with_objects(file: str, overrides: Sequence[str], what: str) -> Recipe:

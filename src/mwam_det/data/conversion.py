@@ -530,7 +530,8 @@ def _write(
         down, across = (now / then for now, then in zip(image_sizes[0], size, strict=True))
         if abs(down / across - 1) > SAME_SHAPE:
             return _LeftOut("pair: labelled on an image of another shape", odd_size)
-        evidence = replace(evidence, odd_size=odd_size, **_reach(sample.labels, size, image_sizes[0]))
+        confirmed, contradicted = _reach(sample.labels, size, image_sizes[0])
+        evidence = replace(evidence, odd_size=odd_size, size_is_confirmed=confirmed, size_is_contradicted=contradicted)
         points = [tuple((x * across, y * down) for x, y in label.points) for label in sample.labels]
         sample = replace(
             sample, labels=[Label(of.class_id, own) for of, own in zip(sample.labels, points, strict=True)]
@@ -559,16 +560,16 @@ def _same_file(sample: Sample, format_: Format, name: str) -> bool:
     return name != first and file.stat().st_size == other.stat().st_size and filecmp.cmp(file, other, shallow=False)
 
 
-def _reach(labels: Sequence[Label], stated: tuple[int, int], actual: tuple[int, int]) -> dict[str, bool]:
-    """Tell from how far labels reach whether they were made on an image of a stated (height, width)."""
+def _reach(labels: Sequence[Label], stated: tuple[int, int], actual: tuple[int, int]) -> tuple[bool, bool]:
+    """Return whether labels confirm by how far they reach that an image has a stated (height, width), or contradict."""
     corners = [point for label in labels for point in label.points]
     if not corners:
-        return {}
+        return False, False
     x, y = np.max(corners, 0)
     height, width = np.array(stated) * (1 + SAME_SHAPE)
     beyond = bool(x > width or y > height)
     needs_room = bool(x > actual[1] or y > actual[0])
-    return {"size_is_contradicted": beyond, "size_is_confirmed": not beyond and (stated < actual or needs_room)}
+    return not beyond and (stated < actual or needs_room), beyond
 
 
 def _size(file: Path) -> tuple[tuple[int, int], bool]:

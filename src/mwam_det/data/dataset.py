@@ -229,12 +229,12 @@ class PairedDataset(YOLODataset):
             if reason is None:
                 raise
             example = "".join(f", like: {line.strip()}" for line in str(error).splitlines()[1:2])
-            labels = ", ".join(map(str, self.label_folders))
+            folders = ", ".join(map(str, self.label_folders))
             if reason == "no labels":
                 there = next((file for folder in self.label_folders for file in list_files(folder)), "no file")
                 example = f": {self.label_files[0]} was looked for first, and there is {there}"
             raise DatasetError(
-                f"{reason} among {len(self.im_files)} images of {self.img_path}, labels in {labels}: see the messages "
+                f"{reason} among {len(self.im_files)} images of {self.img_path}, labels in {folders}: see the messages "
                 f"above, mend the files or the data section{example}"
             ) from error
         self.sizes = {label["im_file"]: label.pop("sizes") for label in labels}
@@ -245,7 +245,7 @@ class PairedDataset(YOLODataset):
         with contextlib.suppress(OSError):  # Ultralytics says that it cannot save the scan
             SCANS.mkdir(parents=True, exist_ok=True)
         # a list has images in the folders of other splits
-        name = f"{cache_path.with_suffix('')}{'' if Path(self.img_path).is_dir() else self.img_path}"
+        name = f"{cache_path.with_suffix('')}{'' if os.path.isdir(str(self.img_path)) else self.img_path}"
         return super()._load_or_scan_cache(SCANS / f"{_own_name(Path(name))}.cache", cache_hash)
 
     def load_image(

@@ -22,7 +22,8 @@ def refuse_foreign_keys(content: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If it is one; the message shows the section that it becomes.
     """
-    keys, places = [], {}
+    keys: list[str] = []
+    places: dict[str, dict[str, Any]] = {}
     for key, value in content.items():
         match = next((m for pattern in SPLIT_AND_MODALITY if (m := re.fullmatch(pattern, str(key).lower()))), None)
         if match is not None:

@@ -470,6 +470,10 @@ def _class_names(names: Any) -> dict[int, str]:
         raise DatasetError(f"names={names!r} must be a list of class names or map numbers to names")
     if sorted(names, key=str) != sorted(range(len(names)), key=str):
         raise DatasetError(f"names has the numbers {list(names)}: they must run from 0 to {len(names) - 1}")
+    if switches := [number for number, name in names.items() if isinstance(name, bool)]:
+        raise DatasetError(
+            f"names: {switches[0]} is {names[switches[0]]}, as YAML reads yes, no, on and off: put it in quotes"
+        )
     named = {number: str(names[number]) for number in range(len(names))}
     if twice := sorted(name for name, count in Counter(named.values()).items() if count > 1):
         raise DatasetError(f"names holds {', '.join(twice)} more than once: give each class a name of its own")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mwam_det.data.layout import DatasetError, Modality
+from mwam_det.data.naming import Naming
 from mwam_det.data.pairing import find_partners, list_images, select_files
 from mwam_det.data.splits import Group, choose_listed, source_of
 
@@ -35,7 +36,7 @@ def list_split(
     for group in groups:
         images = _images_of(group, modalities)
         if group.listed is not None:
-            images, warning = _listed(group, images, modalities[0], root)
+            images, warning = _listed(group, group.listed, images, modalities[0], root)
             warnings += [warning] if warning else []
         found |= {file: folders for file, folders in images.items() if file not in found}
     return found, warnings
@@ -70,7 +71,8 @@ def partners_in(
 
 def _images_of(group: Group, modalities: Sequence[Modality]) -> dict[str, Folders]:
     """List all images of the first modality in the folders of a group."""
-    first, found = modalities[0].name, {}
+    first = modalities[0].name
+    found: dict[str, Folders] = {}
     for folders in ({name: Path(folder) for name, folder in texts.items()} for texts in group.folders):
         files = list_images(folders[first])
         if not files and group.listed is None:
@@ -81,12 +83,12 @@ def _images_of(group: Group, modalities: Sequence[Modality]) -> dict[str, Folder
 
 
 def _listed(
-    group: Group, images: Mapping[str, Folders], first: Modality, root: str | Path
+    group: Group, listed: Sequence[str], images: Mapping[str, Folders], first: Modality, root: str | Path
 ) -> tuple[dict[str, Folders], str | None]:
     """Pick the images that are listed, and say how many entries name none."""
     folder_of = {file: str(folders[first.name]) for file, folders in images.items()}
     try:
-        chosen, unknown = choose_listed(group.listed, folder_of, first.naming, root)
+        chosen, unknown = choose_listed(listed, folder_of, first.naming, root)
     except ValueError as error:
         raise DatasetError(str(error)) from None
     if not unknown:
@@ -101,5 +103,5 @@ def _listed(
     return {file: images[file] for file in chosen}, f"{warning}: left out"
 
 
-def _namings(modalities: Sequence[Modality]) -> dict[str, str]:
+def _namings(modalities: Sequence[Modality]) -> dict[str, Naming]:
     return {modality.name: modality.naming for modality in modalities}

@@ -34,7 +34,8 @@ def brief(messages: list[str], prefix: str = "") -> list[str]:
         prefix: What each begins with.
     """
     kinds = list(map(_kind, messages))
-    counts, seen, kept = Counter(kinds), Counter(), []
+    counts, kept = Counter(kinds), []
+    seen: Counter[str] = Counter()
     for kind, message in zip(kinds, messages, strict=True):
         seen[kind] += 1
         if seen[kind] <= SHOWN or kind == OTHERS:

@@ -48,8 +48,10 @@ def has_naming(stem: str, naming: Naming) -> bool:
 def shared_part(stem: str, naming: Naming) -> str:
     """Return what partners share of a name of which `has_naming` is true: its folders, and a part of the last one."""
     folder, slash, name = stem.rpartition("/")
-    part = name.removesuffix(naming) if isinstance(naming, str) else naming.fullmatch(name)[1]
-    return f"{folder}{slash}{part}"
+    if isinstance(naming, str):
+        return f"{folder}{slash}{name.removesuffix(naming)}"
+    match = naming.fullmatch(name)
+    return stem if match is None else f"{folder}{slash}{match[1]}"
 
 
 def without_image_suffix(path: str) -> str:

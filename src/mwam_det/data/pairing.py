@@ -17,11 +17,13 @@ from PIL.PngImagePlugin import PngImageFile
 from ultralytics.data.utils import IMG_FORMATS, verify_image_label
 from ultralytics.utils.patches import PIL_FALLBACK_SUFFIXES
 
+from mwam_det.data.affixes import find_namings
 from mwam_det.data.layout import DatasetError, Modality
 from mwam_det.data.naming import Naming, has_naming, shared_part
 from mwam_det.data.reading import AS_STORED, decode, has_codec, read_image
 from mwam_det.files.folders import list_files
 from mwam_det.files.images import check_pixels
+from mwam_det.files.values import format_value
 
 SMALLEST_SIDE = 10
 """Images with a shorter side, in pixels, are refused, as Ultralytics does."""
@@ -65,11 +67,13 @@ def select_files(
     here = {other: namings.get(other, "") for other, folder in folders.items() if Path(folder) == Path(folders[name])}
 
     def owner(file: str) -> str | None:
-        fitting = [other for other, naming in here.items() if has_naming(Path(file).stem, naming)]
-        matching = [other for other in fitting if not isinstance(here[other], str)]
+        fitting = {other: naming for other, naming in here.items() if has_naming(Path(file).stem, naming)}
+        matching = [other for other, naming in fitting.items() if not isinstance(naming, str)]
         if len(matching) > 1:
             raise DatasetError(f"match: '{Path(file).name}' fits both {' and '.join(matching)}: make them exclude it")
-        return (matching or sorted(fitting, key=lambda other: -len(here[other])) or [None])[0]
+        suffixes = {other: naming for other, naming in fitting.items() if isinstance(naming, str)}
+        longest = max(suffixes, key=lambda other: len(suffixes[other]), default=None)
+        return matching[0] if matching else longest
 
     chosen = [file for file in files if owner(file) == name]
     if files and not chosen:
@@ -123,12 +127,23 @@ def find_partners(
             raise DatasetError(
                 f"no image of {first} in {first_folder} has a partner of {name} in {folder}: partners have the same "
                 f"name but for the file extension and what the keys 'suffix' and 'match' say, yet these are called "
-                f"'{next(iter(same_stem))}' and '{next(iter(index))}'"
+                f"'{next(iter(same_stem))}' and '{next(iter(index))}'{_hint({first: same_stem, name: index})}"
             )
         for file, stem in stems.items():
             partners[file][name] = index.get(stem, [])
         left_over[name] = len(index.keys() - same_stem.keys())
     return partners, left_over
+
+
+def _hint(stems: Mapping[str, Iterable[str]]) -> str:
+    """Say by which key the names of two modalities would fit together, if one does."""
+    namings, count = find_namings(stems)
+    if not count:
+        return ""
+    suffixes = {name: naming for name, naming in namings.items() if isinstance(naming, str) and naming}
+    patterns = {name: naming.pattern for name, naming in namings.items() if not isinstance(naming, str)}
+    keys = {"suffix": suffixes, "match": patterns}
+    return f": try {', '.join(f'{key}: {format_value(value)}' for key, value in keys.items() if value)}"
 
 
 def image_size(file: str | Path, modality: Modality = PLAIN) -> tuple[int, int]:
@@ -238,7 +253,7 @@ def read_mode(file: str | Path) -> str:
 
 def dark_16_bit_maximum(file: str | Path) -> int | None:
     """Return the largest value of a 16-bit image if reading it as 8 bit (its high byte) would leave it nearly black."""
-    pixels = cv2.imread(str(file), cv2.IMREAD_ANYDEPTH)
+    pixels = decode(file, cv2.IMREAD_ANYDEPTH)
     if pixels is None or pixels.dtype != np.uint16 or pixels.max() >= DARK_16_BIT:
         return None
     return int(pixels.max())

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,13 @@ def choose_listed(
     return list(chosen), unknown
 
 
+def validation_part(names: Collection[str], seed: int, share: float) -> set[str]:
+    """Draw the names to validate with: the share that comes first when names are ordered by a hash of seed and name."""
+    ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode(errors="replace")).digest())
+    count = max(1, round(share * len(ordered)))  # both parts hold something if they can
+    return set(ordered[: min(count, len(ordered) - 1)]) if ordered else set()
+
+
 class _Index:
     """Images by all that a list may call them."""
 
@@ -160,7 +167,7 @@ class _Index:
         path = entry.replace("\\", "/")
         for base in bases:
             for place in (path, without_image_suffix(path)):
-                if len(found := self._by_path.get(os.path.normpath(os.path.join(base, place)), ())) == 1:
+                if len(found := self._by_path.get(os.path.normpath(os.path.join(base, place)), [])) == 1:
                     return found[0]
         for names, ends in self._by_name:
             name = ends.find(path)

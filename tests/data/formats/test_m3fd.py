@@ -8,8 +8,9 @@ from sources import reasons
 from training import check_training, train_recipe
 
 from mwam_det.data.conversion import ConversionError, convert
-from mwam_det.data.formats.m3fd import M3FD, expected, validation_part
+from mwam_det.data.formats.m3fd import M3FD, expected
 from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.splits import validation_part
 from mwam_det.experiments import load
 
 RECIPE = Path(__file__).parents[3] / "cfg" / "m3fd.yaml"

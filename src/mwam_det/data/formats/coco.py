@@ -294,7 +294,7 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
 
 def _shared(files: Mapping[str, list[Path]], shared: re.Pattern[str] | None) -> defaultdict[str, list[Path]]:
     """Index files by what partners share of their stems; those that do not fit are left out."""
-    index = defaultdict(list)
+    index: defaultdict[str, list[Path]] = defaultdict(list)
     for stem, same in files.items():
         if shared is None or has_naming(stem, shared):
             index[shared_part(stem, shared or "")] += same
@@ -352,10 +352,10 @@ def _note_sizes(file: Path, images: Sequence[Mapping[str, Any]], report: Report)
 
 def _labels(
     file: Path, content: Mapping[str, Sequence[Mapping[str, Any]]], numbers: Mapping[int, int], report: Report
-) -> dict[int, list[Label]]:
+) -> dict[int | str, list[Label]]:
     """Return the labels by image id."""
     image_ids = {entry["id"] for entry in content["images"]}
-    labels = defaultdict(list)
+    labels: defaultdict[int | str, list[Label]] = defaultdict(list)
     boxes_only = total = 0
     for i, entry in enumerate(content["annotations"]):
         where = f"{file}: annotations[{i}]"
@@ -363,9 +363,9 @@ def _labels(
             report.leave_out("box: no object of JSON", f"{where} is {_short(entry)}")
             continue
         image, category = _identity(entry.get("image_id")), _identity(entry.get("category_id"))
-        if image not in image_ids:
+        if image is None or image not in image_ids:
             report.leave_out("box: image_id of no image", f"{where}.image_id is {_short(entry.get('image_id'))}")
-        elif category not in numbers:
+        elif not isinstance(category, int) or category not in numbers:
             shown = _short(entry.get("category_id"))
             report.leave_out("box: category_id of no category", f"{where}.category_id is {shown}")
         elif (crowd := _flag(entry.get("iscrowd"))) is None:
@@ -398,7 +398,8 @@ def _points(entry: Mapping[str, Any], where: str, report: Report) -> tuple[tuple
     Raises:
         ValueError: If neither can be read; the message begins with the key.
     """
-    box, fault = None, None
+    box: tuple[tuple[float, float], ...] | None = None
+    fault = ValueError()
     try:
         box = _box(entry.get("bbox"))
     except ValueError as error:
@@ -444,19 +445,18 @@ def _box_of_mask(value: Mapping[str, Any]) -> tuple[tuple[float, float], tuple[f
         ValueError: If it cannot be read, or no pixel is in it.
     """
     size, counts = value.get("size"), value.get("counts")
-    try:
-        height, width = (_identity(side) for side in size)
-        runs = counts if isinstance(counts, str) else [_identity(run) for run in counts]
-    except (TypeError, ValueError):
-        raise ValueError(f"segmentation is {_short(value)}, not {{size: [height, width], counts: …}}") from None
-    if not all(isinstance(side, int) and 0 < side <= LARGEST_COORDINATE for side in (height, width)):
+    sides = [side for side in map(_identity, size) if isinstance(side, int)] if isinstance(size, list) else []
+    if len(sides) != 2 or not all(0 < side <= LARGEST_COORDINATE for side in sides):
         raise ValueError(f"segmentation.size is {_short(size)}, not [height, width]")
-    if isinstance(runs, str):
-        encoded = {"size": [height, width], "counts": runs.encode(errors="replace")}
-    elif all(isinstance(run, int) and run >= 0 for run in runs) and sum(runs) <= height * width:
-        encoded = run_lengths.frPyObjects({"size": [height, width], "counts": runs}, height, width)
+    height, width = sides
+    if isinstance(counts, str):
+        encoded = {"size": sides, "counts": counts.encode(errors="replace")}
     else:
-        raise ValueError(f"segmentation.counts is {_short(counts)}, not the run lengths of {width}×{height} pixels")
+        counts = counts if isinstance(counts, list) else []
+        runs = [run for run in map(_identity, counts) if isinstance(run, int)]
+        if not runs or len(runs) < len(counts) or min(runs) < 0 or sum(runs) > height * width:
+            raise ValueError(f"segmentation.counts is {_short(counts)}, not the run lengths of {width}×{height} pixels")
+        encoded = run_lengths.frPyObjects({"size": sides, "counts": runs}, height, width)
     x, y, box_width, box_height = run_lengths.toBbox(encoded).tolist()
     if box_width <= 0 or box_height <= 0 or x + box_width > width or y + box_height > height:
         raise ValueError(f"segmentation has no pixel in {width}×{height}")

@@ -60,7 +60,7 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
             "images"
         )
     annotations = _annotation_folders(source, options["annotations"])
-    found = Counter()
+    found: Counter[bool | None] = Counter()
     steps = {"train": options["train_step"], "val": options["val_step"]}
     for split, step in steps.items():
         if step < 1:
