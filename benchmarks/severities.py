@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from mwam_det.core.degradation import DEGRADATIONS, SEVERITIES, SUITS, degradations_for, degrade
+from mwam_det.robustness.degradation import DEGRADATIONS, SEVERITIES, SUITS, degradations_for, degrade
 from mwam_det.data.inspection.sampling import evenly
 from mwam_det.data.layout import Modality
 from mwam_det.data.pairing import list_images
