@@ -29,7 +29,7 @@ KEYS = (
 
 TEXTS = {
     **dict.fromkeys(("task", "model", "fusion", "data.path", "data.labels", "data.visible", "data.format"), "text"),
-    **dict.fromkeys(("train.name", "train.project", "train.teacher", "report.split", "select", "select.by"), "text"),
+    **dict.fromkeys(("train.name", "train.project", "train.teacher", "report.split"), "text"),
     **dict.fromkeys(("name", "project", "data", "format", "split"), "text"),  # of commands that take no recipe
     **dict.fromkeys(("data.modalities", "data.train", "data.val", "data.test", "data.names"), "texts"),
     **dict.fromkeys(("data.suffix", "data.match", "data.groups", "missing"), "texts"),
