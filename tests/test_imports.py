@@ -13,10 +13,10 @@ ROOT = Path(mwam_det.__file__).parent
 LADDER = [
     {"files"},
     {"core"},
-    {"training"},
+    {"training", "recipe"},
     {"data", "models", "robustness"},
     {"engine", "hosts"},
-    {"recipe"},
+    {"experiments"},
     {"study"},
     {"cli", "__init__"},
 ]

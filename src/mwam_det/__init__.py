@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mwam_det.models.two_stream import two_stream_cfg
     from mwam_det.robustness.report import RobustnessReport
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "FRMBank": "core.bank",

@@ -86,7 +86,7 @@ def test_a_modality_may_be_there_and_count_as_missing(section, log):
         (["--source", "rgb=a", "rgb=b"], "--source names rgb twice"),
         (["conf=high", "--source", "rgb=a"], "conf=high"),
         (["imgsz=0", "--source", "rgb=a"], "imgsz=0"),
-        (["missing=2", "--source", "rgb=a"], "missing=2 must name modalities: choose from rgb, ir"),
+        (["missing=2", "--source", "rgb=a"], "unknown modality 2: choose from rgb, ir"),
         (["missing=depth", "--source", "rgb=."], "depth"),
         (["verbose", "--source", "rgb=a"], "'verbose' is no argument: write key=value"),
         (["--source", "rgb=nowhere"], "nowhere"),

@@ -16,7 +16,7 @@ from mwam_det.cli.main import main
 from mwam_det.data.conversion import ConversionError, Format, Option
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import resolve_dataset
-from mwam_det.recipe import load_recipe
+from mwam_det.experiments import load
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "tools"
@@ -105,7 +105,7 @@ def test_missing_weights_are_an_error_of_one_line(capsys):
     assert "there are no weights runs/none.pt" in mistake(capsys, "robustness", "runs/none.pt", "night.yaml")
 
 
-@pytest.mark.parametrize("override", ["split=train", "robustness.split=train", "data.path=elsewhere", "mwam=false"])
+@pytest.mark.parametrize("override", ["split=train", "report.split=train", "data.path=elsewhere", "mwam=false"])
 def test_every_override_that_the_help_names_is_understood(capsys, override):
     # the recipe is read before the weights are looked for
     assert "there are no weights" in mistake(capsys, "robustness", "runs/none.pt", "night.yaml", override)
@@ -113,7 +113,7 @@ def test_every_override_that_the_help_names_is_understood(capsys, override):
 
 def test_an_unknown_split_is_an_error_of_one_line(capsys):
     line = mistake(capsys, "robustness", "best.pt", "night.yaml", "split=vla")
-    assert "robustness.split='vla'" in line
+    assert "report.split='vla'" in line
     assert "train, val" in line
 
 
@@ -318,8 +318,8 @@ def test_a_device_that_is_not_there_is_an_error_of_one_line(capsys, folder):
 
 
 def test_a_choice_by_validations_without_any_is_an_error_of_one_line(capsys):
-    line = mistake(capsys, "train", "night.yaml", "robustness.select=mean", "train.val=false")
-    assert "robustness.select=mean goes by the validations, but val is false" in line
+    line = mistake(capsys, "train", "night.yaml", "select=mean", "train.val=false")
+    assert "select=mean goes by the validations, but val is false" in line
 
 
 def test_a_precision_that_the_device_does_not_have_is_an_error_of_one_line(capsys, folder):
@@ -344,10 +344,11 @@ def published(folder) -> Path:
     """A folder as LLVIP is published, with two pairs to train with and one to test with."""
     for part, names in (("train", ("010001", "010002")), ("test", ("190001",))):
         for name in names:
-            for kind in ("visible", "infrared"):
+            pixels = np.random.default_rng(int(name)).integers(0, 256, (64, 80, 3), np.uint8)
+            for kind, image in (("visible", pixels), ("infrared", 255 - pixels)):
                 file = folder / "LLVIP raw" / kind / part / f"{name}.jpg"
                 file.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(file), np.random.default_rng(int(name)).integers(0, 256, (64, 80, 3), np.uint8))
+                cv2.imwrite(str(file), image)
             annotation = folder / "LLVIP raw" / "Annotations" / f"{name}.xml"
             annotation.parent.mkdir(exist_ok=True)
             annotation.write_text(
@@ -364,8 +365,19 @@ def test_a_conversion_sums_up_and_ends_with_the_line_to_train_with(capsys, publi
     assert "the complete set has" in said
     command, train, recipe, override = shlex.split(said.splitlines()[-1])
     assert (command, train, recipe) == ("mwam-det", "train", "cfg/llvip.yaml")
-    section = load_recipe(ROOT / recipe, [override]).data
+    section = load(ROOT / recipe, [override]).recipe.data
     assert resolve_dataset(section)["path"] == str(Path("LLVIP set").resolve())
+
+
+def test_a_conversion_with_doubts_says_so_and_not_to_train(capsys, published):
+    for file in published.glob("infrared/*/*.jpg"):
+        file.write_bytes(Path(str(file).replace("infrared", "visible")).read_bytes())
+    assert main(["convert", "llvip", str(published), "set"]) == 1
+    said = capsys.readouterr().out
+    assert "Doubt: ir is the very file of rgb in 3 of 3 pairs" in " ".join(said.split())
+    assert "mwam-det train" not in said
+    assert said.splitlines()[-1] == "mwam-det inspect cfg/llvip.yaml data.path=set"
+    assert json.loads(Path("set/conversion.json").read_text())["doubts"]
 
 
 def test_a_conversion_is_ready_to_be_inspected(capsys, published):
@@ -443,7 +455,7 @@ def test_a_format_without_a_recipe_ends_with_the_recipe_that_it_wrote(capsys, pu
     assert main(["convert", "llvip", str(published), "my set"]) == 0
     command, train, recipe = shlex.split(capsys.readouterr().out.splitlines()[-1])
     assert (command, train, recipe) == ("mwam-det", "train", "my set/recipe.yaml")
-    resolve_dataset(load_recipe(recipe).data)
+    resolve_dataset(load(recipe).recipe.data)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -519,19 +531,19 @@ def test_an_interrupted_inspection_writes_nothing(capsys, demo_recipe, folder, m
 def test_the_path_of_a_converted_set_is_printed_so_that_it_is_read_as_it_is(monkeypatch, tmp_path, capsys):
     from mwam_det.data import conversion
 
-    monkeypatch.setattr(conversion, "convert", lambda *args: {})
+    monkeypatch.setattr(conversion, "convert", lambda *args: {"doubts": []})
     monkeypatch.setattr(conversion, "summary", lambda record: "")
     for folder in ("D #2", "007", "plain"):
         assert main(["convert", "llvip", "src", folder]) == 0
         words = shlex.split(capsys.readouterr().out.strip().splitlines()[-1])
-        assert load_recipe(ROOT / words[2], words[3:]).data["path"] == folder
+        assert load(ROOT / words[2], words[3:]).recipe.data["path"] == folder
 
 
 def test_ctrl_c_ends_any_command_with_a_word_and_130(monkeypatch, capsys):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    for name in ("load_recipe", "read_recipe"):
+    for name in ("load", "_with_objects"):
         monkeypatch.setattr(cli, name, interrupted)
     for words in (["train", "a.yaml"], ["robustness", "a.pt", "a.yaml"], ["inspect", "a.yaml"]):
         assert main(words) == 130

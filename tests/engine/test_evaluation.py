@@ -10,7 +10,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from ultralytics.utils.metrics import DetMetrics
-from untrained import awake
+from untrained import TINY, awake
 
 from mwam_det import MultimodalYOLO
 from mwam_det.data.layout import resolve_dataset
@@ -28,7 +28,7 @@ COMBINATIONS = [("rgb",), ("ir",), ("rgb", "ir")]
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    model = MultimodalYOLO("yolov8n.yaml")
+    model = MultimodalYOLO(TINY)
     awake(model.model, channels=6)
     return model
 

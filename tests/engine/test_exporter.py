@@ -8,7 +8,7 @@ import pytest
 import torch
 from ultralytics import YOLO
 from ultralytics.nn.backends.base import BaseBackend
-from untrained import QUIET, folders, make_set, smooth, untrained
+from untrained import QUIET, TINY, folders, make_set, smooth, untrained
 
 from mwam_det import MultimodalYOLO
 from mwam_det.cli.main import main
@@ -29,18 +29,21 @@ def section(tmp_path_factory):
     return make_set(tmp_path_factory.mktemp("pairs"))
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def labelled_by_itself(folder, description=TINY):
     """A model whose infrared images are 16-bit, and a set whose labels are some of what it finds."""
-    folder = tmp_path_factory.mktemp("trained")
     section = make_set(folder / "set", deep=True, range={"ir": [7000, 9000]})
-    file = untrained(folder / "best.pt", reading={"range": section["range"]})
+    file = untrained(folder / "best.pt", reading={"range": section["range"]}, description=description)
     model = MultimodalYOLO(file)
     for result in model.predict(folders(section), rect=False, **QUIET):
         label = Path(section["path"]) / "labels" / "val" / f"{Path(result.path).stem}.txt"
         label.unlink()
         result[:5].save_txt(label)
     return model, section
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return labelled_by_itself(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture(scope="module", params=["onnx", "onnx, separate", "openvino", "torchscript"])
@@ -307,14 +310,15 @@ def test_int8_is_calibrated_at_sizes_that_are_not_square(weights, section):
     assert [tuple(images.shape) for images in calibration(weights, section, imgsz=[64, 96])] == [(2, 6, 64, 96)] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format_", "library", "file"),
     [("onnx", "onnxruntime", "best_int8.onnx"), ("openvino", "nncf", "best_int8_openvino_model")],
 )
-def test_an_int8_file_finds_about_what_the_model_finds(trained, tmp_path, format_, library, file):
+def test_an_int8_file_finds_about_what_the_model_finds(tmp_path, format_, library, file):
     for needed in (format_, library):
         pytest.importorskip(needed, reason=f"INT8 for {format_} needs {needed}")
-    model, section = trained
+    model, section = labelled_by_itself(tmp_path / "model", "yolov8n.yaml")
     copy = copied(model.ckpt_path, tmp_path)
     exported = MultimodalYOLO(copy).export(format=format_, imgsz=64, quantize=8, data=section)
     assert Path(exported) == tmp_path / file

@@ -12,7 +12,7 @@ from training import SHORT
 from ultralytics import YOLO
 from ultralytics.engine.results import Results
 from ultralytics.utils import ops
-from untrained import QUIET, folders, make_set, smooth, untrained
+from untrained import QUIET, TINY, folders, make_set, smooth, untrained
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.data.layout import DatasetError
@@ -221,7 +221,7 @@ def test_impossible_combinations_are_refused(model, section):
 
 
 def test_an_untrained_model_predicts_too(section):
-    results = MultimodalYOLO("yolov8n.yaml").predict(folders(section), **QUIET)
+    results = MultimodalYOLO(TINY).predict(folders(section), **QUIET)
     assert len(results) == 4
 
 
@@ -231,7 +231,7 @@ def test_an_untrained_model_predicts_too(section):
 def test_training_keeps_in_the_model_how_files_are_named_and_read(tmp_path):
     section = make_set(tmp_path / "set", deep=True, range={"ir": [7000, 9000]}, align={"ir": TURNED})
     trainer = MWAMTrainer(overrides={**SHORT, "data": section, "project": str(tmp_path), "name": "run"})
-    told = describe(trainer.get_model("yolov8n.yaml", verbose=False))
+    told = describe(trainer.get_model(TINY, verbose=False))
     assert told["reading"] == {"range": {"ir": [7000, 9000]}, "align": {"ir": TURNED}}
     assert list(told["modalities"]) == ["rgb", "ir"]
 

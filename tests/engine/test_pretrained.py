@@ -8,19 +8,21 @@ import yaml
 from training import SHORT, run
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
+from untrained import TINY
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.engine.arguments import freeze_with
+from mwam_det.experiments import load
 from mwam_det.models.two_stream import streams_of
-from mwam_det.recipe import RecipeError, load_recipe
+from mwam_det.recipe import RecipeError
 
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
     """A stock single-stream checkpoint."""
     torch.manual_seed(5)
-    file = tmp_path_factory.mktemp("stock") / "yolov8n.pt"
-    model = YOLO("yolov8n.yaml")
+    file = tmp_path_factory.mktemp("stock") / "stock.pt"
+    model = YOLO(TINY)
     for parameter in model.model.parameters():
         parameter.data.add_(0.01)
     model.save(file)
@@ -28,7 +30,7 @@ def single(tmp_path_factory):
 
 
 def stock_backbone(file):
-    return list(YOLO(file).model.model[:10].float().parameters())
+    return list(YOLO(file).model.model[:6].float().parameters())
 
 
 def trainer_for(section, folder, **overrides):
@@ -160,9 +162,9 @@ def test_every_fusion_is_trained_with_mwam(fusion, demo_section, tmp_path):
 
 
 def test_a_shared_backbone_is_trained_without_mwam_and_evaluated_on_every_combination(demo_section, tmp_path):
-    model = MultimodalYOLO("yolov8n.yaml", share_backbone=True)
+    model = MultimodalYOLO(TINY, share_backbone=True)
     model.train(
-        data=demo_section, mwam=False, robustness={"select": "mean"}, project=str(tmp_path), name="run",
+        data=demo_section, mwam=False, select="mean", project=str(tmp_path), name="run",
         **{**SHORT, "epochs": 1},
     )  # fmt: skip
     assert model.model.yaml["share_backbone"] and isinstance(model.model, DetectionModel)
@@ -192,7 +194,7 @@ DATA = {
 def recipe(folder, **content):
     file = folder / "night.yaml"
     file.write_text(yaml.safe_dump({"data": DATA, **content}, sort_keys=False))
-    return load_recipe(file)
+    return load(file).recipe
 
 
 def test_a_recipe_names_checkpoints_fusion_and_shared_backbone(single, tmp_path):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mwam_det.cli.main import main
-from mwam_det.recipe import HOST_TASKS, load_recipe, read_recipe
-from mwam_det.study.grid import arm_recipes, read_study
+from mwam_det.experiments import load
+from mwam_det.study.arms import arm_experiments, read_study
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -107,11 +107,7 @@ def check_recipe(recipe, overrides=(), arms=None):
     """Let a recipe of the repository be read with overrides, or that of each arm of a study."""
     overrides = [override for override in overrides if not re.search(PLACEHOLDER, override)]
     recipe = ROOT / recipe
-    if arms is not None:
-        arm_recipes(recipe, overrides, read_study(ROOT / arms if arms.endswith(".yaml") else arms))
-    elif read_recipe(recipe, overrides).get("task") in HOST_TASKS:
-        from mwam_det.hosts.experiment import Experiment
-
-        Experiment.from_dict(recipe.stem, read_recipe(recipe, overrides))
+    if arms is None:
+        load(recipe, overrides)
     else:
-        load_recipe(recipe, overrides)
+        arm_experiments(recipe, overrides, read_study(ROOT / arms if arms.endswith(".yaml") else arms))

@@ -11,10 +11,10 @@ from hosts import Toy, rooms_section, section, write_pictures
 from mwam_det import MWAMConfig
 from mwam_det.cli.main import main
 from mwam_det.data.formats.nyuv2 import NYU40
+from mwam_det.experiments import HOST_TASKS
 from mwam_det.hosts.data.layout import find_samples
-from mwam_det.hosts.experiment import CLASSIFICATION, MODELS, SEGMENTATION, TASKS, Experiment, load_host, new_folder
+from mwam_det.hosts.experiment import CLASSIFICATION, MODELS, SEGMENTATION, TASKS, HostExperiment, load_host, new_folder
 from mwam_det.hosts.loop import HostTrainer
-from mwam_det.recipe import HOST_TASKS, RecipeError, load_recipe
 
 CFG = Path(__file__).parents[2] / "cfg"
 FAST = ["train.epochs=1", "train.imgsz=32", "train.batch=4", "train.device=cpu"]
@@ -47,22 +47,24 @@ def test_the_command_line_knows_the_tasks_of_other_hosts():
 @pytest.mark.parametrize("file", sorted([*CFG.glob("cls/*.yaml"), *CFG.glob("seg/*.yaml")]), ids=lambda file: file.stem)
 def test_every_recipe_of_another_host_is_accepted(file):
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    experiment = Experiment.from_dict(file.stem, content)
+    experiment = HostExperiment.from_dict(file.stem, content)
     teaches = file.stem == "casia_surf_teacher"
     published = file.stem == "casia_surf_published"
     wanted = MWAMConfig.published_code() if published else MWAMConfig()
-    assert experiment.mwam == (None if teaches else wanted) and experiment.train.optimizer == "SGD"
+    assert experiment.mwam == (None if teaches else wanted) and experiment.settings.optimizer == "SGD"
     assert (experiment.incomplete is None) == teaches
 
 
 def test_recipes_hold_the_papers_settings():
-    surf = Experiment.from_dict("surf", yaml.safe_load((CFG / "cls/casia_surf_sfmd.yaml").read_text())).train
+    surf = HostExperiment.from_dict("surf", yaml.safe_load((CFG / "cls/casia_surf_sfmd.yaml").read_text())).settings
     assert (surf.batch, surf.epochs, surf.lr0, surf.schedule, surf.step_epochs) == (64, 100, 1e-3, "step", 30)
     assert (surf.size, surf.momentum, surf.weight_decay, surf.step_factor) == ((112, 112), 0.9, 5e-4, 0.1)
-    mmanet = Experiment.from_dict("mmanet", yaml.safe_load((CFG / "cls/casia_surf_mmanet.yaml").read_text())).train
+    mmanet = HostExperiment.from_dict(
+        "mmanet", yaml.safe_load((CFG / "cls/casia_surf_mmanet.yaml").read_text())
+    ).settings
     assert (mmanet.batch, mmanet.epochs, mmanet.lr0, mmanet.schedule) == (64, 100, 1e-3, "step")
     assert (mmanet.distillation, mmanet.regularization, mmanet.step_epochs) == (30, 0.5, [16, 33, 50])
-    nyu = Experiment.from_dict("nyu", yaml.safe_load((CFG / "seg/nyuv2_esanet.yaml").read_text())).train
+    nyu = HostExperiment.from_dict("nyu", yaml.safe_load((CFG / "seg/nyuv2_esanet.yaml").read_text())).settings
     assert (nyu.batch, nyu.epochs, nyu.lr0, nyu.schedule) == (8, 300, 1e-2, "one-cycle")
     assert (nyu.size, nyu.momentum, nyu.weight_decay) == ((480, 640), 0.9, 1e-4)
 
@@ -106,15 +108,15 @@ def test_the_classes_of_nyuv2_are_in_the_order_of_their_labels(file):
         ({"incomplete": {"views": 1, "p": 2}}, "in section 'incomplete': p=2 must be a number"),
         ({"incomplete": {"weights": "mwam"}, "mwam": False}, "incomplete.weights=mwam goes by MWAM's weights"),
         ({"missing": {"p": 0.5}}, "the section 'missing' is called 'incomplete' now"),
-        ({"robustness": {"select": "best"}}, "select='best' must be one of full, mean, worst"),
-        ({"robustness": {"split": "test"}}, "robustness.split='test' is unknown: choose from train, val"),
-        ({"robustness": True}, "robustness=True must be a mapping"),
+        ({"select": "best"}, "select='best' must be one of full, mean, worst"),
+        ({"report": {"split": "test"}}, "report.split='test' is unknown: choose from train, val"),
+        ({"report": True}, "report=True must be a mapping"),
         ({"pretrained": 3}, "pretrained=3 must be a file, or map modalities to files"),
     ],
 )
 def test_a_recipe_that_cannot_be_used_is_refused(pictures, changes, words):
     with pytest.raises(ValueError, match=words):
-        Experiment.from_dict("x", content(pictures, **changes))
+        HostExperiment.from_dict("x", content(pictures, **changes))
 
 
 @pytest.mark.parametrize(
@@ -126,12 +128,12 @@ def test_a_recipe_that_cannot_be_used_is_refused(pictures, changes, words):
 )
 def test_a_recipe_that_esanet_cannot_do_is_refused(rooms, changes, words):
     with pytest.raises(ValueError, match=words):
-        Experiment.from_dict("x", rooms_content(rooms, **changes))
+        HostExperiment.from_dict("x", rooms_content(rooms, **changes))
 
 
-def test_a_recipe_of_another_host_is_refused_where_detectors_are_meant(pictures, tmp_path):
-    with pytest.raises(RecipeError, match="task=multimodal-classification is for `mwam-det train` and `robustness`"):
-        load_recipe(recipe(tmp_path, content(pictures)))
+def test_a_recipe_of_another_host_is_refused_where_objects_are_meant(pictures, tmp_path, capsys):
+    assert main(["inspect", str(recipe(tmp_path, content(pictures)))]) == 2
+    assert "task=multimodal-classification is for `mwam-det train`" in capsys.readouterr().err
 
 
 # The command line -----------------------------------------------------------------------------------------------------
@@ -230,7 +232,7 @@ def test_a_checkpoint_is_used_and_evaluated_as_it_was_trained(pictures, tmp_path
     assert main(["robustness", str(best), file, "data.names={0: b, 1: a}", *FAST]) == 2
     assert "but the recipe has (('rgb', 'ir'), ('b', 'a'))" in capsys.readouterr().err
     assert main(["robustness", "none.pt", file, *FAST]) == 2
-    assert "none.pt cannot be read as a checkpoint" in capsys.readouterr().err
+    assert "there are no weights none.pt" in capsys.readouterr().err
 
 
 def test_training_and_evaluation_leave_a_core_to_others(pictures, tmp_path, monkeypatch):
@@ -288,8 +290,8 @@ def test_a_host_is_trained_and_reported_without_ultralytics(pictures, tmp_path):
     settings = {**content(pictures), "train": {"imgsz": 32, "batch": 4, "epochs": 1, "project": str(tmp_path)}}
     program = f"""
 import sys
-from mwam_det.hosts.experiment import Experiment, train_experiment
-report, folder = train_experiment(Experiment.from_dict("alone", {settings!r}))
+from mwam_det.hosts.experiment import HostExperiment, train_experiment
+report, folder = train_experiment(HostExperiment.from_dict("alone", {settings!r}))
 assert (folder / "report.html").is_file()
 print([name for name in sys.modules if name.partition(".")[0] == "ultralytics"])
 """

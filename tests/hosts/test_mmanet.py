@@ -9,7 +9,7 @@ import yaml
 from hosts import killed_after, section, write_pictures
 from torch.nn import functional as F
 
-from mwam_det.hosts.experiment import CLASSIFICATION, Experiment, load_host, train_experiment
+from mwam_det.hosts.experiment import CLASSIFICATION, HostExperiment, load_host, train_experiment
 from mwam_det.hosts.models.classifiers import SFMD
 from mwam_det.hosts.models.mmanet import MMANetGuidance, Teacher, margin_aware_distillation, prediction_shift
 from mwam_det.training.incomplete import IncompleteConfig, Views, draw_views
@@ -185,7 +185,7 @@ def content(triples, **train):
 @pytest.fixture(scope="module")
 def teacher(triples, tmp_path_factory):
     recipe = {**content(triples, epochs=1), "model": "sf-md", "mwam": False, "incomplete": False}
-    _, folder = train_experiment(Experiment.from_dict("sfmd", recipe), tmp_path_factory.mktemp("teacher"))
+    _, folder = train_experiment(HostExperiment.from_dict("sfmd", recipe), tmp_path_factory.mktemp("teacher"))
     return str(folder / "weights" / "best.pt")
 
 
@@ -196,7 +196,7 @@ def rows(file):
 
 def test_a_killed_training_goes_on_to_the_same_results_and_leaves_an_sfmd(triples, teacher, tmp_path):
     recipe = content(triples, teacher=teacher)
-    report, whole = train_experiment(Experiment.from_dict("mma", recipe), tmp_path / "whole")
+    report, whole = train_experiment(HostExperiment.from_dict("mma", recipe), tmp_path / "whole")
     assert len(report.results) == 7
     history = rows(whole / "history.csv")
     assert history[2]["loss_distillation"] == "" and float(history[3]["loss_distillation"]) > 0
@@ -209,9 +209,9 @@ def test_a_killed_training_goes_on_to_the_same_results_and_leaves_an_sfmd(triple
     assert model.state_dict().keys() == stock.state_dict().keys()
 
     with killed_after(9, KeyboardInterrupt):  # in the fifth epoch
-        train_experiment(Experiment.from_dict("mma", recipe), tmp_path / "killed")
+        train_experiment(HostExperiment.from_dict("mma", recipe), tmp_path / "killed")
     again = content(triples, teacher=teacher, resume=str(tmp_path / "killed" / "weights" / "last.pt"))
-    train_experiment(Experiment.from_dict("mma", again))
+    train_experiment(HostExperiment.from_dict("mma", again))
     for name in ("history.csv", "mwam.csv"):
         assert (tmp_path / "killed" / name).read_text() == (whole / name).read_text()
 
@@ -227,13 +227,13 @@ def test_a_killed_training_goes_on_to_the_same_results_and_leaves_an_sfmd(triple
 )
 def test_what_mmanet_needs_is_said_before_it_begins(triples, changes, words):
     with pytest.raises(ValueError, match=words):
-        Experiment.from_dict("mma", {**content(triples, teacher="t.pt"), **changes})
+        HostExperiment.from_dict("mma", {**content(triples, teacher="t.pt"), **changes})
 
 
 def test_a_teacher_that_cannot_teach_is_refused_before_anything_is_written(triples, teacher, tmp_path):
     def refused(recipe, words):
         with pytest.raises(ValueError, match=words):
-            train_experiment(Experiment.from_dict("mma", yaml.safe_load(yaml.safe_dump(recipe))), tmp_path / "run")
+            train_experiment(HostExperiment.from_dict("mma", yaml.safe_load(yaml.safe_dump(recipe))), tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
     refused(content(triples, teacher="none.pt"), "train.teacher: none.pt cannot be read as a checkpoint")

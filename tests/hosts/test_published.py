@@ -12,7 +12,7 @@ from hosts import write_faces
 from mwam_det import MWAMConfig
 from mwam_det.hosts.data.layout import find_samples
 from mwam_det.hosts.data.samples import MultimodalDataset
-from mwam_det.hosts.experiment import Experiment, load_checkpoint, load_host, read_teacher, train_experiment
+from mwam_det.hosts.experiment import HostExperiment, load_checkpoint, load_host, read_teacher, train_experiment
 from mwam_det.hosts.loop import Host, HostTrainer
 from mwam_det.training.incomplete import IncompleteConfig
 
@@ -23,7 +23,7 @@ FAST = {"imgsz": 32, "batch": 8, "device": "cpu"}
 def recipe(name, data=None, **train):
     content = yaml.safe_load((CFG / f"casia_surf_{name}.yaml").read_text(encoding="utf-8"))
     content["data"]["path"] = str(data or content["data"]["path"])
-    return Experiment.from_dict(f"casia_surf_{name}", {**content, "train": {**content["train"], **train}})
+    return HostExperiment.from_dict(f"casia_surf_{name}", {**content, "train": {**content["train"], **train}})
 
 
 def rows(file):
@@ -93,7 +93,7 @@ def test_gradients_are_scaled_from_the_stem_to_the_excitation_behind_layer_2_and
         guide = recipe("published", faces, teacher=str(teacher), **FAST).build_guidance(model, data)
         guide.weakest.fill_(0)  # both losses have begun
         sets = [MultimodalDataset(data.splits[split], data.modalities, (32, 32)) for split in ("train", "val")]
-        host = Host(model, model.streams, task, 2, *sets, tmp_path, experiment.train, mwam, guidance=guide)
+        host = Host(model, model.streams, task, 2, *sets, tmp_path, experiment.settings, mwam, guidance=guide)
         host.incomplete = experiment.incomplete
         trainer = HostTrainer(host)
         trainer.model.train()

@@ -12,7 +12,7 @@ from torch import nn
 from mwam_det.cli.main import main
 from mwam_det.hosts.data.layout import channels_of, check_section, find_samples
 from mwam_det.hosts.data.samples import Augmentation, Modality, MultimodalDataset, check_files, frame_at, read_modality
-from mwam_det.hosts.experiment import CLASSIFICATION, MODELS, Experiment, load_host
+from mwam_det.hosts.experiment import CLASSIFICATION, MODELS, HostExperiment, load_host
 
 FRAMES = 5
 
@@ -137,8 +137,8 @@ class Small(nn.Module):
 
 def test_the_recipe_for_ucf_101_is_one():
     content = yaml.safe_load((Path(__file__).parents[2] / "cfg/cls/ucf101.yaml").read_text())
-    recipe = Experiment.from_dict("ucf", content)
-    assert recipe.train.flip == 0 and channels_of(recipe.data, "flow") == 2
+    recipe = HostExperiment.from_dict("ucf", content)
+    assert recipe.settings.flip == 0 and channels_of(recipe.data, "flow") == 2
 
 
 def test_one_command_trains_on_videos(videos, tmp_path, monkeypatch):

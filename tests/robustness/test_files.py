@@ -1,4 +1,3 @@
-import csv
 import json
 import re
 from dataclasses import replace
@@ -8,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from reports import full_report, table
+from tables import read_csv
 
 from mwam_det.robustness.figures import curves, degradation_curves, draw_figures
 from mwam_det.robustness.files import html, latex, markdown
@@ -72,16 +72,13 @@ def test_the_files_for_machines_hold_everything(saved):
     curve = content["precision_recall"]
     assert len(curve["recall"]) == 101
     assert [len(each["precision"]) for each in curve["precision"]] == [101] * 3
-    with (folder / "robustness_classes.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_csv(folder / "robustness_classes.csv")
     assert [(row["available"], row["class"]) for row in rows[:2]] == [("rgb", "car"), ("rgb", "bus")]
     assert float(rows[-1]["mAP50"]) == report.full.classes[-1].metrics["mAP50"]
-    with (folder / "robustness_degradations.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_csv(folder / "robustness_degradations.csv")
     assert len(rows) == len(report.degradations)
     assert float(rows[7]["mAP50"]) == report.degradations[7].metrics["mAP50"]
-    with (folder / "robustness.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_csv(folder / "robustness.csv")
     assert [row["COCO mAP50"] for row in rows[:-1]] == [row["mAP50"] for row in rows[:-1]]
 
 

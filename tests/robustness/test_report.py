@@ -1,8 +1,8 @@
-import csv
 import json
 
 import pytest
 from reports import full_report, table
+from tables import read_csv
 
 from mwam_det import RobustnessReport
 from mwam_det.robustness.results import CombinationResult
@@ -104,8 +104,7 @@ def test_both_files_hold_the_same_figures(tmp_path):
         "coco": None,
     }
     assert content["average"]["PCR"] == pytest.approx(43.75)
-    with (tmp_path / "robustness.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_csv(tmp_path / "robustness.csv")
     assert [row["available"] for row in rows] == ["rgb", "ir", "rgb+ir", "average"]
     assert [float(row["mAP50"]) for row in rows] == pytest.approx([0.4, 0.5, 0.8, 17 / 30])
     assert rows[2]["PCR"] == ""
@@ -156,8 +155,7 @@ def test_parts_of_the_split_are_in_every_file(tmp_path):
     content = json.loads((tmp_path / "robustness.json").read_text(encoding="utf-8"))
     assert content["groups"]["night <3"]["images"] == 4
     assert content["groups"]["night <3"]["average"]["PCR"] == pytest.approx(50)
-    with (tmp_path / "robustness_groups.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_csv(tmp_path / "robustness_groups.csv")
     assert [(row["group"], row["available"]) for row in rows] == [
         ("night <3", available) for available in ("rgb", "ir", "rgb+ir", "average")
     ]

@@ -1,4 +1,3 @@
-import csv
 import json
 import math
 
@@ -7,6 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from scipy import stats
+from tables import read_csv
 
 from mwam_det.core.missing import modality_combinations
 from mwam_det.robustness.report import RobustnessReport
@@ -78,8 +78,7 @@ def test_the_distance_to_a_specialist_is_paired_by_seed_and_in_every_file(tmp_pa
     assert title in (tmp_path / "compare.md").read_text() and "to the specialist of" in printed(table.table())
     entry = json.loads((tmp_path / "compare.json").read_text())["arms"][1]["metrics"]["mAP50"]["ir"]["to_specialist"]
     assert (entry["pairs"], entry["mean"]) == (2, pytest.approx(0.035))
-    with (tmp_path / "compare.csv").open(newline="") as stream:
-        rows = {(row["arm"], row["metric"], row["input"]): row for row in csv.DictReader(stream)}
+    rows = {(row["arm"], row["metric"], row["input"]): row for row in read_csv(tmp_path / "compare.csv")}
     assert float(rows["mwam", "mAP50", "ir"]["to_specialist"]) == pytest.approx(0.035)
     assert rows["mwam", "mAP50", "rgb"]["to_specialist"] == ""
 
@@ -167,7 +166,7 @@ def test_json_holds_values_by_seed_means_and_intervals(tmp_path):
 
 def test_csv_has_a_row_an_arm_metric_and_column(tmp_path):
     comparison().save(tmp_path)
-    rows = list(csv.DictReader((tmp_path / "compare.csv").open(newline="")))
+    rows = read_csv(tmp_path / "compare.csv")
     assert len(rows) == 2 * (5 + 4)
     (row,) = [r for r in rows if (r["arm"], r["metric"], r["input"]) == ("mwam", "mAP50", "rgb+ir")]
     assert float(row["mean"]) == pytest.approx(0.91 / 3)

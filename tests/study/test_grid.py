@@ -1,18 +1,19 @@
-import csv
 import json
 from pathlib import Path
 
 import pytest
 import yaml
+from tables import read_csv
 
 from mwam_det.data.layout import DatasetError
+from mwam_det.engine.experiment import UltralyticsExperiment, begun
 from mwam_det.files.locks import FolderInUse, Hold
 from mwam_det.recipe import RecipeError
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.robustness.results import CombinationResult
 from mwam_det.study import comparison as comparison_module
-from mwam_det.study import grid as module
-from mwam_det.study.grid import arm_recipes, compare, read_study, run_compare
+from mwam_det.study.arms import arm_experiments, read_study
+from mwam_det.study.grid import compare, run_compare
 
 CFG = Path(__file__).parents[2] / "cfg"
 STUDIES = sorted((CFG / "studies").glob("*.yaml"))
@@ -44,7 +45,8 @@ class Training:
         self.calls = []
         self.instead = {}
 
-    def __call__(self, recipe, folder, start):
+    def __call__(self, experiment, folder):
+        recipe = experiment.recipe
         cell = f"{folder.parent.name}/{folder.name}"
         self.calls.append(cell)
         if isinstance(wrong := self.instead.get(cell), BaseException):
@@ -67,18 +69,13 @@ def training(monkeypatch) -> Training:
     fake = Training()
     # half a second a run; the figure has tests of its own
     monkeypatch.setattr(comparison_module, "plot_comparison", lambda comparison, file: file.touch())
-    monkeypatch.setattr(module, "train_run", fake)
+    monkeypatch.setattr(UltralyticsExperiment, "go_on", lambda *arguments: fake(*arguments))
     return fake
 
 
 def write(file: str, **content) -> str:
     Path(file).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return file
-
-
-def rows_of(file: str | Path) -> list[dict]:
-    with open(file, newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
 
 
 def record(cell: str) -> dict:
@@ -88,7 +85,7 @@ def record(cell: str) -> dict:
 def arm(name: str, *overrides: str, **study_arms):
     """The recipe of an arm."""
     study = read_study(write("arms.yaml", arms={name: None, **study_arms}))
-    return arm_recipes("night.yaml", overrides, study)[1][name]
+    return arm_experiments("night.yaml", overrides, study)[1][name].recipe
 
 
 def refusal(arms, *overrides: str, seeds: int | None = 1) -> str:
@@ -199,7 +196,7 @@ def test_arms_that_cannot_be_are_refused(training, arms, parts):
     [
         ("train.seed=5", "train.seed"),
         ("train.name=other", "train.name"),
-        ("robustness.split=train", "robustness.split"),
+        ("report.split=train", "report.split"),
         ("data.modalities={thermal: infrared}", "thermal"),
         ("train.epoch=5", "did you mean 'epochs'?"),
     ],
@@ -254,7 +251,8 @@ def test_what_is_common_to_all_arms_comes_before_their_own_and_longer_ones_train
     arms = {"baseline": None, "plain": ["mwam=false"], "own": {"incomplete": {"views": 2}}, "long": ["mwam=false"]}
     common = {"incomplete": False, "train": {"lr0": 0.5}}
     study = read_study(write("arms.yaml", arms=arms, common=common, longer={"long": 1.7, "own": 0.1}))
-    base, recipes, changes = arm_recipes("night.yaml", ("incomplete=true", "train.epochs=30"), study)
+    base, experiments, changes = arm_experiments("night.yaml", ("incomplete=true", "train.epochs=30"), study)
+    recipes = {name: experiment.recipe for name, experiment in experiments.items()}
     assert base.incomplete is False
     assert [recipes[name].incomplete for name in arms] == [False, False, {"views": 2}, False]
     assert [recipes[name].train["epochs"] for name in arms] == [30, 30, 3, 51]
@@ -341,7 +339,7 @@ def test_there_is_a_study_for_each_ablation_of_the_paper():
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_the_arms_of_every_study_are_recipes_that_differ(file):
     study = read_study(file)
-    _, recipes, _ = arm_recipes(CFG / "llvip.yaml", (), study)
+    _, recipes, _ = arm_experiments(CFG / "llvip.yaml", (), study)
     assert list(recipes) == list(study.arms)
     assert len({repr(recipe) for recipe in recipes.values()}) == len(recipes) > 1
     assert study.seeds >= 3
@@ -350,7 +348,8 @@ def test_the_arms_of_every_study_are_recipes_that_differ(file):
 
 def test_batch_sizes_are_compared_one_by_one():
     study = read_study(CFG / "studies/table10.yaml")
-    recipes = arm_recipes(CFG / "llvip.yaml", (), study)[1]
+    experiments = arm_experiments(CFG / "llvip.yaml", (), study)[1]
+    recipes = {name: experiment.recipe for name, experiment in experiments.items()}
     for name, other in study.against.items():
         assert recipes[name].train == recipes[other].train
         assert recipes[name].mwam and not recipes[other].mwam
@@ -376,7 +375,7 @@ def test_the_result_is_what_the_reports_of_the_runs_say(training, capsys):
     assert result.estimate("only-ir", "ir").values == pytest.approx({0: 0.17, 1: 0.18})
     said = capsys.readouterr().out
     assert "6 of 6 runs done" in said and "compare.md" in said
-    assert {row["arm"] for row in rows_of("runs/night-compare/compare.csv")} == {"baseline", "mwam", "only-ir"}
+    assert {row["arm"] for row in read_csv("runs/night-compare/compare.csv")} == {"baseline", "mwam", "only-ir"}
 
 
 def test_the_same_call_again_trains_nothing_and_says_the_same(training):
@@ -434,7 +433,7 @@ def test_where_all_runs_fail_there_are_tables_that_say_so(training):
 
 
 def test_a_training_that_leaves_no_report_has_failed(training, monkeypatch):
-    monkeypatch.setattr(module, "train_run", lambda *arguments: None)
+    monkeypatch.setattr(UltralyticsExperiment, "go_on", lambda *arguments: None)
     (run,) = compare("night.yaml", (), "baseline", 1).runs
     assert run.state == "failed" and "robustness.json" in run.error
 
@@ -513,11 +512,11 @@ def interrupted(training, monkeypatch) -> list:
     training.instead.clear()
     starts = []
 
-    def remember(recipe, folder, start):
-        starts.append(start)
-        training(recipe, folder, start)
+    def remember(experiment, folder):
+        starts.append(begun(folder) if experiment.is_begun(folder) else None)
+        training(experiment, folder)
 
-    monkeypatch.setattr(module, "train_run", remember)
+    monkeypatch.setattr(UltralyticsExperiment, "go_on", remember)
     return starts
 
 
@@ -614,6 +613,6 @@ def test_a_real_run_that_is_interrupted_goes_on_with_the_next_epoch(tiny, monkey
         assert run_compare(tiny, ["train.epochs=2"], "baseline", 1) == 130
     assert run_compare(tiny, ["train.epochs=2"], "baseline", 1) == 0
     run = Path("runs/tiny-compare/baseline/seed0")
-    epochs = [row["epoch"] for row in rows_of(run / "results.csv")]
+    epochs = [row["epoch"] for row in read_csv(run / "results.csv")]
     assert epochs == [str(epoch + 1) for epoch in range(epochs_then)]
     assert json.loads(run.with_suffix(".json").read_text())["resumed"] == 1

@@ -1,6 +1,5 @@
-import csv
-
 import pytest
+from tables import read_csv
 
 from mwam_det.core.mwam import Observation
 from mwam_det.training.history import MWAMHistory, keep_epochs
@@ -12,8 +11,7 @@ def observation(value):
 
 
 def rows(file):
-    with file.open(newline="") as stream:
-        return [(int(r["epoch"]), int(r["iteration"]), float(r["bank_ir"])) for r in csv.DictReader(stream)]
+    return [(int(row["epoch"]), int(row["iteration"]), float(row["bank_ir"])) for row in read_csv(file)]
 
 
 def test_rows_are_written_epoch_by_epoch_and_iterations_run_on(tmp_path):

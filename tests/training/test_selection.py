@@ -1,6 +1,6 @@
 import pytest
 
-from mwam_det.training.selection import Selection, selected_fitness
+from mwam_det.training.selection import Selection, selected_fitness, selection_of
 
 
 def test_the_mean_and_the_worst_of_all_combinations_decide_as_their_names_say():
@@ -23,3 +23,11 @@ def test_of_two_epochs_with_the_same_worst_combination_the_one_with_the_better_m
 def test_what_cannot_decide_is_refused(values, words):
     with pytest.raises(ValueError, match=words):
         Selection.from_dict(values)
+
+
+def test_a_recipe_names_what_decides_alone_or_with_how_often():
+    assert selection_of(None) == Selection() and selection_of("mean") == Selection("mean")
+    assert selection_of({"by": "worst", "every": 5}) == Selection("worst", 5)
+    for value, words in ((True, "select=True must be full, mean, worst, or"), ({"on": "mean"}, "unknown key 'on'")):
+        with pytest.raises(ValueError, match=words):
+            selection_of(value)

@@ -4,36 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ultralytics.utils import DEFAULT_CFG_DICT
 
 from mwam_det.core.config import mwam_config
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import DatasetError, as_single_class, resolve_dataset
-from mwam_det.engine.arguments import check_precision
-from mwam_det.engine.saving import is_trained
-from mwam_det.recipe import (
-    HOST_TASKS,
-    ROBUSTNESS_KEYS,
-    Recipe,
-    RecipeError,
-    check_device,
-    load_recipe,
-    read_arguments,
-    read_recipe,
-)
-from mwam_det.study.grid import BUILT_IN, SEEDS, run_compare
-from mwam_det.training.checkpoints import checkpoint_to_resume
-
-RUNS = Path("runs")
-"""Results go to a folder below this one, in the working directory, named after the recipe."""
+from mwam_det.engine.arguments import check_values
+from mwam_det.engine.experiment import REPORT_KEYS, RUNS, check_device, load_model
+from mwam_det.experiments import HOST_TASKS, Experiment, load
+from mwam_det.files.terminal import tolerate_encodings
+from mwam_det.recipe import Recipe, RecipeError, read_arguments
+from mwam_det.study.arms import BUILT_IN, SEEDS
+from mwam_det.study.grid import run_compare
+from mwam_det.training.checkpoints import Interrupted
 
 PREDICT_KEYS = (
     "imgsz", "batch", "device", "quantize", "conf", "iou", "max_det", "classes", "agnostic_nms", "nms", "augment",
@@ -52,7 +43,13 @@ OVERRIDES_HELP = "section.key=value, like train.epochs=60, data.path=datasets/LL
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0 done, 2 a mistake in what was asked for, 130 interrupted."""
+    """Run a command and return its exit status.
+
+    Returns:
+        0 done, 1 done but not to be relied on (a converted set with doubts, a comparison with a run that failed), 2 a
+        mistake in what was asked for, 130 interrupted.
+    """
+    tolerate_encodings()  # of the help, and of what Ultralytics says
     parser = argparse.ArgumentParser(prog="mwam-det", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train a recipe, then tell what a missing modality costs")
@@ -85,6 +82,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     compare.add_argument("--seeds", type=int, help=f"how many seeds (default: the study's, or {SEEDS})")
     _add_convert(commands)
+    init = commands.add_parser("init", help="look at a folder of pairs and write a recipe for it; asks nothing")
+    init.add_argument("folders", nargs="+", metavar="FOLDER", help="the dataset's folder, or one of each modality")
+    init.add_argument(
+        "--out",
+        metavar="FILE",
+        help="the recipe, like night.yaml (default: FOLDER's name, in the working directory); nothing is overwritten",
+    )
     inspect = commands.add_parser("inspect", help="tell what is in a recipe's dataset, before a long run")
     inspect.add_argument("recipe", help="YAML file whose data section is looked at")
     _add_overrides(inspect, "sample=500, the pairs whose pixels are looked at, or ")
@@ -103,35 +107,29 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{options.command} runs in one process, and all would write the same: leave torchrun out"
             )
         if options.command == "train":
-            content = read_recipe(options.recipe, options.overrides)
-            if content.get("task") in HOST_TASKS:
-                _run_host(options.recipe, content)
-            else:
-                _train(load_recipe(options.recipe, options.overrides))
+            _train(load(options.recipe, options.overrides))
         elif options.command == "robustness":
-            overrides = [f"robustness.{o}" if o.partition("=")[0] in ROBUSTNESS_KEYS else o for o in options.overrides]
-            overrides += ["robustness.coco=true"] * options.coco
-            content = read_recipe(options.recipe, overrides)
-            if content.get("task") in HOST_TASKS:
-                _run_host(options.recipe, content, options.weights)
-            else:
-                _robustness(options.weights, load_recipe(options.recipe, overrides))
+            overrides = [f"report.{o}" if o.partition("=")[0] in REPORT_KEYS else o for o in options.overrides]
+            overrides += ["report.coco=true"] * options.coco
+            _robustness(options.weights, load(options.recipe, overrides))
         elif options.command == "predict":
             _predict(options)
         elif options.command == "export":
-            _export(options.weights, read_arguments(options.overrides, EXPORT_KEYS))
+            _export(options.weights, _arguments(options.overrides, EXPORT_KEYS))
         elif options.command == "compare":
             words = [word for word in (options.recipe, *options.overrides) if word]
             recipe = words.pop(0) if words and "=" not in words[0] else None
             return run_compare(recipe, words, arms=options.arms, seeds=options.seeds)
         elif options.command == "convert":
-            _convert(options)
+            return _convert(options)
+        elif options.command == "init":
+            _init(options)
         elif options.command == "crops":
             _crops(options)
         else:
             samples = [o for o in options.overrides if o.partition("=")[0] == "sample"]
             overrides = [o for o in options.overrides if o not in samples]
-            _inspect(load_recipe(options.recipe, overrides), _sample(samples))
+            _inspect(_with_objects(options.recipe, overrides, "inspect counts and draws objects"), _sample(samples))
     except (RecipeError, DatasetError, NotImplementedError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -194,7 +192,8 @@ def _add_convert(commands: Any) -> None:
             )
 
 
-def _convert(options: argparse.Namespace) -> None:
+def _convert(options: argparse.Namespace) -> int:
+    """Convert a dataset and return the exit status: 0 to train on, 1 to be looked at first."""
     from rich.console import Console
 
     from mwam_det.data.conversion import convert, summary
@@ -209,17 +208,63 @@ def _convert(options: argparse.Namespace) -> None:
     Console().print(summary(record))
     destination = Path(options.destination)
     if format_.recipe is None:
-        command = ["mwam-det", "train", str(destination / "recipe.yaml")]
+        recipe = [str(destination / "recipe.yaml")]
     else:
-        path = yaml.safe_dump(str(destination), width=math.inf, allow_unicode=True).removesuffix("...\n").strip()
-        command = ["mwam-det", "train", f"cfg/{format_.recipe}", f"data.path={path}"]  # values are read as YAML
-    print(shlex.join(command))  # not through rich, which would break the line
+        recipe = [f"cfg/{format_.recipe}", f"data.path={destination}"]
+    if record["doubts"]:
+        print(
+            "This set is not to be trained on before the doubts are settled. Look at it, if there is something to see:"
+        )
+    command = "inspect" if record["doubts"] else "train"
+    print(shlex.join(["mwam-det", command, *recipe]))  # not through rich, which would break the line
+    return int(bool(record["doubts"]))
 
 
-def _check_has_objects(recipe: Recipe, what: str) -> None:
-    labels = {"semantic": "are pixels", "classify": "are of whole images"}.get(recipe.task)
-    if labels:
+def _init(options: argparse.Namespace) -> None:
+    from mwam_det.data.drafting.draft import draft
+    from mwam_det.data.drafting.known import Known
+
+    name = re.sub(r"[^\w.-]+", "-", Path(options.folders[0]).resolve().name).strip("-.") or "dataset"
+    out = Path(options.out or f"{name}.yaml").expanduser().resolve()
+    if out.suffix not in (".yaml", ".yml"):
+        raise RecipeError(f"--out {options.out} must be the file of a recipe, like {name}.yaml")
+    made = draft(options.folders, out)
+    if isinstance(made, Known):
+        print(f"This is {made.title}. {made.advice}")
+        if made.command:
+            print(made.command)
+        return
+    files = {out: made.recipe, **{out.with_name(name): text for name, text in made.lists.items()}}
+    if there := [file for file in files if file.exists()]:
+        raise RecipeError(f"{there[0]} is there already, and nothing is overwritten: name another file with --out")
+    for line in "".join(files.values()).splitlines():
+        if (shown := line.encode(errors="replace").decode()) != line:
+            raise RecipeError(f"a name is in no encoding, so that no recipe can hold it: rename {shown.strip()}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for file, text in files.items():
+        with open(file, "x", encoding="utf-8") as stream:
+            stream.write(text)
+    for sentence in made.said:
+        print(sentence)
+    for doubt in made.doubts:
+        print(f"Doubt: {doubt}")
+    try:
+        resolve_dataset(load(out).recipe.data)
+    except (RecipeError, DatasetError) as error:
+        raise RecipeError(f"the recipe {out} was written, but needs a hand: {error}") from None
+    shown = options.out or out.name
+    print(f"Wrote {' and '.join(map(str, files))}. Look through the recipe, then:")
+    print(shlex.join(["mwam-det", "train", str(shown)]))
+
+
+def _with_objects(file: str, overrides: Sequence[str], what: str) -> Recipe:
+    """Read a recipe whose labels are of objects."""
+    recipe = load(file, overrides).recipe
+    if recipe.task in HOST_TASKS:
+        raise RecipeError(f"{file}: task={recipe.task} is for `mwam-det train`, `robustness` and `compare` alone")
+    if labels := {"semantic": "are pixels", "classify": "are of whole images"}.get(recipe.task):
         raise RecipeError(f"{what}, and the labels of task={recipe.task} {labels}: there are none")
+    return recipe
 
 
 def _crops(options: argparse.Namespace) -> None:
@@ -229,9 +274,9 @@ def _crops(options: argparse.Namespace) -> None:
     from mwam_det.data.crops import MARGIN, SMALLEST, cut_objects
 
     own = [word for word in options.overrides if word.partition("=")[0] in ("margin", "smallest")]
-    recipe = load_recipe(options.recipe, [word for word in options.overrides if word not in own])
-    _check_has_objects(recipe, "crops cuts out objects")
-    given = {"margin": MARGIN, "smallest": SMALLEST, **read_arguments(own, ("margin", "smallest"))}
+    words = [word for word in options.overrides if word not in own]
+    recipe = _with_objects(options.recipe, words, "crops cuts out objects")
+    given = {"margin": MARGIN, "smallest": SMALLEST, **_arguments(own, ("margin", "smallest"))}
     for key, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise RecipeError(f"{key}={value} must be a number, at least 0")
@@ -264,7 +309,6 @@ def _sample(overrides: Sequence[str]) -> int:
 
 
 def _inspect(recipe: Recipe, sample: int) -> None:
-    _check_has_objects(recipe, "inspect counts and draws objects")
     data = resolve_dataset(recipe.data)
     from rich.console import Console
     from ultralytics.utils.files import increment_path
@@ -295,76 +339,29 @@ def _inspect(recipe: Recipe, sample: int) -> None:
     print(f"Figures: {folder / 'inspection.json'}\nPairs with their boxes: {folder / 'pairs.png'}")
 
 
-def _train(recipe: Recipe) -> None:
-    arguments = {**recipe.train, "name": str(recipe.train.get("name") or recipe.name)}
-    arguments["project"] = str(Path(arguments.get("project") or RUNS).resolve())
-    if arguments.get("resume"):
-        last = _checkpoint_to_resume(arguments)
-        arguments["resume"] = str(last)
-        if is_trained(_check_resumable(last, recipe)):
-            _finish(last, recipe)
-            return
-    check_device(arguments.get("device"))
+def _train(experiment: Experiment) -> None:
     try:
-        check_precision(arguments.get("amp"), arguments.get("device"))
-    except ValueError as error:
-        raise RecipeError(f"train.{error}") from None
-    model = _load(recipe.model, fusion=recipe.fusion, share_backbone=recipe.share_backbone)
-    try:
-        model.train(
-            data=recipe.data,
-            mwam=recipe.mwam,
-            incomplete=recipe.incomplete,
-            pretrained=recipe.pretrained,
-            robustness=recipe.robustness,
-            **arguments,
-        )
-    except KeyboardInterrupt:
-        last = getattr(model.trainer, "last", None)
-        if last is not None and last.is_file():
-            print(f"\nStopped. Continue with the same command and train.resume={last}", file=sys.stderr)
+        report, folder = experiment.train()
+    except Interrupted as interruption:
+        if interruption.resume is not None:
+            print(f"\nStopped. Continue with the same command and train.resume={interruption.resume}", file=sys.stderr)
         raise SystemExit(130) from None
+    if report is not None:
+        report.show()
+        print(f"Results: {folder}")
 
 
-def _run_host(recipe: str, content: dict[str, Any], weights: str | None = None) -> None:
-    """Train a recipe whose task is not detection, or evaluate weights on its data."""
-    from mwam_det.hosts.experiment import Experiment, evaluate_experiment, train_experiment
-
-    try:
-        experiment = Experiment.from_dict(Path(recipe).stem, content)
-        if weights is None:
-            report, folder = train_experiment(experiment)
-        else:
-            report, folder = evaluate_experiment(Path(weights), experiment)
-    except (ValueError, FloatingPointError) as error:
-        raise RecipeError(f"{recipe}: {error}") from None
-    except KeyboardInterrupt:
-        if weights is None:
-            print("\nStopped. Continue with the same command and train.resume=true", file=sys.stderr)
-        raise SystemExit(130) from None
+def _robustness(weights: str, experiment: Experiment) -> None:
+    _check_weights(weights)
+    report, folder = experiment.evaluate(weights)
     report.show()
     print(f"Results: {folder}")
 
 
-def _robustness(weights: str, recipe: Recipe) -> None:
-    _check_weights(weights)
-    # Not imgsz: the weights know the size that they were trained at, and it may not be the recipe's.
-    from mwam_det.engine.facade import VALIDATION_ARGUMENTS
-
-    shared = {key: recipe.train[key] for key in VALIDATION_ARGUMENTS if key in recipe.train and key != "imgsz"}
-    if shared.get("batch", 1) < 1:  # Ultralytics finds a batch size for training alone
-        del shared["batch"]
-    section = recipe.robustness if isinstance(recipe.robustness, dict) else {}
-    options = {key: section[key] for key in ROBUSTNESS_KEYS if key in section}
-    arguments = {"project": str(RUNS.resolve()), "name": f"{recipe.name}-robustness", **shared, **options}
-    check_device(arguments.get("device"))
-    _load(weights).robustness(recipe.data, **arguments).show()
-
-
 def _predict(options: argparse.Namespace) -> None:
     _check_weights(options.weights)
-    arguments = read_arguments(options.overrides, PREDICT_KEYS)  # as much as can be checked before the weights are read
-    model = _load(options.weights)
+    arguments = _arguments(options.overrides, PREDICT_KEYS)  # as much as can be checked before the weights are read
+    model = load_model(options.weights)
     from mwam_det.engine.deployment import modalities_of_model
     from mwam_det.engine.measures import PARTS
 
@@ -380,7 +377,7 @@ def _predict(options: argparse.Namespace) -> None:
             source[name] = path
         else:
             rest.append(word)
-    arguments |= read_arguments(rest, [*PREDICT_KEYS, *names])
+    arguments |= _arguments(rest, [*PREDICT_KEYS, *names])
     if not isinstance(arguments.get("missing", []), str | list):
         raise RecipeError(f"missing={arguments['missing']!r} must name modalities: choose from {', '.join(names)}")
     check_device(arguments.get("device"), "device")
@@ -407,7 +404,7 @@ def _export(weights: str, arguments: dict[str, Any]) -> None:
         raise RecipeError(f"format={arguments['format']} is unknown: choose from {', '.join(formats)}")
     check_device(arguments.get("device"), "device")
     try:
-        file = _load(weights).export(**arguments)
+        file = load_model(weights).export(**arguments)
     except (AssertionError, ValueError) as error:  # the former are Ultralytics' checks of what a format takes
         raise RecipeError(_said(error)) from None
     print(file)
@@ -430,44 +427,11 @@ def _said(error: Exception) -> str:
     return str(error).splitlines()[0].removeprefix("ERROR ❌️ ")
 
 
-def _load(model: str, **options):
-    from mwam_det.engine.facade import MultimodalYOLO  # slow to import: not before the recipe is checked
-
+def _arguments(words: Sequence[str], known: Sequence[str]) -> dict[str, Any]:
+    """Read the arguments of a command that takes no recipe, and check those that are Ultralytics'."""
+    arguments = read_arguments(words, known)
     try:
-        return MultimodalYOLO(model, **options)
-    except TypeError as error:  # Ultralytics' word for a file that holds no weights
-        raise RecipeError(_said(error)) from None
-
-
-def _checkpoint_to_resume(arguments: dict) -> Path:
-    try:
-        return checkpoint_to_resume(arguments["resume"], arguments["project"], arguments["name"])
+        check_values({key: value for key, value in arguments.items() if key in DEFAULT_CFG_DICT})
     except ValueError as error:
         raise RecipeError(str(error)) from None
-
-
-def _check_resumable(checkpoint: Path, recipe: Recipe) -> dict[str, Any]:
-    """Return the content of a checkpoint; refuse a run on other data than it was begun with."""
-    begun = _load(checkpoint).ckpt
-    try:
-        before = resolve_dataset(begun["train_args"]["data"])
-    except DatasetError:
-        return begun  # the data has moved since, and the recipe says where to
-    now = resolve_dataset(recipe.data)
-    if before != now:
-        differing = ", ".join(key for key in now if before.get(key) != now[key])
-        raise RecipeError(
-            f"train.resume={checkpoint}: that run was begun with other data ({differing} differ; its folder is "
-            f"{before['path']}): repeat the data section and overrides that it was begun with"
-        )
-    return begun
-
-
-def _finish(last: Path, recipe: Recipe) -> None:
-    """Finish a run that trained to its end; refuse one whose report is there."""
-    from mwam_det.engine.finishing import finish_run
-
-    if (last.parent.parent / "robustness.json").is_file():
-        raise RecipeError(f"train.resume={last}: that run is finished, there is nothing to resume")
-    if report := finish_run(last, recipe.data, recipe.robustness):
-        report.show()
+    return arguments

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
-from numbers import Real
 from typing import Any, TypeVar
 
+from mwam_det.core.checks import is_finite_number
 from mwam_det.core.frequency import LAYOUTS, PIXELS, check_rule
 
 Own = TypeVar("Own", bound="Settings")
@@ -29,6 +28,7 @@ def refuse_unknown_keys(given: Iterable[str], known: Iterable[str]) -> None:
             )
 
 
+@dataclass(frozen=True)
 class Settings:
     """What dataclasses of settings share: they can be read from a mapping, such as a section of a recipe."""
 
@@ -101,13 +101,12 @@ class MWAMConfig(Settings):
     share_of: str = "bank"
     scaling: str = "fixed"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for key in ("patch", "band"):
             if isinstance(value := getattr(self, key), bool) or not isinstance(value, int):
                 raise ValueError(f"{key}={value!r} must be a whole number")
         for key in ("sigma", "omega", "alpha", "beta", "lam", "gamma"):
-            value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) <= sys.float_info.max:
+            if not is_finite_number(value := getattr(self, key)):
                 raise ValueError(f"{key}={value!r} must be a finite number")
         if self.patch < 2:
             raise ValueError(f"patch={self.patch} must be at least 2")

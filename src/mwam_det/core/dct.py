@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, reduce
+from operator import add
 
 import torch
 from torch import Tensor
@@ -36,7 +38,7 @@ def corner_basis(patch: int, band: int, dims: int = 2) -> Tensor:
     cosines[0] /= 2**0.5
     # Row k of a Kronecker product of bases is the basis image of the k-th combination of their frequencies.
     corners = [reduce(torch.kron, [rows] * dims) for rows in (cosines[:band], cosines.flip(0)[:band])]
-    return torch.cat(corners).unflatten(1, (patch,) * dims)
+    return torch.unflatten(torch.cat(corners), 1, (patch,) * dims)
 
 
 def scaled_basis(images: Tensor, patch: int, band: int, dims: int, dtype: torch.dtype) -> Tensor:
@@ -54,7 +56,7 @@ def _kept_basis(patch: int, band: int, dims: int, scale: float, device: torch.de
 
 
 @contextmanager
-def full_precision(device: torch.device):
+def full_precision(device: torch.device) -> Iterator[None]:
     """Run what is inside without autocast and without TF32: both move the metric by per cents."""
     cudnn = torch.backends.cudnn
     with torch.autocast(device.type, enabled=False):
@@ -100,7 +102,7 @@ def block_dct_corners(images: Tensor, patch: int, band: int) -> tuple[Tensor, Te
     convolve = F.conv2d if dims == 2 else F.conv3d
     with full_precision(images.device):
         corners = convolve(planes, weight, stride=patch)
-    low, high = corners.unflatten(0, images.shape[:2]).chunk(2, dim=2)
+    low, high = torch.unflatten(corners, 0, images.shape[:2]).chunk(2, dim=2)
     return low, high
 
 
@@ -127,10 +129,10 @@ def take_patches(images: Tensor, places: tuple[Tensor, ...], patch: int) -> Tens
     """
     strides = images.stride()
     steps = (*strides[:2], *(patch * stride for stride in strides[2:]))
-    starts = sum(place * step for place, step in zip(places, steps, strict=True))
+    starts = reduce(add, (place * step for place, step in zip(places, steps, strict=True)))
     inside = torch.arange(patch, device=images.device)
     for stride in strides[2:-1]:
         starts = starts[..., None] + inside * stride
     reach = 1 + sum((side - 1) * stride for side, stride in zip(images.shape, strides, strict=True))
     rows = images.as_strided((reach - (patch - 1) * strides[-1], patch), (1, strides[-1]))
-    return rows.index_select(0, starts.flatten()).unflatten(0, starts.shape)
+    return torch.unflatten(rows.index_select(0, starts.flatten()), 0, starts.shape)

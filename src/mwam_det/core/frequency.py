@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from types import EllipsisType
 
 import torch
 from torch import Tensor
@@ -201,10 +202,10 @@ def joint_flat_patches(modalities: Iterable[Tensor], *, patch: int = 8, layout: 
     if len({(*items.shape[:2], *items.shape[-dims:]) for items in stacks}) != 1:
         return None
     if torch.compiler.is_compiling():  # every patch in full: which ones need it would depend on the data
-        patches = [split_patches(items, patch, dims).flatten(-dims) for items in stacks]
+        in_full = [split_patches(items, patch, dims).flatten(-dims) for items in stacks]
         # Of uint8 not by extremes: compiled for a CPU, torch 2.14 finds wrong ones.
-        flat = [_flat(p, dim=2) if p.is_floating_point() else (p == p[..., :1]).all(-1).all(2) for p in patches]
-        return torch.stack(flat).all(0).flatten(0, 1)
+        flats = [_flat(p, dim=2) if p.is_floating_point() else (p == p[..., :1]).all(-1).all(2) for p in in_full]
+        return torch.stack(flats).all(0).flatten(0, 1)
     # Two opposite pixels tell most patches apart; the others are read in full.
     flat = torch.stack([_flat(_opposite_pixels(items, patch, dims), dim=2) for items in stacks]).all(0).flatten(0, 1)
     for items in stacks:
@@ -334,8 +335,10 @@ def _flat(patches: Tensor, dim: int) -> Tensor:
 def _opposite_pixels(items: Tensor, patch: int, dims: int) -> Tensor:
     """Return the first and the last pixel of every patch, (…, H, W) → (…, H // patch, W // patch, 2)."""
     sides = [side // patch * patch for side in items.shape[-dims:]]
-    ends = [tuple(slice(start, side, patch) for side in sides) for start in (0, patch - 1)]
-    return torch.stack([items[(..., *end)] for end in ends], -1)
+    ends: list[tuple[EllipsisType | slice, ...]] = [
+        (..., *(slice(start, side, patch) for side in sides)) for start in (0, patch - 1)
+    ]
+    return torch.stack([items[end] for end in ends], -1)
 
 
 def _aligned(values: Tensor, dims: tuple[int, ...], align: str) -> Tensor:

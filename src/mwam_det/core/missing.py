@@ -77,5 +77,10 @@ def collapse_without_each(
     """
     rest = {name: tuple(other for other in modalities if other != name) for name in modalities}
     full = scores[tuple(modalities)]
-    rates = {name: performance_collapse_rate(full, scores[others]) for name, others in rest.items()}
-    return None if None in rates.values() else rates
+    rates: dict[str, float] = {}
+    for name, others in rest.items():
+        rate = performance_collapse_rate(full, scores[others])
+        if rate is None:
+            return None
+        rates[name] = rate
+    return rates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,7 @@ class UpdateModulator:
         ]
 
     @torch.no_grad()
-    def _remember(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+    def _remember(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._before = [
             (parameter, parameter.clone(), name)
             for parameter, name in self._owner.items()
@@ -101,7 +101,7 @@ class UpdateModulator:
         ]
 
     @torch.no_grad()
-    def _scale(self, optimizer: torch.optim.Optimizer, args: tuple, kwargs: dict) -> None:
+    def _scale(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for parameter, before, name in self._before:
             weight = self._mwam.weights[name].to(parameter.device, parameter.dtype)
             parameter.copy_(torch.lerp(before, parameter, weight))

@@ -123,8 +123,8 @@ class MWAM:
             present = {}
             self._skip(reason)
         self.last = self._allocate(dict(zip(self.modalities, frm, strict=True)), present)
-        self._look_for_constant()
-        return self._hand_out(inputs)
+        self._look_for_constant(self.last)
+        return self._hand_out(self.last, inputs)
 
     def measure(self, dependence: Mapping[str, float]) -> dict[str, Tensor]:
         """Take in how much the model depends on each modality, in place of a theory of what its frequencies mean.
@@ -151,12 +151,11 @@ class MWAM:
         if not evidence:
             self._skip("the model depends on no single modality")
         self.last = self._allocate(values, evidence)
-        return self._hand_out(self.weights)
+        return self._hand_out(self.last, self.weights)
 
     def _measure(self, tensors: list[Tensor]) -> tuple[list[float], str | None]:
         """Return the FRM of each modality, averaged over ranks, and why it is useless if it is."""
         config = self.config
-        counts = [float(images.shape[0]) for images in tensors]
         # Too small an image must not keep this rank from the reduction that all ranks take part in.
         axes, sides = {"image": (4, 2), "volume": (5, 3)}.get(config.layout, (5, 2))
         too_small = any(i.ndim == axes and min(i.shape[-sides:]) < config.patch for i in tensors)
@@ -187,7 +186,8 @@ class MWAM:
                 there = torch.stack([(images != 0).any().to(values.device) for images in tensors])
                 values = values.where(there, 0)
         values = values.double() if values.device.type != "mps" else values.cpu().double()
-        counts = torch.tensor(counts, dtype=values.dtype, device=values.device) * (values != 0)
+        samples = [images.shape[0] for images in tensors]
+        counts = torch.tensor(samples, dtype=values.dtype, device=values.device) * (values != 0)
         frm = mean_over_ranks(values, counts).tolist()
         if all(math.isfinite(value) for value in frm):
             return frm, None
@@ -219,10 +219,10 @@ class MWAM:
             weights.update(zip(present, allocated.tolist(), strict=True))
         return Observation(frm, {name: bank.get(name, math.nan) for name in self.modalities}, shares, weights)
 
-    def _hand_out(self, beside: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Make the weights of the last observation tensors, each on the device of the tensor of its modality."""
+    def _hand_out(self, observation: Observation, beside: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Make the weights of an observation tensors, each on the device of the tensor of its modality."""
         self.weights = {
-            name: torch.tensor(self.last.weight[name], dtype=torch.float32, device=beside[name].device)
+            name: torch.tensor(observation.weight[name], dtype=torch.float32, device=beside[name].device)
             for name in self.modalities
         }
         return self.weights
@@ -232,12 +232,12 @@ class MWAM:
         if self.skipped[reason] == 1:
             warnings.warn(f"MWAM has nothing to go by ({reason}): the weights are 1", stacklevel=4)
 
-    def _look_for_constant(self) -> None:
+    def _look_for_constant(self, observation: Observation) -> None:
         """Speak up once of a modality that shows no detail for a while, where another one does."""
         count = len(self.modalities)
-        if count == 1 or all(math.isnan(own) for own in self.last.share.values()):
+        if count == 1 or all(math.isnan(own) for own in observation.share.values()):
             return
-        for name, own in self.last.share.items():
+        for name, own in observation.share.items():
             constant = math.isnan(own) or own > NEARLY_ALL * count
             self._constant[name] = self._constant[name] + 1 if constant else 0
             if self._constant[name] == CONSTANT_FOR:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -100,11 +100,11 @@ class PairedClassificationDataset(PairedDataset):
 
     resize_short = True
 
-    def get_img_files(self, img_path: str) -> list[str]:
+    def get_img_files(self, img_path: str | list[str]) -> list[str]:
         """List the images of the first modality that have a class, and find the partners of each."""
         files = super().get_img_files(img_path)
         numbers = {name: number for number, name in self.data["names"].items()}
-        folders = {file: Path(file).relative_to(img_path).parts[0] for file in files}
+        folders = {file: self._class_folder(file, numbers) for file in files}
         self._classes = {file: numbers[folder] for file, folder in folders.items() if folder in numbers}
         if others := sorted({folder for folder in folders.values() if folder not in numbers}):
             count, where = len(files) - len(self._classes), ", ".join(others)
@@ -113,6 +113,11 @@ class PairedClassificationDataset(PairedDataset):
                 raise DatasetError(f"{told}: the classes are {', '.join(numbers)}")
             LOGGER.warning(f"{self.prefix}{told}: left out")
         return list(self._classes)
+
+    def _class_folder(self, file: str, numbers: Mapping[str, int]) -> str:
+        """Return the first folder of an image, or where it is listed, the first that is called like a class."""
+        parts = Path(file).relative_to(self._folders_of[file][self.modalities[0].name]).parts
+        return parts[0] if self.is_whole else next((part for part in parts[:-1] if part in numbers), parts[0])
 
     def get_label_files(self) -> list[str]:
         """Return the images: their folders are the labels."""
@@ -130,7 +135,8 @@ class PairedClassificationDataset(PairedDataset):
 
     def build_transforms(self, hyp: Any) -> Compose:
         """Build the augmentation, or the still transform."""
-        size = tuple(self.imgsz) if isinstance(self.imgsz, list | tuple) else (self.imgsz, self.imgsz)
+        height, width = self.imgsz if isinstance(self.imgsz, list | tuple) else (self.imgsz, self.imgsz)
+        size = (height, width)
         if self.augment:
             return Compose([RandomCropFormat(self.modalities, size, hyp)])
         return Compose([CentreCropFormat(self.modalities, size)])
@@ -138,7 +144,7 @@ class PairedClassificationDataset(PairedDataset):
 
 def centre_of(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     """Return (top, left) of the middle (height, width) of an image, as torchvision finds it."""
-    return tuple(round((whole - part) / 2) for whole, part in zip(shape, size, strict=True))
+    return round((shape[0] - size[0]) / 2), round((shape[1] - size[1]) / 2)
 
 
 def centre_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -12,6 +12,7 @@ Images are taken as training reads them, that is turned as their EXIF tag says, 
 
 from __future__ import annotations
 
+import filecmp
 import json
 import math
 import os
@@ -28,6 +29,7 @@ import cv2
 import numpy as np
 from ultralytics.data.utils import IMG_FORMATS
 
+from mwam_det.data.conversion_doubts import Evidence, Tally, doubts_of, notes_of
 from mwam_det.data.layout import SPLITS, DatasetError, Modality
 from mwam_det.data.pairing import image_size
 from mwam_det.data.reading import AS_STORED, decode
@@ -213,13 +215,15 @@ def files_by_stem(folder: Path, suffixes: Collection[str], what: str, report: Re
 
 
 def number(text: Any, what: str) -> float:
-    """Read a coordinate.
+    """Read a coordinate: a number, or its text as tools write it, with or without a decimal point.
 
     Raises:
         ValueError: If it is no finite number, or larger than any image.
     """
     try:
         value = float(text)
+        if isinstance(text, str) and ("_" in text or not text.isascii()):  # Python also reads "1_0" and "٣"
+            raise ValueError
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{what} is {text!r}, not a number") from None
     if not math.isfinite(value) or abs(value) > LARGEST_COORDINATE:
@@ -245,7 +249,7 @@ def convert(
 
     Returns:
         What conversion.json holds: "format", "source", "options", "splits" (pairs and boxes a class), "left_out"
-        (count and examples by reason), "notes".
+        (count and examples by reason), "notes", and "doubts": sentences why nobody should train on it without a look.
 
     Raises:
         ConversionError: If the source is not of this format, holds no usable pair, or the destination holds something.
@@ -268,7 +272,9 @@ def convert(
     _check_stems(samples)
     with _Claim(destination, request) as claim:
         crop = format_.crop(options) if callable(format_.crop) else format_.crop
-        counts = _write_all(samples, classes, report, lambda sample: _write(sample, format_, crop, destination), claim)
+        counts, tally = _write_all(
+            samples, classes, report, lambda sample: _write(sample, format_, crop, destination), claim
+        )
         if not any(split["pairs"] for split in counts.values()):
             reasons = "; ".join(f"{reason} ({entry['count']})" for reason, entry in report.left_out.items())
             raise ConversionError(f"no usable pair in {source}" + (f": {reasons}" if reasons else ""))
@@ -278,8 +284,10 @@ def convert(
         if format_.recipe is None:
             claim.write(destination / "recipe.yaml", _recipe(format_, classes, counts, destination))
         claim.remove_others()
-        notes = [_printable(note) for note in report.notes]
-        record = {**request, "splits": counts, "left_out": report.left_out, "notes": notes}
+        first = next(iter(format_.modalities))
+        notes = [_printable(note) for note in (*report.notes, *notes_of(tally, first))]
+        doubts = [_printable(doubt) for doubt in doubts_of(tally, report.left_out, first)]
+        record = {**request, "splits": counts, "left_out": report.left_out, "notes": notes, "doubts": doubts}
         _write_text(destination / RECORD, _json(record))
     return record
 
@@ -291,7 +299,7 @@ def summary(record: Mapping[str, Any]) -> RenderableType:
         record: What `convert` returned, or the content of a conversion.json.
 
     Returns:
-        Pairs and boxes a class by split, what was left out and why with one example each, and the notes.
+        Pairs and boxes a class by split, what was left out and why with one example each, the notes and the doubts.
     """
     from rich.console import Group
     from rich.table import Table
@@ -313,6 +321,7 @@ def summary(record: Mapping[str, Any]) -> RenderableType:
             left_out.add_row(Text(reason), f"{entry['count']:,}", Text(next(iter(entry["examples"]), "")))
         parts.append(left_out)
     parts += [Text(f"Note: {note}") for note in record["notes"]]
+    parts += [Text(f"Doubt: {doubt}", style="bold") for doubt in record.get("doubts", ())]
     return Group(*parts)
 
 
@@ -435,15 +444,13 @@ class _Written:
         labels: Those that were kept.
         dropped: Why others were not.
         files: What was written.
-        odd_size: A stated size that no image has, for the user; or None.
-        without_8_bits: Modalities whose image is read by the key "range" alone.
+        evidence: What it shows of the set as a whole.
     """
 
     labels: list[Label]
     dropped: list[str]
     files: list[Path]
-    odd_size: str | None
-    without_8_bits: list[str]
+    evidence: Evidence
 
 
 def _write_all(
@@ -452,11 +459,11 @@ def _write_all(
     report: Report,
     write: Callable[[Sample], _LeftOut | _Written],
     claim: _Claim,
-) -> dict[str, dict[str, Any]]:
-    """Write all samples and return pairs and boxes a class by split."""
+) -> tuple[dict[str, dict[str, Any]], Tally]:
+    """Write all samples and return pairs and boxes a class by split, and what they show of the set."""
     splits = sorted({sample.split for sample in samples}, key=SPLITS.index)
     counts = {split: {"pairs": 0, "boxes": dict.fromkeys(classes, 0)} for split in splits}
-    odd_sizes, without_8_bits = [], Counter()
+    tally = Tally()
     # closed at once by an interruption: nothing may be written while the caller believes that all has stopped
     with closing(_in_threads(write, samples)) as results:
         for sample, result in results:
@@ -466,22 +473,11 @@ def _write_all(
             claim.add(result.files)
             for reason in result.dropped:
                 report.leave_out(reason, f"{sample.split}/{sample.stem}")
-            if result.odd_size:
-                odd_sizes.append(result.odd_size)
-            without_8_bits.update(result.without_8_bits)
+            tally.add(sample.split, len(result.labels), result.evidence)
             counts[sample.split]["pairs"] += 1
             for label in result.labels:
                 counts[sample.split]["boxes"][classes[label.class_id]] += 1
-    if odd_sizes:
-        report.notes.append(
-            f"{len(odd_sizes)} annotations state a size that none of their images has, for example {odd_sizes[0]}: "
-            "their labels were resized with it"
-        )
-    for name, count in without_8_bits.items():
-        report.notes.append(
-            f"{count} {name} images hold values that have no 8-bit reading: training needs the key 'range' for {name}"
-        )
-    return counts
+    return counts, tally
 
 
 def _in_threads(work: Callable[[Sample], Any], samples: Sequence[Sample]) -> Iterator[tuple[Sample, Any]]:
@@ -520,7 +516,13 @@ def _write(
         if crop is not None and (sizes[name][0] < crop[1] or sizes[name][1] < crop[3]):
             return _LeftOut(f"pair: {name} image smaller than the part to keep", f"{file} ({_text_of(sizes[name])})")
     image_sizes = [sizes[name] for name in format_.modalities]
-    size, odd_size = sample.size or image_sizes[0], None
+    evidence = Evidence(
+        identical=[name for name in format_.modalities if _same_file(sample, format_, name)],
+        without_8_bits=without_8_bits,
+        had_objects=bool(sample.labels),
+        size_is_open=sample.size is None and len(set(image_sizes)) > 1 and bool(sample.labels),
+    )
+    size = sample.size or image_sizes[0]
     if size not in image_sizes:
         odd_size = f"{place} ({_text_of(size)} instead of {_text_of(image_sizes[0])})"
         if size[::-1] in image_sizes:
@@ -528,6 +530,8 @@ def _write(
         down, across = (now / then for now, then in zip(image_sizes[0], size, strict=True))
         if abs(down / across - 1) > SAME_SHAPE:
             return _LeftOut("pair: labelled on an image of another shape", odd_size)
+        confirmed, contradicted = _reach(sample.labels, size, image_sizes[0])
+        evidence = replace(evidence, odd_size=odd_size, size_is_confirmed=confirmed, size_is_contradicted=contradicted)
         points = [tuple((x * across, y * down) for x, y in label.points) for label in sample.labels]
         sample = replace(
             sample, labels=[Label(of.class_id, own) for of, own in zip(sample.labels, points, strict=True)]
@@ -546,7 +550,26 @@ def _write(
     for folder, shape in outlines.items():
         files.append(destination / folder / f"{place}.txt")
         _write_text(files[-1], "".join(_yolo_line(label.class_id, shape(label.points), size) for label in labels))
-    return _Written(labels, dropped, files, odd_size, without_8_bits)
+    return _Written(labels, dropped, files, evidence)
+
+
+def _same_file(sample: Sample, format_: Format, name: str) -> bool:
+    """Return whether the file of a modality is that of the first one, or holds the same bytes."""
+    first = next(iter(format_.modalities))
+    file, other = sample.images[name], sample.images[first]
+    return name != first and file.stat().st_size == other.stat().st_size and filecmp.cmp(file, other, shallow=False)
+
+
+def _reach(labels: Sequence[Label], stated: tuple[int, int], actual: tuple[int, int]) -> tuple[bool, bool]:
+    """Return whether labels confirm by how far they reach that an image has a stated (height, width), or contradict."""
+    corners = [point for label in labels for point in label.points]
+    if not corners:
+        return False, False
+    x, y = np.max(corners, 0)
+    height, width = np.array(stated) * (1 + SAME_SHAPE)
+    beyond = bool(x > width or y > height)
+    needs_room = bool(x > actual[1] or y > actual[0])
+    return not beyond and (stated < actual or needs_room), beyond
 
 
 def _size(file: Path) -> tuple[tuple[int, int], bool]:
@@ -684,9 +707,6 @@ def _compare(format_: Format, options: Mapping[str, Any], counts: Mapping[str, A
         pairs = counts.get(split, {"pairs": 0})["pairs"]
         if pairs != number_expected:
             report.notes.append(f"{split}: {pairs} pairs, the complete set has {number_expected}")
-    for split in ("train", "val"):
-        if not counts.get(split, {"pairs": 0})["pairs"]:
-            report.notes.append(f"there is no pair for {split}: training needs both train and val")
 
 
 def _recipe(format_: Format, classes: Sequence[str], counts: Mapping[str, Any], destination: Path) -> str:

@@ -17,7 +17,6 @@ from ultralytics.utils import TQDM
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.layout import SPLITS, DatasetError, Modality
 from mwam_det.data.names import class_folders
-from mwam_det.data.pairing import stem_of
 from mwam_det.data.reading import AS_STORED, decode, place
 from mwam_det.files.locks import LOCK, Hold
 
@@ -98,7 +97,6 @@ def _cut_split(
     data: Mapping[str, Any], split: str, folders: Mapping[int, str], root: Path, margin: float, smallest: int
 ) -> Counter[str]:
     dataset = PairedDataset(img_path=data[split], imgsz=640, augment=False, prefix=f"{split}: ", data=dict(data))
-    first = dataset.modalities[0]
     count: Counter[str] = Counter(dict.fromkeys(folders.values(), 0))
     for label in TQDM(dataset.labels, desc=f"{split}: cutting out objects"):
         size = label["shape"]
@@ -108,7 +106,7 @@ def _cut_split(
         if not kept:
             continue
         images = {m.name: _read(dataset, label["im_file"], m) for m in dataset.modalities}
-        stem = stem_of(label["im_file"], dataset.folders[first.name], first.suffix)
+        stem = dataset.stem(label["im_file"])
         for i in kept:
             name = folders[int(label["cls"][i, 0])]
             count[name] += 1

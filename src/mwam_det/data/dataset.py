@@ -22,9 +22,12 @@ from ultralytics.data.utils import check_file_speeds, get_hash
 from ultralytics.utils import LOGGER
 
 from mwam_det.data.layout import DatasetError, Modality, modalities_of
+from mwam_det.data.listing import list_split, partners_in
 from mwam_det.data.memory import empty_images
-from mwam_det.data.pairing import dark_16_bit_maximum, find_partners, list_images, select_files, stem_of, verify_pair
+from mwam_det.data.messages import brief_messages
+from mwam_det.data.pairing import dark_16_bit_maximum, stem_of, verify_pair
 from mwam_det.data.reading import place, read_image, reduction_of
+from mwam_det.data.splits import groups_of, source_of
 from mwam_det.data.stacks import fingerprint, is_current, load_stack, save_stack, stack_name
 from mwam_det.data.transforms import (
     Frame,
@@ -35,6 +38,7 @@ from mwam_det.data.transforms import (
     copy_channels,
     fuse_letterbox,
 )
+from mwam_det.files.folders import list_files
 
 SCANS = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mwam_det"
 """Where the results of scans are kept, and in "stacks" what `cache="disk"` keeps; all of it may be deleted."""
@@ -44,7 +48,10 @@ LONGEST_PART = 40
 """So many characters of a folder's name are part of the names there; file systems allow 255 bytes."""
 
 
-class CachedStacks(getattr(YOLODataset, "_ImageCache", list)):
+_ImageStore: Any = getattr(YOLODataset, "_ImageCache", list)
+
+
+class CachedStacks(_ImageStore):
     """Ultralytics' store of images in RAM, which keeps planes as planes.
 
     Args:
@@ -66,27 +73,31 @@ class CachedStacks(getattr(YOLODataset, "_ImageCache", list)):
 class PairedDataset(YOLODataset):
     """A detection dataset of aligned modalities, stacked along the channels in the order of `data["modalities"]`.
 
-    Images are listed from the first modality's folder; partners are found by stem whatever the suffix, and always by
+    Images are listed from the first modality's folder; partners are found by stem whatever the extension, and always by
     path, because Ultralytics reorders its lists. The first modality's size rules: partners of another size are
     stretched to it, or aligned. How files are named and read is said by the data section, see
     `mwam_det.data.layout.resolve_dataset`.
 
     Args:
-        *args: Arguments of `YOLODataset`; `img_path` is the first modality's folder of one split.
+        *args: Arguments of `YOLODataset`; `img_path` is what the dataset has under the name of a split.
         data: A resolved dataset (see `mwam_det.data.layout.resolve_dataset`).
         **kwargs: Arguments of `YOLODataset`.
 
     Attributes:
-        left_over: By modality, how many of its images belong to no image of the first.
+        left_over: By modality, how many of its images belong to no image of the first, where all pairs are meant.
+        is_whole: Whether all pairs of the folders are meant, and not a list or a fraction of them.
 
     Raises:
         DatasetError: If a split is empty or no pair can be used.
     """
 
     label_suffix = ".txt"
-    resize_short = False
-    stacked_format = StackedFormat
-    _ImageCache = CachedStacks
+    stacked_format: type[StackedFormat] = StackedFormat
+    format_class: Any  # Ultralytics has a class here; it is called, and compared with `SemanticFormat`
+    _ImageCache: Any = CachedStacks
+    ims: list[Any]  # Ultralytics declares all three as lists of None, which is where they begin
+    im_hw0: list[Any]
+    im_hw: list[Any]
 
     def __init__(self, *args: Any, data: dict[str, Any], **kwargs: Any):
         self.modalities = modalities_of(data)
@@ -94,7 +105,12 @@ class PairedDataset(YOLODataset):
         super().__init__(*args, data=data, **kwargs)
         self._warn_of_dark_images()
 
-    def get_img_files(self, img_path: str) -> list[str]:
+    @property
+    def resize_short(self) -> bool:
+        """Whether images are brought to the training size by their shorter side."""
+        return False
+
+    def get_img_files(self, img_path: str | list[str]) -> list[str]:
         """List the images of the first modality and find the partners of each.
 
         Ultralytics' own list repeats files where folders are linked, without an end where links lead round in a circle.
@@ -103,36 +119,78 @@ class PairedDataset(YOLODataset):
             DatasetError: If there is no image, or a modality has no partner at all.
         """
         first = self.modalities[0].name
-        folders = next((f for f in self.data["splits"].values() if f[first] == str(img_path)), None)
-        if folders is None:
+        splits = map(groups_of, self.data["splits"].values())
+        groups = next((groups for groups in splits if source_of(groups, first) == str(img_path)), None)
+        if groups is None:
             raise DatasetError(f"{img_path} is not the folder of {first} in any split of the dataset")
-        if not (files := list_images(img_path)):
-            raise DatasetError(f"there is no image of {first} in {img_path}")
-        check_file_speeds(files, prefix=self.prefix)
-        self.folders = {name: Path(folder) for name, folder in folders.items()}
-        image_folders = {modality.name: self.folders[modality.name] for modality in self.modalities}
-        suffixes = {modality.name: modality.suffix for modality in self.modalities}
-        files = select_files(first, files, image_folders, suffixes)
+        self._folders_of, warnings = list_split(groups, self.modalities, self.data["path"])
+        files = list(self._folders_of)
+        check_file_speeds([*files], prefix=self.prefix)
         count = self.fraction if isinstance(self.fraction, int) else max(1, round(len(files) * self.fraction))
         files = files[:count]  # of the first modality's files, not of all in its folder
-        self.partners, self.left_over = find_partners(files, image_folders, suffixes)
-        for name, count in self.left_over.items():
-            if count and self.fraction == 1:  # a fraction of the first modality leaves partners over by design
-                LOGGER.warning(f"{self.prefix}{count} images of {name} in {folders[name]} have no partner of {first}")
+        self.partners, left_over = partners_in({file: self._folders_of[file] for file in files}, self.modalities)
+        # a list, or a fraction of the first modality, leaves partners over by design
+        self.is_whole = self.fraction == 1 and all(group.listed is None for group in groups)
+        self.left_over = {name: of.total() if self.is_whole else 0 for name, of in left_over.items()}
+        if self.is_whole:
+            told = ((name, *entry) for name, of in left_over.items() for entry in of.items() if entry[1])
+            warnings += [
+                f"{count} images of {name} in {folder} have no partner of {first}" for name, folder, count in told
+            ]
+        if self.augment and self.data.get("train") == self.data.get("val"):
+            warnings.append("train and val are the same pairs: what is measured is how well they are remembered")
+        for warning in warnings:
+            LOGGER.warning(f"{self.prefix}{warning}")
         return files
 
     def get_label_files(self) -> list[str]:
-        """Return the label file of each image: the same stem below the labels' folder, and `label_suffix`.
+        """Return the label file of each image: below the labels' folder, with `label_suffix`.
+
+        It has the stem that partners share; or, if there is no such file, that of an image of the pair.
 
         Raises:
             DatasetError: If the dataset names no such folder.
         """
-        if "labels" not in self.folders:
+        if any("labels" not in folders for folders in self._folders_of.values()):
             raise DatasetError("the key 'labels' is missing or empty: it names the folder of the label files")
-        labels, first = self.folders["labels"], self.modalities[0]
-        stems = (stem_of(file, self.folders[first.name], first.suffix) for file in self.im_files)
-        self.label_files = [str(labels / f"{stem}{self.label_suffix}") for stem in stems]
+        self.label_files = [self._label_file(file, self._shared_stem(file)) for file in self.im_files]
+        if any(modality.naming for modality in self.modalities):  # else partners have the very same stem
+            there = {file for folder in self.label_folders for file in list_files(folder)}
+            for i, (image, file) in enumerate(zip(self.im_files, self.label_files, strict=True)):
+                if file not in there:
+                    self.label_files[i] = next((f for f in self._named_like_images(image) if f in there), file)
         return self.label_files
+
+    @property
+    def label_folders(self) -> list[Path]:
+        """The folders of the label files, each once."""
+        return list(dict.fromkeys(folders["labels"] for folders in self._folders_of.values()))
+
+    def stem(self, im_file: str) -> str:
+        """Return the stem that the partners of an image of the first modality share.
+
+        Where images lie in several folders, it begins with what tells these folders apart.
+        """
+        name = self.modalities[0].name
+        folders = {folders[name] for folders in self._folders_of.values()}
+        stem = self._shared_stem(im_file)
+        if len(folders) == 1:
+            return stem
+        place = self._folders_of[im_file][name].relative_to(os.path.commonpath(folders)).as_posix()
+        return stem if place == "." else f"{place}/{stem}"
+
+    def _shared_stem(self, im_file: str) -> str:
+        first = self.modalities[0]
+        return stem_of(im_file, self._folders_of[im_file][first.name], first.naming)
+
+    def _label_file(self, im_file: str, stem: str) -> str:
+        return str(self._folders_of[im_file]["labels"] / f"{stem}{self.label_suffix}")
+
+    def _named_like_images(self, im_file: str) -> Iterator[str]:
+        """Yield the label files that have the stem of an image of a pair, those of the first modality first."""
+        for modality in self.modalities:
+            for file in self.partners[im_file][modality.name]:
+                yield self._label_file(im_file, stem_of(file, self._folders_of[im_file][modality.name]))
 
     def verify_args(self) -> tuple:
         """Return the function that checks a pair and its arguments for every image."""
@@ -153,13 +211,14 @@ class PairedDataset(YOLODataset):
         return get_hash([*self.label_files, *partners, f"{self.modalities}", super().get_cache_hash()])
 
     def get_labels(self) -> list[dict[str, Any]]:
-        """Scan all pairs, leave out the bad ones with a message each, and return the labels of the others.
+        """Scan all pairs, leave out the bad ones, name a few and count the rest, and return the labels of the others.
 
         Raises:
             DatasetError: If no pair can be used, or a training split has no labels at all.
         """
         try:
-            labels = super().get_labels()
+            with brief_messages(self.prefix):
+                labels = super().get_labels()
         except (RuntimeError, ValueError) as error:
             reasons = {
                 "No labels found": "no labels",
@@ -170,9 +229,13 @@ class PairedDataset(YOLODataset):
             if reason is None:
                 raise
             example = "".join(f", like: {line.strip()}" for line in str(error).splitlines()[1:2])
+            folders = ", ".join(map(str, self.label_folders))
+            if reason == "no labels":
+                there = next((file for folder in self.label_folders for file in list_files(folder)), "no file")
+                example = f": {self.label_files[0]} was looked for first, and there is {there}"
             raise DatasetError(
-                f"{reason} among {len(self.im_files)} images of {self.img_path}, labels in "
-                f"{self.folders['labels']}: see the messages above, mend the files or the data section{example}"
+                f"{reason} among {len(self.im_files)} images of {self.img_path}, labels in {folders}: see the messages "
+                f"above, mend the files or the data section{example}"
             ) from error
         self.sizes = {label["im_file"]: label.pop("sizes") for label in labels}
         return labels
@@ -181,7 +244,9 @@ class PairedDataset(YOLODataset):
         # Beside the labels lies Ultralytics' own scan of the folder, and datasets are often read-only.
         with contextlib.suppress(OSError):  # Ultralytics says that it cannot save the scan
             SCANS.mkdir(parents=True, exist_ok=True)
-        return super()._load_or_scan_cache(SCANS / f"{_own_name(cache_path.with_suffix(''))}.cache", cache_hash)
+        # a list has images in the folders of other splits
+        name = f"{cache_path.with_suffix('')}{'' if os.path.isdir(str(self.img_path)) else self.img_path}"
+        return super()._load_or_scan_cache(SCANS / f"{_own_name(Path(name))}.cache", cache_hash)
 
     def load_image(
         self, i: int, rect_mode: bool = True, resize_short: bool | None = None
@@ -266,7 +331,7 @@ class PairedDataset(YOLODataset):
         return load_stack(self._stack_file(first, target), made_from, (*target, self.channels))
 
     def _stack_file(self, first: str, target: tuple[int, int]) -> Path:
-        folder = SCANS / "stacks" / _own_name(self.folders[self.modalities[0].name])
+        folder = SCANS / "stacks" / _own_name(self._folders_of[first][self.modalities[0].name])
         return folder / stack_name(self._files(first), f"{self.modalities}", target)
 
     def _files(self, first: str) -> list[str]:
@@ -399,11 +464,11 @@ def target_size(
     original: tuple[int, int], imgsz: int | tuple[int, int], rect_mode: bool, resize_short: bool
 ) -> tuple[int, int]:
     """Return the (height, width) that Ultralytics brings an image to before augmentation."""
-    shape = tuple(imgsz) if isinstance(imgsz, tuple | list) else (imgsz, imgsz)
+    rows, columns = imgsz if isinstance(imgsz, tuple | list) else (imgsz, imgsz)
     if not rect_mode:
-        return shape
+        return rows, columns
     height, width = original
-    longest = max(shape)
+    longest = max(rows, columns)
     if resize_short:
         ratio = longest / min(original)
         return (longest, math.ceil(width * ratio)) if height < width else (math.ceil(height * ratio), longest)

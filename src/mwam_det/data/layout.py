@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -13,17 +13,21 @@ from typing import Any
 
 import numpy as np
 import yaml
+from ultralytics.data.utils import IMG_FORMATS
 
 from mwam_det.core.config import refuse_unknown_keys
+from mwam_det.data.foreign import refuse_foreign_keys
 from mwam_det.data.names import check_modality_names
+from mwam_det.data.naming import Naming, match_pattern
+from mwam_det.data.splits import Group, groups_of, resolve_split, source_of
 from mwam_det.files.yaml_text import read_yaml
 
 SECTION_KEYS = (
-    "path", "modalities", "labels", "train", "val", "test", "names", "visible", "suffix", "channels", "range", "align",
-    "kpt_shape", "flip_idx", "label_mapping", "synthetic",
+    "path", "modalities", "labels", "train", "val", "test", "names", "visible", "suffix", "match", "channels", "range",
+    "align", "kpt_shape", "flip_idx", "label_mapping", "synthetic",
 )  # fmt: skip
 RESOLVED_KEYS = {"path", "names", "nc", "channels", "modalities", "visible", "splits"}
-READING_KEYS = ("suffix", "range", "align")
+READING_KEYS = ("suffix", "match", "range", "align")
 """Keys of a resolved dataset that say, by modality, how its files are found and read; a modality may be left out."""
 KEYPOINT_KEYS = ("kpt_shape", "flip_idx")
 """Keys that only a dataset with keypoints has, named as Ultralytics names them."""
@@ -54,6 +58,7 @@ class Modality:
         value_range: Which values become 0 and 255: (lo, hi), one of `RANGES`, or None for 8-bit files as they are and
             the high byte of 16-bit ones.
         align: Rows of the 3×3 matrix that maps its pixels to pixels of the first modality, or None.
+        match: Regular expression of the stems of its files, see `resolve_dataset`, or "" for none.
     """
 
     name: str
@@ -63,16 +68,22 @@ class Modality:
     suffix: str = ""
     value_range: tuple[float, float] | str | None = None
     align: tuple[tuple[float, ...], ...] | None = None
+    match: str = ""
 
     @property
     def slice(self) -> slice:
         """Its channels in the stacked image."""
         return slice(self.start, self.start + self.channels)
 
+    @property
+    def naming(self) -> Naming:
+        """How the names of its files are made."""
+        return match_pattern(self.match) if self.match else self.suffix
+
 
 def modalities_of(data: Mapping[str, Any]) -> tuple[Modality, ...]:
     """List the modalities of a resolved dataset (see `resolve_dataset`), in the order in which they are stacked."""
-    suffix, value_range, align = (data.get(key, {}) for key in READING_KEYS)
+    suffix, match, value_range, align = (data.get(key, {}) for key in READING_KEYS)
     modalities, start = [], 0
     for name, channels in data["modalities"].items():
         modalities.append(
@@ -82,6 +93,7 @@ def modalities_of(data: Mapping[str, Any]) -> tuple[Modality, ...]:
                 start,
                 visible=name == data["visible"],
                 suffix=suffix.get(name, ""),
+                match=match.get(name, ""),
                 value_range=_frozen(value_range.get(name)),
                 align=_frozen(align.get(name)),
             )
@@ -91,7 +103,7 @@ def modalities_of(data: Mapping[str, Any]) -> tuple[Modality, ...]:
 
 
 def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
-    """Check the description of a dataset and turn it into the dictionary that Ultralytics passes around.
+    r"""Check the description of a dataset and turn it into the dictionary that Ultralytics passes around.
 
     A data section has these keys. The first six are required, but see `labels`:
 
@@ -104,13 +116,20 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
       box and keypoints. For the task semantic there is a PNG of class numbers instead, 255 where nothing counts. For
       the task classify it is left out: below the folder of each modality there is one a class. `names` may then be left
       out too; the classes are all folders there, in alphabetical order.
-    - train, val: What the splits are called in the folders. "test" is a third one, which may be left out.
+    - train, val: What the splits are called in the folders; "." where the images lie in the folders themselves. Or a
+      text file with a path or stem of the first modality a line, or a list of such folders, files and images, see
+      `mwam_det.data.splits`. Nothing is appended to the folders then, unless they say "{split}", and a label file has
+      the place below `labels` that its image has below the folder of its modality. "test" is a third split, which may
+      be left out.
     - names: Class names, as a list or by number from 0.
     - visible: The modality that takes colour augmentation, or null for none. If left out, the one that is called like a
       camera image (`VISIBLE_NAMES`).
-    - suffix: How the stems of a modality's files end, {rgb: _co, ir: _ir}: partners have the same stem without it, and
-      so have label files. Both modalities may then lie in one folder; a file there belongs to the modality with the
-      longest suffix that fits, so that one of them may do without.
+    - suffix: How the stems of a modality's files end, {rgb: _co, ir: _ir}: partners have the same stem without it. Both
+      modalities may then lie in one folder; a file there belongs to the modality with the longest suffix that fits, so
+      that one of them may do without. A label file has the stem that partners share, or else that of one of its images.
+    - match: Instead of a suffix, a regular expression for the whole stem with one group, which is what partners share:
+      {rgb: RGB_(.+), ir: T_(.+)} for prefixes, or one for all modalities, (.+)\.rf\.[0-9a-f]+ for the hashes that
+      Roboflow adds. It is for the name of the file alone, without its folders. Other files are not of the modality.
     - channels: 1 or 3 by modality, {ir: 1}; 3 if left out. With 1, a modality is read as grey and takes one channel of
       the stack; with 3, grey is repeated.
     - range: Which values of a modality's files become 0 and 255, {ir: [lo, hi]}, for 16-bit, float and faint images.
@@ -135,10 +154,11 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
             what `save_dataset_yaml` wrote.
 
     Returns:
-        Ultralytics' keys "path", "train", "val", perhaps "test" (absolute folders of the first modality), "names", "nc"
-        and "channels" (of the stacked image), and ours: "modalities" (channels by name), "visible" (a name or None),
-        "splits" (for each split, the absolute folder of every modality and of "labels") and `READING_KEYS`, as above;
-        `KEYPOINT_KEYS` and "label_mapping" where they are given.
+        Ultralytics' keys "path", "train", "val", perhaps "test" (the absolute folder of the first modality, or a name
+        for several or for a list), "names", "nc" and "channels" (of the stacked image), and ours: "modalities"
+        (channels by name), "visible" (a name or None), "splits" (for each split, the absolute folder of every modality
+        and of "labels", or what `mwam_det.data.splits` says) and `READING_KEYS`, as above; `KEYPOINT_KEYS` and
+        "label_mapping" where they are given.
 
     Raises:
         DatasetError: If the file, a key or a folder is missing or wrong.
@@ -153,9 +173,10 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
         resolved = dict(data) if data.keys() >= RESOLVED_KEYS else _resolve_section(data)
         _check_names(resolved["modalities"])
         resolved = {**resolved, **{key: resolved.get(key, {}) for key in READING_KEYS}}
-        for split, folders in resolved["splits"].items():
-            for name, folder in folders.items():
-                _check_folder(Path(folder), f"{name} ({split})")
+        for split, of_split in resolved["splits"].items():
+            for folders in (folders for group in groups_of(of_split) for folders in group.folders):
+                for name, folder in folders.items():
+                    _check_folder(Path(folder), f"{name} ({split})")
     except DatasetError as error:
         raise DatasetError(f"{source}: {' '.join(str(error).splitlines())}") from None
     return resolved
@@ -164,6 +185,19 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
 def as_single_class(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return a resolved dataset whose classes count as one, as Ultralytics' `single_cls` means it."""
     return {**data, "names": {0: "item"}, "nc": 1}
+
+
+def check_keys(section: Mapping[str, Any]) -> None:
+    """Check that a data section has no keys but its own.
+
+    Raises:
+        DatasetError: If it has; the message names the nearest key, or shows the section that other code's keys become.
+    """
+    try:
+        refuse_foreign_keys(section)
+        refuse_unknown_keys(section, SECTION_KEYS)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
 
 
 def check_split(data: Mapping[str, Any], split: str) -> None:
@@ -187,7 +221,8 @@ def check_labels(data: Mapping[str, Any], task: str, single_class: bool = False)
     Raises:
         DatasetError: If it does not, or if the task cannot count all classes as one.
     """
-    labelled = bool(data.get("labels")) or any("labels" in folders for folders in data.get("splits", {}).values())
+    groups = [group for split in data.get("splits", {}).values() for group in groups_of(split)]
+    labelled = bool(data.get("labels")) or any("labels" in folders for group in groups for folders in group.folders)
     if labelled and task == "classify":
         raise DatasetError("task=classify takes the folder of an image for its class: leave out data.labels")
     if not labelled and task != "classify":
@@ -220,14 +255,12 @@ def _read_yaml(file: Path) -> Any:
 
 
 def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        refuse_unknown_keys(section, SECTION_KEYS)
-    except ValueError as error:
-        raise DatasetError(str(error)) from None
+    check_keys(section)
     required = ("path", "modalities", "train", "val", *(("names",) if section.get("labels") else ()))
     for key in required:
         if not section.get(key):
-            raise DatasetError(f"the key '{key}' is missing or empty")
+            hint = ": name a folder, or . where there is none for each split" if key in SPLITS else ""
+            raise DatasetError(f"the key '{key}' is missing or empty{hint}")
     modalities = section["modalities"]
     texts = [*modalities, *modalities.values()] if isinstance(modalities, Mapping) else [None]
     if not all(isinstance(text, str) for text in texts):
@@ -242,6 +275,9 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
     if visible is not None and (not isinstance(visible, str) or visible not in modalities):
         raise DatasetError(f"visible={visible} is no modality: choose from {', '.join(modalities)}")
     suffixes = {name: _suffix(name, value) for name, value in _by_modality(section, "suffix").items()}
+    patterns = {name: _match(name, value) for name, value in _match_by_modality(section).items()}
+    if both := [name for name in patterns if suffixes.get(name)]:
+        raise DatasetError(f"match and suffix both say how the files of {both[0]} are called: use one of them")
     channels = {name: _channels(name, value) for name, value in _by_modality(section, "channels").items()}
     ranges = {name: _range(name, value) for name, value in _by_modality(section, "range").items()}
     matrices = {name: _matrix(name, value) for name, value in _by_modality(section, "align").items()}
@@ -251,17 +287,14 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
     channels = {name: channels.get(name, 3) for name in modalities}
 
     templates = {**modalities, **({"labels": str(section["labels"])} if section.get("labels") else {})}
-    splits = {
-        split: {name: str(_split_folder(root, template, str(section[split]))) for name, template in templates.items()}
-        for split in SPLITS
-        if section.get(split)
-    }
-    for folders in splits.values():
-        _check_apart({name: (folders[name], suffixes.get(name, "")) for name in modalities})
-    names = _class_names(section["names"] if section.get("names") else _class_folders(Path(splits["train"][first])))
+    splits = {split: _split(root, templates, split, section[split]) for split in SPLITS if section.get(split)}
+    groups = {split: groups_of(resolved) for split, resolved in splits.items()}
+    for folders in (folders for of_split in groups.values() for group in of_split for folders in group.folders):
+        _check_apart({name: (folders[name], suffixes.get(name, ""), patterns.get(name)) for name in modalities})
+    names = _class_names(section["names"] if section.get("names") else _class_folders(groups["train"], first))
     return {
         "path": str(root),
-        **{split: folders[first] for split, folders in splits.items()},
+        **{split: source_of(of_split, first) for split, of_split in groups.items()},
         "names": names,
         "nc": len(names),
         "channels": sum(channels.values()),
@@ -269,6 +302,7 @@ def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
         "visible": visible,
         "splits": splits,
         "suffix": suffixes,
+        "match": patterns,
         "range": ranges,
         "align": matrices,
         **_keypoints(section),
@@ -304,6 +338,23 @@ def _by_modality(section: Mapping[str, Any], key: str) -> dict[str, Any]:
 def _suffix(name: str, value: Any) -> str:
     if not isinstance(value, str) or "/" in value or "\\" in value:
         raise DatasetError(f"suffix: {name}={value!r} must be the end of a file's stem, like _{name}")
+    return value
+
+
+def _match_by_modality(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the regular expression of each modality; one text is that of all."""
+    if isinstance(text := section.get("match"), str):
+        return dict.fromkeys(section["modalities"], text)
+    return _by_modality(section, "match")
+
+
+def _match(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise DatasetError(f"match: {name}={value!r} must be a regular expression with one group, like {name}_(.+)")
+    try:
+        match_pattern(value)
+    except ValueError as error:
+        raise DatasetError(f"match: {name}={value!r} {error}") from None
     return value
 
 
@@ -367,14 +418,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def _check_apart(places: Mapping[str, tuple[str, str]]) -> None:
-    """Check that no two modalities have the same folder and the same suffix, and so the same files."""
+def _check_apart(places: Mapping[str, tuple[str, str, str | None]]) -> None:
+    """Check that no two modalities have the same folder, suffix and match, and so the same files."""
     for name, place in places.items():
         other = next(other for other, its in places.items() if its == place)
         if other != name:
             raise DatasetError(
                 f"{other} and {name} would both be read from the same files of {place[0]}: give them folders of their "
-                f"own, or tell their files apart by the key 'suffix'"
+                f"own, or tell their files apart by the key 'suffix' or 'match'"
             )
 
 
@@ -388,19 +439,27 @@ def _write_synthetic(root: Path, arguments: Any) -> None:
         raise DatasetError(f"synthetic: {error}") from None
 
 
-def _split_folder(root: Path, template: str, split: str) -> Path:
-    folder = template.replace("{split}", split) if "{split}" in template else f"{template}/{split}"
-    return (root / folder).resolve()
+def _split(root: Path, templates: Mapping[str, str], split: str, value: Any) -> Any:
+    try:
+        return resolve_split(root, templates, value)
+    except ValueError as error:
+        raise DatasetError(f"{split}: {error}") from None
 
 
-def _class_folders(folder: Path) -> list[str]:
+def _class_folders(groups: Sequence[Group], first: str) -> list[str]:
     """List the folders of the classes of a dataset without labels."""
-    found = sorted(item.name for item in folder.iterdir() if item.is_dir()) if os.path.isdir(folder) else []
+    folders = [Path(folders[first]) for group in groups for folders in group.folders if group.listed is None]
+    if not folders:
+        raise DatasetError(
+            "the key 'names' is missing or empty: where a list says which images are meant, it is needed"
+        )
+    found = {item.name for folder in folders if os.path.isdir(folder) for item in folder.iterdir() if item.is_dir()}
     if not found:
         raise DatasetError(
-            f"the key 'labels' is missing or empty; without it classes are the folders in {folder}, and there are none"
+            f"the key 'labels' is missing or empty; without it classes are the folders in "
+            f"{', '.join(map(str, folders))}, and there are none"
         )
-    return found
+    return sorted(found)
 
 
 def _class_names(names: Any) -> dict[int, str]:
@@ -411,6 +470,10 @@ def _class_names(names: Any) -> dict[int, str]:
         raise DatasetError(f"names={names!r} must be a list of class names or map numbers to names")
     if sorted(names, key=str) != sorted(range(len(names)), key=str):
         raise DatasetError(f"names has the numbers {list(names)}: they must run from 0 to {len(names) - 1}")
+    if switches := [number for number, name in names.items() if isinstance(name, bool)]:
+        raise DatasetError(
+            f"names: {switches[0]} is {names[switches[0]]}, as YAML reads yes, no, on and off: put it in quotes"
+        )
     named = {number: str(names[number]) for number in range(len(names))}
     if twice := sorted(name for name, count in Counter(named.values()).items() if count > 1):
         raise DatasetError(f"names holds {', '.join(twice)} more than once: give each class a name of its own")
@@ -421,5 +484,8 @@ def _check_folder(folder: Path, what: str) -> None:
     if os.path.isdir(folder):
         return
     parent = next((p for p in folder.parents if os.path.isdir(p)), folder)
-    there = ", ".join(sorted(p.name for p in parent.iterdir() if p.is_dir())[:12]) or "no folders"
-    raise DatasetError(f"the folder of {what} is missing: {folder} (in {parent} there are: {there})")
+    entries = sorted(parent.iterdir())
+    there = ", ".join([entry.name for entry in entries if entry.is_dir()][:12]) or "no folders"
+    images = [entry.name for entry in entries if entry.suffix[1:].lower() in IMG_FORMATS]
+    hint = f", and images like {images[0]}: for a folder without splits write . for the split" if images else ""
+    raise DatasetError(f"the folder of {what} is missing: {folder} (in {parent} there are: {there}{hint})")

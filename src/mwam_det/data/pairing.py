@@ -17,10 +17,13 @@ from PIL.PngImagePlugin import PngImageFile
 from ultralytics.data.utils import IMG_FORMATS, verify_image_label
 from ultralytics.utils.patches import PIL_FALLBACK_SUFFIXES
 
+from mwam_det.data.affixes import find_namings
 from mwam_det.data.layout import DatasetError, Modality
+from mwam_det.data.naming import Naming, has_naming, shared_part
 from mwam_det.data.reading import AS_STORED, decode, has_codec, read_image
 from mwam_det.files.folders import list_files
 from mwam_det.files.images import check_pixels
+from mwam_det.files.values import format_value
 
 SMALLEST_SIDE = 10
 """Images with a shorter side, in pixels, are refused, as Ultralytics does."""
@@ -32,39 +35,54 @@ DARK_16_BIT = 32 * 256
 """A 16-bit image whose largest value is below this would use less than an eighth of the 8-bit range."""
 
 
-def stem_of(file: str | Path, folder: str | Path, suffix: str = "") -> str:
-    """Return what partners share: the path below their folder, without the file extension and a modality's suffix."""
-    return Path(file).relative_to(folder).with_suffix("").as_posix().removesuffix(suffix)
+def stem_of(file: str | Path, folder: str | Path, naming: Naming = "") -> str:
+    """Return what partners share of a file's name: the path below their folder, without the file extension.
+
+    Args:
+        file: One of the files of a modality, see `select_files`.
+        folder: Its folder.
+        naming: How its name is made, of which only the shared part is kept.
+    """
+    return shared_part(Path(file).relative_to(folder).with_suffix("").as_posix(), naming)
 
 
 def select_files(
-    name: str, files: Iterable[str], folders: Mapping[str, str | Path], suffixes: Mapping[str, str]
+    name: str, files: Iterable[str], folders: Mapping[str, str | Path], namings: Mapping[str, Naming]
 ) -> list[str]:
-    """Pick the files of a modality out of the images of its folder: those whose stem ends in its suffix.
+    """Pick the files of a modality out of the images of its folder: those whose stem is made as its stems are.
 
-    Where modalities share the folder, a file belongs to the one with the longest suffix that fits.
+    Where modalities share the folder, a file belongs to the one whose pattern fits, or else to the one with the longest
+    suffix that fits.
 
     Args:
         name: The modality.
         files: All images of its folder.
         folders: The folder of every modality by name.
-        suffixes: How stems end, for modalities that have a suffix.
+        namings: How stems are made, for modalities that have a suffix or a pattern.
 
     Raises:
-        DatasetError: If there are images, but none of this modality.
+        DatasetError: If there are images, but none of this modality, or one fits the patterns of two.
     """
     files = list(files)
-    here = [suffixes.get(other, "") for other, folder in folders.items() if Path(folder) == Path(folders[name])]
+    here = {other: namings.get(other, "") for other, folder in folders.items() if Path(folder) == Path(folders[name])}
 
-    def suffix_of(file: str) -> str | None:
-        stem = Path(file).stem
-        return max((suffix for suffix in here if stem.endswith(suffix) and stem != suffix), key=len, default=None)
+    def owner(file: str) -> str | None:
+        fitting = {other: naming for other, naming in here.items() if has_naming(Path(file).stem, naming)}
+        matching = [other for other, naming in fitting.items() if not isinstance(naming, str)]
+        if len(matching) > 1:
+            raise DatasetError(f"match: '{Path(file).name}' fits both {' and '.join(matching)}: make them exclude it")
+        suffixes = {other: naming for other, naming in fitting.items() if isinstance(naming, str)}
+        longest = max(suffixes, key=lambda other: len(suffixes[other]), default=None)
+        return matching[0] if matching else longest
 
-    chosen = [file for file in files if suffix_of(file) == suffixes.get(name, "")]
+    chosen = [file for file in files if owner(file) == name]
     if files and not chosen:
+        naming = namings.get(name, "")
+        key, is_called = ("suffix", "ends in") if isinstance(naming, str) else ("match", "fits")
+        text = naming if isinstance(naming, str) else naming.pattern
         raise DatasetError(
-            f"suffix: no image in {folders[name]} has a stem that ends in '{suffixes.get(name, '')}', as those of "
-            f"{name} should; there is '{Path(files[0]).name}'"
+            f"{key}: no image in {folders[name]} has a stem that {is_called} '{text}', as those of {name} should; "
+            f"there is '{Path(files[0]).name}'"
         )
     return chosen
 
@@ -75,14 +93,14 @@ def list_images(folder: str | Path) -> list[str]:
 
 
 def find_partners(
-    files: Iterable[str], folders: Mapping[str, str | Path], suffixes: Mapping[str, str] | None = None
+    files: Iterable[str], folders: Mapping[str, str | Path], namings: Mapping[str, Naming] | None = None
 ) -> tuple[dict[str, dict[str, list[str]]], dict[str, int]]:
     """Find the files of the other modalities that belong to each file of the first one, by stem.
 
     Args:
         files: Image files of the first modality.
         folders: The folder of every modality by name, the first modality first.
-        suffixes: How the stems of a modality end, where partners do not have the very same.
+        namings: How the stems of a modality are made, where partners do not have the very same.
 
     Returns:
         For each file of the first modality, by path, the candidates of every modality: none if the partner is missing,
@@ -91,9 +109,9 @@ def find_partners(
     Raises:
         DatasetError: If a modality has no file, or a partner for no file at all.
     """
-    suffixes = suffixes or {}
+    namings = namings or {}
     (first, first_folder), *others = folders.items()
-    stems = {file: stem_of(file, first_folder, suffixes.get(first, "")) for file in files}
+    stems = {file: stem_of(file, first_folder, namings.get(first, "")) for file in files}
     same_stem = defaultdict(list)
     for file, stem in stems.items():
         same_stem[stem].append(file)
@@ -101,20 +119,31 @@ def find_partners(
     left_over = {}
     for name, folder in others:
         index = defaultdict(list)
-        for file in select_files(name, list_images(folder), folders, suffixes):
-            index[stem_of(file, folder, suffixes.get(name, ""))].append(file)
+        for file in select_files(name, list_images(folder), folders, namings):
+            index[stem_of(file, folder, namings.get(name, ""))].append(file)
         if not index:
             raise DatasetError(f"there is no image of {name} in {folder}")
         if not any(stem in index for stem in same_stem):
             raise DatasetError(
                 f"no image of {first} in {first_folder} has a partner of {name} in {folder}: partners have the same "
-                f"name but for the file extension and what the key 'suffix' says, yet these are called "
-                f"'{next(iter(same_stem))}' and '{next(iter(index))}'"
+                f"name but for the file extension and what the keys 'suffix' and 'match' say, yet these are called "
+                f"'{next(iter(same_stem))}' and '{next(iter(index))}'{_hint({first: same_stem, name: index})}"
             )
         for file, stem in stems.items():
             partners[file][name] = index.get(stem, [])
         left_over[name] = len(index.keys() - same_stem.keys())
     return partners, left_over
+
+
+def _hint(stems: Mapping[str, Iterable[str]]) -> str:
+    """Say by which key the names of two modalities would fit together, if one does."""
+    namings, count = find_namings(stems)
+    if not count:
+        return ""
+    suffixes = {name: naming for name, naming in namings.items() if isinstance(naming, str) and naming}
+    patterns = {name: naming.pattern for name, naming in namings.items() if not isinstance(naming, str)}
+    keys = {"suffix": suffixes, "match": patterns}
+    return f": try {', '.join(f'{key}: {format_value(value)}' for key, value in keys.items() if value)}"
 
 
 def image_size(file: str | Path, modality: Modality = PLAIN) -> tuple[int, int]:
@@ -224,7 +253,7 @@ def read_mode(file: str | Path) -> str:
 
 def dark_16_bit_maximum(file: str | Path) -> int | None:
     """Return the largest value of a 16-bit image if reading it as 8 bit (its high byte) would leave it nearly black."""
-    pixels = cv2.imread(str(file), cv2.IMREAD_ANYDEPTH)
+    pixels = decode(file, cv2.IMREAD_ANYDEPTH)
     if pixels is None or pixels.dtype != np.uint16 or pixels.max() >= DARK_16_BIT:
         return None
     return int(pixels.max())

@@ -161,7 +161,7 @@ def list_pairs(
         named: For each modality a folder, a pattern like "night/*.png", a file, the address of a stream like
             "rtsp://…", an array (H, W, 1 or 3), a Pillow image, or a list of files, addresses, arrays and images, with
             None where one is missing; in the order of the modalities.
-        modalities: The modalities of the model; their suffixes count for folders and patterns.
+        modalities: The modalities of the model; their suffixes and patterns of names count for folders.
         partners: One of `PARTNERS`, for folders and patterns.
 
     Returns:
@@ -442,10 +442,10 @@ def _pairs_by_stem(
     for name, files in listed.items():
         if not files:
             raise FileNotFoundError(f"source: there is no image of {name} in {named[name]}")
-    suffixes = {modality.name: modality.suffix for modality in modalities if modality.name in named}
+    namings = {modality.name: modality.naming for modality in modalities if modality.name in named}
     first, *others = named
-    files = select_files(first, listed[first], folders, suffixes)
-    partners, left_over = find_partners(files, folders, suffixes)
+    files = select_files(first, listed[first], folders, namings)
+    partners, left_over = find_partners(files, folders, namings)
     wanted = {name: set(files) for name, files in listed.items()}
     found = {
         file: {name: [partner for partner in partners[file][name] if partner in wanted[name]] for name in named}
@@ -460,10 +460,10 @@ def _pairs_by_stem(
         paired = {file for entry in entries for file in entry.values()}
         rest: dict[str, dict[str, Item]] = {}
         for name in others:
-            for file in select_files(name, listed[name], folders, suffixes):
+            for file in select_files(name, listed[name], folders, namings):
                 if file not in paired:
-                    rest.setdefault(stem_of(file, folders[name], suffixes.get(name, "")), {})[name] = file
-        stems = [stem_of(file, folders[first], suffixes.get(first, "")) for file in files]
+                    rest.setdefault(stem_of(file, folders[name], namings.get(name, "")), {})[name] = file
+        stems = [stem_of(file, folders[first], namings.get(first, "")) for file in files]
         ordered = sorted([*zip(stems, entries, strict=True), *rest.items()], key=lambda one: one[0])
         return [entry for _, entry in ordered]
     for name in others:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import cmath
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -35,6 +36,8 @@ _VEHICLE_SIZES = ((22, 11), (36, 14), (48, 14))
 _LANE, _EDGE = 18, 34  # from the middle of a road to the kerb and to the far side of the pavement
 _BAY_LENGTH, _BAY_WIDTH, _AISLE = 28, 16, 24
 
+_Value: TypeAlias = float | Sequence[float]  # of a pixel, in one channel or in several
+
 # Surfaces: reflectance (BGR, 0-255), temperature (infrared grey level), roughness (0-255).
 _GRASS, _GRAVEL = ((44, 78, 62), 74, 90), ((96, 108, 116), 82, 70)
 _PAVEMENT, _ASPHALT = ((118, 122, 124), 88, 28), ((84, 80, 78), 98, 30)
@@ -46,9 +49,12 @@ _DULL_PAINTS = ((74, 70, 66), (88, 74, 66), (64, 66, 84), (70, 78, 68))  # white
 _GLASS, _BLACK, _METAL = (30, 24, 20), (17, 17, 16), (120, 122, 124)
 
 # Parts of a vehicle in painting order: front, back and half width from -1 to 1, colour, degrees above the body.
-_WHEELS = ((1.04, -1.04, 1.16, _BLACK, -30), (0.78, 0.46, 1.06, _BLACK, 30), (-0.46, -0.78, 1.06, _BLACK, 30),
-           (1.0, -1.0, 0.8, "body", 0), (0.96, -0.96, 1.0, "body", 0))  # fmt: skip
-_PARTS = (
+_Part: TypeAlias = tuple[float, float, float, str | tuple[int, int, int], float]
+_WHEELS: tuple[_Part, ...] = (
+    (1.04, -1.04, 1.16, _BLACK, -30), (0.78, 0.46, 1.06, _BLACK, 30), (-0.46, -0.78, 1.06, _BLACK, 30),
+    (1.0, -1.0, 0.8, "body", 0), (0.96, -0.96, 1.0, "body", 0),
+)  # fmt: skip
+_PARTS: tuple[tuple[_Part, ...], ...] = (
     (*_WHEELS, (0.92, 0.42, 0.8, "body", 75), (0.42, -0.72, 0.84, _GLASS, -12), (0.18, -0.48, 0.74, "roof", 6)),
     (*_WHEELS, (0.96, 0.58, 0.92, "body", 75), (0.88, 0.74, 0.86, _GLASS, 20), (0.56, 0.48, 0.9, _BLACK, 20),
      (0.48, -0.98, 0.98, "load", -14), (0.44, -0.94, 0.04, _METAL, -14)),
@@ -56,7 +62,7 @@ _PARTS = (
      (0.84, -0.96, 0.72, "roof", 8), (-0.62, -0.96, 0.7, "body", 80), (0.4, 0.16, 0.35, _METAL, 24)),
 )  # fmt: skip
 
-_SKY_LIGHT, _HAZE = np.float32((0.11, 0.085, 0.066)), np.float32((17, 11, 8))  # blueish
+_SKY_LIGHT, _HAZE = np.array((0.11, 0.085, 0.066), np.float32), np.array((17, 11, 8), np.float32)  # blueish
 _DARK, _LIT, _DAZZLING = 0.04, 0.35, 1.3  # light on unlit vehicles: at most; on lit ones: at least, at most
 
 
@@ -199,7 +205,7 @@ def _write_pair(root: Path, split: str, index: int, size: tuple[int, int], seed:
         (root / kind / split / f"{index:04d}.jpg").write_bytes(encoded.tobytes())
     lines: dict[str, list[str]] = {"labels": [], "labels_obb": []}
     for item in objects:
-        corners = (item.corners / np.float32(size[::-1])).clip(0, 1)
+        corners = (item.corners / np.array(size[::-1], np.float32)).clip(0, 1)
         low, high = corners.min(axis=0), corners.max(axis=0)
         for kind, numbers in (("labels", ((low + high) / 2, high - low)), ("labels_obb", corners)):
             lines[kind].append(" ".join((str(item.label), *(f"{n:.6f}" for n in np.ravel(numbers)))) + "\n")
@@ -225,7 +231,7 @@ class _Pose(NamedTuple):
     def strip(self, start: float, end: float, left: float, right: float) -> np.ndarray:
         """Return the corners of a rectangle, (4, 2) float32, clockwise from the front left."""
         corners = (self.point(a, b) for a, b in ((end, left), (end, right), (start, right), (start, left)))
-        return np.float32([(corner.real, corner.imag) for corner in corners])
+        return np.array([(corner.real, corner.imag) for corner in corners], np.float32)
 
 
 class _Vehicle(NamedTuple):
@@ -256,14 +262,14 @@ class _Canvas:
         # OpenCV puts (0, 0) in the middle of a pixel and takes sub-pixel positions as integers of 1/16 pixel.
         return np.rint(points * (16 * self.scale) - 8).astype(np.int32)
 
-    def fill(self, layer: np.ndarray, corners: np.ndarray, value: tuple | float) -> None:
+    def fill(self, layer: np.ndarray, corners: np.ndarray, value: _Value) -> None:
         cv2.fillConvexPoly(layer, self._fixed(corners), value, cv2.LINE_AA, 4)
 
-    def disc(self, layer: np.ndarray, centre: complex, radius: float, value: tuple | float) -> None:
+    def disc(self, layer: np.ndarray, centre: complex, radius: float, value: _Value) -> None:
         x, y = self._fixed(np.array((centre.real, centre.imag))).tolist()
         cv2.circle(layer, (x, y), round(radius * self.scale * 16), value, -1, cv2.LINE_AA, 4)
 
-    def paint(self, corners: np.ndarray, colour: tuple, heat: float, rough: float = 8) -> None:
+    def paint(self, corners: np.ndarray, colour: _Value, heat: float, rough: float = 8) -> None:
         for layer, value in ((self.albedo, colour), (self.heat, heat), (self.rough, rough)):
             self.fill(layer, corners, value)
 
@@ -300,7 +306,7 @@ class _Light:
         ahead = np.maximum(along - vehicle.length / 2, 0)
         beam = np.exp(-((across / (0.4 * vehicle.width + 0.25 * ahead)) ** 2) - ahead / 28) * (ahead > 0)
         halo = np.exp(-2 * (along / vehicle.length) ** 2 - 2 * (across / vehicle.width) ** 2)  # light the road returns
-        self.ground += (0.9 * beam + 0.8 * halo)[..., None] * np.float32((0.82, 0.95, 1.0))
+        self.ground += (0.9 * beam + 0.8 * halo)[..., None] * np.array((0.82, 0.95, 1.0), np.float32)
 
     def suits(self, vehicle: _Vehicle) -> bool:
         """Return whether the light on a vehicle agrees with where it is to be visible."""
@@ -329,7 +335,8 @@ def _lay_out(
         lamps = _stand_lamps(rng, canvas, roads, bays)
         light, dazzling = _Light(canvas), rng.integers(1, 3)
         for i, lamp in enumerate(lamps):
-            colour = np.float32((0.42, 0.74, 1.0)) + np.float32((0.36, 0.16, 0)) * np.float32(rng.uniform())
+            warm, cold = np.array((0.36, 0.16, 0), np.float32), np.array((0.42, 0.74, 1.0), np.float32)
+            colour = cold + warm * np.float32(rng.uniform())
             light.add_lamp(lamp, rng.uniform(42, 54), colour, glare=1.6 if i < dazzling else 0.0)
         vehicles = _place_vehicles(rng, canvas, roads, bays, light)
         if len(vehicles) >= _MIN_OBJECTS:
@@ -389,7 +396,9 @@ def _draw_pose(rng: np.random.Generator, roads: list[_Pose], bays: list[_Pose]) 
     turn = np.pi * rng.integers(2) + rng.normal(0, 0.03)
     place = rng.uniform()
     if bays and place < 0.3:
-        return bays[rng.integers(len(bays))].move(*rng.normal(0, 0.8, 2), turn), False
+        bay = bays[rng.integers(len(bays))]
+        along, across = rng.normal(0, 0.8, 2)
+        return bay.move(along, across, turn), False
     in_lane = place < 0.75
     road = roads[rng.integers(2)].move(0, 0, turn)
     if in_lane:
@@ -421,9 +430,9 @@ def _clouds(rng: np.random.Generator, size: tuple[int, int], cells: int) -> np.n
 def _paint_ground(rng: np.random.Generator, canvas: _Canvas, roads: list[_Pose], bays: list[_Pose]) -> None:
     far = abs(complex(canvas.width, canvas.height))
     gravel = _clouds(rng, canvas.size, 7) > 0.7
-    for layer, grass, stones in zip((canvas.albedo, canvas.heat, canvas.rough), _GRASS, _GRAVEL, strict=True):
-        layer[:] = grass
-        layer[gravel] = stones
+    for place, layer in enumerate((canvas.albedo, canvas.heat, canvas.rough)):
+        layer[:] = _GRASS[place]
+        layer[gravel] = _GRAVEL[place]
     for half, surface in ((_EDGE, _PAVEMENT), (_LANE, _ASPHALT)):
         for road in roads:
             canvas.paint(road.strip(-far, far, -half, half), *surface)
@@ -458,7 +467,7 @@ def _paint_roof(rng: np.random.Generator, canvas: _Canvas, road: _Pose) -> None:
     roof = road.move(rng.uniform(-220, 220), rng.choice((-1, 1)) * (_EDGE + b + rng.uniform(6, 40)))
     if not canvas.claim(roof.strip(-a - 4, a + 4, -b - 4, b + 4)):
         return
-    colour = np.float32(_ROOF_COLOURS[rng.integers(len(_ROOF_COLOURS))])
+    colour = np.array(_ROOF_COLOURS[rng.integers(len(_ROOF_COLOURS))], np.float32)
     canvas.paint(roof.strip(-a - 1, a + 1, -b - 1, b + 1), (0.45 * colour).tolist(), _ROOF_HEAT + 14)
     for side, shade in ((-1, 1.12), (1, 0.82)):  # two slopes of tiles that meet at the ridge
         canvas.paint(roof.strip(-a, a, *sorted((0, side * b))), (shade * colour).tolist(), _ROOF_HEAT, 40)
@@ -470,12 +479,12 @@ def _paint_roof(rng: np.random.Generator, canvas: _Canvas, road: _Pose) -> None:
 
 def _paint_vehicle(rng: np.random.Generator, canvas: _Canvas, vehicle: _Vehicle) -> None:
     paints = _PAINTS if "rgb" in vehicle.visible_in else _DULL_PAINTS
-    paint, load = (np.float32(paints[i]) for i in rng.integers(len(paints), size=2))
+    paint, load = (np.array(paints[i], np.float32) for i in rng.integers(len(paints), size=2))
     colours = {"body": (0.9 * paint).tolist(), "roof": (paint + 8).tolist(), "load": load.tolist()}
     body_heat = rng.uniform(140, 165)
     for front, back, half, colour, degrees in _PARTS[vehicle.label]:
         corners = vehicle.part(front, back, -half, half)
-        canvas.fill(canvas.albedo, corners, colours.get(colour, colour))
+        canvas.fill(canvas.albedo, corners, colours[colour] if isinstance(colour, str) else colour)
         canvas.fill(canvas.rough, corners, 8)
         if "ir" in vehicle.visible_in:  # a cold vehicle has the temperature of the ground
             canvas.fill(canvas.heat, corners, body_heat + degrees)

@@ -66,13 +66,14 @@ class StackedFormat(Format):
 
     def apply_instances(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
         """Format classes and boxes as Ultralytics does, which indexes tensors for it at several times the cost."""
-        instances, number = params["instances"], params["nl"]
-        if not number or self.return_mask or self.return_keypoint or self.return_obb or not self.normalize:
+        more = self.return_mask or self.return_keypoint or self.return_obb or not self.normalize
+        if more or params is None or not params["nl"]:
             return super().apply_instances(labels, params)
+        size = np.array([params["w"], params["h"]] * 2, np.float32)
         labels["cls"] = torch.from_numpy(params["cls"])
-        labels["bboxes"] = torch.from_numpy(instances.bboxes / np.float32([params["w"], params["h"]] * 2))
+        labels["bboxes"] = torch.from_numpy(params["instances"].bboxes / size)
         if self.batch_idx:
-            labels["batch_idx"] = torch.zeros(number)
+            labels["batch_idx"] = torch.zeros(params["nl"])
         return labels
 
     def draw_order(self) -> list[int]:

@@ -18,7 +18,7 @@ OWN_ARGUMENTS: dict[str, Any] = {
     "fusion": "concat",  # see models.two_stream.FUSIONS
     "share_backbone": False,  # one backbone for all modalities
     "incomplete": False,  # what training sees of missing modalities: True, False, or values of IncompleteConfig
-    "robustness": {},  # what decides on the best checkpoint: values of core.selection.Selection
+    "select": {},  # what decides on the best checkpoint: values of training.selection.Selection
     "run_state": None,  # state of the ModalityRun on its way through a checkpoint; never set by hand
 }
 """What the trainer takes beyond Ultralytics' arguments, with the defaults."""
@@ -38,7 +38,7 @@ def with_own_arguments(cfg: Any) -> dict[str, Any]:
     return {**OWN_ARGUMENTS, **cfg2dict(cfg)}
 
 
-def without_own_arguments(args: SimpleNamespace | Mapping[str, Any]) -> dict[str, Any]:
+def without_own_arguments(args: SimpleNamespace | dict[str, Any]) -> dict[str, Any]:
     """Return the arguments that Ultralytics' own classes accept."""
     return {key: value for key, value in cfg2dict(args).items() if key not in OWN_ARGUMENTS}
 
@@ -150,7 +150,7 @@ def check_validation(selection: Selection, mwam: MWAMConfig | None, val: bool) -
     """
     measured = mwam is not None and mwam.preference == "measured"
     if not val and (measured or selection.select != "full"):
-        needs = "mwam.preference=measured" if measured else f"robustness.select={selection.select}"
+        needs = "mwam.preference=measured" if measured else f"select={selection.select}"
         raise ValueError(f"{needs} goes by the validations, but val is false")
 
 

@@ -5,6 +5,7 @@ Its own read one modality through Pillow and torchvision; what they do besides i
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,11 @@ class ClassMetrics(ClassifyMetrics):
 class StackedClassificationValidator(ClassificationValidator):
     """Validate a classifier on what `build_dataset` gives."""
 
+    build_dataset: Any  # of the class before this one in a list of base classes
+    device: Any  # Ultralytics declares it, and the names, as None
+    names: Any
+    metrics: ClassMetrics
+
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.metrics = ClassMetrics()
@@ -90,7 +96,7 @@ class StackedClassificationValidator(ClassificationValidator):
         with without_task(self.args):  # until `get_dataloader`, which comes next
             return super().__call__(trainer, model, **kwargs)
 
-    def get_dataloader(self, dataset_path: str, batch_size: int) -> DataLoader:
+    def get_dataloader(self, dataset_path: Path | str, batch_size: int) -> DataLoader:
         """Build the loader of a split, in its order; arguments as in `ClassificationValidator.get_dataloader`."""
         self.args.task = "classify"
         dataset = self.build_dataset(dataset_path, batch=batch_size)
@@ -99,7 +105,7 @@ class StackedClassificationValidator(ClassificationValidator):
     def init_metrics(self, model: nn.Module) -> None:
         """Prepare the metrics."""
         super().init_metrics(model)
-        self.metrics.names = model.names
+        self.metrics.names = self.names
 
     def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Move a batch to the device, and its images from 0…255 to [0, 1]."""
@@ -112,6 +118,7 @@ class StackedClassificationPredictor(ClassificationPredictor):
     """Predict the classes of what the loader gives."""
 
     device_transform = None
+    imgsz: Any  # (height, width) once there is a source; Ultralytics declares it as None
 
     def setup_source(self, source: Any, stride: int | None = None) -> None:
         """Take the source, without Ultralytics' transforms of one modality."""
@@ -119,4 +126,5 @@ class StackedClassificationPredictor(ClassificationPredictor):
 
     def pre_transform(self, im: list[np.ndarray]) -> list[np.ndarray]:
         """Take the middle of each stack, shape (H, W, C)."""
-        return [centre_crop(stack, tuple(self.imgsz)) for stack in im]
+        height, width = self.imgsz
+        return [centre_crop(stack, (height, width)) for stack in im]

@@ -17,6 +17,7 @@ from mwam_det.data.layout import Modality
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.validator import MultimodalValidator, PairValidator
 from mwam_det.models.replay import FeatureTap, run_from_levels, run_stream, run_stream_on_zeros
+from mwam_det.models.stock import StockModel
 from mwam_det.robustness.degradation import DEGRADATIONS, FILLS, degrade, fill
 from mwam_det.training.selection import selected_fitness
 
@@ -41,7 +42,7 @@ class Condition:
     fill: str = "zero"
     degraded: tuple[str, str, int] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.fill not in FILLS:
             raise ValueError(f"fill={self.fill!r}: choose from {', '.join(FILLS)}")
 
@@ -135,7 +136,7 @@ class OnePass(PairValidator):
             other.init_metrics(model)
             self.others.append(other)
         self._model = model
-        native = model.model if getattr(model, "format", None) == "pt" else model
+        native: Any = model.model if getattr(model, "format", None) == "pt" else model
         if self.conditions and "streams" in getattr(native, "yaml", {}):
             tap = FeatureTap(native)
             self._hooks = [tap, native.register_forward_hook(lambda *call: self._replay(native, tap, call[1][0]))]
@@ -153,7 +154,7 @@ class OnePass(PairValidator):
             other.take_over(self)
         return batch
 
-    def _replay(self, model: nn.Module, tap: FeatureTap, images: Tensor) -> None:
+    def _replay(self, model: StockModel, tap: FeatureTap, images: Tensor) -> None:
         """Run the model that has just seen complete images under the other conditions."""
         features = tap.take()
         for condition, other in zip(self.conditions, self.others, strict=True):
@@ -182,7 +183,7 @@ class OnePass(PairValidator):
                 changed[modality.name] = degrade(own, name, severity, keys=keys, other=other, areas=areas)
         return changed
 
-    def _stream_of_zeros(self, model: nn.Module, name: str, images: Tensor) -> list[Tensor]:
+    def _stream_of_zeros(self, model: StockModel, name: str, images: Tensor) -> list[Tensor]:
         """Return the levels of a stream whose input is 0, for as many images."""
         key = (name, images.shape[2:], images.dtype)
         if key not in self._streams_of_zeros:
@@ -210,8 +211,8 @@ class OnePass(PairValidator):
             first = F.interpolate(first.float(), images.shape[2:], mode="bilinear").to(images)
         return torch.cat([first, images[:-1]])
 
-    def update_metrics(self, preds: list[dict[str, Tensor]], batch: dict[str, Any]) -> None:
-        """Update the metrics of every condition."""
+    def update_metrics(self, preds: Any, batch: dict[str, Any]) -> None:
+        """Update the metrics of every condition; `preds` are as the task has them."""
         super().update_metrics(preds, batch)
         if not self._hooks:  # an exported model: it can but run again
             for condition, other in zip(self.conditions, self.others, strict=True):

@@ -131,4 +131,5 @@ def spread_on_cpu(model: nn.Module, compiled: bool) -> DistributedDataParallel:
     """
     known = signature(DistributedDataParallel).parameters
     sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-    return DistributedDataParallel(model, find_unused_parameters=not compiled, static_graph=compiled, **{sync: False})
+    options: dict[str, Any] = {"find_unused_parameters": not compiled, "static_graph": compiled, sync: False}
+    return DistributedDataParallel(model, **options)

@@ -30,10 +30,11 @@ def describe(model: Any) -> dict[str, Any]:
         names of the inputs of a file that has one a modality) and "names" of the classes, as far as they are known.
     """
     if isinstance(model, str | Path):
-        told = {} if str(model).endswith(".pt") else BaseBackend.read_metadata(model)
+        told: dict[str, Any] = {} if str(model).endswith(".pt") else BaseBackend.read_metadata(model) or {}
     elif isinstance(model, nn.Module) and hasattr(model, "format"):
-        told = getattr(model.model, "yaml", {}) if model.format == "pt" else model.metadata
-        told = {**told, "names": model.names}
+        backend: Any = model
+        stated = getattr(backend.model, "yaml", {}) if backend.format == "pt" else backend.metadata
+        told = {**stated, "names": backend.names}
     else:
         told = {**getattr(model, "yaml", {}), "names": getattr(model, "names", None) or {}}
     known = {key: told[key] for key in (*DESCRIBED, "inputs", "names") if key in told}

@@ -62,9 +62,9 @@ class Reporting(OnePass):
             found = {available: self.found_in(predictions[place][index]) for available, place in places.items()}
             if file in self._wanted:
                 self.samples[file] = self._sample(index, batch, labels, found)
-            if self.coco is not None:
+            if self.coco is not None and isinstance(labels, Boxes):
                 own = self._prepare_batch(index, batch)
-                scaled = {available: _scaled(boxes, own) for available, boxes in found.items()}
+                scaled = {available: _scaled(each, own) for available, each in found.items() if isinstance(each, Boxes)}
                 self.coco.add(Path(file).name, tuple(own["ori_shape"]), _scaled(labels, own), scaled)
 
     def worth_showing(self) -> list[str]:
@@ -74,7 +74,8 @@ class Reporting(OnePass):
     def labels_of(self, index: int, batch: dict[str, Any]) -> Boxes | np.ndarray:
         """Return the labels of an image of a batch in the pixels of its letterbox, see `Sample`."""
         own = self._prepare_batch(index, batch)
-        return Boxes(*(own[key].float().cpu().numpy() for key in ("bboxes", "cls")), np.ones(len(own["cls"])))
+        coordinates, classes = (own[key].float().cpu().numpy() for key in ("bboxes", "cls"))
+        return Boxes(coordinates, classes, np.ones(len(classes)))
 
     def found_in(self, prediction: Any) -> Boxes | np.ndarray:
         """Return what was found in an image, likewise."""
@@ -95,7 +96,7 @@ class Reporting(OnePass):
         left, top = round(left), round(top)
         area = (slice(top, top + round(height * ratio[0])), slice(left, left + round(width * ratio[1])))
         stack = batch["img"][index]
-        images = {m.name: _picture(stack[m.slice][(slice(None), *area)]) for m in self.modalities}
+        images = {m.name: _picture(stack[m.slice][:, area[0], area[1]]) for m in self.modalities}
 
         def cut(each: Boxes | np.ndarray) -> Boxes | np.ndarray:
             if not isinstance(each, Boxes):
@@ -176,8 +177,10 @@ def degradation_conditions(data: Mapping[str, Any], degradations: bool | str | I
     """
     if degradations is False:
         return []
-    names = [degradations] if isinstance(degradations, str) else degradations
-    names = list(DEGRADATIONS) if degradations is True else list(names)
+    if degradations is True:
+        names = list(DEGRADATIONS)
+    else:
+        names = [degradations] if isinstance(degradations, str) else list(degradations)
     if unknown := [name for name in names if name not in DEGRADATIONS]:
         raise ValueError(f"unknown degradation {', '.join(map(str, unknown))}: choose from {', '.join(DEGRADATIONS)}")
     suitable = {

@@ -21,6 +21,7 @@ from mwam_det.data.layout import DatasetError, check_split, resolve_dataset
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.deployment import DESCRIBED, INPUTS, describe, separate_inputs
 from mwam_det.engine.validator import check_modalities
+from mwam_det.models.stock import StockModel, stock_model
 from mwam_det.models.two_stream import drop_split_convolution
 
 CALIBRATED = ("8", "int8", "w8a16")
@@ -50,7 +51,7 @@ class Commands(logging.Filter):
         return True
 
 
-def commands_for(model: nn.Module, file: str) -> list[str]:
+def commands_for(model: StockModel, file: str) -> list[str]:
     """Return how to predict with an exported file and how to evaluate it, on the model's dataset where that is there.
 
     Args:
@@ -87,6 +88,8 @@ class MultimodalExporter(Exporter):
         ValueError: If `inputs` is unknown, or there is nothing to calibrate on.
     """
 
+    model: Any  # a copy of what is exported, once that is known
+
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         overrides = dict(overrides or {})
         self.inputs = overrides.pop("inputs", "stacked")
@@ -110,9 +113,10 @@ class MultimodalExporter(Exporter):
             NotImplementedError: If the format needs packages that are not installed.
             DatasetError: If the pairs to calibrate on cannot be used, or are of other modalities than the model's.
         """
+        stock = stock_model(model)
         if str(self.args.quantize) in CALIBRATED:
-            self.args.data = self._pairs(model)
-        commands = Commands(partial(commands_for, model))
+            self.args.data = self._pairs(stock)
+        commands = Commands(partial(commands_for, stock))
         LOGGER.addFilter(commands)
         try:
             file = super().__call__(model)
@@ -178,7 +182,7 @@ class MultimodalExporter(Exporter):
                 f"choose from {', '.join(CALIBRATED_FORMATS)}, or FP16 (quantize=16)"
             )
 
-    def _pairs(self, model: nn.Module) -> dict[str, Any]:
+    def _pairs(self, model: StockModel) -> dict[str, Any]:
         """Return the dataset to calibrate on, by default that of the training, resolved and checked."""
         data = self.args.data or model.args.get("data")
         if not data:

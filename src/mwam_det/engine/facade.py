@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.models import YOLO
 from ultralytics.nn.tasks import yaml_model_load
@@ -24,10 +24,12 @@ from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.predictor import PairSource
 from mwam_det.engine.tasks import TASKS
 from mwam_det.engine.validator import check_modalities
+from mwam_det.models.stock import StockModel
 from mwam_det.models.two_stream import build_two_stream, task_of, two_stream_cfg
 from mwam_det.models.weights import load_pretrained
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.training.direction import explain
+from mwam_det.training.selection import selection_of
 
 VALIDATION_ARGUMENTS = (
     "imgsz", "batch", "device", "workers", "single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms", "nms",
@@ -60,6 +62,14 @@ class MultimodalYOLO(YOLO):
     Raises:
         FileNotFoundError: If there is no such description or file. Nothing is downloaded.
     """
+
+    # What Ultralytics' model holds once it is built: declared as None, or as what was given.
+    model: Any
+    task: Any
+    cfg: Any
+    ckpt: Any
+    trainer: Any
+    overrides: dict[str, Any]
 
     def __init__(
         self,
@@ -129,7 +139,7 @@ class MultimodalYOLO(YOLO):
         if "streams" not in getattr(self.model, "yaml", {}):
             self._start_from(weights, self.model)
 
-    def _start_from(self, weights: str, stock: nn.Module) -> None:
+    def _start_from(self, weights: str, stock: StockModel) -> None:
         """Build a model with streams from a stock one, whose weights each of them begins with, here and in `train`."""
         name = stock.yaml.get("yaml_file", "")
         self._build(stock.yaml, name)
@@ -138,14 +148,17 @@ class MultimodalYOLO(YOLO):
         self.ckpt, self.ckpt_path, self.model_name = None, None, name
         self.overrides = {"model": name, "task": self.task, "pretrained": weights, **self._fusion()}
 
-    def train(self, trainer=None, robustness: bool | Mapping[str, Any] = True, **kwargs: Any):
+    def train(  # type: ignore[override]  # nn.Module's method of this name is another, to Ultralytics as well
+        self, trainer=None, robustness: bool | Mapping[str, Any] = True, select: Any = None, **kwargs: Any
+    ):
         """Train, then evaluate the best checkpoint with every combination of modalities.
 
         Args:
             trainer: A subclass of `MWAMTrainer`, or of another task's trainer; None for that.
-            robustness: Whether to evaluate at the end, or the arguments of `robustness` to do it with (`split`), and
-                which combinations decide on the best checkpoint (`select`, `every`, see `Selection`). The table is
-                printed; the report lies in the run folder.
+            robustness: False to evaluate nothing at the end, or the arguments of `robustness` to do it with, like
+                {"split": "test"}. The table is printed; the report lies in the run folder.
+            select: Which combinations of modalities decide on the best checkpoint: "full", "mean", "worst", or a
+                mapping like {"by": "mean", "every": 5} (see `Selection`).
             **kwargs: Arguments of Ultralytics, with `data` a recipe's data section or a file that holds one, and
                 `mwam`, `incomplete`, `fusion` and `share_backbone` (see `MWAMTrainer`). `pretrained` may name a
                 checkpoint of a stock single-stream model, or one for each modality, and `freeze` streams by modality.
@@ -160,21 +173,21 @@ class MultimodalYOLO(YOLO):
         if isinstance(kwargs.get("data"), list | tuple):
             raise NotImplementedError("data=[…] trains without this package's trainer: call train once a dataset")
         options = dict(robustness) if isinstance(robustness, Mapping) else {}
-        selection = {key: options.pop(key) for key in ("select", "every") if key in options}
-        if robustness and kwargs.get("data") is not None:  # known now, needed after hours
+        is_wanted = robustness is not False  # {} means the defaults, as it does for `mwam`
+        if is_wanted and kwargs.get("data") is not None:  # known now, needed after hours
             data = resolve_dataset(kwargs["data"])
             check_split(data, options.get("split", "val"))
             missing_conditions(data["modalities"], options.get("fill", "zero"))
             degradation_conditions(data, options.get("degradations", False))
             refuse_unknown_keys(options, [*signature(self.robustness).parameters, *DEFAULT_CFG_DICT])
             check_coco(options.get("coco", False), self.task)
-        if selection:
-            kwargs["robustness"] = selection
+        if select is not None:
+            kwargs["select"] = asdict(selection_of(select))
         metrics = super().train(trainer, **kwargs)
         self._stock = None
-        if robustness and RANK != -1:
+        if is_wanted and RANK != -1:
             LOGGER.info(f"The robustness report is made by one process: mwam-det robustness {self.trainer.best} RECIPE")
-        elif robustness:
+        elif is_wanted:
             shared = {key: getattr(self.trainer.args, key) for key in VALIDATION_ARGUMENTS}
             options = {"save_dir": self.trainer.save_dir, "shares": self.trainer.shares, **shared, **options}
             self.robustness(self.trainer.args.data, **options).show()
@@ -324,7 +337,8 @@ class MultimodalYOLO(YOLO):
             raise NotImplementedError("the robustness report is made by one process: call robustness without torchrun")
         defaults = {"rect": True, "verbose": False}
         args = {**self.overrides, **defaults, **kwargs, "plots": False, "split": split, "mode": "val"}
-        args["data"] = resolve_dataset(data if data is not None else self._val_data())
+        chosen: Any = data if data is not None else self._val_data()
+        args["data"] = resolve_dataset(chosen)
         check_modalities(self.model, args["data"])
         check_split(args["data"], split)
         conditions = missing_conditions(args["data"]["modalities"], fill)

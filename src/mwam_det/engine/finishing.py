@@ -34,10 +34,9 @@ def finish_run(last: Path, data: Any, robustness: bool | Mapping[str, Any] = Tru
     finish_checkpoints(last, best)
     if trained_with["plots"]:
         _draw(folder)
-    if not robustness:
+    if robustness is False:
         return None
     options = dict(robustness) if isinstance(robustness, Mapping) else {}
-    options = {key: value for key, value in options.items() if key not in ("select", "every")}
     shared = {key: trained_with[key] for key in VALIDATION_ARGUMENTS}
     measured = (state.get("mwam") or {}).get("last")
     shares = measured["share"] if measured else None

@@ -70,7 +70,7 @@ class Placement:
         Returns:
             Shape (N, 4), pixels of the file; corners are clipped to it.
         """
-        return ops.scale_boxes(self.network, boxes.clone(), self.file, self.ratio_pad, xywh=xywh)
+        return torch.as_tensor(ops.scale_boxes(self.network, boxes.clone(), self.file, self.ratio_pad, xywh=xywh))
 
     def keypoints(self, keypoints: Tensor) -> Tensor:
         """Bring keypoints back to the file.

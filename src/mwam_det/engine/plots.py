@@ -30,7 +30,7 @@ def side_by_side(batch: dict[str, Any], modalities: Sequence[Modality]) -> dict[
     """
     count = len(modalities)
     views = [batch["img"][:, m.slice].expand(-1, 3, -1, -1) for m in modalities]
-    repeated = {}
+    repeated: dict[str, Any] = {}
     for key in ("cls", "bboxes", "keypoints", "masks", "semantic_mask"):
         if key not in batch:
             continue

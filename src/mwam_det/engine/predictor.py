@@ -107,6 +107,12 @@ class PairPredictor(BasePredictor):
 
     resize_short = False
 
+    # What Ultralytics' predictor has once there are a model and a source, and declares as None.
+    model: Any
+    batch: Any
+    results: Any
+    plotted_img: Any
+
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         use_bundled_font()
         super().__init__(cfg, without_own_arguments(overrides or {}), _callbacks)
@@ -162,7 +168,7 @@ class PairPredictor(BasePredictor):
         )
         super().setup_source(loader, stride)
 
-    def preprocess(self, im: Tensor | list[Pair]) -> Tensor:
+    def preprocess(self, im: Tensor | list[Pair]) -> Tensor:  # type: ignore[override]  # our loader gives pairs
         """Letterbox and normalise a batch, and remove the missing modalities from it.
 
         Args:
@@ -199,10 +205,10 @@ class PairPredictor(BasePredictor):
         Args:
             img: The input of the network, shape (B, ΣC_m, H, W).
         """
-        pairs, network = self.batch[1], tuple(img.shape[2:])
+        pairs, (height, width) = self.batch[1], img.shape[2:]
         if isinstance(pairs, Tensor):
             return None
-        return [Placement.of(network, pair.stack.shape[:2], pair.size) for pair in pairs]
+        return [Placement.of((height, width), pair.stack.shape[:2], pair.size) for pair in pairs]
 
     def write_results(self, i: int, p: Path, im: Tensor, s: list[str]) -> str:
         """Write what was found in a pair to files; as in `BasePredictor`."""
@@ -212,9 +218,10 @@ class PairPredictor(BasePredictor):
     def save_predicted_images(self, save_path: Path, frame: int | None = 0) -> None:
         """Save a picture of every modality beside the others: one alone may not show what a box is about."""
         args = self.args
-        self.plotted_img = self._shown.plot_modalities(
-            line_width=args.line_width, boxes=args.show_boxes, conf=args.show_conf, labels=args.show_labels
-        )
+        if self._shown is not None:
+            self.plotted_img = self._shown.plot_modalities(
+                line_width=args.line_width, boxes=args.show_boxes, conf=args.show_conf, labels=args.show_labels
+            )
         super().save_predicted_images(save_path, frame)
 
 
@@ -240,7 +247,7 @@ class MultimodalPredictor(PairPredictor, DetectionPredictor):
             for pred, image, path, placement, more in images
         ]
 
-    def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Tensor]:
+    def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Any]:
         """Bring what was found in an image back to it: boxes, unless the task says otherwise.
 
         Args:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 def capture(trainer: PairTrainer) -> dict[str, Any]:
     """Return the state of a training at the end of an epoch: plain values and tensors."""
-    name, keys, *rest = np.random.get_state()
+    numpy_state: Any = np.random.get_state()
+    name, keys, *rest = numpy_state
     model, loader = unwrap_model(trainer.model), trainer.train_loader
     return {
         "epoch": trainer.epoch,

@@ -13,7 +13,7 @@ import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from ultralytics.nn.tasks import torch_safe_load
@@ -26,7 +26,15 @@ RECORD = "resume.pt"
 """Name of the record in the archive of last.pt."""
 
 
-class CheckpointPath(type(Path())):
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+    _ConcretePath = Path
+else:
+    _ConcretePath = type(Path())  # before Python 3.12, Path itself cannot be extended
+
+
+class CheckpointPath(_ConcretePath):
     """The path of a checkpoint, or of a folder of such: what is written to it is there whole or not at all.
 
     Attributes:
@@ -35,7 +43,7 @@ class CheckpointPath(type(Path())):
 
     record: Mapping[str, Any] | None = None
 
-    def write_bytes(self, data: bytes) -> int:
+    def write_bytes(self, data: ReadableBuffer) -> int:
         """Write a checkpoint to a file beside this one, and put it in the place of this one.
 
         Raises:
@@ -56,7 +64,7 @@ class CheckpointPath(type(Path())):
         return written
 
 
-def _with_record(data: bytes, record: Mapping[str, Any]) -> bytes:
+def _with_record(data: ReadableBuffer, record: Mapping[str, Any]) -> bytes:
     content, archive = io.BytesIO(), io.BytesIO(data)
     torch.save(dict(record), content)
     with zipfile.ZipFile(archive, "a") as entries:
@@ -73,7 +81,7 @@ def read_record(file: Path) -> dict[str, Any] | None:
             content = entries.read(name) if name else None
     except (OSError, zipfile.BadZipFile):
         return None
-    return content and torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True) if content else None
 
 
 def strip_whole(file: Path, updates: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from ultralytics.models.yolo.semantic import (
     SemanticSegmentationTrainer,
     SemanticSegmentationValidator,
 )
-from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import DEFAULT_CFG, ops
 
 from mwam_det.data.sources import Pair
@@ -57,7 +57,7 @@ class MWAMOBBTrainer(PairTrainer, OBBTrainer):
 class MultimodalOBBPredictor(MultimodalPredictor, OBBPredictor):
     """Predict rotated boxes on pairs."""
 
-    def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Tensor]:
+    def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Any]:
         """Bring rotated boxes back to the image; see `MultimodalPredictor.located`."""
         return {"obb": torch.cat([placement.boxes(pred[:, :4], xywh=True), pred[:, -1:], pred[:, 4:6]], 1)}
 
@@ -65,7 +65,7 @@ class MultimodalOBBPredictor(MultimodalPredictor, OBBPredictor):
 class MultimodalSegmentationValidator(PairValidator, SegmentationValidator):
     """Validate masks of objects."""
 
-    def take_over(self, other: PairValidator) -> None:
+    def take_over(self, other: Any) -> None:
         """Take over the resolution of masks, which Ultralytics makes finer where they are saved."""
         self.process = other.process
 
@@ -90,19 +90,18 @@ class MWAMSegmentationTrainer(PairTrainer, SegmentationTrainer):
 class MultimodalSegmentationPredictor(MultimodalPredictor, SegmentationPredictor):
     """Predict masks of objects on pairs."""
 
-    def located(self, pred: Tensor, placement: Placement, *, protos: Tensor, **kwargs: Any) -> dict[str, Tensor]:
+    def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Any]:
         """Bring boxes and masks back to the image; see `MultimodalPredictor.located`.
 
         Args:
             pred: What was found, shape (N, 6 + P).
             placement: Where the image lies in the network's input.
-            protos: Of this image, shape (P, h, w).
-            **kwargs: Not used.
+            **kwargs: "protos" of this image, shape (P, h, w).
         """
         found = super().located(pred, placement)
         if not len(pred):
             return found
-        coefficients = pred[:, 6:]
+        protos, coefficients = kwargs["protos"], pred[:, 6:]
         if self.args.retina_masks:
             masks = placement.native_masks(protos, coefficients, found["boxes"][:, :4])
         else:
@@ -138,7 +137,7 @@ class MWAMPoseTrainer(PairTrainer, PoseTrainer):
 class MultimodalPosePredictor(MultimodalPredictor, PosePredictor):
     """Predict keypoints on pairs."""
 
-    def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Tensor]:
+    def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Any]:
         """Bring boxes and keypoints back to the image; see `MultimodalPredictor.located`."""
         keypoints = pred[:, 6:].view(len(pred), *self.model.kpt_shape)
         return {**super().located(pred, placement), "keypoints": placement.keypoints(keypoints)}
@@ -147,7 +146,7 @@ class MultimodalPosePredictor(MultimodalPredictor, PosePredictor):
 class MultimodalSemanticValidator(PairValidator, SemanticSegmentationValidator):
     """Validate classes of pixels."""
 
-    def take_over(self, other: PairValidator) -> None:
+    def take_over(self, other: Any) -> None:
         """Take over the size of the masks, to which predictions are brought."""
         self._semantic_target_shape = other._semantic_target_shape
 
@@ -237,8 +236,8 @@ class MWAMClassificationTrainer(PairTrainer, StackedClassificationTrainer):
         super().__init__(cfg, requested, _callbacks)
 
     def get_model(
-        self, cfg: str | dict | None = None, weights: nn.Module | None = None, verbose: bool = True
-    ) -> BaseModel:
+        self, cfg: str | Path | dict | None = None, weights: nn.Module | None = None, verbose: bool = True
+    ) -> Any:
         """Build the model, its dropout as asked for; see `PairTrainer.get_model`."""
         model = super().get_model(cfg, weights, verbose)
         if self.args.dropout:

@@ -12,7 +12,7 @@ from torch import distributed as dist
 from torch import nn
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import BaseModel, load_checkpoint, yaml_model_load
+from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK, WORLD_SIZE
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
@@ -63,6 +63,7 @@ from mwam_det.engine.saving import CheckpointPath, finish_checkpoints, read_reco
 from mwam_det.engine.validator import MultimodalValidator, PairValidator, check_modalities
 from mwam_det.files.locks import Hold
 from mwam_det.models.auxiliary import AuxiliaryHeads, AuxiliaryLoss
+from mwam_det.models.stock import stock_model
 from mwam_det.models.two_stream import (
     SPLIT_LAYER,
     build_two_stream,
@@ -89,8 +90,8 @@ class PairTrainer(BaseTrainer):
 
     Takes all arguments of Ultralytics and `mwam` (True, False, or values of `MWAMConfig`), `fusion` and
     `share_backbone` (see `two_stream_cfg`), `incomplete` (True, False, or values of `IncompleteConfig`: what training
-    sees of missing modalities) and `robustness` (values of `Selection`: which combinations of modalities decide on the
-    best checkpoint).
+    sees of missing modalities) and `select` (values of `Selection`: which combinations of modalities decide on the best
+    checkpoint).
     `pretrained` may name a checkpoint of a stock single-stream model, or one for each modality (see `load_pretrained`),
     and `freeze` streams by modality beside layers. `data` is a recipe's data section or a file that holds
     one; `model` a stock description such as "yolov8n.yaml", or a checkpoint of this trainer. MWAM measures each
@@ -114,10 +115,20 @@ class PairTrainer(BaseTrainer):
     plain: type[PairValidator]
     one_pass: type[OnePass]
 
+    # What Ultralytics' trainers hold once they train: declared as None, as what the user named, or in a task's class.
+    model: Any
+    ema: Any
+    optimizer: Any
+    validator: Any
+    metrics: Any
+    set_model_names_for_load: Any
+    last: CheckpointPath
+    best: CheckpointPath
+
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         requested = overrides or {}
         config = mwam_config(requested.get("mwam", True))  # a mistake in these should not cost a run folder
-        check_validation(Selection.from_dict(requested.get("robustness") or {}), config, requested.get("val", True))
+        check_validation(Selection.from_dict(requested.get("select") or {}), config, requested.get("val", True))
         refuse_unsupported(requested)
         check_precision(requested.get("amp"), device_of_worker(requested.get("device")))
         check_shared_backbone(requested.get("share_backbone", False), config)
@@ -153,7 +164,7 @@ class PairTrainer(BaseTrainer):
             [modality.name for modality in self.modalities],
             mwam=mwam_config(self.args.mwam),
             incomplete=incomplete_config(self.args.incomplete),
-            selection=Selection.from_dict(self.args.robustness or {}),
+            selection=Selection.from_dict(self.args.select or {}),
             file=self.save_dir / "mwam.csv",
             seed=self.args.seed,
             rank=RANK,
@@ -198,14 +209,14 @@ class PairTrainer(BaseTrainer):
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> PairedDataset:
         """Build the dataset of pairs; arguments as in `DetectionTrainer.build_dataset`."""
-        stride = max(int(unwrap_model(self.model).stride.max()), 32)
+        stride = max(int(stock_model(self.model).stride.max()), 32)
         return build_paired_dataset(
             self.args, img_path, batch, self.data, mode, rect=self.args.rect or mode == "val", stride=stride
         )
 
     def get_model(
-        self, cfg: str | dict | None = None, weights: nn.Module | None = None, verbose: bool = True
-    ) -> BaseModel:
+        self, cfg: str | Path | dict | None = None, weights: nn.Module | None = None, verbose: bool = True
+    ) -> Any:
         """Build the model with a stream for each modality of the dataset.
 
         Args:
@@ -213,6 +224,9 @@ class PairTrainer(BaseTrainer):
             weights: A model with the same streams whose weights are taken over, unless the argument `pretrained` names
                 checkpoints of single-stream models.
             verbose: Whether to list the layers.
+
+        Returns:
+            The model, of Ultralytics' class for the task.
 
         Raises:
             DatasetError: If `cfg` or `weights` are made for other modalities or for a single stream.
@@ -257,7 +271,7 @@ class PairTrainer(BaseTrainer):
     def setup_model(self) -> dict[str, Any] | None:
         """Build or load the model as Ultralytics does, and freeze its split and the streams that are named."""
         checkpoint = super().setup_model()
-        streams = unwrap_model(self.model).yaml["streams"]
+        streams = stock_model(self.model).yaml["streams"]
         self.args.freeze = freeze_with(SPLIT_LAYER, self.args.freeze, streams)
         return checkpoint
 
@@ -301,10 +315,10 @@ class PairTrainer(BaseTrainer):
 
     def _attach(self) -> None:
         """Lead the model through the views and add the losses of auxiliary heads, by hooks."""
-        model = unwrap_model(self.model)
+        model = stock_model(self.model)
         if self.run.incomplete_config is not None:
             self._attached.append(IncompleteViews(model))
-        if self.heads is not None:
+        if self.heads is not None and self.mwam is not None:
             self._attached.append(AuxiliaryLoss(model, self.heads, self.mwam))
 
     def _detach(self) -> None:
@@ -312,11 +326,11 @@ class PairTrainer(BaseTrainer):
             hooks.remove()
         self._attached.clear()
 
-    def auto_batch(self) -> int:
+    def auto_batch(self, *args: Any, **kwargs: Any) -> int:
         """Find the largest batch as Ultralytics does, for one view; several need no more than so many times as much."""
         config = self.run.incomplete_config
         views = config.count(self.run.modalities) if config else 1
-        return max(super().auto_batch() // views, 1)
+        return max(super().auto_batch(*args, **kwargs) // views, 1)
 
     def _setup_train_in_half_precision(self) -> None:
         """Set up float16 training without the check for which Ultralytics downloads a model.
@@ -339,7 +353,7 @@ class PairTrainer(BaseTrainer):
         if self.mwam is not None and self.mwam.config.mode in ("loss", "hybrid") and self.heads is None:
             if self.world_size > 1 or self.args.compile:
                 raise NotImplementedError("mwam.mode=loss and hybrid train on one device and without compile")
-            self.heads = AuxiliaryHeads(unwrap_model(self.model))
+            self.heads = AuxiliaryHeads(stock_model(self.model))
         if RANK != -1 and self.device.type == "cpu":
             self.world_size = WORLD_SIZE  # from here on they are counted as they are
             self.model = spread_on_cpu(self.model, bool(self.args.compile))
@@ -441,7 +455,7 @@ class PairTrainer(BaseTrainer):
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write results.csv and mwam.csv of the epoch."""
         super().save_metrics(metrics)
-        if self.mwam is not None and self.mwam.last is not None:
+        if self.run.history is not None and self.mwam is not None and self.mwam.last is not None:
             self.run.history.flush()
             weights = ", ".join(f"{name} {weight:.3f}" for name, weight in self.mwam.last.weight.items())
             LOGGER.info(f"MWAM weights: {weights}")

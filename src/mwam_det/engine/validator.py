@@ -43,6 +43,15 @@ class PairValidator(BaseValidator):
         _callbacks: As in `BaseValidator`.
     """
 
+    # What Ultralytics' validators have once they validate: declared as None, or in the class of a task alone.
+    data: Any
+    dataloader: Any
+    stride: Any
+    seen: Any
+    names: Any
+    metrics: Any
+    _prepare_batch: Any
+
     def __init__(self, dataloader=None, save_dir=None, args=None, _callbacks: dict | None = None):
         args = dict(args or {})
         self.missing = tuple(args.pop("missing", ()))  # not the trainer's argument of this name, which it never passes

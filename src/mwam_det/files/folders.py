@@ -15,7 +15,7 @@ def list_files(folder: str | Path) -> list[str]:
     """
     found: list[str] = []
     seen: set[str] = set()
-    folders, links = [str(Path(folder))], []
+    folders, links = [str(Path(folder))], list[str]()
     while folders or links:
         place = folders.pop() if folders else links.pop(links.index(min(links)))
         if (target := os.path.realpath(place)) in seen:

@@ -95,5 +95,5 @@ def _open(file: str | Path, head: bytes) -> ImageFile | None:
         opener, accepts = Image.OPEN[kind]
         with suppress(*DAMAGED):
             if accepts is not None and accepts(head) is True:
-                return opener(str(file), "")
+                return opener(str(file), "")  # type: ignore[arg-type]  # takes a path too, which Pillow's type leaves out
     return None

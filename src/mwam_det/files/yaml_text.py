@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +44,14 @@ def read_yaml(file: str | Path) -> Any:
         raise ValueError(f"{file} is not valid YAML: {error}") from None
 
 
-def parse_yaml(text: str) -> Any:
+def parse_yaml(text: str, plain: Callable[[str], Any] | None = None) -> Any:
     """Read text as YAML of plain values: mappings, lists, texts, numbers, true, false, null and dates.
 
     Anchors, aliases and merges are read as YAML has them, as long as the result is finite and small.
+
+    Args:
+        text: The text.
+        plain: What values and keys without quotes mean, by their text; if left out, what YAML takes them for.
 
     Raises:
         ValueError: If it is no YAML, gives a key twice, has an alias for what contains it, is nested too deeply or
@@ -54,7 +59,7 @@ def parse_yaml(text: str) -> Any:
             one line.
     """
     try:
-        loader = _Loader(text)
+        loader = _Loader(text) if plain is None else _loader_with(plain)(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -62,7 +67,8 @@ def parse_yaml(text: str) -> Any:
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise ValueError(f"{_in_a_line(error.problem or error.context)}, line {mark.line + 1}") from None
+        where = "" if mark is None else f", line {mark.line + 1}"
+        raise ValueError(f"{_in_a_line(error.problem or error.context)}{where}") from None
     except RecursionError:
         raise ValueError(f"it is nested more than {DEEPEST} levels deep") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -79,6 +85,20 @@ class _Loader(yaml.SafeLoader):
             value = node.value if isinstance(node, yaml.ScalarNode) else "…"
             kind = node.tag.rpartition(":")[2]
             raise ConstructorError(None, None, f"{value!r:.60} is no {kind}", node.start_mark) from None
+
+
+def _loader_with(plain: Callable[[str], Any]) -> type[_Loader]:
+    """Return a loader that reads every value without quotes by `plain`."""
+
+    class Loader(_Loader):
+        yaml_implicit_resolvers: dict[str, Any] = {}  # so that no such value is anything but a text at first
+
+        def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+            value = super().construct_object(node, deep)
+            is_plain = isinstance(node, yaml.ScalarNode) and node.style is None and isinstance(value, str)
+            return plain(value) if is_plain else value
+
+    return Loader
 
 
 def _measure(node: yaml.Node, loader: _Loader, known: dict[int, tuple[int, int]], around: set[int]) -> tuple[int, int]:
@@ -100,11 +120,12 @@ def _measure(node: yaml.Node, loader: _Loader, known: dict[int, tuple[int, int]]
         if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in node.value):
             raise ValueError(f"a text has a character that no file can hold, line {line}")
     else:
-        is_mapping = isinstance(node, yaml.MappingNode)
-        if is_mapping:
+        children = node.value
+        if isinstance(node, yaml.MappingNode):
             _refuse_repeated_keys(node, loader)
+            children = [part for pair in node.value for part in pair]
         around.add(id(node))
-        for child in [part for pair in node.value for part in pair] if is_mapping else node.value:
+        for child in children:
             inner_values, inner_levels = _measure(child, loader, known, around)
             values, levels = values + inner_values, max(levels, 1 + inner_levels)
             if values > MOST_VALUES:

@@ -1,11 +1,12 @@
 """A recipe of another host: checked, trained, evaluated.
 
-A recipe's keys are `task`, `model`, `pretrained`, `data`, `mwam`, `incomplete`, `train` and `robustness`, as those of
-detectors are; what `model` and `train` may hold is their own (see `MODELS` and `TrainSettings`).
+A recipe's keys are `task`, `model`, `pretrained`, `data`, `mwam`, `incomplete`, `train`, `report` and `select`, as
+those of detectors are; what `model` and `train` may hold is their own (see `MODELS` and `TrainSettings`).
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -30,17 +31,18 @@ from mwam_det.hosts.progress import Progress
 from mwam_det.hosts.settings import TrainSettings
 from mwam_det.hosts.tasks import Classification, Segmentation, Task, median_frequency_weights
 from mwam_det.hosts.threads import limit_threads
+from mwam_det.recipe import Recipe, RecipeError
 from mwam_det.robustness.history import draw_history
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.robustness.results import CombinationResult
-from mwam_det.training.checkpoints import changed_settings, checkpoint_to_resume
+from mwam_det.training.checkpoints import Interrupted, changed_settings, checkpoint_to_resume
 from mwam_det.training.incomplete import (
     IncompleteConfig,
     check_incomplete,
     incomplete_config,
     refuse_missing_section,
 )
-from mwam_det.training.selection import Selection
+from mwam_det.training.selection import Selection, refuse_former_section, selection_of
 
 CLASSIFICATION, SEGMENTATION = "multimodal-classification", "rgbd-segmentation"
 
@@ -56,12 +58,12 @@ MODELS = {
 """The hosts by task and name; the first of a task is its default. Each takes the channels by modality, and classes."""
 
 TASKS = tuple(MODELS)
-KEYS = ("task", "model", "pretrained", "data", "mwam", "incomplete", "train", "robustness")
-ROBUSTNESS_KEYS = ("split", "select", "every")
+KEYS = ("task", "model", "pretrained", "data", "mwam", "incomplete", "train", "report", "select")
+REPORT_KEYS = ("split",)
 
 
 @dataclass(frozen=True)
-class Experiment:
+class HostExperiment:
     """A recipe of another host, checked; folders and files are not looked at yet.
 
     Attributes:
@@ -72,9 +74,10 @@ class Experiment:
         pretrained: A file of encoder weights, files by modality, or None.
         mwam: MWAM's parameters, or None.
         incomplete: What training sees of missing modalities, or None.
-        train: How it is trained.
+        settings: How it is trained.
         selection: What decides on the best checkpoint.
         split: The split of the report.
+        content: What the recipe says.
     """
 
     name: str
@@ -84,18 +87,23 @@ class Experiment:
     pretrained: str | dict[str, str] | None = None
     mwam: MWAMConfig | None = field(default_factory=MWAMConfig)
     incomplete: IncompleteConfig | None = None
-    train: TrainSettings = field(default_factory=TrainSettings)
+    settings: TrainSettings = field(default_factory=TrainSettings)
     selection: Selection = field(default_factory=Selection)
     split: str = "val"
+    content: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    deterministic = False
+    """Whether training has to be told to be deterministic: it knows no other way."""
 
     @classmethod
-    def from_dict(cls, name: str, content: Mapping[str, Any]) -> Experiment:
+    def from_dict(cls, name: str, content: Mapping[str, Any]) -> HostExperiment:
         """Check the content of a recipe.
 
         Raises:
             ValueError: If a key is unknown (the nearest known one is named), or a value cannot be used.
         """
         refuse_missing_section(content)
+        refuse_former_section(content)
         refuse_unknown_keys(content, KEYS)
         _choice("task", task := content.get("task"), TASKS)
         _choice("model", model := content.get("model", next(iter(MODELS[task]))), MODELS[task])
@@ -106,12 +114,12 @@ class Experiment:
         pretrained = content.get("pretrained")
         if not (pretrained is None or pretrained is False or isinstance(pretrained, str | Mapping)):
             raise ValueError(f"pretrained={pretrained!r} must be a file, or map modalities to files")
-        robustness = content.get("robustness", {})
-        if not isinstance(robustness, Mapping):
-            raise ValueError(f"robustness={robustness!r} must be a mapping of keys to values")
-        _in_section("robustness", lambda: refuse_unknown_keys(robustness, ROBUSTNESS_KEYS))
+        report = content.get("report", {})
+        if not isinstance(report, Mapping):
+            raise ValueError(f"report={report!r} must be a mapping of keys to values")
+        _in_section("report", lambda: refuse_unknown_keys(report, REPORT_KEYS))
         splits = [split for split in ("train", "val", "test") if data.get(split)]
-        _choice("robustness.split", split := robustness.get("split", "val"), splits)
+        _choice("report.split", split := report.get("split", "val"), splits)
         if not isinstance(train := content.get("train", {}), Mapping):
             raise ValueError(f"train={train!r} must be a mapping of keys to values")
         experiment = cls(
@@ -123,32 +131,95 @@ class Experiment:
             _in_section("mwam", lambda: mwam_config(content.get("mwam", True))),
             _in_section("incomplete", lambda: incomplete_config(content.get("incomplete"))),
             _in_section("train", lambda: TrainSettings.from_dict(train)),
-            _in_section(
-                "robustness", lambda: Selection.from_dict({k: v for k, v in robustness.items() if k != "split"})
-            ),
+            selection_of(content.get("select")),
             split,
+            dict(content),
         )
         experiment._check_together()
         return experiment
+
+    @property
+    def recipe(self) -> Recipe:
+        """The content of the recipe."""
+        return Recipe(self.name, **{**self.content, "model": self.model})
+
+    def with_training(self, train: Mapping[str, Any]) -> HostExperiment:
+        """Return the same experiment with another train section."""
+        return self.from_dict(self.name, {**self.content, "train": dict(train)})
+
+    def check(self) -> None:
+        """Look at what would else be missed after hours: the data, its splits and the device.
+
+        Raises:
+            RecipeError: If one of them cannot be used.
+        """
+        try:
+            find_samples(self.data, self.task == SEGMENTATION)
+            self.settings.find_device()
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
+
+    def train(self) -> tuple[RobustnessReport, Path]:
+        """Train in a new run folder, or go on with the run that `train.resume` names; see `train_experiment`.
+
+        Raises:
+            RecipeError: If the data, weights or the checkpoint to resume from cannot be used, or training diverges.
+            Interrupted: On Ctrl-C.
+        """
+        try:
+            return train_experiment(self)
+        except (ValueError, FloatingPointError) as error:
+            raise RecipeError(f"{self.name}: {error}") from None
+        except KeyboardInterrupt:
+            raise Interrupted("true") from None
+
+    def is_begun(self, folder: Path) -> bool:
+        """Return whether a folder holds a run that can be gone on with; of a damaged one, say that it begins anew."""
+        try:
+            return begun(folder) is not None
+        except ValueError as error:
+            print(f"{error}: the run begins anew", file=sys.stderr)
+            return False
+
+    def go_on(self, folder: Path) -> None:
+        """Train in a folder, or go on with the run that is there, wherever it stopped."""
+        last = folder / "weights" / "last.pt"
+        start = begun(folder) if self.is_begun(folder) else None
+        experiment = self.with_training({**self.content.get("train", {}), "resume": str(last) if start else False})
+        if start is not None and start["epoch"] >= self.settings.epochs:
+            evaluate_experiment(last.with_name("best.pt"), experiment, folder)
+        else:
+            train_experiment(experiment, folder)
+
+    def evaluate(self, weights: str | Path) -> tuple[RobustnessReport, Path]:
+        """Evaluate a checkpoint on every combination of modalities, see `evaluate_experiment`.
+
+        Raises:
+            RecipeError: If the data or the checkpoint cannot be used.
+        """
+        try:
+            return evaluate_experiment(Path(weights), self)
+        except ValueError as error:
+            raise RecipeError(f"{self.name}: {error}") from None
 
     def _check_together(self) -> None:
         check_incomplete(self.incomplete, list(self.data["modalities"]), self.mwam)
         if self.mwam is not None and self.mwam.layout != "image":
             raise ValueError(f"mwam.layout={self.mwam.layout!r} must be 'image': that is what these hosts take")
-        if self.model in MMANETS and (self.train.teacher is None or self.incomplete is None):
+        if self.model in MMANETS and (self.settings.teacher is None or self.incomplete is None):
             raise ValueError(
                 f"model={self.model} learns from a teacher that sees all modalities, by inputs that lack some: set "
                 "train.teacher to the best.pt of an sf-md, and incomplete to {views: 1, p: 0.86} or the like"
             )
-        if self.train.teacher and self.model not in MMANETS:
+        if self.settings.teacher and self.model not in MMANETS:
             raise ValueError(
-                f"train.teacher={self.train.teacher!r} is for model={' or '.join(MMANETS)}, not for {self.model}"
+                f"train.teacher={self.settings.teacher!r} is for model={' or '.join(MMANETS)}, not for {self.model}"
             )
-        if self.train.class_weights and self.task != SEGMENTATION:
-            raise ValueError(f"train.class_weights={self.train.class_weights!r} is for {SEGMENTATION}")
+        if self.settings.class_weights and self.task != SEGMENTATION:
+            raise ValueError(f"train.class_weights={self.settings.class_weights!r} is for {SEGMENTATION}")
         if self.task == SEGMENTATION:
-            if any(side % STRIDE for side in self.train.size):
-                raise ValueError(f"train.imgsz={self.train.imgsz} must be multiples of {STRIDE}, like [480, 640]")
+            if any(side % STRIDE for side in self.settings.size):
+                raise ValueError(f"train.imgsz={self.settings.imgsz} must be multiples of {STRIDE}, like [480, 640]")
             if len(self.data["modalities"]) != 2:
                 raise ValueError(f"data.modalities must be two for {self.model}, like rgb and depth")
             if self.mwam is not None and self.mwam.mode in ("loss", "hybrid"):
@@ -163,7 +234,7 @@ class Experiment:
         Raises:
             ValueError: If a file of weights does not fit.
         """
-        torch.manual_seed(self.train.seed)
+        torch.manual_seed(self.settings.seed)
         channels, classes = {m.name: m.channels for m in data.modalities}, len(data.classes)
         model = MODELS[self.task][self.model](channels, classes)
         if self.pretrained is not None:
@@ -171,7 +242,7 @@ class Experiment:
         if self.task == CLASSIFICATION:
             return model, Classification(classes)
         counts = {split: count_labels(samples, classes) for split, samples in data.splits.items()}
-        weights = median_frequency_weights(counts["train"]) if self.train.class_weights else None
+        weights = median_frequency_weights(counts["train"]) if self.settings.class_weights else None
         return model, Segmentation(classes, weights)
 
     def build_guidance(self, model: nn.Module, data: HostData) -> MMANetGuidance | None:
@@ -182,7 +253,7 @@ class Experiment:
         """
         if self.model not in MMANETS:
             return None
-        settings, names = self.train, [modality.name for modality in data.modalities]
+        settings, names = self.settings, [modality.name for modality in data.modalities]
         teacher = read_teacher(Path(settings.teacher), names, data.classes)
         return MMANetGuidance(
             model,
@@ -193,6 +264,16 @@ class Experiment:
             settings.regularization,
             settings.mining_epochs,
         )
+
+
+def begun(folder: Path) -> dict[str, Any] | None:
+    """Return the content of a run's last checkpoint; None if there is none.
+
+    Raises:
+        ValueError: If a checkpoint of the run cannot be read.
+    """
+    files = [folder / "weights" / name for name in ("best.pt", "last.pt")]
+    return [load_checkpoint(file) if file.is_file() else None for file in files][-1]
 
 
 def read_teacher(file: Path, modalities: Sequence[str], classes: Sequence[str]) -> Teacher:
@@ -214,7 +295,7 @@ def read_teacher(file: Path, modalities: Sequence[str], classes: Sequence[str]) 
     return Teacher(model, normalise)
 
 
-def train_experiment(experiment: Experiment, folder: Path | None = None) -> tuple[RobustnessReport, Path]:
+def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> tuple[RobustnessReport, Path]:
     """Train what a recipe says and evaluate its best checkpoint on every combination of modalities.
 
     Args:
@@ -228,7 +309,7 @@ def train_experiment(experiment: Experiment, folder: Path | None = None) -> tupl
         ValueError: If the data, weights or the checkpoint to resume from cannot be used; before anything is written.
         KeyboardInterrupt: As it comes; nothing is lost but the epoch.
     """
-    settings = experiment.train
+    settings = experiment.settings
     limit_threads(settings.find_device())
     checkpoint = None
     if settings.resume:
@@ -286,7 +367,7 @@ def train_experiment(experiment: Experiment, folder: Path | None = None) -> tupl
 
 
 def evaluate_experiment(
-    weights: Path, experiment: Experiment, folder: Path | None = None
+    weights: Path, experiment: HostExperiment, folder: Path | None = None
 ) -> tuple[RobustnessReport, Path]:
     """Evaluate a checkpoint on every combination of modalities of a recipe's split.
 
@@ -301,7 +382,7 @@ def evaluate_experiment(
     Raises:
         ValueError: If the data or the checkpoint cannot be used, or they do not belong together.
     """
-    settings = experiment.train
+    settings = experiment.settings
     limit_threads(device := settings.find_device())
     model, normalise, classes = load_host(weights)
     data = find_samples(experiment.data, experiment.task == SEGMENTATION)
@@ -326,7 +407,7 @@ def evaluate_experiment(
 
 
 def _report(
-    experiment: Experiment, data: HostData, metric: str, found: Evaluation, weights: Path, folder: Path
+    experiment: HostExperiment, data: HostData, metric: str, found: Evaluation, weights: Path, folder: Path
 ) -> RobustnessReport:
     def of(samples: int, scores: Mapping[tuple[str, ...], float]) -> RobustnessReport:
         return RobustnessReport(
@@ -381,19 +462,20 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     return content
 
 
-def _check_resumable(checkpoint: Mapping[str, Any], experiment: Experiment, file: Path) -> None:
+def _check_resumable(checkpoint: Mapping[str, Any], experiment: HostExperiment, file: Path) -> None:
     """Refuse to go on with a finished run, or with other settings than it was begun with."""
     if "optimizer" not in checkpoint:
         raise ValueError(f"train.resume={file} holds a model alone: give the last.pt of a run")
     if what := changed_settings(checkpoint["recipe"], _plain(experiment)):
         raise ValueError(f"train.resume={file}: that run was begun with other settings ({what})")
-    if checkpoint["epoch"] >= experiment.train.epochs and (file.parent.parent / "robustness.json").is_file():
+    if checkpoint["epoch"] >= experiment.settings.epochs and (file.parent.parent / "robustness.json").is_file():
         raise ValueError(f"train.resume={file}: that run is finished, there is nothing to resume")
 
 
-def _plain(experiment: Experiment) -> dict[str, Any]:
+def _plain(experiment: HostExperiment) -> dict[str, Any]:
     """Return what decides on the results of a run; neither where they go nor what runs it."""
-    content = {key: value for key, value in asdict(experiment).items() if key not in ("name", "split")}
+    content = {key: value for key, value in asdict(experiment).items() if key not in ("name", "split", "content")}
+    content["train"] = content.pop("settings")
     for key in ("device", "workers", "project", "name", "resume"):
         del content["train"][key]
     return content

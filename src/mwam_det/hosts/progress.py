@@ -11,6 +11,8 @@ from rich import progress as bars
 from rich.console import Console
 from rich.text import Text
 
+from mwam_det.files.terminal import tolerate_encodings
+
 Item = TypeVar("Item")
 
 INTERVAL = 30.0
@@ -29,6 +31,7 @@ class Progress:
     """
 
     def __init__(self, console: Console | None = None, interval: float = INTERVAL):
+        tolerate_encodings()
         self._console = console or Console()
         self._interval = interval
         self._last = monotonic()

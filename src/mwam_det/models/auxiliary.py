@@ -6,17 +6,19 @@ They are no part of the model: its checkpoints, exports and cost at inference kn
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules import Detect
-from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import v8DetectionLoss
 
 from mwam_det.core.modulation import weighted_loss
 from mwam_det.core.mwam import MWAM
 from mwam_det.models.replay import FeatureTap
+from mwam_det.models.stock import StockModel
 from mwam_det.models.views import VIEWS
 from mwam_det.training.incomplete import Views
 
@@ -31,7 +33,7 @@ class AuxiliaryHeads(nn.Module):
         model: A model that `build_two_stream` built, on its device and with Ultralytics' `args`.
     """
 
-    def __init__(self, model: DetectionModel):
+    def __init__(self, model: StockModel):
         super().__init__()
         stock = model.model[-1]
         parameter = next(model.parameters())
@@ -50,11 +52,11 @@ class AuxiliaryHeads(nn.Module):
             head.bias_init()
             self.heads[name] = head
 
-    def take_criteria(self, model: DetectionModel) -> None:
+    def take_criteria(self, model: StockModel) -> None:
         """Take the loss of each head, with the class weights that the model has by now."""
         self._criteria = {name: v8DetectionLoss(_HeadAlone(head, model)) for name, head in self.heads.items()}
 
-    def losses(self, features: Mapping[str, list[Tensor]], batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    def losses(self, features: Mapping[str, list[Tensor]], batch: dict[str, Any]) -> dict[str, Tensor]:
         """Return the detection loss of every stream, as Ultralytics sums it for the model, by modality.
 
         Args:
@@ -67,7 +69,8 @@ class AuxiliaryHeads(nn.Module):
         """
         if not self._criteria:
             raise RuntimeError("take_criteria comes first")
-        losses, views = {}, batch.get(VIEWS)
+        losses: dict[str, Tensor] = {}
+        views = batch.get(VIEWS)
         for name, head in self.heads.items():
             levels, labels = [level[: len(batch["img"])] for level in features[name]], batch  # of the first view
             if isinstance(views, Views) and views.level == "input":
@@ -75,11 +78,11 @@ class AuxiliaryHeads(nn.Module):
             if len(levels[0]):
                 losses[name] = self._criteria[name](head(levels), labels)[0]
             else:
-                losses[name] = sum(level.sum() for level in levels)  # 0, and still a part of the graph
+                losses[name] = reduce(add, (level.sum() for level in levels))  # 0, and still a part of the graph
         return losses
 
 
-def _without(lacking: Tensor, levels: list[Tensor], batch: Mapping[str, Any]) -> tuple[list[Tensor], dict[str, Any]]:
+def _without(lacking: Tensor, levels: list[Tensor], batch: dict[str, Any]) -> tuple[list[Tensor], dict[str, Any]]:
     """Leave samples of a mini-batch out: lacking, shape (B,), bool."""
     kept = ~lacking.to(levels[0].device)
     places = kept.cumsum(0) - 1  # where a kept sample is afterwards
@@ -102,7 +105,7 @@ class AuxiliaryLoss:
         mwam: Source of the weights.
     """
 
-    def __init__(self, model: DetectionModel, heads: AuxiliaryHeads, mwam: MWAM):
+    def __init__(self, model: StockModel, heads: AuxiliaryHeads, mwam: MWAM):
         heads.take_criteria(model)
         self._heads = heads
         self._mwam = mwam
@@ -126,7 +129,7 @@ class AuxiliaryLoss:
 class _HeadAlone(nn.Module):
     """What Ultralytics' detection loss reads of a model, for one head."""
 
-    def __init__(self, head: Detect, model: DetectionModel):
+    def __init__(self, head: nn.Module, model: StockModel):
         super().__init__()
         self.model = nn.ModuleList([head])
         self.args = model.args

@@ -30,7 +30,8 @@ def follow(student: Any, teacher: Any, gains: Mapping[str, float]) -> Tensor:
     if isinstance(student, tuple):
         return follow(student[0], teacher[0], gains)
     if "one2many" in student:
-        return sum(follow(student[key], teacher[key], gains) for key in ("one2many", "one2one"))
+        many, one = (follow(student[key], teacher[key], gains) for key in ("one2many", "one2one"))
+        return many + one
     target = teacher["scores"].detach().float().sigmoid()
     confidence = target.amax(1, keepdim=True)  # (B, 1, A)
     total = confidence.sum().clamp(min=1)

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from mwam_det.models.stock import StockModel
 
 
-def levels_of(model: nn.Module) -> dict[str, list[int]]:
+def levels_of(model: StockModel) -> dict[str, list[int]]:
     """Return the layers that put out what is fused of each modality, by modality, ascending.
 
     Args:
@@ -18,7 +20,7 @@ def levels_of(model: nn.Module) -> dict[str, list[int]]:
     return model.yaml.get("levels") or {name: _outputs_of_stream(model, name) for name in model.yaml["streams"]}
 
 
-def _outputs_of_stream(model: nn.Module, name: str) -> list[int]:
+def _outputs_of_stream(model: StockModel, name: str) -> list[int]:
     """Return the layers of a stream that later ones read, ascending: its levels, unless the backbone is shared.
 
     The levels of a shared backbone lie behind it, where the mini-batch is taken apart again.
@@ -29,7 +31,7 @@ def _outputs_of_stream(model: nn.Module, name: str) -> list[int]:
     return sorted(read & set(range(first, end)))
 
 
-def _end_of_streams(model: nn.Module) -> int:
+def _end_of_streams(model: StockModel) -> int:
     return max(end for _, end in model.yaml["streams"].values())
 
 
@@ -40,7 +42,7 @@ class FeatureTap:
         model: A model that `build_two_stream` built.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: StockModel):
         self._features: dict[int, Tensor] = {}
         self._levels = levels_of(model)
         self._handles = [
@@ -69,7 +71,7 @@ class FeatureTap:
         self.remove()
 
 
-def run_stream(model: nn.Module, name: str, images: Tensor) -> list[Tensor]:
+def run_stream(model: StockModel, name: str, images: Tensor) -> list[Tensor]:
     """Run the backbone of one modality.
 
     Args:
@@ -86,7 +88,7 @@ def run_stream(model: nn.Module, name: str, images: Tensor) -> list[Tensor]:
 
 
 @torch.no_grad()
-def run_stream_on_zeros(model: nn.Module, name: str, images: Tensor) -> list[Tensor]:
+def run_stream_on_zeros(model: StockModel, name: str, images: Tensor) -> list[Tensor]:
     """Return what inference sees of a modality that is missing: the levels of its stream for one image of zeros.
 
     Batch norms and all else are as in evaluation, whatever the mode of the model, which stays as it is.
@@ -115,7 +117,7 @@ def run_stream_on_zeros(model: nn.Module, name: str, images: Tensor) -> list[Ten
             module.training = True
 
 
-def run_from_levels(model: nn.Module, features: Mapping[str, Sequence[Tensor]]) -> Any:
+def run_from_levels(model: StockModel, features: Mapping[str, Sequence[Tensor]]) -> Any:
     """Run fusion, neck and head on the levels of all streams, and return what the model returns.
 
     Args:
@@ -129,7 +131,7 @@ def run_from_levels(model: nn.Module, features: Mapping[str, Sequence[Tensor]]) 
     return _run(model, range(first, last + 1), None, known)[last]
 
 
-def _run(model: nn.Module, layers: range, x: Any, known: Mapping[int, Any]) -> dict[int, Any]:
+def _run(model: StockModel, layers: range, x: Any, known: Mapping[int, Any]) -> dict[int, Any]:
     """Run some layers as `ultralytics.nn.tasks.BaseModel._predict_once` runs all, and return what others read."""
     outputs = dict(known)
     for index in layers:

@@ -34,6 +34,8 @@ from ultralytics.nn.tasks import (
 from ultralytics.utils.ops import make_divisible
 from ultralytics.utils.torch_utils import unwrap_model
 
+from mwam_det.models.stock import StockModel
+
 SPLIT_LAYER = 0
 """Index of the layer that splits the stacked image. It is the identity and must stay frozen."""
 
@@ -146,7 +148,7 @@ def two_stream_cfg(
     cut = _cut(stock, fusion)
     read = sorted({place for sources in _absolute_sources(layers)[cut:] for place in sources if place < cut})
     widths = _widths(stock, cut)
-    if odd := [level for level in read if widths[level] is None]:
+    if odd := [level for level in read if level not in widths]:
         raise ValueError(
             f"fusion='{fusion}' would fuse layer {odd[0]} of {source}, which passes several maps on at once: "
             f"choose from {', '.join(name for name in FUSIONS if name not in (fusion, 'p3'))}"
@@ -246,8 +248,8 @@ def _cut(stock: Mapping[str, Any], fusion: str) -> int:
     return depth
 
 
-def _widths(stock: Mapping[str, Any], count: int) -> list[int | None]:
-    """Return the output channels of the first layers of a stock model, None where the output is not one map.
+def _widths(stock: Mapping[str, Any], count: int) -> dict[int, int]:
+    """Return the output channels of the first layers of a stock model, by index, where the output is one map.
 
     Found by building these layers without memory, rather than by what their arguments seem to say.
     """
@@ -262,7 +264,7 @@ def _widths(stock: Mapping[str, Any], count: int) -> list[int | None]:
             read = [x if place == -1 else outputs[place] for place in _as_list(layer.f)]
             x = layer(read if isinstance(layer.f, list) else read[0])
             outputs.append(x)
-    return [output.shape[1] if isinstance(output, Tensor) else None for output in outputs]
+    return {index: output.shape[1] for index, output in enumerate(outputs) if isinstance(output, Tensor)}
 
 
 def _scale_name(stock: Mapping[str, Any]) -> str:
@@ -295,7 +297,7 @@ def _shared_streams(
     new.append([-1, 1, "Index", [channels, "()"]])
     new += _moved(prefix, first + 1, channels)
     end = len(new)
-    levels = {name: [] for name in modalities}
+    levels: dict[str, list[int]] = {name: [] for name in modalities}
     for level, width in zip(read, widths, strict=True):
         unstacked = len(new)
         new.append([first + 1 + level, 1, "nn.Unflatten", [0, [count, -1]]])
@@ -352,7 +354,7 @@ def _argument_for(width: int, stock: Mapping[str, Any]) -> int | None:
     return argument if make_divisible(min(argument, most) * multiple, 8) == width else None
 
 
-def build_two_stream(cfg: Mapping[str, Any], nc: int | None = None, verbose: bool = False) -> BaseModel:
+def build_two_stream(cfg: Mapping[str, Any], nc: int | None = None, verbose: bool = False) -> StockModel:
     """Build the model that `two_stream_cfg` describes, its split set to the identity.
 
     Args:
@@ -364,8 +366,8 @@ def build_two_stream(cfg: Mapping[str, Any], nc: int | None = None, verbose: boo
         An untrained stock model whose input is the stacked image, shape (B, ΣC_m, H, W). The fusions "add" and
         "attention" begin as the mean over streams.
     """
-    model_class = MODEL_CLASSES[cfg["head"][-1][2]]
-    model = model_class(deepcopy(dict(cfg)), ch=sum(cfg["modalities"].values()), nc=nc, verbose=verbose)
+    model_class: Any = MODEL_CLASSES[cfg["head"][-1][2]]
+    model: StockModel = model_class(deepcopy(dict(cfg)), ch=sum(cfg["modalities"].values()), nc=nc, verbose=verbose)
     split = model.model[SPLIT_LAYER].conv
     with torch.no_grad():
         split.weight.copy_(torch.eye(split.in_channels)[..., None, None])
@@ -387,18 +389,18 @@ def drop_split_convolution(model: nn.Module) -> None:
     Args:
         model: A detector.
     """
-    if "streams" not in getattr(model, "yaml", {}):
+    if not isinstance(model, StockModel) or "streams" not in getattr(model, "yaml", {}):
         return
     split = model.model[SPLIT_LAYER]
     if not isinstance(convolution := split.conv, nn.Conv2d):
         return
     identity = torch.eye(convolution.in_channels).to(convolution.weight)[..., None, None]
-    if torch.equal(convolution.weight, identity) and not convolution.bias.any():
+    if torch.equal(convolution.weight, identity) and (convolution.bias is None or not convolution.bias.any()):
         split.conv = nn.Identity()
 
 
 @torch.no_grad()
-def start_as_mean(model: nn.Module) -> None:
+def start_as_mean(model: StockModel) -> None:
     """Set the fusions of a model so that they begin with the mean over its streams.
 
     That is exact for "add" and "attention". For the others it is the mean followed by a neutral norm, whose running
@@ -412,9 +414,9 @@ def start_as_mean(model: nn.Module) -> None:
     first, end = model.yaml["fusions"]
     for layer in model.model[first:end]:
         if model.yaml["fusion"] == "attention":
-            if isinstance(layer, CBLinear):
+            if isinstance(layer, CBLinear) and (bias := layer.conv.bias) is not None:
                 layer.conv.weight.zero_()
-                layer.conv.bias.fill_(-math.log(count - 1))  # the sigmoid of it is 1 / count
+                bias.fill_(-math.log(count - 1))  # the sigmoid of it is 1 / count
             continue
         if (convolution := getattr(layer, "conv", None)) is not None:
             width = convolution.out_channels
@@ -436,8 +438,8 @@ def streams_of(model: nn.Module) -> dict[str, nn.Sequential]:
     Raises:
         ValueError: If the model has no streams.
     """
-    model = unwrap_model(model)
-    ranges = getattr(model, "yaml", {}).get("streams")
-    if not ranges:
+    bare = unwrap_model(model)
+    ranges = getattr(bare, "yaml", {}).get("streams")
+    if not isinstance(bare, StockModel) or not ranges:
         raise ValueError("the model has no streams: build it with two_stream_cfg")
-    return {name: model.model[first:end] for name, (first, end) in ranges.items()}
+    return {name: bare.model[first:end] for name, (first, end) in ranges.items()}

@@ -6,6 +6,8 @@ run once on all of them, and the model's own loss is taken of each view. Nothing
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from ultralytics.nn.modules.head import RTDETRDecoder
 
 from mwam_det.models.following import follow
 from mwam_det.models.replay import levels_of, run_stream_on_zeros
+from mwam_det.models.stock import StockModel
 from mwam_det.training.incomplete import Views
 
 VIEWS = "views"
@@ -29,7 +32,7 @@ class IncompleteViews:
         model: A model that `build_two_stream` built, without wrapper.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: StockModel):
         self._model = model
         self._levels = levels_of(model)
         self._place = {index: (name, place) for name in self._levels for place, index in enumerate(self._levels[name])}
@@ -55,7 +58,7 @@ class IncompleteViews:
             handle.remove()
         self._handles.clear()
 
-    def _begin(self, model: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def _begin(self, model: StockModel, inputs: tuple[Any, ...]) -> None:
         batch = inputs[0] if inputs and isinstance(inputs[0], dict) else {}
         self._forget()
         self._views = batch.get(VIEWS)
@@ -77,17 +80,18 @@ class IncompleteViews:
 
     def _mix_levels(self, layer: nn.Module, inputs: tuple[Any]) -> tuple[Any] | None:
         """Put the levels in all views in place of those that a fusion reads."""
-        if self._views is None or self._views.level != "features" or not isinstance(layer.f, list):
+        views = self._views
+        if views is None or views.level != "features" or not isinstance(layer.f, list):
             return None
-        return ([self._mix_level(index, own) for index, own in zip(layer.f, inputs[0], strict=True)],)
+        return ([self._mix_level(views, index, own) for index, own in zip(layer.f, inputs[0], strict=True)],)
 
-    def _mix_level(self, index: int, features: Tensor) -> Tensor:
+    def _mix_level(self, views: Views, index: int, features: Tensor) -> Tensor:
         if index not in self._place:
             return features
         if index not in self._mixed:
             name, place = self._place[index]
             absent = self._absent[name][place] if name in self._absent else None
-            self._mixed[index] = self._views.mix(name, features, absent)
+            self._mixed[index] = views.mix(name, features, absent)
         return self._mixed[index]
 
     def _repeat_targets(self, head: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -106,16 +110,15 @@ class IncompleteViews:
         if self._views is None:
             return None
         if isinstance(head, RTDETRDecoder):
-            self._parts = self._decoder_parts(outputs)
+            self._parts = self._decoder_parts(self._views, outputs)
         else:
             self._parts = self._views.split(outputs)
         return self._parts[0]
 
-    def _decoder_parts(self, outputs: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    def _decoder_parts(self, views: Views, outputs: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """Take apart what RT-DETR's decoder puts out: layers come before samples there, and labels have numbers."""
         *decoded, boxes, scores, noisy = outputs
-        split = self._views.split
-        by_sample = split([*(own.transpose(0, 1) for own in decoded), boxes, scores])
+        by_sample = views.split([*(own.transpose(0, 1) for own in decoded), boxes, scores])
         parts = []
         for view, (first, second, *encoded) in enumerate(by_sample):
             meta = noisy
@@ -127,7 +130,7 @@ class IncompleteViews:
             parts.append((first.transpose(0, 1), second.transpose(0, 1), *encoded, meta))
         return parts
 
-    def _average(self, model: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    def _average(self, model: StockModel, inputs: tuple[Any, ...], output: Any) -> Any:
         """Put the loss of all views in place of that of the first."""
         views, parts = self._views, self._parts
         self._forget()
@@ -146,4 +149,4 @@ class IncompleteViews:
             raise NotImplementedError("incomplete.distill: queries of RT-DETR have no fixed places to be compared at")
         gains = vars(self._model.args)
         following = zip(views.weights[1:], parts[1:], strict=True)
-        return sum(weight * follow(part, parts[0], gains) for weight, part in following)
+        return reduce(add, (weight * follow(part, parts[0], gains) for weight, part in following))

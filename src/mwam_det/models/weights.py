@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint
 from ultralytics.nn.tasks import BaseModel, load_checkpoint
 
+from mwam_det.models.stock import StockModel
 from mwam_det.models.two_stream import SPLIT_LAYER, start_as_mean
 
 SPLIT = "part of the split, which is the identity"
@@ -61,9 +62,9 @@ class Transfer:
         for reason in dict.fromkeys(self.fresh.values()):
             names = [name for name, why in self.fresh.items() if why == reason]
             lines.append(f"  {len(names)} not taken, {reason}: {_some(names)}")
-        for modality, names in self.unused.items():
-            if names:
-                lines.append(f"  {len(names)} of {files[modality]} ({modality}) left over: {_some(names)}")
+        for modality, left_over in self.unused.items():
+            if left_over:
+                lines.append(f"  {len(left_over)} of {files[modality]} ({modality}) left over: {_some(left_over)}")
         return "\n".join(lines)
 
 
@@ -117,7 +118,10 @@ def map_weights(
         raise ValueError("with share_backbone there is one backbone: name one checkpoint, not one a modality")
     origins = layers_of_stock(cfg)
     last = max(origins)
-    tensors, sources, summed, fresh = {}, {}, [], {}
+    tensors: dict[str, Tensor] = {}
+    sources: dict[str, str] = {}
+    summed: list[str] = []
+    fresh: dict[str, str] = {}
     taken: dict[str, set[str]] = {name: set() for name in states}
     for key, tensor in target.items():
         index, _, rest = key.removeprefix("model.").partition(".")
@@ -132,17 +136,19 @@ def map_weights(
             continue
         name = f"model.{place}.{rest}"
         value = states[modality].get(name)
-        if value is None and int(index) != last:
+        if value is None and int(index) == last:
+            fresh[key] = "in no checkpoint"
+            continue
+        if value is None:
             raise ValueError(
                 f"the checkpoint for {modality} has no tensor {name}: it is fused for inference, or of another model "
                 f"than {cfg.get('yaml_file', 'this one')}"
             )
-        if value is not None:
-            taken[modality].add(name)
-        if value is not None and value.shape == tensor.shape:
+        taken[modality].add(name)
+        if value.shape == tensor.shape:
             tensors[key], sources[key] = value, modality
         elif int(index) == last:
-            fresh[key] = CLASSES_DIFFER if value is not None else "in no checkpoint"
+            fresh[key] = CLASSES_DIFFER
         elif _reads_the_image(value, tensor, cfg, modality) and tensor.shape[1] == 1:
             tensors[key], sources[key] = value.sum(1, keepdim=True), modality
             summed.append(key)
@@ -158,9 +164,9 @@ def map_weights(
         everywhere = set.intersection(*map(set, left.values()))
         left = {first_named: tuple(key for key in left[first_named] if key in everywhere)}
     else:
-        rest = {f"model.{place}" for modality, place in origins.values() if modality is None}
+        after_fusions = {f"model.{place}" for modality, place in origins.values() if modality is None}
         left = {
-            name: tuple(key for key in keys if name == first_named or ".".join(key.split(".")[:2]) not in rest)
+            name: tuple(k for k in keys if name == first_named or ".".join(k.split(".")[:2]) not in after_fusions)
             for name, keys in left.items()
         }
     return Transfer(tensors, sources, tuple(summed), fresh, left)
@@ -219,7 +225,7 @@ def _check_packages(file: str | Path) -> None:
         )
 
 
-def pretrained_files(value: Any, modalities: Mapping[str, Any]) -> dict[str, Path]:
+def pretrained_files(value: Any, modalities: Collection[str]) -> dict[str, Path]:
     """Read the argument `pretrained` where it names files, and check that each can be loaded.
 
     Args:
@@ -247,7 +253,7 @@ def _refuse_streams(file: Path, model: BaseModel) -> None:
         raise ValueError(f"pretrained={file} has streams itself: name it alone, for all modalities")
 
 
-def _named_files(value: Any, modalities: Mapping[str, Any]) -> dict[str, Path]:
+def _named_files(value: Any, modalities: Collection[str]) -> dict[str, Path]:
     if isinstance(value, str | Path):
         value = dict.fromkeys(modalities, value)
     if not isinstance(value, Mapping) or not value or not all(isinstance(f, str | Path) for f in value.values()):
@@ -260,7 +266,7 @@ def _named_files(value: Any, modalities: Mapping[str, Any]) -> dict[str, Path]:
     return {name: Path(file) for name, file in value.items()}
 
 
-def load_pretrained(model: nn.Module, value: Any) -> str:
+def load_pretrained(model: StockModel, value: Any) -> str:
     """Fill a model from checkpoints of stock single-stream detectors, and let its fusions start as the mean.
 
     Args:

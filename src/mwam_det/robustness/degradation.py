@@ -338,7 +338,7 @@ def degrade(
     for index, key in enumerate(keys):
         top, bottom, left, right = areas[index] if areas is not None else (0, images.shape[-2], 0, images.shape[-1])
         place = (index, slice(None), slice(top, bottom), slice(left, right))
-        extra = {}
+        extra: dict[str, Tensor | torch.Generator] = {}
         if degradation.needs == "generator":
             extra["generator"] = _generator(name, key, seed)
         elif other is not None:
@@ -450,7 +450,7 @@ def _check_images(images: Tensor) -> None:
         raise ValueError(f"images must be in [0, 1], got values from {images.amin():g} to {images.amax():g}")
 
 
-def _check_length(values: Sequence, what: str, images: Tensor) -> None:
+def _check_length(values: Sequence[object], what: str, images: Tensor) -> None:
     if len(values) != len(images):
         raise ValueError(f"{what} has {len(values)} entries for {len(images)} images")
 

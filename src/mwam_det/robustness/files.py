@@ -54,11 +54,11 @@ def markdown(report: RobustnessResults) -> str:
             "",
             *markdown_table(columns, [[markdown_text(name), *cells] for name, *cells in rows]),
         ]
-    for modality, rows in degradation_table(report).items():
+    for modality, degraded in degradation_table(report).items():
         lines += [f"## {report.primary} with {markdown_text(modality)} degraded", ""]
         lines += markdown_table(
             ["degradation", *(f"severity {severity}" for severity in SEVERITIES)],
-            [[markdown_text(row["name"]), *(score(cell["value"]) for cell in row["cells"])] for row in rows],
+            [[markdown_text(row["name"]), *(score(cell["value"]) for cell in row["cells"])] for row in degraded],
         )
     return "\n".join(lines).rstrip() + "\n"
 

@@ -7,9 +7,11 @@ import math
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon
 from matplotlib.patheffects import Normal, withStroke
+from matplotlib.typing import LineStyleType
 from ultralytics.utils.metrics import batch_probiou, bbox_ioa
 from ultralytics.utils.ops import xywhr2xyxyxyxy
 from ultralytics.utils.plotting import colors
@@ -37,8 +39,8 @@ def sample_sheet(report: RobustnessResults) -> Figure:
     columns = math.ceil(views / rows_each)
     heights = [_shape(sample) for sample in report.samples for _ in range(rows_each)]
     width, gaps = 2.3, 0.24 * len(heights) if rows_each > 1 else 0.06 * len(heights) + 0.2
-    figure = Figure(figsize=(columns * width + 0.3, sum(heights) * width + gaps + 0.5), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    figure = Figure(figsize=(columns * width + 0.3, sum(heights) * width + gaps + 0.5), layout=layout)
     grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
     for axis in grid.flat:
         axis.set_axis_off()
@@ -54,10 +56,11 @@ def sample_sheet(report: RobustnessResults) -> Figure:
         for axis, result in zip(cells[len(report.modalities) :], report.results, strict=False):
             modality = report.visible if report.visible in result.available else result.available[0]
             _show(axis, sample.images[modality], " + ".join(result.available) if titled else "")
-            if isinstance(sample.labels, Boxes):
-                _draw_found(axis, sample.labels, sample.found[result.available])
-            else:
-                _paint(axis, sample.found[result.available])
+            found = sample.found[result.available]
+            if not isinstance(found, Boxes):
+                _paint(axis, found)
+            elif isinstance(sample.labels, Boxes):
+                _draw_found(axis, sample.labels, found)
         cells[0].text(
             -0.02, 0.5, plain(sample.name, 28), rotation=90, ha="right", va="center", fontsize=6, color=SOFT,
             transform=cells[0].transAxes,
@@ -68,19 +71,26 @@ def sample_sheet(report: RobustnessResults) -> Figure:
 
 def _legend(report: RobustnessResults) -> list[Line2D | Patch]:
     """Explain the colours of the samples: of the classes that occur most, or of labels, hits and errors."""
-    if isinstance(report.samples[0].labels, Boxes):
-        kinds = {"label": (LABEL, "-"), "hit": (HIT, "-"), "miss": (MISS, "--"), "false alarm": (FALSE_ALARM, ":")}
+    maps = [sample.labels for sample in report.samples if not isinstance(sample.labels, Boxes)]
+    if not maps:
+        kinds: dict[str, tuple[str, LineStyleType]] = {
+            "label": (LABEL, "-"),
+            "hit": (HIT, "-"),
+            "miss": (MISS, "--"),
+            "false alarm": (FALSE_ALARM, ":"),
+        }
         return [
             Line2D([], [], color=colour, linestyle=dashes, linewidth=2.5, path_effects=_outline(2.5), label=name)
             for name, (colour, dashes) in kinds.items()
         ]
-    counts = sum(np.bincount(sample.labels.ravel(), minlength=256) for sample in report.samples)[: len(report.names)]
+    counts = np.sum([np.bincount(classes.ravel(), minlength=256) for classes in maps], axis=0)[: len(report.names)]
     shown = sorted(np.argsort(-counts, kind="stable")[:_MOST_CLASSES][: (counts > 0).sum()])
     return [Patch(color=_class_colour(number), label=plain(report.names[number], 20)) for number in shown]
 
 
-def _class_colour(number: int) -> tuple[float, ...]:
-    return tuple(channel / 255 for channel in colors(int(number)))
+def _class_colour(number: int) -> tuple[float, float, float]:
+    red, green, blue = colors(int(number))
+    return red / 255, green / 255, blue / 255
 
 
 def _paint(axis: Axes, classes: np.ndarray) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from matplotlib.axes import Axes
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -12,7 +14,7 @@ MARKERS = "osD^vPX*<>"
 INK, SOFT = "#1d2330", "#5a6376"
 
 
-def tidy(axis: Axes, grid: str = "both") -> None:
+def tidy(axis: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
     """Draw a quiet grid ("x", "y" or "both") and leave out the lines above and on the right."""
     axis.grid(axis=grid, color="#d5dae3", linewidth=0.7)
     axis.set_axisbelow(True)

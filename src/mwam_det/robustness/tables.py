@@ -85,7 +85,8 @@ def dots(marks: Sequence[bool]) -> list[str]:
 def coco_average(report: RobustnessResults, metric: str) -> float | None:
     """Average a metric of pycocotools over all combinations; None where it was not measured for all."""
     values = [(result.coco or {}).get(metric) for result in report.results]
-    return None if None in values else sum(values) / len(values)
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def score(value: float | None) -> str:

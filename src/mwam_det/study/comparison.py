@@ -149,8 +149,8 @@ class Comparison:
 
     def estimate(self, arm: str, column: str, metric: str | None = None) -> Estimate | None:
         """Estimate a metric of an arm in a column, see `columns`; None if no run has it."""
-        values = {run.seed: self._value(run, column, metric or self.primary) for run in self.runs if run.arm == arm}
-        values = {seed: value for seed, value in values.items() if value is not None}
+        measured = {run.seed: self._value(run, column, metric or self.primary) for run in self.runs if run.arm == arm}
+        values = {seed: value for seed, value in measured.items() if value is not None}
         return Estimate(values) if values else None
 
     def difference(self, arm: str, column: str, metric: str | None = None) -> Estimate | None:
@@ -299,7 +299,7 @@ class Comparison:
         lines = [f"# {self.title}", ""]
         for metric in self.metrics:
             for title, rows in self._tables(metric, bold="**"):
-                lines += [f"## {title}", "", *markdown_table(*rows[:1], rows[1:])]
+                lines += [f"## {title}", "", *markdown_table(rows[0], rows[1:])]
         lines += [*(f"{note}\n" for note in self._notes()), "## Arms", ""]
         lines += [f"- {arm}: {_code(overrides) or 'the recipe as it is'}" for arm, overrides in self.arms.items()]
         return "\n".join(lines) + "\n"

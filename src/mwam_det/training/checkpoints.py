@@ -5,10 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
-def checkpoint_to_resume(resume: bool | str, project: str | Path, name: str) -> Path:
+class Interrupted(KeyboardInterrupt):
+    """A training was interrupted.
+
+    Attributes:
+        resume: What `train.resume` has to be to go on; None if nothing was saved yet.
+    """
+
+    def __init__(self, resume: str | Path | None):
+        super().__init__()
+        self.resume = resume
+
+
+def checkpoint_to_resume(resume: Literal[True] | str, project: str | Path, name: str) -> Path:
     """Find the checkpoint that `train.resume` asks for.
 
     Args:

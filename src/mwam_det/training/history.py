@@ -77,7 +77,7 @@ class MWAMHistory:
     def keep_epochs(self, last: int) -> None:
         """Continue the file of an interrupted run after epoch `last`; rows of an epoch cut short are dropped."""
         header, rows = keep_epochs(self.file, last)
-        self._begun, self._pending = False, rows if header == self.header else []
+        self._begun, self._pending = False, [[*row] for row in rows] if header == self.header else []
         self._written = 0
         self.flush()
 
@@ -96,9 +96,11 @@ def keep_epochs(file: Path, last: int) -> tuple[list[str], list[list[str]]]:
         return [], []
     with file.open(newline="", encoding="utf-8") as stream:
         header, *rows = list(csv.reader(stream)) or [[]]
-    place = header.index("epoch") if "epoch" in header else None
-    whole = [row for row in rows if place is not None and len(row) == len(header) and row[place].isdecimal()]
-    kept = [row for row in whole if int(row[place]) <= last]
+    kept: list[list[str]] = []
+    if "epoch" in header:
+        place = header.index("epoch")
+        whole = [row for row in rows if len(row) == len(header) and row[place].isdecimal()]
+        kept = [row for row in whole if int(row[place]) <= last]
     if kept != rows:
         with written_whole(file) as new, new.open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream, lineterminator="\n").writerows([header, *kept])

@@ -9,16 +9,17 @@ all views pass H as one batch, so that its batch norms learn the mixture that th
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mwam_det.core.checks import is_finite_number
 from mwam_det.core.config import MWAMConfig, Settings
 from mwam_det.core.missing import modality_combinations
 
@@ -67,23 +68,23 @@ class IncompleteConfig(Settings):
     start: float = 0.0
     distill: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.views != "all" and (type(self.views) is not int or self.views < 1):
             raise ValueError(f"views={self.views!r} must be all, or a number of views, at least 1")
         if self.level not in LEVELS:
             raise ValueError(f"level={self.level!r} must be one of {', '.join(LEVELS)}")
-        if isinstance(self.weights, str) or not isinstance(self.weights, Sequence):
-            if self.weights not in WEIGHTS:
-                raise ValueError(f"weights={self.weights!r} must be one of {', '.join(WEIGHTS)}, or a list of numbers")
-        elif not all(_number(w) and w >= 0 for w in self.weights) or not sum(self.weights) > 0:
-            raise ValueError(f"weights={self.weights!r} must be numbers of at least 0, not all 0")
-        if self.p is not None and (not _number(self.p) or not 0 <= self.p <= 1):
+        if isinstance(self.weights, Sequence) and not isinstance(self.weights, str):
+            if not all(is_finite_number(w) and w >= 0 for w in self.weights) or not sum(self.weights) > 0:
+                raise ValueError(f"weights={self.weights!r} must be numbers of at least 0, not all 0")
+        elif self.weights not in WEIGHTS:
+            raise ValueError(f"weights={self.weights!r} must be one of {', '.join(WEIGHTS)}, or a list of numbers")
+        if self.p is not None and (not is_finite_number(self.p) or not 0 <= self.p <= 1):
             raise ValueError(f"p={self.p!r} must be a number in [0, 1]")
         if self.p is not None and self.views != 1:
             raise ValueError(f"p={self.p} is for views: 1, where a sample is seen once; views={self.views} shows both")
-        if not _number(self.start) or not 0 <= self.start < 1:
+        if not is_finite_number(self.start) or not 0 <= self.start < 1:
             raise ValueError(f"start={self.start!r} must be a share of the training, in [0, 1)")
-        if not _number(self.distill) or self.distill < 0:
+        if not is_finite_number(self.distill) or self.distill < 0:
             raise ValueError(f"distill={self.distill!r} must be a number, at least 0")
         if self.views == 1 and not isinstance(self.weights, str):
             raise ValueError("weights: with views: 1 there is one loss: use equal or mwam, and p")
@@ -92,7 +93,7 @@ class IncompleteConfig(Settings):
 
     def count(self, modalities: Sequence[str]) -> int:
         """Return how many views of each sample a step sees."""
-        return 2 ** len(modalities) - 1 if self.views == "all" else self.views
+        return 2 ** len(modalities) - 1 if isinstance(self.views, str) else self.views
 
 
 def incomplete_config(value: Any) -> IncompleteConfig | None:
@@ -239,14 +240,14 @@ class Views:
         Args:
             losses: The loss of each view, in order, of any shape.
         """
-        return sum(weight * loss for weight, loss in zip(self.weights, losses, strict=True))
+        return reduce(add, (weight * loss for weight, loss in zip(self.weights, losses, strict=True)))
 
 
 def draw_views(
     count: int,
     modalities: Sequence[str],
     config: IncompleteConfig,
-    weights: Mapping[str, float] | None = None,
+    weights: Mapping[str, Tensor | float] | None = None,
     generator: torch.Generator | None = None,
     warm_up: float = 1.0,
 ) -> Views:
@@ -256,13 +257,16 @@ def draw_views(
         count: Number of samples B.
         modalities: All modalities, two or more.
         config: What is asked for; `check_incomplete` passed.
-        weights: K of every modality, needed where `config.weights` is "mwam".
+        weights: K of every modality, a number or 0-d; needed where `config.weights` is "mwam", else not used.
         generator: Source of randomness, on the CPU.
         warm_up: Factor of `config.distill`, in [0, 1].
 
     Returns:
         The views. Incomplete combinations that are drawn come as often as each other, or with `weights` in proportion
         to the mean weight of the modalities that they keep.
+
+    Raises:
+        ValueError: If `weights` are needed and not given.
     """
     *incomplete, complete = modality_combinations(modalities)
     worth = torch.tensor([_worth(c, config, weights) for c in (complete, *incomplete)], dtype=torch.float64)
@@ -272,7 +276,7 @@ def draw_views(
         p = DROPOUT_PROBABILITY if config.p is None else config.p
         drawn = 1 + torch.multinomial(worth[1:], count, replacement=True, generator=generator)
         seen = torch.where(torch.rand(count, generator=generator) < p, drawn, 0)[None]
-        shares = [1.0]
+        shares: Sequence[float] = [1.0]
     elif views == len(worth):
         seen = torch.arange(views)[:, None].expand(-1, count)
         shares = given or worth.tolist()
@@ -321,13 +325,11 @@ def confident_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     return (divergence * confidence).sum() / confidence.sum()
 
 
-def _worth(combination: Sequence[str], config: IncompleteConfig, weights: Mapping[str, float] | None) -> float:
+def _worth(combination: Sequence[str], config: IncompleteConfig, weights: Mapping[str, Tensor | float] | None) -> float:
     """Return how much a combination counts, beside the others."""
     if config.weights != "mwam":
         return 1.0
+    if weights is None:
+        raise ValueError("weights=mwam needs MWAM's weight of every modality")
     kept = [max(float(weights[name]), SMALLEST_WEIGHT) for name in combination]
     return sum(kept) / len(kept)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

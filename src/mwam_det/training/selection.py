@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from mwam_det.core.config import Settings
+from mwam_det.core.config import Settings, refuse_unknown_keys
 
 SELECTIONS = ("full", "mean", "worst")
 
@@ -32,7 +33,7 @@ class Selection(Settings):
     select: str = "full"
     every: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.select not in SELECTIONS:
             raise ValueError(f"select={self.select!r} must be one of {', '.join(SELECTIONS)}")
         if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
@@ -44,3 +45,33 @@ def selected_fitness(values: Iterable[float], select: str) -> float:
     values = list(values)
     mean = sum(values) / len(values)
     return min(values) + TIE_BREAK * mean if select == "worst" else mean
+
+
+def selection_of(value: Any) -> Selection:
+    """Read a recipe's key `select`.
+
+    Args:
+        value: One of `SELECTIONS`, or a mapping of "by", one of them, and "every"; None for the defaults.
+
+    Raises:
+        ValueError: If it is neither, or a value is outside its range; the message names key, value and choices.
+    """
+    if value is None or isinstance(value, str):
+        return Selection() if value is None else Selection(value)
+    if not isinstance(value, Mapping):
+        raise ValueError(f"select={value!r} must be {', '.join(SELECTIONS)}, or a mapping like {{by: mean, every: 5}}")
+    refuse_unknown_keys(value, ("by", "every"))
+    return Selection(**{"select" if key == "by" else key: item for key, item in value.items()})
+
+
+def refuse_former_section(recipe: Mapping[str, Any]) -> None:
+    """Say what became of a recipe's section `robustness`.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    if "robustness" in recipe:
+        raise ValueError(
+            "the section 'robustness' is two now: 'report', with split, fill, degradations and so on, and 'select', "
+            "what decides on the best checkpoint, like select: mean or select: {by: mean, every: 5}"
+        )

@@ -4,38 +4,62 @@ Source of truth: the section "Data format" of cocodataset.org. Of the JSON these
 width, height), `annotations` (image_id, category_id, bbox, segmentation, iscrowd) and `categories` (id, name).
 
     `file_name` is relative to the folder of a modality. Where no such file exists, one of the same name with another
-        suffix is taken, so that RGB may be JPEG and infrared PNG. Names that lead out of the folder are refused.
+        suffix is taken, so that RGB may be JPEG and infrared PNG. A name that leads out of the folder, such as a path
+        on the annotator's disk, is looked for by its end: by as many of its last parts as a file below the folder has,
+        or else by the last one, if only one file is called so. Where that is ambiguous, the image is left out.
+    `id`, `image_id` and `category_id` are whole numbers, also as a text ("7") or with a point (7.0). Images may have
+        other texts, too.
     `categories` are numbered from 0 by ascending id, in all splits together; those of one name are one class.
     `bbox` is [x, y, width, height] in pixels of the image whose width and height the JSON states, or of the RGB image
         if it states none, or what no image can have, like 0×0 or NaN. It is the label, unless there are polygons: then
         it is the box around them.
     `segmentation` as polygons becomes the outline, in "labels_seg". Several polygons of an object are joined to one by
-        thin lines, as Ultralytics' own converter does. Run lengths (RLE) are not read: the box stands in as outline.
+        thin lines, as Ultralytics' own converter does. Run lengths (RLE) become no outline: the box stands in, and
+        where there is none, the box around the mask.
     `iscrowd` objects, each many at once, are left out, as Ultralytics' own converter does.
 
-What makes the whole file useless (no JSON, no list of images, an id that is no integer) ends the conversion; what is
-wrong with one annotation leaves that one out. Both name the file and the key.
+Roboflow and others call the split of validation "valid" or "validation": where nothing is called "val", {split} stands
+for these. They also add a hash to each name, another one for each modality: the option match says what partners share.
+
+What makes the whole file useless (no JSON, no list of images, categories that cannot be understood) ends the
+conversion; what is wrong with one image or annotation leaves that one out. Both name the file and the key.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as run_lengths
 from ultralytics.data.converter import merge_multi_segment
 
-from mwam_det.data.conversion import ConversionError, Format, Label, Option, Report, Sample, inside, number
+from mwam_det.data.conversion import (
+    LARGEST_COORDINATE,
+    ConversionError,
+    Format,
+    Label,
+    Option,
+    Report,
+    Sample,
+    inside,
+    number,
+)
 from mwam_det.data.layout import SPLITS
+from mwam_det.data.naming import NamesByEnd, has_naming, match_pattern, shared_part
 from mwam_det.data.pairing import list_images, stem_of
 
 MODALITIES = {"rgb": "visible", "ir": "infrared"}
+WORDS = {"val": ("val", "valid", "validation")}
+"""What a split may be called, where that is not its name alone."""
+
 DRAWN = "val.txt"
 """Lists the stems that were drawn for val from a JSON that holds all images."""
 
@@ -52,7 +76,7 @@ MOST_DISTANCES = 4_000_000
 def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
     """List the pairs, see `mwam_det.data.conversion.Format.read`."""
     files = _json_files(source, options)
-    contents = {split: _load(file) for split, file in files.items()}
+    contents = {split: _load(file, report) for split, file in files.items()}
     numbers, _ = _classes(files, contents)
     if "{split}" in options["json"]:
         for split, file in files.items():
@@ -90,18 +114,20 @@ def _json_files(source: Path, options: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def _in_source(source: Path, options: Mapping[str, Any], option: str, split: str) -> Path:
-    """Return the path that an option names."""
+    """Return the path that an option names; of several words for a split, the one by which something is called."""
     try:
-        return inside(source, options[option].replace("{split}", split))
+        paths = [inside(source, options[option].replace("{split}", word)) for word in WORDS.get(split, (split,))]
     except ConversionError:
         raise ConversionError(f"{option}={options[option]!r} must be a path below {source}") from None
+    return next((path for path in paths if path.exists()), paths[0])
 
 
-def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
-    """Read a JSON file and check what the rest relies on.
+def _load(file: Path, report: Report) -> dict[str, list[dict[str, Any]]]:
+    """Read a JSON file and check what the rest relies on; images that cannot be used are left out.
 
     Returns:
-        Its "images", "annotations" and "categories": dictionaries whose ids are integers and names texts.
+        Its "images", "annotations" and "categories": dictionaries, the ids of images and categories as `_identity` has
+        them, their names texts.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
@@ -109,27 +135,58 @@ def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
         raise ConversionError(f"{file} is no JSON that can be read ({type(error).__name__}: {error})") from None
     if not isinstance(content, dict):
         raise ConversionError(f"{file} must hold an object with images, annotations and categories")
-    kinds = {"images": {"id": int, "file_name": str}, "annotations": {}, "categories": {"id": int, "name": str}}
-    for key, entries in kinds.items():
+    for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             raise ConversionError(f"{file}: {key} is missing or no list, but COCO's format has one")
-        for i, entry in enumerate(content[key]):
-            if not isinstance(entry, dict):
-                raise ConversionError(f"{file}: {key}[{i}] is {_short(entry)}, not an object")
-            for name, kind in entries.items():
-                if not isinstance(entry.get(name), kind) or isinstance(entry[name], bool):
-                    what = "missing" if name not in entry else f"{_short(entry[name])}, not {_KINDS[kind]}"
-                    raise ConversionError(f"{file}: {key}[{i}].{name} is {what}")
-                if kind is str and not _is_writable(entry[name]):
-                    raise ConversionError(f"{file}: {key}[{i}].{name} is {_short(entry[name])}, which is no name")
-        ids = [entry.get("id") for entry in content[key]]
-        if entries and len(set(ids)) < len(ids):
-            twice = Counter(ids).most_common(1)[0][0]
-            raise ConversionError(f"{file}: several {key} have the id {twice}")
-    return {key: content[key] for key in kinds}
+    images, categories = [], []
+    for i, entry in enumerate(content["images"]):
+        try:
+            images.append(_named(entry, "file_name"))
+        except ValueError as error:
+            report.leave_out("image: no usable entry", f"{file}: images[{i}]{error}")
+    for i, entry in enumerate(content["categories"]):
+        try:
+            categories.append(_named(entry, "name"))
+            if not isinstance(categories[-1]["id"], int):
+                raise ValueError(f".id is {_short(entry['id'])}, not an integer")
+        except ValueError as error:
+            raise ConversionError(f"{file}: categories[{i}]{error}") from None
+    for key, entries in (("images", images), ("categories", categories)):
+        (most_frequent, count) = Counter(entry["id"] for entry in entries).most_common(1)[0] if entries else (None, 0)
+        if count > 1:
+            raise ConversionError(f"{file}: several {key} have the id {most_frequent}")
+    return {"images": images, "annotations": content["annotations"], "categories": categories}
 
 
-_KINDS = {int: "an integer", str: "a text"}
+def _named(entry: Any, name: str) -> dict[str, Any]:
+    """Return an entry that has an id and a name, the id as `_identity` has it.
+
+    Raises:
+        ValueError: If it has not; the message begins with the key, after a point.
+    """
+    if not isinstance(entry, dict):
+        raise ValueError(f" is {_short(entry)}, not an object")
+    for key in ("id", name):
+        if key not in entry:
+            raise ValueError(f".{key} is missing")
+    if (identity := _identity(entry["id"])) is None:
+        raise ValueError(f".id is {_short(entry['id'])}, not an integer")
+    if not isinstance(entry[name], str):
+        raise ValueError(f".{name} is {_short(entry[name])}, not a text")
+    if not _is_writable(entry[name]):
+        raise ValueError(f".{name} is {_short(entry[name])}, which is no name")
+    return {**entry, "id": identity}
+
+
+def _identity(value: Any) -> int | str | None:
+    """Return an id as a number, also of a text or of 7.0; another text as it is; None if it is neither."""
+    if isinstance(value, str):
+        text = value.strip()
+        whole = re.fullmatch(r"([+-]?[0-9]{1,18})(\.0*)?", text)
+        value = int(whole[1]) if whole else text
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int | str) and not isinstance(value, bool) and value != "" else None
 
 
 def _is_writable(name: str) -> bool:
@@ -160,7 +217,7 @@ def _classes(files: Mapping[str, Path], contents: Mapping[str, Any]) -> tuple[di
 
 def _class_names(source: Path, options: Mapping[str, Any]) -> tuple[str, ...]:
     files = _json_files(source, options)
-    return _classes(files, {split: _load(file) for split, file in files.items()})[1]
+    return _classes(files, {split: _load(file, Report()) for split, file in files.items()})[1]
 
 
 def _read_split(
@@ -179,15 +236,31 @@ def _read_split(
             raise ConversionError(
                 f"{folder} is no folder: name that of {name} with the option {name} (in {source} there are: {there})"
             )
-    indices = {name: _by_stem(folder) for name, folder in folders.items()}
+    shared = _pattern(options["match"])
+    files = {name: _by_stem(folder) for name, folder in folders.items()}
+    partners = {name: _shared(found, shared) for name, found in files.items()}
     by_image = _labels(file, content, numbers, report)
-    found_any = False
     _note_sizes(file, content["images"], report)
+    places, names = {}, NamesByEnd(files["rgb"])
     for entry in content["images"]:
-        stem, images = stem_of(inside(folders["rgb"], entry["file_name"]), folders["rgb"]), {}
+        try:
+            place = _locate(entry["file_name"], folders["rgb"], files["rgb"], names)
+            places[entry["id"]] = place, _shared_stem(place, folders["rgb"], shared)
+        except ValueError as error:
+            report.leave_out(f"image: {error}", f"{file}: {entry['file_name']!r}")
+    entries = Counter(stem for _, stem in places.values())
+    found_any = False
+    for entry in content["images"]:
+        if entry["id"] not in places:
+            continue
+        place, stem = places[entry["id"]]
+        if entries[stem] > 1:
+            report.leave_out("image: several entries name it", f"{file}: {entry['file_name']!r}")
+            continue
+        images = {}
         for modality, folder in folders.items():
-            exact, candidates = inside(folder, entry["file_name"]), indices[modality][stem]
-            if exact.is_file() or len(candidates) == 0:
+            exact, candidates = folder / place.relative_to(folders["rgb"]), partners[modality][stem]
+            if exact in candidates or not candidates:
                 images[modality] = exact
             elif len(candidates) == 1:
                 images[modality] = candidates[0]
@@ -204,11 +277,56 @@ def _read_split(
         )
 
 
-def _by_stem(folder: Path) -> defaultdict[str, list[Path]]:
+def _pattern(text: str) -> re.Pattern[str] | None:
+    """Return the regular expression of the option match, None for none."""
+    try:
+        return match_pattern(text) if text else None
+    except ValueError as error:
+        raise ConversionError(f"match={text!r} {error}") from None
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
     index = defaultdict(list)
     for file in list_images(folder):
         index[stem_of(file, folder)].append(Path(file))
+    return dict(index)
+
+
+def _shared(files: Mapping[str, list[Path]], shared: re.Pattern[str] | None) -> defaultdict[str, list[Path]]:
+    """Index files by what partners share of their stems; those that do not fit are left out."""
+    index: defaultdict[str, list[Path]] = defaultdict(list)
+    for stem, same in files.items():
+        if shared is None or has_naming(stem, shared):
+            index[shared_part(stem, shared or "")] += same
     return index
+
+
+def _locate(name: str, folder: Path, files: Mapping[str, list[Path]], names: NamesByEnd) -> Path:
+    """Return the place below a folder that an annotation names, or means by a path of another disk.
+
+    Raises:
+        ValueError: If the path leads out of the folder and means no file in it, or several.
+    """
+    try:
+        if "://" not in name:
+            return inside(folder, name)
+    except ConversionError:
+        pass
+    stem = names.find(name)
+    if stem is None:
+        raise ValueError("its name leads out of the folder, and not to one file in it")
+    suffix = PurePosixPath(name).suffix
+    same = [file for file in files[stem] if file.suffix == suffix] or files[stem]
+    if len(same) > 1:
+        raise ValueError("its name leads out of the folder, and several files in it have that name")
+    return same[0]
+
+
+def _shared_stem(file: Path, folder: Path, shared: re.Pattern[str] | None) -> str:
+    stem = stem_of(file, folder)
+    if shared is not None and not has_naming(stem, shared):
+        raise ValueError("its name does not fit the option match")
+    return shared_part(stem, shared or "")
 
 
 def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -234,19 +352,25 @@ def _note_sizes(file: Path, images: Sequence[Mapping[str, Any]], report: Report)
 
 def _labels(
     file: Path, content: Mapping[str, Sequence[Mapping[str, Any]]], numbers: Mapping[int, int], report: Report
-) -> dict[int, list[Label]]:
+) -> dict[int | str, list[Label]]:
     """Return the labels by image id."""
     image_ids = {entry["id"] for entry in content["images"]}
-    labels = defaultdict(list)
+    labels: defaultdict[int | str, list[Label]] = defaultdict(list)
     boxes_only = total = 0
     for i, entry in enumerate(content["annotations"]):
         where = f"{file}: annotations[{i}]"
-        image, category = entry.get("image_id"), entry.get("category_id")
-        if not _is_integer(image) or image not in image_ids:
-            report.leave_out("box: image_id of no image", f"{where}.image_id is {_short(image)}")
-        elif not _is_integer(category) or category not in numbers:
-            report.leave_out("box: category_id of no category", f"{where}.category_id is {_short(category)}")
-        elif entry.get("iscrowd"):
+        if not isinstance(entry, dict):
+            report.leave_out("box: no object of JSON", f"{where} is {_short(entry)}")
+            continue
+        image, category = _identity(entry.get("image_id")), _identity(entry.get("category_id"))
+        if image is None or image not in image_ids:
+            report.leave_out("box: image_id of no image", f"{where}.image_id is {_short(entry.get('image_id'))}")
+        elif not isinstance(category, int) or category not in numbers:
+            shown = _short(entry.get("category_id"))
+            report.leave_out("box: category_id of no category", f"{where}.category_id is {shown}")
+        elif (crowd := _flag(entry.get("iscrowd"))) is None:
+            report.leave_out("box: iscrowd is neither 0 nor 1", f"{where}.iscrowd is {_short(entry['iscrowd'])}")
+        elif crowd:
             report.leave_out("box: a crowd, not one object", where)
         else:
             try:
@@ -262,26 +386,45 @@ def _labels(
     return labels
 
 
+def _flag(value: Any) -> bool | None:
+    """Read a switch, which may be left out, or None if it cannot be understood."""
+    identity = 0 if value in (None, "") else int(value) if isinstance(value, bool) else _identity(value)
+    return bool(identity) if identity in (0, 1) else None
+
+
 def _points(entry: Mapping[str, Any], where: str, report: Report) -> tuple[tuple[float, float], ...]:
     """Read the outline of an object, or its box if it has none that can be read.
 
     Raises:
-        ValueError: If its box cannot be read; the message begins with the key.
+        ValueError: If neither can be read; the message begins with the key.
     """
-    box = _box(entry.get("bbox"))
-    segmentation = entry.get("segmentation") or None
-    if segmentation is None:
-        return box
-    if isinstance(segmentation, dict):
-        report.leave_out("outline: run lengths (RLE), the box stands in", where)
-        return box
+    box: tuple[tuple[float, float], ...] | None = None
+    fault = ValueError()
     try:
-        polygons = _polygons(segmentation)
+        box = _box(entry.get("bbox"))
     except ValueError as error:
-        report.leave_out("outline: no usable polygons, the box stands in", f"{where}.{error}")
-        return box
+        fault = error
+    segmentation = entry.get("segmentation") or None
+    if isinstance(segmentation, dict):
+        box = box or _box_of_mask(segmentation)
+        report.leave_out("outline: run lengths (RLE), the box stands in", where)
+    elif segmentation is not None:
+        try:
+            return _outline(_polygons(segmentation), box, where, report)
+        except ValueError as error:
+            if box is not None:
+                report.leave_out("outline: no usable polygons, the box stands in", f"{where}.{error}")
+    if box is None:
+        raise fault
+    return box
+
+
+def _outline(
+    polygons: Sequence[np.ndarray], box: tuple[tuple[float, float], ...] | None, where: str, report: Report
+) -> tuple[tuple[float, float], ...]:
+    """Join polygons to one outline, and tell of a box that is not around it."""
     outline = polygons[0] if len(polygons) == 1 else np.concatenate(merge_multi_segment(polygons))
-    if np.abs(np.array([outline.min(0), outline.max(0)]) - box).max() > DISAGREEMENT:
+    if box is not None and np.abs(np.array([outline.min(0), outline.max(0)]) - box).max() > DISAGREEMENT:
         report.leave_out("bbox: not around its polygons, these count", where)
     return tuple(map(tuple, outline.tolist()))
 
@@ -293,6 +436,31 @@ def _box(value: Any) -> tuple[tuple[float, float], tuple[float, float]]:
     if width <= 0 or height <= 0:
         raise ValueError(f"bbox is {width:g}×{height:g} pixels")
     return (x, y), (x + width, y + height)
+
+
+def _box_of_mask(value: Mapping[str, Any]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the box around a mask of run lengths, as they are or as the text that COCO's tools make of them.
+
+    Raises:
+        ValueError: If it cannot be read, or no pixel is in it.
+    """
+    size, counts = value.get("size"), value.get("counts")
+    sides = [side for side in map(_identity, size) if isinstance(side, int)] if isinstance(size, list) else []
+    if len(sides) != 2 or not all(0 < side <= LARGEST_COORDINATE for side in sides):
+        raise ValueError(f"segmentation.size is {_short(size)}, not [height, width]")
+    height, width = sides
+    if isinstance(counts, str):
+        encoded = {"size": sides, "counts": counts.encode(errors="replace")}
+    else:
+        counts = counts if isinstance(counts, list) else []
+        runs = [run for run in map(_identity, counts) if isinstance(run, int)]
+        if not runs or len(runs) < len(counts) or min(runs) < 0 or sum(runs) > height * width:
+            raise ValueError(f"segmentation.counts is {_short(counts)}, not the run lengths of {width}×{height} pixels")
+        encoded = run_lengths.frPyObjects({"size": sides, "counts": runs}, height, width)
+    x, y, box_width, box_height = run_lengths.toBbox(encoded).tolist()
+    if box_width <= 0 or box_height <= 0 or x + box_width > width or y + box_height > height:
+        raise ValueError(f"segmentation has no pixel in {width}×{height}")
+    return (x, y), (x + box_width, y + box_height)
 
 
 def _polygons(value: Any) -> list[np.ndarray]:
@@ -309,14 +477,10 @@ def _polygons(value: Any) -> list[np.ndarray]:
 
 
 def _number(value: Any, what: str) -> float:
-    """Read a coordinate, as `number` does; but JSON has numbers of its own, so that texts are mistakes."""
-    if isinstance(value, bool | str):
+    """Read a coordinate, as `number` does; JSON also has true and false, which are none."""
+    if isinstance(value, bool):
         raise ValueError(f"{what} is {_short(value)}, not a number")
     return number(value, what)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _short(value: Any) -> str:
@@ -335,6 +499,7 @@ COCO = Format(
         "json": Option("annotations/{split}.json", "JSON in SRC; {split} stands for train, val and test"),
         "rgb": Option("rgb", "folder of the RGB images in SRC; may hold {split}"),
         "ir": Option("ir", "folder of the infrared images in SRC; may hold {split}"),
+        "match": Option("", "regular expression for names without suffix, whose one group is what partners share"),
         "val_share": Option(0.2, "share of the images to validate with, if json holds no {split}"),
     },
 )

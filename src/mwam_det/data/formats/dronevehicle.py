@@ -150,7 +150,7 @@ def rotated_iou(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> f
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     corners = (cv2.boxPoints(rectangle_a).astype(float) - centre) @ [[cos, -sin], [sin, cos]]
     frame = Bbox([[-width / 2, -height / 2], [width / 2, height / 2]])
-    x, y = Outline(corners[[0, 1, 2, 3, 0]], closed=True).clip_to_bbox(frame).vertices.T
+    x, y = np.asarray(Outline(corners[[0, 1, 2, 3, 0]], closed=True).clip_to_bbox(frame).vertices).T
     intersection = abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
     return float(intersection / (area_a + area_b - intersection))
 

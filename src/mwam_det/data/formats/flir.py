@@ -19,7 +19,7 @@ from typing import Any
 
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion import ConversionError, Format, Report, Sample, files_by_stem, inside
+from mwam_det.data.conversion import ConversionError, Format, Report, Sample, files_by_stem
 from mwam_det.data.formats.voc import boxes, read_xml, size
 
 LISTS = {"align_train.txt": "train", "align_validation.txt": "val"}
@@ -67,17 +67,17 @@ def _find_list(folder: Path, name: str) -> Path:
 
 
 def _stems(file: Path) -> Iterator[str]:
-    """Yield the names in a list, without the endings of the files.
+    """Yield the names in a list, without folders and the endings of the files.
 
     Raises:
-        ConversionError: If it is no text, or a name leads out of the set.
+        ConversionError: If it is no text.
     """
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ConversionError(f"{file} is no list of names ({error})") from None
     for line in filter(None, map(str.strip, lines)):
-        yield _stem(inside(file.parent, line).name)
+        yield _stem(PurePosixPath(line.replace("\\", "/")).name)
 
 
 def _stem(name: str) -> str:

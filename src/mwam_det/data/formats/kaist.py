@@ -14,6 +14,9 @@ Annotations, one file a frame for both images:
         improved ones for testing (Liu et al., BMVC 2016).
     `annotations-xml-new-sanitized/setXX/VYYY/IZZZZZ.xml`, both in one, as other archives have them, with x, y, w and h
         in the bndbox.
+KAIST-Paired (Zhang et al., ICCV 2019) has one label set for each image, because the two are a little apart:
+    `setXX/VYYY/{visible,lwir}/IZZZZZ.txt`, or `setXX_VYYY_{visible,lwir}_IZZZZZ.txt`. A model that sees both images
+        learns one: the option `labels` says which, by default those of the visible image, onto which the other is laid.
 The option `annotations` names the folder, or several. Coordinates are taken as they stand.
 
 Labels are person, people (a group that cannot be told apart), cyclist and person? (not even people are sure). The
@@ -28,17 +31,20 @@ every 20th (`test-all-20`: 2,252, the first is I00019); so do the options `train
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mwam_det.data.conversion import ConversionError, Format, Label, Option, Report, Sample, number
 from mwam_det.data.formats.voc import objects, read_xml
+from mwam_det.files.folders import list_files
 
 CLASSES = ("person", "people", "cyclist", "person?")
 ALIASES = {"person?a": "person?"}
 """Other spellings in the files."""
 
+IMAGES = ("visible", "lwir")
 FIRST_TEST_SET = 6
 MARKED = 10
 """Column of a text annotation that says 1 for a box to ignore."""
@@ -54,6 +60,7 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
             "images"
         )
     annotations = _annotation_folders(source, options["annotations"])
+    found: Counter[bool | None] = Counter()
     steps = {"train": options["train_step"], "val": options["val_step"]}
     for split, step in steps.items():
         if step < 1:
@@ -68,9 +75,44 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
                 report.leave_out("pair: name is not I and five digits", image)
             elif (int(image.stem[1:]) + 1) % steps[split] == 0:
                 frame = f"{stem}/{image.stem}"
-                labels = _read_annotation(annotations, frame, options["ignore"], report)
-                if labels is not None:
+                names = _annotation_names(frame, options["labels"])
+                file = next((place for f in annotations for name in names if (place := f / name).is_file()), None)
+                found[None if file is None else _is_of_one_image(file)] += 1
+                if file is None:
+                    report.leave_out("pair: no annotation", frame)
+                elif (labels := _read_annotation(file, options["ignore"], report)) is not None:
                     yield Sample(split, frame, {"rgb": image, "ir": video / "lwir" / image.name}, labels)
+    if found and not found.total() - found[None]:
+        raise ConversionError(_nothing_found(annotations, frame, names))
+    if found[True]:
+        report.notes.append(
+            f"each image has labels of its own: those of {options['labels']} were taken, see the option labels"
+        )
+
+
+def _annotation_names(frame: str, image: str) -> list[str]:
+    """List what the annotation of a frame like set00/V000/I00001 may be called."""
+    video, _, name = frame.rpartition("/")
+    of_one_image = f"{video}/{image}/{name}"
+    return [
+        named
+        for place in (frame, of_one_image)
+        for named in (f"{place}.txt", f"{place}.xml", f"{place.replace('/', '_')}.txt")
+    ]
+
+
+def _is_of_one_image(file: Path) -> bool:
+    return any(image in (file.parent.name, *file.stem.split("_")) for image in IMAGES)
+
+
+def _nothing_found(folders: Sequence[Path], frame: str, names: Sequence[str]) -> str:
+    """Say what was looked for, where no frame has an annotation."""
+    there = next((file for folder in folders for file in list_files(folder)), None)
+    return (
+        f"no frame has an annotation in {', '.join(map(str, folders))}, where "
+        f"{'there is no file' if there is None else f'the first file is {there}'}: for {frame} these were looked for: "
+        f"{', '.join(names)}"
+    )
 
 
 def _annotation_folders(source: Path, names: str) -> list[Path]:
@@ -85,13 +127,8 @@ def _annotation_folders(source: Path, names: str) -> list[Path]:
     return folders
 
 
-def _read_annotation(folders: Sequence[Path], frame: str, policy: str, report: Report) -> list[Label] | None:
+def _read_annotation(file: Path, policy: str, report: Report) -> list[Label] | None:
     """Return the labels of a frame, or None if it is left out."""
-    names = (f"{frame}.txt", f"{frame}.xml", f"{frame.replace('/', '_')}.txt")
-    file = next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
-    if file is None:
-        report.leave_out("pair: no annotation", frame)
-        return None
     try:
         found = list(_xml_objects(file) if file.suffix == ".xml" else _text_objects(file))
     except ValueError as error:
@@ -169,6 +206,7 @@ KAIST = Format(
         "annotations": Option(
             "annotations", "folder of the annotations in SRC, or several with commas: the first that has a frame counts"
         ),
+        "labels": Option("visible", "whose labels, where each image has a set of its own (KAIST-Paired)", IMAGES),
         "ignore": Option(
             "drop",
             "people, cyclist, person? and boxes marked as ignore: drop leaves out the boxes, image leaves out images "

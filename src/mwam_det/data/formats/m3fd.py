@@ -13,9 +13,8 @@ one scene can fall into both parts, so figures on such a split tell more of scen
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from ultralytics.data.utils import IMG_FORMATS
 
 from mwam_det.data.conversion import ConversionError, Format, Option, Report, Sample, files_by_stem
 from mwam_det.data.formats.voc import boxes, read_xml, size
+from mwam_det.data.splits import validation_part
 
 PAIRS = 4_200
 CLASSES = ("People", "Car", "Bus", "Motorcycle", "Lamp", "Truck")
@@ -61,13 +61,6 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
             continue
         files = {name: found[stem] for name, found in images.items() if stem in found}
         yield Sample(split_of[stem], stem, files, boxes(root, CLASSES, annotations[stem], report), size=size(root))
-
-
-def validation_part(names: Collection[str], seed: int, share: float) -> set[str]:
-    """Draw the names to validate with: the share that comes first when names are ordered by a hash of seed and name."""
-    ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode(errors="replace")).digest())
-    count = max(1, round(share * len(ordered)))  # both parts hold something if they can
-    return set(ordered[: min(count, len(ordered) - 1)]) if ordered else set()
 
 
 def expected(options: Mapping[str, Any]) -> dict[str, int]:

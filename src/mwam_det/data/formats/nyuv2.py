@@ -31,6 +31,7 @@ from ultralytics.data.utils import IMG_FORMATS
 
 from mwam_det.data.conversion import ConversionError, Format, Label, Option, Report, Sample, files_by_stem, number
 from mwam_det.data.pairing import image_size, list_images
+from mwam_det.data.reading import AS_STORED, decode
 from mwam_det.files.images import check_pixels
 
 SPLITS = {"train": "train", "test": "val"}
@@ -90,7 +91,7 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
                 report.leave_out("pair: annotation unreadable", error)
                 continue
             images = {"rgb": image, **({"depth": depths[stem]} if stem in depths else {})}
-            yield Sample(split, stem, images, labels, {"masks": mask} if mask.is_file() else {})
+            yield Sample(split, stem, images, labels, {"masks": mask} if mask.is_file() else {}, size)
 
 
 def regions(class_map: np.ndarray) -> list[Label]:
@@ -120,10 +121,10 @@ def _regions(file: Path, size: tuple[int, int]) -> list[Label]:
     mask_size = image_size(file)
     if mask_size != size:
         raise ValueError(f"{file} has {mask_size[1]}×{mask_size[0]} pixels, its image {size[1]}×{size[0]}")
-    class_map = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-    if class_map is None or class_map.ndim != 2:
+    class_map = decode(file, AS_STORED)
+    if class_map is None or class_map.shape[2] != 1:
         raise ValueError(f"{file} is no image of one channel, with a class a pixel")
-    return regions(class_map)
+    return regions(class_map[..., 0])
 
 
 def _read_boxes(file: Path, size: tuple[int, int], classes: int, report: Report) -> Iterator[Label]:
@@ -173,7 +174,7 @@ def _note_depth(folder: Path, report: Report) -> None:
     """Tell the user if the numbers are not mm, of which the recipe's range is: the images would be black."""
     files = list_images(folder)
     try:
-        pixels = cv2.imread(files[0], cv2.IMREAD_ANYDEPTH) if files and check_pixels(files[0]) else None
+        pixels = decode(files[0], cv2.IMREAD_ANYDEPTH) if files and check_pixels(files[0]) else None
     except (OSError, ValueError):
         return  # is told of its pair
     if pixels is not None and pixels.dtype == np.uint8:

@@ -12,7 +12,6 @@ from matplotlib.patches import Patch, Rectangle
 
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection.sampling import divide_sample, evenly
-from mwam_det.data.pairing import stem_of
 
 COLOURS = ("#ff4f4f", "#3fd0ff", "#ffd23f", "#7dff5a", "#ff7af2", "#ff9d2e", "#b59bff", "#5affc8", "#ffffff", "#c0ff00")
 """Of the boxes, by class; bright, because infrared and night are dark."""
@@ -51,8 +50,7 @@ def choose_pictures(datasets: Mapping[str, PairedDataset], wanted: int) -> list[
             centres, extents = label["bboxes"][:, :2], label["bboxes"][:, 2:]
             boxes = np.hstack([centres - extents / 2, centres + extents / 2]) * (target[::-1] * 2)
             views = {m.name: stack[..., m.slice] for m in dataset.modalities}
-            first = dataset.modalities[0]
-            stem = stem_of(dataset.im_files[index], dataset.folders[first.name], first.suffix)
+            stem = dataset.stem(dataset.im_files[index])
             pictures.append(
                 Picture(
                     title=f"{split}: {stem} ({width}×{height} px)",

@@ -41,4 +41,4 @@ def same_picture(first: np.ndarray, second: np.ndarray) -> bool:
         details.append((small - cv2.GaussianBlur(small, (0, 0), 4)).ravel())
     if min(detail.std() for detail in details) < 0.1:
         return False  # nothing to compare in an even image
-    return bool(np.corrcoef(*details)[0, 1] >= SAME_PICTURE_CORRELATION)
+    return bool(np.corrcoef(details[0], details[1])[0, 1] >= SAME_PICTURE_CORRELATION)

@@ -23,7 +23,8 @@ def split_figures(dataset: PairedDataset) -> SplitFigures:
         dataset: The split.
     """
     names = dataset.data["names"]
-    boxes, images_with, sides = Counter(), Counter(), []
+    boxes, images_with = Counter[int](), Counter[int]()
+    extents_in_training: list[np.ndarray] = []
     without_objects = past_border = thin = 0
     for label in dataset.labels:
         classes = label["cls"].ravel().astype(int).tolist()
@@ -36,9 +37,9 @@ def split_figures(dataset: PairedDataset) -> SplitFigures:
             ((centres - extents / 2 < -1) | (centres + extents / 2 > (width + 1, height + 1))).any(1).sum()
         )
         thin += int((extents < 1).any(1).sum())
-        sides.append(extents * dataset.imgsz / max(height, width))
-    sides = np.concatenate(sides)
-    there = {file for file in list_files(dataset.folders["labels"]) if Path(file).suffix == ".txt"}
+        extents_in_training.append(extents * dataset.imgsz / max(height, width))
+    sides = np.concatenate(extents_in_training)
+    there = {file for folder in dataset.label_folders for file in list_files(folder) if Path(file).suffix == ".txt"}
     label_files = dict(zip(dataset.partners, dataset.label_files, strict=True))  # also of pairs that are left out
     return SplitFigures(
         images=len(dataset.partners),
@@ -49,7 +50,7 @@ def split_figures(dataset: PairedDataset) -> SplitFigures:
         images_with={names[number]: images_with[number] for number in names},
         without_objects=without_objects,
         without_label_file=sum(not Path(label_files[file]).is_file() for file in dataset.im_files),
-        stray_labels=len(there.difference(label_files.values())),
+        stray_labels=len(there.difference(label_files.values())) if dataset.is_whole else 0,
         past_border=past_border,
         thin=thin,
         small=int((sides.max(1) < SMALL_AT_TRAINING).sum()),
