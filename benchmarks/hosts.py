@@ -24,15 +24,15 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mwam_det.adapters.classifiers import SFMD
-from mwam_det.adapters.esanet import STRIDE
-from mwam_det.adapters.experiment import CLASSIFICATION, MODELS
-from mwam_det.adapters.loop import Host, HostTrainer
-from mwam_det.adapters.mmanet import MMANetGuidance, Teacher
-from mwam_det.adapters.samples import Modality, MultimodalDataset, Normalise, Sample
-from mwam_det.adapters.settings import TrainSettings
-from mwam_det.adapters.tasks import Classification, Segmentation
 from mwam_det.core.config import MWAMConfig
+from mwam_det.hosts.data.samples import Modality, MultimodalDataset, Normalise, Sample
+from mwam_det.hosts.experiment import CLASSIFICATION, MMANETS, MODELS
+from mwam_det.hosts.loop import Host, HostTrainer
+from mwam_det.hosts.models.classifiers import SFMD
+from mwam_det.hosts.models.esanet import STRIDE
+from mwam_det.hosts.models.mmanet import MMANetGuidance, Teacher
+from mwam_det.hosts.settings import TrainSettings
+from mwam_det.hosts.tasks import Classification, Segmentation
 from mwam_det.training.incomplete import IncompleteConfig
 
 WAYS = {"off": None, "off, once more": None, "gradient": MWAMConfig()}
@@ -41,7 +41,7 @@ CLASSES = {"classification": 2, "segmentation": 40}
 
 def modalities_of(name: str) -> tuple[Modality, ...]:
     """Return the modalities that the paper gives a host."""
-    if name in ("sf-md", "mmanet"):
+    if name.startswith(("sf-md", "mmanet")):
         return Modality("rgb"), Modality("depth"), Modality("ir")
     return Modality("rgb"), Modality("depth", 1 if name.startswith("esanet") else 3)
 
@@ -58,7 +58,7 @@ def trainer_of(name: str, size: tuple[int, int], batch: int, device: str, mwam: 
     no_data = MultimodalDataset([Sample({}, 0)] * batch, modalities, size)
     settings = TrainSettings(imgsz=list(size), batch=batch, device=device, schedule="constant", epochs=10_000)
     statistics = {m.name: ([0.5] * m.channels, [0.25] * m.channels) for m in modalities}
-    guidance = guidance_of(model, modalities, CLASSES[kind], statistics) if name == "mmanet" else None
+    guidance = guidance_of(model, modalities, CLASSES[kind], statistics) if name in MMANETS else None
     folder = Path(tempfile.gettempdir())  # nothing is written: epochs are not trained
     return HostTrainer(
         Host(

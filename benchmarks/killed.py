@@ -70,7 +70,7 @@ def nth(number):
         return len(seen) == number
     return when
 
-from mwam_det.cli import main
+from mwam_det.cli.main import main
 """
 
 
@@ -91,9 +91,9 @@ class Moment:
 
 IMPORTS = """
 import cv2
-import mwam_det.adapters.experiment as experiment, mwam_det.adapters.loop as loop
-import mwam_det.engine.comparison as comparison, mwam_det.engine.facade as facade, mwam_det.engine.saving as saving
-import mwam_det.engine.trainer as trainer, mwam_det.report.files as files
+import mwam_det.hosts.experiment as experiment, mwam_det.hosts.loop as loop
+import mwam_det.study.comparison as comparison, mwam_det.engine.facade as facade, mwam_det.engine.saving as saving
+import mwam_det.engine.trainer as trainer, mwam_det.robustness.files as files
 
 Trainer, Host = trainer.PairTrainer, loop.HostTrainer
 second = lambda own, *args: own.epoch == 1

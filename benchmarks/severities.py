@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from mwam_det.core.degradation import DEGRADATIONS, SEVERITIES, SUITS, degradations_for, degrade
 from mwam_det.data.inspection.sampling import evenly
 from mwam_det.data.layout import Modality
 from mwam_det.data.pairing import list_images
 from mwam_det.data.reading import read_image
+from mwam_det.robustness.degradation import DEGRADATIONS, SEVERITIES, SUITS, degradations_for, degrade
 
 FULL = 254 / 255
 """An image of 8 bits is saturated from here on: JPEG moves the end of the range by a level."""

@@ -9,9 +9,10 @@ import tempfile
 from pathlib import Path
 
 # Read by Ultralytics when it is imported: no look for updates, no installing, settings of its own.
-# Scans of datasets go to the cache folder, which is read when the package is imported, here and in subprocesses.
+# Scans of datasets go to the cache folder, which is read when the package is imported, here and in subprocesses; what
+# torch compiles goes to one of its own.
 os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false")
-for variable in ("YOLO_CONFIG_DIR", "XDG_CACHE_HOME"):
+for variable in ("YOLO_CONFIG_DIR", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR"):
     os.environ[variable] = folder = tempfile.mkdtemp(prefix="mwam_det_tests_")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 

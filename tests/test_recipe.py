@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from mwam_det.engine.arguments import NOT_FOR_RECIPES
-from mwam_det.recipe import Recipe, RecipeError, load_recipe
+from mwam_det.experiments import load
+from mwam_det.recipe import Recipe, RecipeError, format_override, read_arguments, read_recipe
 
 RECIPES = sorted((Path(__file__).parents[1] / "cfg").glob("*.yaml"))
 DATA = {
@@ -26,7 +27,7 @@ def recipe_file(folder: Path, text: str | None = None, **content) -> Path:
 
 def refusal(folder: Path, *overrides: str, text: str | None = None, **content) -> str:
     with pytest.raises(RecipeError) as caught:
-        load_recipe(recipe_file(folder, text, **content), overrides)
+        load(recipe_file(folder, text, **content), overrides)
     return str(caught.value)
 
 
@@ -39,7 +40,7 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
 def test_every_recipe_of_the_project_loads(file):
-    recipe = load_recipe(file)
+    recipe = load(file).recipe
     assert recipe.name == file.stem
     assert recipe.data["modalities"]
     assert recipe.train
@@ -54,13 +55,13 @@ def test_every_recipe_of_the_project_says_what_it_is_in_its_first_line(file):
 
 
 def test_what_a_recipe_leaves_out_keeps_its_default(tmp_path):
-    assert load_recipe(recipe_file(tmp_path)) == Recipe("night", DATA)
+    assert load(recipe_file(tmp_path)).recipe == Recipe("night", DATA)
     assert Recipe("night", DATA) == Recipe("night", DATA, "yolov8n.yaml", "detect", "concat", True, {}, True)
 
 
 def test_a_recipe_keeps_the_order_of_modalities(tmp_path):
     modalities = {"z": "visible", "a": "infrared"}
-    recipe = load_recipe(recipe_file(tmp_path, data={**DATA, "modalities": modalities}))
+    recipe = load(recipe_file(tmp_path, data={**DATA, "modalities": modalities})).recipe
     assert list(recipe.data["modalities"]) == ["z", "a"]
 
 
@@ -68,75 +69,134 @@ def test_a_recipe_keeps_the_order_of_modalities(tmp_path):
     ("text", "number"), [("1e-3", 1e-3), ("1E-3", 1e-3), ("5e-4", 5e-4), ("1.5e-2", 0.015), ("0.001", 1e-3)]
 )
 def test_numbers_with_an_exponent_are_numbers_in_file_and_override(tmp_path, text, number):
-    by_override = load_recipe(recipe_file(tmp_path), [f"train.lr0={text}"])
-    by_file = load_recipe(recipe_file(tmp_path, f"data: {DATA}\ntrain: {{lr0: {text}}}\n"))
+    by_override = load(recipe_file(tmp_path), [f"train.lr0={text}"]).recipe
+    by_file = load(recipe_file(tmp_path, f"data: {DATA}\ntrain: {{lr0: {text}}}\n")).recipe
     assert by_override.train["lr0"] == by_file.train["lr0"] == number
     assert isinstance(by_file.train["lr0"], float)
 
 
 def test_numbers_inside_lists_and_sections_are_numbers_too(tmp_path):
-    recipe = load_recipe(recipe_file(tmp_path), ["mwam={sigma: 1e-5}", "train.classes=[0, 2]"])
+    recipe = load(recipe_file(tmp_path), ["mwam={sigma: 1e-5}", "train.classes=[0, 2]"]).recipe
     assert recipe.mwam == {"sigma": 1e-5}
     assert recipe.train["classes"] == [0, 2]
 
 
 @pytest.mark.parametrize("text", ["e3", "1e", "0x1e3g", "v1e3", "1e3.yaml"])
 def test_a_name_that_only_looks_like_a_number_stays_a_name(tmp_path, text):
-    assert load_recipe(recipe_file(tmp_path), [f"train.name={text}"]).train["name"] == text
+    assert load(recipe_file(tmp_path), [f"train.name={text}"]).recipe.train["name"] == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2024-01-05", "2024", "no", "on", "yes", "1_000", "007", "1:30", "a # b", "&x", "*", "~", "'q'", "[a"],
+)
+def test_names_and_paths_on_the_command_line_are_what_was_typed(tmp_path, text):
+    keys = ("data.path", "data.labels", "data.modalities.rgb", "data.train", "data.names.0", "train.name")
+    if text == "[a":  # might be a list
+        keys = ("data.path", "data.labels", "train.name")
+    content = read_recipe(recipe_file(tmp_path), [f"{key}={text}" for key in keys])
+    for key in keys:
+        place = content
+        for part in key.split(".")[:-1]:
+            place = place[part]
+        assert place[0 if key == "data.names.0" else key.split(".")[-1]] == text
+
+
+@pytest.mark.parametrize("names", [{0: "person", 1: "car"}, ["person", "car"]])
+def test_a_class_is_renamed_by_its_number(tmp_path, names):
+    recipe = load(recipe_file(tmp_path, data={**DATA, "names": names}), ["data.names.1=van"]).recipe
+    assert recipe.data["names"] == {0: "person", 1: "van"}
+
+
+def test_names_in_brackets_are_what_was_typed_too(tmp_path):
+    words = ["data.names=[no, 2024-01-05, 3]", "data.modalities={rgb: on, ir: 007}"]
+    data = read_recipe(recipe_file(tmp_path), words)["data"]
+    assert data["names"] == ["no", "2024-01-05", "3"]
+    assert data["modalities"] == {"rgb": "on", "ir": "007"}
+    assert read_recipe(recipe_file(tmp_path), ["data.names={0: no, 1: yes}"])["data"]["names"] == {0: "no", 1: "yes"}
+
+
+@pytest.mark.parametrize("word", ["null", "None", "none"])
+@pytest.mark.parametrize("key", ["pretrained", "incomplete", "mwam", "robustness", "train", "fusion", "model"])
+def test_null_means_the_same_in_a_file_and_on_the_command_line(tmp_path, key, word):
+    by_file = load(recipe_file(tmp_path, **{key: None})).recipe
+    by_override = load(recipe_file(tmp_path), [f"{key}={word}"]).recipe
+    assert by_file == by_override == Recipe("night", DATA)
+
+
+def test_the_number_of_a_column_stays_a_number(tmp_path):
+    content = {"task": "multimodal-classification", "data": {"format": "list", "modalities": {"rgb": 0, "ir": 2}}}
+    file = tmp_path / "list.yaml"
+    file.write_text(yaml.safe_dump(content))
+    assert read_recipe(file, ["data.modalities.ir=1"])["data"]["modalities"] == {"rgb": 0, "ir": 1}
+
+
+@pytest.mark.parametrize("key", ["pretrained", "train.resume"])
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False), ("2024", "2024"), ("yes", "yes")])
+def test_a_path_or_a_switch_is_one_of_the_two(tmp_path, key, text, value):
+    content = read_recipe(recipe_file(tmp_path), [f"{key}={text}"])
+    assert (content if key == "pretrained" else content["train"])[key.split(".")[-1]] == value
+
+
+@pytest.mark.parametrize("value", ["a, b", "'q'", "2024", "null?", "[a]", "x"])
+def test_an_override_that_is_written_is_read_back(tmp_path, value):
+    for key in ("data.path", "train.optimizer"):
+        section, name = key.split(".")
+        assert read_recipe(recipe_file(tmp_path), [format_override(key, value)])[section][name] == value
 
 
 def test_overrides_change_values_of_a_section_and_leave_the_others(tmp_path):
     file = recipe_file(tmp_path, train={"epochs": 9, "imgsz": 320})
-    recipe = load_recipe(file, ["train.epochs=60", "data.path=datasets/LLVIP", "data.modalities.ir=thermal"])
+    recipe = load(file, ["train.epochs=60", "data.path=datasets/LLVIP", "data.modalities.ir=thermal"]).recipe
     assert recipe.train == {"epochs": 60, "imgsz": 320}
     assert recipe.data == {**DATA, "path": "datasets/LLVIP", "modalities": {"rgb": "visible", "ir": "thermal"}}
 
 
 def test_an_override_makes_a_section_that_the_recipe_lacks(tmp_path):
-    assert load_recipe(recipe_file(tmp_path), ["train.epochs=3", "robustness.split=train"]) == Recipe(
-        "night", DATA, train={"epochs": 3}, robustness={"split": "train"}
+    assert load(recipe_file(tmp_path), ["train.epochs=3", "report.split=train"]).recipe == Recipe(
+        "night", DATA, train={"epochs": 3}, report={"split": "train"}
     )
 
 
 def test_the_last_override_of_a_key_counts(tmp_path):
-    assert load_recipe(recipe_file(tmp_path), ["train.epochs=3", "train.epochs=5"]).train == {"epochs": 5}
+    assert load(recipe_file(tmp_path), ["train.epochs=3", "train.epochs=5"]).recipe.train == {"epochs": 5}
 
 
 def test_the_value_of_an_override_may_hold_an_equals_sign(tmp_path):
-    assert load_recipe(recipe_file(tmp_path), ["train.name=a=b"]).train == {"name": "a=b"}
+    assert load(recipe_file(tmp_path), ["train.name=a=b"]).recipe.train == {"name": "a=b"}
 
 
 @pytest.mark.parametrize(("text", "value"), [("false", False), ("true", True), ("{gamma: 0.5}", {"gamma": 0.5})])
 def test_mwam_is_switched_as_a_whole(tmp_path, text, value):
-    assert load_recipe(recipe_file(tmp_path, mwam={"lam": 4}), [f"mwam={text}"]).mwam == value
+    assert load(recipe_file(tmp_path, mwam={"lam": 4}), [f"mwam={text}"]).recipe.mwam == value
 
 
 @pytest.mark.parametrize("before", [True, {"lam": 4}, None], ids=["true", "a section", "left out"])
 def test_a_value_of_mwam_is_set_on_top_of_what_the_recipe_says(tmp_path, before):
     content = {} if before is None else {"mwam": before}
     expected = {**(before if isinstance(before, dict) else {}), "gamma": 1}
-    assert load_recipe(recipe_file(tmp_path, **content), ["mwam.gamma=1"]).mwam == expected
+    assert load(recipe_file(tmp_path, **content), ["mwam.gamma=1"]).recipe.mwam == expected
 
 
-def test_robustness_may_be_switched_off(tmp_path):
-    assert load_recipe(recipe_file(tmp_path), ["robustness=false"]).robustness is False
+def test_the_report_may_be_switched_off(tmp_path):
+    assert load(recipe_file(tmp_path), ["report=false"]).recipe.report is False
 
 
 def test_a_model_may_be_a_file_of_the_user(tmp_path):
     weights = tmp_path / "best.pt"
     weights.write_bytes(b"not opened yet")
-    assert load_recipe(recipe_file(tmp_path), [f"model={weights}"]).model == str(weights)
+    assert load(recipe_file(tmp_path), [f"model={weights}"]).recipe.model == str(weights)
 
 
 @pytest.mark.parametrize("model", ["yolov8s.yaml", "yolo11n.yaml", "yolov5n.yaml"])
 def test_a_model_may_be_another_stock_description(tmp_path, model):
-    assert load_recipe(recipe_file(tmp_path, model=model)).model == model
+    assert load(recipe_file(tmp_path, model=model)).recipe.model == model
 
 
 def test_the_file_is_not_changed_by_overrides(tmp_path):
     file = recipe_file(tmp_path, train={"epochs": 9})
     before = file.read_bytes()
-    load_recipe(file, ["train.epochs=60"])
+    load(file, ["train.epochs=60"])
     assert file.read_bytes() == before
 
 
@@ -149,7 +209,7 @@ def test_a_missing_recipe_is_refused_with_those_there_are(tmp_path, monkeypatch)
     (tmp_path / "cfg" / "one.yaml").touch()
     (tmp_path / "cfg" / "more" / "two.yaml").touch()
     with pytest.raises(RecipeError) as caught:
-        load_recipe("cfg/on.yaml")
+        load("cfg/on.yaml")
     message = str(caught.value)
     assert "there is no recipe cfg/on.yaml" in message
     assert "cfg/one.yaml" in message
@@ -159,12 +219,12 @@ def test_a_missing_recipe_is_refused_with_those_there_are(tmp_path, monkeypatch)
 def test_a_missing_recipe_where_there_are_none_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RecipeError, match="there is no recipe none.yaml$"):
-        load_recipe("none.yaml")
+        load("none.yaml")
 
 
 def test_a_folder_is_no_recipe(tmp_path):
     with pytest.raises(RecipeError, match="there is no recipe"):
-        load_recipe(tmp_path)
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["data: [", "data: {path: a\n", "data: 'a"])
@@ -180,10 +240,21 @@ def test_a_key_that_is_given_twice_is_refused_with_the_lines(tmp_path):
     assert "the key 'a' is given twice" in refusal(tmp_path, "train={a: 1, a: 2}")
 
 
+def test_an_override_without_a_value_is_refused_with_the_way_to_say_none(tmp_path):
+    assert "'train.name=' has no value: write train.name=null for none" in refusal(tmp_path, "train.name=")
+
+
+def test_null_is_the_default_of_a_command_without_a_recipe():
+    assert read_arguments(["missing=null", "imgsz=64", "name=2024"], ["missing", "imgsz", "name"]) == {
+        "imgsz": 64,
+        "name": "2024",
+    }
+
+
 @pytest.mark.parametrize("text", ["&x [*x]", "{a: &x {b: *x}}", "[" * 500 + "]" * 500])
 def test_a_value_that_never_ends_is_refused_in_a_file_and_in_an_override(tmp_path, text):
     assert "is not valid YAML: " in refusal(tmp_path, text=f"data: {DATA}\nzz: {text}")
-    assert f"the value of 'mwam={text}' is not valid YAML: " in refusal(tmp_path, f"mwam={text}")
+    assert f"the value of 'mwam=[{text}]' is not valid YAML: " in refusal(tmp_path, f"mwam=[{text}]")
 
 
 def test_a_modality_whose_name_leads_away_is_refused(tmp_path):
@@ -217,13 +288,13 @@ def test_bytes_that_are_no_text_are_refused_with_the_file(tmp_path):
     file = tmp_path / "night.yaml"
     file.write_bytes(b"\xff\xfe\xba\xad")
     with pytest.raises(RecipeError, match="night.yaml is not valid YAML"):
-        load_recipe(file)
+        load(file)
 
 
 @pytest.mark.parametrize("text", ["", "- data", "detect", "42"])
 def test_a_file_that_maps_no_keys_is_refused_with_the_keys(tmp_path, text):
     message = refusal(tmp_path, text=text)
-    assert all(key in message for key in ("task", "model", "fusion", "data", "mwam", "train", "robustness"))
+    assert all(key in message for key in ("task", "model", "fusion", "data", "mwam", "train", "report", "select"))
 
 
 @pytest.mark.parametrize(
@@ -235,7 +306,7 @@ def test_a_file_that_maps_no_keys_is_refused_with_the_keys(tmp_path, text):
         ("train.learning_rate=3", ["in section 'train'", "unknown key 'learning_rate'"]),
         ("mwam.gama=1", ["in section 'mwam'", "unknown key 'gama'", "did you mean 'gamma'?"]),
         ("data.lables=x", ["in section 'data'", "unknown key 'lables'", "did you mean 'labels'?"]),
-        ("robustness.splits=val", ["in section 'robustness'", "unknown key 'splits'", "did you mean 'split'?"]),
+        ("report.splits=val", ["in section 'report'", "unknown key 'splits'", "did you mean 'split'?"]),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path, override, parts):
@@ -258,8 +329,11 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(tmp_path, override, part
         ("mwam.gamma=high", ["in section 'mwam'", "gamma='high'", "number"]),
         ("mwam.patch=2.5", ["in section 'mwam'", "patch=2.5", "whole number"]),
         ("mwam.omega=1", ["in section 'mwam'", "omega=1", "[0, 1)"]),
-        ("mwam.gamma=", ["in section 'mwam'", "gamma=None"]),
-        ("robustness=5", ["robustness=5"]),
+        ("mwam.gamma=null", ["in section 'mwam'", "gamma=None"]),
+        ("report=5", ["report=5"]),
+        ("robustness.split=val", ["'robustness' is two now", "select: mean"]),
+        ("select=best", ["select='best' must be one of full, mean, worst"]),
+        ("select={by: mean, evry: 2}", ["unknown key 'evry'", "did you mean 'every'?"]),
         ("data=datasets/none", ["data='datasets/none'"]),
     ],
 )
@@ -274,7 +348,7 @@ def test_a_value_of_the_wrong_kind_is_refused_with_key_and_value(tmp_path, overr
     [
         ("fusion=sum", ["fusion='sum'", "concat"]),
         ("task=depth", ["task='depth'", "detect"]),
-        ("robustness.split=vla", ["robustness.split='vla'", "train, val"]),
+        ("report.split=vla", ["report.split='vla'", "train, val"]),
     ],
 )
 def test_an_unknown_choice_is_refused_with_the_choices(tmp_path, override, parts):
@@ -328,7 +402,7 @@ def test_an_override_whose_value_is_no_yaml_is_refused_by_name(tmp_path):
 
 
 def test_a_recipe_is_checked_without_a_look_at_the_folders_of_its_data(tmp_path):
-    assert load_recipe(recipe_file(tmp_path), ["data.path=nowhere"]).data["path"] == "nowhere"
+    assert load(recipe_file(tmp_path), ["data.path=nowhere"]).recipe.data["path"] == "nowhere"
 
 
 @pytest.mark.parametrize(
@@ -337,9 +411,9 @@ def test_a_recipe_is_checked_without_a_look_at_the_folders_of_its_data(tmp_path)
         ("train.imgsz=abc", "imgsz='abc' must be a number of pixels"),
         ("train.imgsz=0", "imgsz=0"),
         ("train.cache=xyz", "cache='xyz' must be true, false, ram or disk"),
-        ("data.modalities=5", "data.modalities=5 must map names to folders"),
-        ("robustness.degradations=5", "degradations=5"),
-        ("robustness.degradations=[[1]]", "degradations=[1]"),
+        ("data.modalities=5", "data.modalities='5' must map names to folders"),
+        ("report.degradations=5", "degradations=5"),
+        ("report.degradations=[[1]]", "degradations=[1]"),
         ("mwam.gamma=1" + "0" * 400, "gamma=1000"),
     ],
 )
@@ -353,7 +427,7 @@ def test_a_value_that_no_one_can_use_is_refused_before_anything_starts(tmp_path,
 def test_a_model_of_another_task_is_refused_and_the_task_that_it_is_for_is_named(tmp_path):
     assert "task=obb, but model=yolov8n.yaml is made for the task 'detect'" in refusal(tmp_path, task="obb")
     assert "task='depth' is unknown: choose from detect, obb" in refusal(tmp_path, task="depth")
-    assert load_recipe(recipe_file(tmp_path, task="obb", model="yolov8n-obb.yaml")).task == "obb"
+    assert load(recipe_file(tmp_path, task="obb", model="yolov8n-obb.yaml")).recipe.task == "obb"
 
 
 def test_what_a_task_cannot_do_is_refused_before_anything_is_read(tmp_path):
@@ -367,5 +441,5 @@ def test_what_a_task_cannot_do_is_refused_before_anything_is_read(tmp_path):
     )
     assert "task=pose needs data.kpt_shape" in refusal(tmp_path, **pose)
     assert "mwam.mode=loss puts a detection head" in refusal(tmp_path, "mwam.mode=loss", **obb)
-    assert "coco=true measures upright boxes" in refusal(tmp_path, "robustness.coco=true", **obb)
+    assert "coco=true measures upright boxes" in refusal(tmp_path, "report.coco=true", **obb)
     assert "single_cls=true would leave" in refusal(tmp_path, "train.single_cls=true", **semantic)

@@ -10,19 +10,21 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mwam_det.adapters.experiment import Experiment
-from mwam_det.adapters.layout import SECTION_KEYS as HOST_KEYS
-from mwam_det.adapters.layout import find_samples
 from mwam_det.core.config import MWAMConfig
-from mwam_det.core.names import check_modality_names, class_folders
 from mwam_det.data.conversion import ConversionError, Report, convert
 from mwam_det.data.formats.coco import COCO
 from mwam_det.data.formats.voc import boxes, read_xml, size
 from mwam_det.data.inspection.splits import label_fault
 from mwam_det.data.layout import SECTION_KEYS, DatasetError, Modality, resolve_dataset
+from mwam_det.data.names import check_modality_names, class_folders
 from mwam_det.data.pairing import image_size, verify_pair
+from mwam_det.engine.experiment import KEYS
+from mwam_det.experiments import load
 from mwam_det.files.yaml_text import parse_yaml
-from mwam_det.recipe import KEYS, RecipeError, load_recipe, read_recipe
+from mwam_det.hosts.data.layout import SECTION_KEYS as HOST_KEYS
+from mwam_det.hosts.data.layout import find_samples
+from mwam_det.hosts.experiment import HostExperiment
+from mwam_det.recipe import RecipeError, read_recipe
 
 some = settings(
     deadline=None, derandomize=True, max_examples=60, database=None,
@@ -90,7 +92,7 @@ PLACES = st.one_of(
     st.tuples(st.just("data"), st.sampled_from([*(key for key in SECTION_KEYS if key != "synthetic"), "zz"])),
     st.tuples(st.just("mwam"), st.sampled_from(MWAM_KEYS)),
     st.tuples(st.just("incomplete"), st.sampled_from(["views", "level", "weights", "p", "start", "distill", "zz"])),
-    st.tuples(st.just("robustness"), st.sampled_from(["split", "imgsz", "batch", "fill", "degradations", "select"])),
+    st.tuples(st.just("report"), st.sampled_from(["split", "imgsz", "batch", "fill", "degradations"])),
     st.tuples(
         st.just("train"),
         st.sampled_from(["epochs", "imgsz", "batch", "lr0", "classes", "cache", "amp", "name", "freeze"]),
@@ -120,7 +122,7 @@ def test_a_recipe_with_any_value_anywhere_is_read_or_refused_in_a_line(folder, p
     with_value(content, place, value)
     (folder / "r.yaml").write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
     try:
-        resolve_dataset(load_recipe("r.yaml").data)
+        resolve_dataset(load("r.yaml").recipe.data)
     except (RecipeError, DatasetError) as error:
         assert in_a_line(error)
 
@@ -133,7 +135,7 @@ def test_so_is_one_of_another_host(folder, key, value):
     content = {"task": "multimodal-classification", "data": data}
     (folder / "r.yaml").write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
     with pytest.raises(ValueError):  # there are no pictures, whatever the section says
-        find_samples(Experiment.from_dict("r", read_recipe("r.yaml")).data, segmentation=False)
+        find_samples(HostExperiment.from_dict("r", read_recipe("r.yaml")).data, segmentation=False)
 
 
 @some
@@ -147,7 +149,7 @@ def test_text_in_the_midst_of_a_recipe_is_read_or_refused_in_a_line(folder, at, 
     text = yaml.safe_dump({"data": DATA, "train": {"epochs": 1}})
     (folder / "r.yaml").write_text(text[:at] + what + text[at:], encoding="utf-8", errors="replace")
     try:
-        load_recipe("r.yaml")
+        load("r.yaml")
     except RecipeError as error:
         assert in_a_line(error)
 
@@ -170,7 +172,7 @@ def test_any_text_is_yaml_or_refused_in_a_line(text):
 def test_any_override_is_read_or_refused(folder, override):
     (folder / "r.yaml").write_text(yaml.safe_dump({"data": DATA}))
     try:
-        load_recipe("r.yaml", [override])
+        load("r.yaml", [override])
     except RecipeError as error:
         assert str(error)
 

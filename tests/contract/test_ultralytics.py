@@ -1,6 +1,5 @@
 """What this package assumes of stock Ultralytics. A failure here tells which file of ours to look at, and why."""
 
-import importlib
 import inspect
 import re
 from pathlib import Path
@@ -10,7 +9,19 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from overrides import (
+    COMMAND,
+    PACKAGE,
+    our_classes,
+    overrides,
+    overrides_of,
+    parameters,
+    recorded,
+    recorded_version,
+    stock_classes,
+)
 from torch import nn
+from ultralytics import __version__
 from ultralytics.cfg import get_cfg
 from ultralytics.data.augment import Albumentations, Format, RandomHSV
 from ultralytics.data.base import BaseDataset
@@ -23,163 +34,9 @@ from ultralytics.utils import DEFAULT_CFG_DICT, checks
 from ultralytics.utils.patches import image_open, imread
 from ultralytics.utils.torch_utils import strip_optimizer
 
-import mwam_det
 from mwam_det.engine.arguments import NOT_FOR_RECIPES, OWN_ARGUMENTS
-from mwam_det.engine.combinations import OnePass, OnePassValidator
-from mwam_det.engine.evaluation import Reporting, ReportingValidator
-from mwam_det.engine.trainer import MWAMTrainer, PairTrainer
-from mwam_det.engine.validator import MultimodalValidator, PairValidator
 
-PACKAGE = Path(mwam_det.__file__).parent
-
-WITH_DETECTION = {
-    PairTrainer: MWAMTrainer,
-    PairValidator: MultimodalValidator,
-    OnePass: OnePassValidator,
-    Reporting: ReportingValidator,
-}
-"""Mixins of ours, and where they meet Ultralytics' classes of detection."""
-
-# Our class, method, the stock class whose method it overrides, and the parameters of that.
-OVERRIDES = [
-    ("PairedDataset", "__init__", "YOLODataset", "self, *args, data, task, **kwargs"),
-    ("PairedDataset", "get_img_files", "BaseDataset", "self, img_path"),
-    ("PairedDataset", "get_label_files", "YOLODataset", "self"),
-    ("PairedDataset", "verify_args", "YOLODataset", "self"),
-    ("PairedDataset", "result_to_label", "YOLODataset", "self, result"),
-    ("PairedDataset", "get_cache_hash", "YOLODataset", "self"),
-    ("PairedDataset", "get_labels", "YOLODataset", "self"),
-    ("PairedDataset", "_load_or_scan_cache", "YOLODataset", "self, cache_path, cache_hash"),
-    ("PairedDataset", "load_image", "BaseDataset", "self, i, rect_mode, resize_short"),
-    ("PairedDataset", "check_cache_disk", "BaseDataset", "self, safety_margin"),
-    ("PairedDataset", "cache_images_to_disk", "BaseDataset", "self, i"),
-    ("PairedDataset", "build_transforms", "YOLODataset", "self, hyp"),
-    ("PairedDataset", "collate_fn", "YOLODataset", "batch"),
-    (
-        "LetterBoxedFormat",
-        "__init__",
-        "Format",
-        "self, bbox_format, normalize, return_mask, return_keypoint, return_obb, mask_ratio, mask_overlap, batch_idx, "
-        "bgr",
-    ),
-    ("LetterBoxedFormat", "__call__", "BaseTransform", "self, labels"),
-    ("LetterBoxedFormat", "apply_image", "Format", "self, labels, params"),
-    (
-        "StackedFormat",
-        "__init__",
-        "Format",
-        "self, bbox_format, normalize, return_mask, return_keypoint, return_obb, mask_ratio, mask_overlap, batch_idx, "
-        "bgr",
-    ),
-    ("StackedFormat", "apply_image", "Format", "self, labels, params"),
-    ("StackedFormat", "apply_instances", "Format", "self, labels, params"),
-    ("StackedSemanticFormat", "apply_image", "Format", "self, labels, params"),
-    ("StackedSemanticFormat", "apply_instances", "Format", "self, labels, params"),
-    ("PairedSemanticDataset", "get_label_files", "SemanticDataset", "self"),
-    ("PairedSemanticDataset", "verify_args", "SemanticDataset", "self"),
-    ("OnePass", "__init__", "DetectionValidator", "self, dataloader, save_dir, args, _callbacks"),
-    ("OnePass", "__call__", "BaseValidator", "self, trainer, model, **kwargs"),
-    ("OnePass", "init_metrics", "DetectionValidator", "self, model"),
-    ("OnePass", "update_metrics", "DetectionValidator", "self, preds, batch"),
-    ("OnePass", "gather_stats", "DetectionValidator", "self"),
-    ("OnePass", "get_stats", "DetectionValidator", "self"),
-    ("Reporting", "__init__", "DetectionValidator", "self, dataloader, save_dir, args, _callbacks"),
-    ("Reporting", "init_metrics", "DetectionValidator", "self, model"),
-    ("OnePass", "preprocess", "DetectionValidator", "self, batch"),
-    ("PairTrainer", "validate", "BaseTrainer", "self"),
-    ("PairTrainer", "build_optimizer", "BaseTrainer", "self, model, name, lr, momentum, decay, iterations"),
-    ("PairTrainer", "auto_batch", "DetectionTrainer", "self"),
-    ("PairTrainer", "_model_train", "BaseTrainer", "self"),
-    ("PairTrainer", "optimizer_step", "BaseTrainer", "self"),
-    ("PairTrainer", "resume_training", "BaseTrainer", "self, ckpt"),
-    ("PairTrainer", "train", "BaseTrainer", "self"),
-    ("PairTrainer", "check_resume", "BaseTrainer", "self, overrides"),
-    ("PairTrainer", "_build_train_pipeline", "DetectionTrainer", "self"),
-    ("PairTrainer", "__init__", "DetectionTrainer", "self, cfg, overrides, _callbacks"),
-    ("PairTrainer", "get_dataset", "BaseTrainer", "self"),
-    ("PairTrainer", "build_dataset", "DetectionTrainer", "self, img_path, mode, batch"),
-    ("PairTrainer", "get_model", "DetectionTrainer", "self, cfg, weights, verbose"),
-    ("PairTrainer", "get_validator", "DetectionTrainer", "self"),
-    ("PairTrainer", "_setup_train", "BaseTrainer", "self"),
-    ("PairTrainer", "setup_model", "BaseTrainer", "self"),
-    ("PairTrainer", "preprocess_batch", "DetectionTrainer", "self, batch"),
-    ("PairTrainer", "save_metrics", "BaseTrainer", "self, metrics"),
-    ("PairTrainer", "save_model", "BaseTrainer", "self"),
-    ("PairTrainer", "_load_checkpoint_state", "BaseTrainer", "self, ckpt"),
-    ("PairTrainer", "plot_training_samples", "DetectionTrainer", "self, batch, ni"),
-    ("PairTrainer", "plot_metrics", "BaseTrainer", "self"),
-    ("PairValidator", "__init__", "DetectionValidator", "self, dataloader, save_dir, args, _callbacks"),
-    ("PairValidator", "__call__", "BaseValidator", "self, trainer, model, **kwargs"),
-    ("PairValidator", "build_dataset", "DetectionValidator", "self, img_path, mode, batch"),
-    ("PairValidator", "preprocess", "DetectionValidator", "self, batch"),
-    ("PairValidator", "plot_val_samples", "DetectionValidator", "self, batch, ni"),
-    ("PairValidator", "plot_predictions", "DetectionValidator", "self, batch, preds, ni, max_det"),
-    ("PairTrainer", "_setup_ddp", "BaseTrainer", "self"),
-    ("PairTrainer", "run_callbacks", "BaseTrainer", "self, event"),
-    ("PairTrainer", "final_eval", "BaseTrainer", "self"),
-    ("MultimodalYOLO", "benchmark", "Model", "self, data, format, verbose, **kwargs"),
-    ("MultimodalYOLO", "__init__", "YOLO", "self, model, task, verbose"),
-    ("MultimodalYOLO", "task_map", "YOLO", "self"),
-    ("MultimodalYOLO", "_new", "Model", "self, cfg, task, verbose"),
-    ("MultimodalYOLO", "train", "Model", "self, trainer, **kwargs"),
-    ("MultimodalYOLO", "val", "Model", "self, validator, **kwargs"),
-    ("MultimodalYOLO", "tune", "Model", "self, use_ray, iterations, *args, **kwargs"),
-    ("PairLoader", "__init__", "LoadImagesAndVideos", "self, path, batch, vid_stride, channels"),
-    ("PairLoader", "__len__", "LoadImagesAndVideos", "self"),
-    ("PairLoader", "__iter__", "LoadImagesAndVideos", "self"),
-    ("PairLoader", "close", "LoadImagesAndVideos", "self"),
-    ("MultimodalYOLO", "predict", "Model", "self, source, stream, predictor, **kwargs"),
-    ("MultimodalYOLO", "export", "Model", "self, **kwargs"),
-    ("MultimodalExporter", "__init__", "Exporter", "self, cfg, overrides, _callbacks"),
-    ("MultimodalExporter", "__call__", "Exporter", "self, model"),
-    ("MultimodalExporter", "run_callbacks", "Exporter", "self, event"),
-    ("MultimodalExporter", "get_int8_calibration_dataloader", "Exporter", "self, prefix"),
-    ("MultimodalExporter", "export_onnx", "Exporter", "*args, **kwargs"),
-    ("MultimodalExporter", "export_openvino", "Exporter", "*args, **kwargs"),
-    ("PairResults", "new", "Results", "self"),
-    ("PairResults", "save_crop", "Results", "self, save_dir, file_name"),
-    ("PairPredictor", "__init__", "BasePredictor", "self, cfg, overrides, _callbacks"),
-    ("PairPredictor", "setup_model", "BasePredictor", "self, model, verbose"),
-    ("PairPredictor", "setup_source", "BasePredictor", "self, source, stride"),
-    ("PairPredictor", "preprocess", "BasePredictor", "self, im"),
-    ("PairPredictor", "postprocess", "BasePredictor", "self, preds, img, orig_imgs"),
-    ("PairPredictor", "write_results", "BasePredictor", "self, i, p, im, s"),
-    ("PairPredictor", "save_predicted_images", "BasePredictor", "self, save_path, frame"),
-    ("MultimodalPredictor", "construct_results", "DetectionPredictor", "self, preds, img, orig_imgs"),
-    ("PairedClassificationDataset", "get_img_files", "BaseDataset", "self, img_path"),
-    ("PairedClassificationDataset", "get_label_files", "YOLODataset", "self"),
-    ("PairedClassificationDataset", "verify_args", "YOLODataset", "self"),
-    ("PairedClassificationDataset", "update_labels", "BaseDataset", "self, include_class"),
-    ("PairedClassificationDataset", "build_transforms", "YOLODataset", "self, hyp"),
-    (
-        "StackedClassificationTrainer",
-        "get_dataloader",
-        "ClassificationTrainer",
-        "self, dataset_path, batch_size, rank, mode",
-    ),
-    ("StackedClassificationTrainer", "preprocess_batch", "ClassificationTrainer", "self, batch"),
-    ("ClassMetrics", "__init__", "ClassifyMetrics", "self"),
-    ("ClassMetrics", "process", "ClassifyMetrics", "self, targets, pred"),
-    (
-        "StackedClassificationValidator",
-        "__init__",
-        "ClassificationValidator",
-        "self, dataloader, save_dir, args, _callbacks",
-    ),
-    ("StackedClassificationValidator", "__call__", "BaseValidator", "self, trainer, model, **kwargs"),
-    ("StackedClassificationValidator", "get_dataloader", "ClassificationValidator", "self, dataset_path, batch_size"),
-    ("StackedClassificationValidator", "init_metrics", "ClassificationValidator", "self, model"),
-    ("StackedClassificationValidator", "preprocess", "ClassificationValidator", "self, batch"),
-    ("StackedClassificationPredictor", "setup_source", "ClassificationPredictor", "self, source"),
-    ("StackedClassificationPredictor", "pre_transform", "ClassificationPredictor", "self, im"),
-    ("MWAMClassificationTrainer", "__init__", "ClassificationTrainer", "self, cfg, overrides, _callbacks"),
-    ("MWAMClassificationTrainer", "get_model", "ClassificationTrainer", "self, cfg, weights, verbose"),
-]
-if hasattr(BaseDataset, "_ImageCache"):  # older releases keep a list
-    OVERRIDES += [
-        ("CachedStacks", "__init__", "_ImageCache", "self, images"),
-        ("CachedStacks", "__getitem__", "_ImageCache", "self, i"),
-    ]
+RENEW = f"renew the snapshot: {COMMAND} (it was made with Ultralytics {recorded_version()}; {__version__} is installed)"
 
 # Attributes that our classes add to instances of stock ones.
 OWN_ATTRIBUTES = {
@@ -210,39 +67,6 @@ OWN_ATTRIBUTES = {
 }
 
 
-def our_classes() -> dict[str, type]:
-    """Every class of ours that derives from one of Ultralytics, by name."""
-    found = {}
-    for file in [*PACKAGE.glob("data/*.py"), *PACKAGE.glob("engine/*.py")]:
-        name = ".".join(["mwam_det", *file.relative_to(PACKAGE).with_suffix("").parts])
-        module = importlib.import_module(name)
-        for cls in vars(module).values():
-            if inspect.isclass(cls) and cls.__module__ == name and stock_classes(cls):
-                found[cls.__name__] = cls
-    return found
-
-
-def stock_classes(cls: type) -> list[type]:
-    """The classes of Ultralytics that come after one of ours where methods are looked up; a detector's, for mixins."""
-    order = WITH_DETECTION.get(cls, cls).__mro__
-    return [base for base in order[order.index(cls) :] if base.__module__.startswith("ultralytics.")]
-
-
-def overrides_of(cls: type) -> dict[str, type]:
-    """The stock class whose method is overridden, by name of the method."""
-    kinds = property, staticmethod, classmethod
-    own = [name for name, value in vars(cls).items() if inspect.isfunction(value) or isinstance(value, kinds)]
-    found = {name: next((stock for stock in stock_classes(cls) if name in vars(stock)), None) for name in own}
-    return {name: stock for name, stock in found.items() if stock is not None}
-
-
-def parameters(method) -> str:
-    """Name the parameters of a method in order, with the stars of those that take any number."""
-    function = method.fget if isinstance(method, property) else getattr(method, "__func__", method)
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
-    return ", ".join(stars.get(p.kind, "") + name for name, p in inspect.signature(function).parameters.items())
-
-
 def file_of(cls: type) -> str:
     return Path(inspect.getfile(cls)).relative_to(PACKAGE.parent).as_posix()
 
@@ -255,27 +79,26 @@ def source_of(thing) -> str:
 # Overrides -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("ours", "method", "stock", "recorded"), OVERRIDES, ids=lambda value: value.split(",")[0])
-def test_the_method_that_we_override_has_the_parameters_that_we_know(ours, method, stock, recorded):
+@pytest.mark.parametrize("row", recorded())
+def test_the_method_that_we_override_has_the_parameters_that_we_know(row):
+    ours, method = row.split(".")
+    stock, before = re.fullmatch(r"(\w+)\.\w+\((.*)\)", recorded()[row]).groups()
     cls = our_classes().get(ours)
-    assert cls is not None, f"{ours} is gone from mwam_det: delete its rows of OVERRIDES"
-    look = f"look at {ours}.{method} in {file_of(cls)}, then mend this row of OVERRIDES"
+    assert cls is not None, f"{ours} is gone from mwam_det: {RENEW}"
+    look = f"look at {row} in {file_of(cls)}, then {RENEW}"
     holder = overrides_of(cls).get(method)
-    assert holder is not None, f"{ours}.{method} no longer overrides anything of Ultralytics ({stock} had it): {look}"
-    assert holder.__name__ == stock, f"{ours}.{method} overrode {stock}.{method}, now it is {holder.__name__}'s: {look}"
+    assert holder is not None, f"{row} no longer overrides anything of Ultralytics ({stock} had it): {look}"
+    assert holder.__name__ == stock, f"{row} overrode {stock}.{method}, now it is {holder.__name__}'s: {look}"
     now = parameters(vars(holder)[method])
-    assert now == recorded, f"the parameters of {stock}.{method} were ({recorded}), now they are ({now}): {look}"
+    assert now == before, f"the parameters of {stock}.{method} were ({before}), now they are ({now}): {look}"
 
 
 def test_every_override_is_recorded():
-    recorded = {(ours, method) for ours, method, *_ in OVERRIDES}
-    for name, cls in our_classes().items():
-        for method, stock in overrides_of(cls).items():
-            row = (name, method, stock.__name__, parameters(vars(stock)[method]))
-            assert (name, method) in recorded, (
-                f"{name}.{method} in {file_of(cls)} overrides a method of Ultralytics (perhaps a new one of its last "
-                f"release): if that is meant, add {row} to OVERRIDES"
-            )
+    for row, stock in overrides().items():
+        assert row in recorded(), (
+            f"{row} in {file_of(our_classes()[row.split('.')[0]])} overrides {stock} of Ultralytics (perhaps a new "
+            f"method of its last release): if that is meant, {RENEW}"
+        )
 
 
 @pytest.mark.parametrize("ours", sorted(OWN_ATTRIBUTES))

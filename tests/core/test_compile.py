@@ -1,10 +1,5 @@
 """Scaled gradients of a compiled model, and what they are next to the derivative of the loss."""
 
-import os
-import shutil
-import sysconfig
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -59,13 +54,6 @@ def assert_compiled_like_eager(model, host):
             assert torch.allclose(after[name], before[name], rtol=1e-4, atol=1e-8), name
 
 
-@pytest.fixture
-def fresh_compiler():
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
-
-
 def test_a_traced_model_gets_the_scaled_gradients_of_each_mini_batch(model, fresh_compiler):
     assert_compiled_like_eager(model, torch.compile(model, backend="eager"))
 
@@ -80,23 +68,9 @@ def test_a_model_compiled_before_its_gradients_are_scaled_is_scaled_all_the_same
     assert_compiled_like_eager(model, host)
 
 
-def can_build():
-    """A C++ compiler and Python's headers are here."""
-    compiler = next((c for c in (os.environ.get("CXX"), "g++", "clang++") if c and shutil.which(c)), None)
-    return compiler is not None and (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file()
-
-
-@pytest.mark.skipif(not can_build(), reason="there is no C++ compiler, or no headers of Python")
-def test_a_model_compiled_to_machine_code_gets_the_scaled_gradients_of_each_mini_batch(
-    model, fresh_compiler, tmp_path, monkeypatch
-):
-    from torch._inductor import config
-
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    # What takes longer than the few kernels here: headers compiled ahead, and trying out vector instructions.
-    slow = {"cpp_cache_precompile_headers": False, "cpp.vec_isa_ok": False}
-    with config.patch({key: value for key, value in slow.items() if key in config.shallow_copy_dict()}):
-        assert_compiled_like_eager(model, torch.compile(model, backend="inductor"))
+@pytest.mark.slow
+def test_a_model_compiled_to_machine_code_gets_the_scaled_gradients_of_each_mini_batch(model, machine_code):
+    assert_compiled_like_eager(model, torch.compile(model, backend="inductor"))
 
 
 # Next to the derivative -----------------------------------------------------------------------------------------------

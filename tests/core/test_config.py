@@ -48,6 +48,7 @@ def test_an_unknown_key_is_refused_and_the_nearest_named():
         ("alpha", float("inf")),
         ("gamma", True),
         ("ignore", "flat"),
+        ("pixels", "bytes"),
         ("normalize", "sum"),
         ("rule", "median"),
         ("align", "image"),
@@ -74,7 +75,7 @@ def test_the_presets_differ_from_the_paper_in_what_they_say_and_nothing_else():
     small = {"gamma": 1.0, "lam": 4.0}
     assert MWAMConfig.small_batch().to_dict() == {**paper, **small}
     published = {"gamma": 1.0, "lam": 10.0, "bank_start": "zero", "share_of": "batch", "ignore": None}
-    assert MWAMConfig.published_code().to_dict() == {**paper, **published}
+    assert MWAMConfig.published_code().to_dict() == {**paper, **published, "pixels": "signed"}
 
 
 @pytest.mark.parametrize(

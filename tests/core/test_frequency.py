@@ -1,5 +1,3 @@
-import shutil
-
 import numpy as np
 import pytest
 import reference
@@ -338,8 +336,8 @@ def test_a_slice_of_a_stack_is_measured_with_little_memory_and_without_a_copy_of
     assert 0 < peak < 0.15 * images.numel() * images.element_size()
 
 
-@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
-def test_compiled_as_one_graph_the_metric_and_the_marks_are_the_same():
+@pytest.mark.slow
+def test_compiled_as_one_graph_the_metric_and_the_marks_are_the_same(machine_code):
     images = torch.from_numpy(letterboxed(pictures(27, height=40, width=48), 16, 16))
     marked = joint_flat_patches([images, images])
     compiled = torch.compile(joint_flat_patches, fullgraph=True)

@@ -1,12 +1,14 @@
 import math
 import warnings
 
+import numpy as np
 import pytest
 import reference
 import torch
 from pictures import letterboxed, load_pairs, pictures
 
 from mwam_det import MWAM, MWAMConfig
+from mwam_det.core.frequency import signed_pixels
 
 
 def batch(seed, **kwargs):
@@ -28,19 +30,56 @@ def test_a_series_of_mini_batches_follows_equations_2_4_5_and_6():
         assert [w.item() for w in weights.values()] == pytest.approx(reference.weights(share), rel=1e-5)
 
 
+def signed(images):
+    """Pixels as the published code normalises them."""
+    return (images.numpy().astype(np.float64) - 127.5) / 128
+
+
 def test_the_published_code_starts_its_bank_at_zero_and_relates_the_mini_batch_to_the_mean_of_the_banks():
     mwam = MWAM(["rgb", "ir"], MWAMConfig.published_code())
     banked = [0.0, 0.0]
     for seed in range(4):
         inputs = batch(seed)
         weights = mwam.observe(inputs)
-        frm = [reference.frm(images.numpy()) for images in inputs.values()]
+        frm = [reference.frm(signed(images)) for images in inputs.values()]
         banked = [0.5 * past + 0.5 * value for past, value in zip(banked, frm, strict=True)]
         share = [value / (sum(banked) / 2 + 1e-6) for value in frm]
         assert list(mwam.last.bank.values()) == pytest.approx(banked, rel=1e-5)
         assert list(mwam.last.share.values()) == pytest.approx(share, rel=1e-5)
         expected = reference.weights(share, lam=10.0, gamma=1.0)
         assert [w.item() for w in weights.values()] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("ignore", [None, "joint_flat"])
+def test_signed_pixels_are_measured_from_bytes_and_from_floats(ignore):
+    inputs = {name: torch.from_numpy(letterboxed(own.numpy(), 16, 24)) for name, own in batch(0).items()}
+    left_out = reference.flat_in_all([own.numpy() for own in inputs.values()], 8) if ignore else None
+    wanted = [reference.frm(signed(images), leave_out=left_out) for images in inputs.values()]
+    for given in (inputs, {name: images.double() / 255 for name, images in inputs.items()}):
+        mwam = MWAM(["rgb", "ir"], MWAMConfig(pixels="signed", ignore=ignore))
+        mwam.observe(given)
+        assert list(mwam.last.frm.values()) == pytest.approx(wanted, rel=1e-5)
+    with pytest.raises(TypeError, match="must be uint8 or floating point"):
+        signed_pixels(inputs["rgb"].long())
+
+
+def test_black_padding_governs_signed_pixels_alone():
+    """Where the published code reads black as −1, faces cut out on black make all weights equal."""
+    inputs = batch(3)
+    for images in inputs.values():
+        images[..., 16:] = 0
+    weights = {}
+    for pixels in ("unit", "signed"):
+        mwam = MWAM(["rgb", "ir"], MWAMConfig(pixels=pixels, ignore=None))
+        weights[pixels] = [weight.item() for weight in mwam.observe(inputs).values()]
+    assert abs(weights["unit"][0] - weights["unit"][1]) > 0.05
+    assert weights["signed"] == pytest.approx([weights["signed"][0]] * 2, abs=0.01)
+
+
+def test_an_absent_modality_is_none_to_signed_pixels_either():
+    mwam = MWAM(["rgb", "ir"], MWAMConfig(pixels="signed"))
+    weights = mwam.observe({**batch(0), "ir": torch.zeros_like(batch(0)["ir"])})
+    assert weights["ir"] == 1 and mwam.last.frm["ir"] == 0 and math.isnan(mwam.last.share["ir"])
 
 
 def test_the_configured_rule_is_the_one_that_is_measured():

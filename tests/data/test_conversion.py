@@ -37,8 +37,8 @@ from mwam_det.data.conversion import (
     summary,
 )
 from mwam_det.data.layout import resolve_dataset
-from mwam_det.locks import LOCK, FolderInUse, Hold
-from mwam_det.recipe import load_recipe
+from mwam_det.experiments import load
+from mwam_det.files.locks import LOCK, FolderInUse, Hold
 
 SIZE = (24, 40)
 COLOUR = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
@@ -94,8 +94,8 @@ def toy(labels=(BOX,), split=lambda stem: "val" if stem.endswith("v") else "trai
 def source(tmp_path) -> Path:
     """Three pairs to train with and one to validate with."""
     for i, stem in enumerate(("a", "b", "c", "dv")):
-        for folder in ("rgb", "ir"):
-            write(tmp_path / "source" / folder / f"{stem}.png", np.roll(COLOUR, i, 0))
+        for folder, image in (("rgb", COLOUR), ("ir", 255 - COLOUR)):
+            write(tmp_path / "source" / folder / f"{stem}.png", np.roll(image, i, 0))
     return tmp_path / "source"
 
 
@@ -196,7 +196,7 @@ def test_float_images_are_taken_over_and_the_user_is_told_what_training_needs(so
     record = convert(toy(read=lambda *_: samples, crop=crop), source, destination)
     read = cv2.imread(str(destination / "infrared/train/a.tif"), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(read, kelvin if crop is None else kelvin[2:22, 4:36])
-    assert record["notes"] == [
+    assert record["doubts"] == [
         "2 ir images hold values that have no 8-bit reading: training needs the key 'range' for ir"
     ]
 
@@ -259,7 +259,7 @@ def test_the_recipe_of_a_set_without_one_loads_and_its_folders_are_found(source,
     convert(
         toy(classes=lambda folder, options: [folder.name, "größe: 1"], data={"visible": "rgb"}), source, destination
     )
-    recipe = load_recipe(destination / "recipe.yaml")
+    recipe = load(destination / "recipe.yaml").recipe
     assert recipe.data["names"] == {0: "source", 1: "größe: 1"}
     resolved = resolve_dataset(recipe.data)
     assert list(resolved["splits"]) == ["train", "val"]
@@ -275,8 +275,8 @@ def test_the_recipe_names_no_split_without_pairs_and_the_user_is_told(source, de
     write(source / "rgb" / "dv.png", COLOUR[:5])
     record = convert(toy(), source, destination)
     assert record["splits"]["val"]["pairs"] == 0
-    assert "val" not in load_recipe(destination / "recipe.yaml").data
-    assert record["notes"] == ["there is no pair for val: training needs both train and val"]
+    assert "val" not in load(destination / "recipe.yaml").recipe.data
+    assert record["doubts"] == ["there is no pair for val: training needs both train and val"]
 
 
 @pytest.mark.parametrize("expected", [{"train": 3, "val": 2}, lambda options: {"train": 3, "val": 2}])
@@ -416,9 +416,9 @@ def test_dropped_labels_are_counted_in_the_record(source, destination):
     assert record["splits"]["train"]["boxes"] == {"person": 3, "car": 0}
 
 
-def with_size(source: Path, size: tuple[int, int] | None, ir: np.ndarray = COLOUR) -> Format:
+def with_size(source: Path, size: tuple[int, int] | None, ir: np.ndarray = 255 - COLOUR, box: Label = BOX) -> Format:
     images = {"rgb": source / "rgb" / "a.png", "ir": write(source / "ir" / "a.png", ir)}
-    samples = [Sample("train", "a", images, [BOX], size=size), Sample("val", "b", images, [BOX])]
+    samples = [Sample("train", "a", images, [box], size=size), Sample("val", "b", images, [BOX])]
     return toy(read=lambda *_: samples)
 
 
@@ -434,12 +434,40 @@ def test_labels_for_an_image_before_it_was_turned_leave_the_pair_out(source, des
     assert record["left_out"] == {reason: {"count": 1, "examples": ["train/a (24×40 instead of 40×24)"]}}
 
 
+LOW_BOX = Label(0, ((44, 26), (64, 38)))
+"""A box that needs the room of an image twice as large."""
+
+
 def test_labels_for_a_larger_copy_of_the_image_are_resized_with_it_and_this_is_told(source, destination):
-    record = convert(with_size(source, (48, 80)), source, destination)
-    assert np.allclose(np.loadtxt(destination / "labels/train/a.txt")[1:] * [80, 48, 80, 48], [14, 12, 20, 12])
+    record = convert(with_size(source, (48, 80), box=LOW_BOX), source, destination)
+    assert np.allclose(np.loadtxt(destination / "labels/train/a.txt")[1:] * [80, 48, 80, 48], [54, 32, 20, 12])
     assert record["notes"][0].startswith(
         "1 annotations state a size that none of their images has, for example train/a (80×48 instead of 40×24)"
     )
+    assert not record["doubts"]
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "doubt"),
+    [
+        ((48, 80), BOX, "but would fit into the images as they are"),
+        ((36, 60), LOW_BOX, "and labels reach beyond it"),
+        ((12, 20), BOX, "and labels reach beyond it"),
+        ((12, 20), Label(0, ((2, 3), (12, 9))), None),
+    ],
+)
+def test_a_stated_size_that_labels_do_not_confirm_is_a_doubt(source, destination, size, box, doubt):
+    doubts = convert(with_size(source, size, box=box), source, destination)["doubts"]
+    assert [doubt in " ".join(doubts)] == [True] if doubt else doubts == []
+
+
+def test_labels_that_may_be_for_either_of_two_sizes_are_a_doubt(source, destination):
+    write(source / "ir" / "b.png", np.zeros((48, 80), np.uint8))
+    record = convert(with_size(source, None, np.zeros((48, 80), np.uint8)), source, destination)
+    assert record["doubts"] == [
+        "the images of 2 of 2 pairs differ in size, and their annotations do not say which of them the labels are for: "
+        "they were taken for the first modality"
+    ]
 
 
 def test_labels_for_an_image_of_another_shape_leave_the_pair_out(source, destination):
@@ -869,6 +897,61 @@ def test_a_full_disk_leaves_no_half_written_file(source, destination, monkeypatc
     assert files(destination) == [UNFINISHED]
     monkeypatch.undo()
     assert convert(toy(), source, destination)["splits"]["train"]["pairs"] == 3
+
+
+# Doubts --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("as_link", [True, False])
+def test_modalities_that_are_the_same_files_are_a_doubt(source, destination, as_link):
+    for file in (source / "rgb").iterdir():
+        (source / "ir" / file.name).unlink()
+        if as_link:
+            (source / "ir" / file.name).hardlink_to(file)
+        else:
+            (source / "ir" / file.name).write_bytes(file.read_bytes())
+    assert convert(toy(), source, destination)["doubts"] == [
+        "ir is the very file of rgb in 4 of 4 pairs, byte for byte: look whether the folders are right"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ([], None),
+        ([Label(0, ((0.1, 0.2), (0.3, 0.4)))], "box: less than a pixel wide or high"),
+        ([Label(0, ((90, 90), (99, 99)))], "box: centre outside of the image"),
+    ],
+    ids=["no labels", "shares of the image", "of a larger image"],
+)
+def test_a_set_without_an_object_is_a_doubt(source, destination, labels, reason):
+    doubts = convert(toy(labels), source, destination)["doubts"]
+    assert doubts[:2] == [
+        f"no pair for {s} has an object: there is nothing to learn or to measure" for s in ("train", "val")
+    ]
+    assert doubts[2:] == ([] if reason is None else [
+        f"4 of 4 objects were left out, most of them for this reason: {reason}",
+        "of 4 pairs with objects, 4 lost them all",
+    ])  # fmt: skip
+
+
+def test_a_set_of_which_half_is_gone_is_a_doubt(source, destination):
+    for stem in ("b", "c"):
+        (source / "ir" / f"{stem}.png").unlink()
+    assert convert(toy(), source, destination)["doubts"] == [
+        "2 of 4 pairs were left out, most of them for this reason: pair: no ir image"
+    ]
+
+
+def test_a_set_of_which_a_quarter_is_gone_is_none(source, destination):
+    (source / "ir" / "b.png").unlink()
+    assert convert(toy(), source, destination)["doubts"] == []
+
+
+def test_the_summary_ends_with_the_doubts(source, destination):
+    console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(summary(convert(toy([]), source, destination)))
+    assert "Doubt: no pair for val has an object" in console.export_text().splitlines()[-1]
 
 
 # Summary -------------------------------------------------------------------------------------------------------------

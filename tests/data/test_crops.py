@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import yaml
 
-from mwam_det.adapters.experiment import Experiment
-from mwam_det.adapters.layout import find_samples
-from mwam_det.cli import main
+from mwam_det.cli.main import main
 from mwam_det.data.crops import cut_objects
 from mwam_det.data.layout import DatasetError, resolve_dataset
-from mwam_det.locks import LOCK, FolderInUse, Hold
+from mwam_det.files.locks import LOCK, FolderInUse, Hold
+from mwam_det.hosts.data.layout import find_samples
+from mwam_det.hosts.experiment import HostExperiment
 
 HEIGHT, WIDTH = 60, 80
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -120,7 +120,7 @@ def test_the_recipe_beside_the_cuts_describes_them(tmp_path, capsys, monkeypatch
     )
     assert main(["crops", "detect.yaml", "crops", "margin=0.2"]) == 0
     assert "crops/recipe.yaml" in capsys.readouterr().out
-    experiment = Experiment.from_dict("x", yaml.safe_load((tmp_path / "crops/recipe.yaml").read_text()))
+    experiment = HostExperiment.from_dict("x", yaml.safe_load((tmp_path / "crops/recipe.yaml").read_text()))
     data = find_samples(experiment.data, segmentation=False)
     assert (data.classes, [m.channels for m in data.modalities]) == (("chair", "cup"), [3, 1])
     assert {split: len(samples) for split, samples in data.splits.items()} == {"train": 4, "val": 4}

@@ -424,6 +424,39 @@ def test_modalities_in_one_folder_are_told_apart_by_their_suffix(tmp_path, log, 
     assert "no partner" not in texts(log)
 
 
+@pytest.mark.parametrize("ending", ["_co", "_ir"])
+def test_labels_that_are_called_like_an_image_are_found(tmp_path, ending):
+    one_folder(tmp_path)
+    for i in range(3):
+        file = tmp_path / "labels/train" / f"{i}.txt"
+        file.rename(file.with_name(f"{i}{ending}.txt"))
+    data = resolved(tmp_path, modalities=BOTH, suffix={"rgb": "_co", "ir": "_ir"})
+    for built in (build(data, "val"), build(data, "val")):  # scanned, and from the cache
+        assert [label["bboxes"][0, 3] for label in built.labels] == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_a_label_file_with_the_shared_name_counts_before_one_called_like_an_image(tmp_path):
+    one_folder(tmp_path, 1)
+    for ending, height in (("_co", 0.7), ("_ir", 0.8)):
+        write(tmp_path / "labels/train" / f"0{ending}.txt", f"0 0.5 0.5 0.5 {height}\n")
+    data = resolved(tmp_path, modalities=BOTH, suffix={"rgb": "_co", "ir": "_ir"})
+    assert build(data, "val").labels[0]["bboxes"][0, 3] == pytest.approx(0.1)
+    (tmp_path / "labels/train/0.txt").unlink()
+    assert build(data, "val").labels[0]["bboxes"][0, 3] == pytest.approx(0.7)
+
+
+def test_pairs_with_hashes_in_their_names_and_labels_are_read_by_an_expression(tmp_path):
+    for i, (rgb, ir) in enumerate((("a1", "b2"), ("c3", "d4"))):
+        write(tmp_path / f"visible/train/{i}_png.rf.{rgb}.png", flat(10 * i))
+        write(tmp_path / f"infrared/train/{i}_png.rf.{ir}.png", flat(100 + 10 * i))
+        write(tmp_path / f"labels/train/{i}_png.rf.{rgb}.txt", f"0 0.5 0.5 0.5 0.{i + 1}\n")
+    dataset = build(resolved(tmp_path, match=r"(.+)\.rf\.[0-9a-f]+"), "val")
+    assert [dataset.stem(file) for file in dataset.im_files] == ["0_png", "1_png"]
+    for i in range(2):
+        assert dataset[i]["img"][:, 32, 32].tolist() == [10 * i] * 3 + [100 + 10 * i] * 3
+        assert dataset.labels[i]["bboxes"][0, 3] == pytest.approx(0.1 * (i + 1))
+
+
 def test_a_fraction_counts_pairs_where_modalities_share_a_folder(tmp_path):
     one_folder(tmp_path, 6)
     data = resolved(tmp_path, modalities=BOTH, suffix={"rgb": "_co", "ir": "_ir"})
@@ -821,6 +854,29 @@ def test_a_folder_that_is_no_split_is_refused(tmp_path):
     data = make_set(tmp_path, [noise(0)])
     with pytest.raises(DatasetError, match="is not the folder of rgb in any split"):
         build({**data, "train": str(tmp_path / "infrared/train")})
+
+
+def test_labels_with_other_names_are_told_with_what_was_looked_for_and_what_is_there(tmp_path):
+    data = make_set(tmp_path, [noise(0)])
+    (tmp_path / "labels/train/0.txt").rename(tmp_path / "labels/train/label_0.txt")
+    with pytest.raises(DatasetError) as caught:
+        build(data)
+    folder = tmp_path / "labels/train"
+    assert f"{folder / '0.txt'} was looked for first, and there is {folder / 'label_0.txt'}" in str(caught.value)
+
+
+def test_of_many_unreadable_label_files_three_are_named_and_the_others_counted(tmp_path, log):
+    bad = ["0 0.5 0.5 2 2\n", "person 1 1 1 1\n", "0 0.5\n", b"\xff\xfe\x00".decode("latin-1"), "7 0.5 0.5 0.1 0.1\n"]
+    data = make_set(tmp_path, [noise(i) for i in range(10)], labels=[LABEL, *bad, LABEL + LABEL, *bad[:3]])
+    (tmp_path / "infrared/train/9.png").unlink()
+    for _ in range(2):  # scanned, and from the cache
+        log.clear()
+        assert len(build(data, "val")) == 2
+        said = texts(log)
+        assert [f"{i}.txt: pair left out" in said for i in range(1, 6)] == [True] * 3 + [False] * 2
+        assert "val: \x1b[0m4 more of 7 label files that cannot be used" in said
+        assert "9.png: pair left out, it has no partner of ir" in said
+        assert "1 duplicate labels removed" in said
 
 
 def test_a_training_split_without_labels_is_refused_with_their_folder(tmp_path):

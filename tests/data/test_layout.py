@@ -67,6 +67,7 @@ def test_a_section_becomes_the_dictionary_that_ultralytics_passes_around(root):
             for split in ("train", "val")
         },
         "suffix": {},
+        "match": {},
         "range": {},
         "align": {},
     }
@@ -221,13 +222,13 @@ def test_a_dataset_that_was_saved_without_these_keys_is_read_with_their_defaults
     assert modalities_of(older) == modalities_of(data)
 
 
-@pytest.mark.parametrize("key", ["suffix", "channels", "range", "align"])
+@pytest.mark.parametrize("key", ["suffix", "match", "channels", "range", "align"])
 def test_a_key_by_modality_that_names_none_is_refused_with_the_choices(root, key):
     assert f"{key}: thermal is no modality: choose from rgb, ir" in refusal(root, **{key: {"thermal": 1}})
     assert f"{key}=4 must map modalities to values" in refusal(root, **{key: 4})
 
 
-@pytest.mark.parametrize("key", ["suffix", "channels", "range", "align"])
+@pytest.mark.parametrize("key", ["suffix", "match", "channels", "range", "align"])
 def test_an_empty_key_by_modality_is_as_good_as_none(root, key):
     assert resolve_dataset(section(root, **{key: None})) == resolve_dataset(section(root))
 
@@ -250,6 +251,34 @@ def test_a_range_that_is_none_is_refused_with_the_choices(root, value):
 @pytest.mark.parametrize("value", [3, "a/b", "a\\b", None, ["_ir"]])
 def test_a_suffix_that_is_no_end_of_a_name_is_refused(root, value):
     assert f"suffix: ir={value!r} must be the end of a file's stem" in refusal(root, suffix={"ir": value})
+
+
+def test_how_files_are_called_may_be_said_by_an_expression_for_each_modality_or_for_all(root):
+    data = resolve_dataset(section(root, match={"ir": "T_(.+)"}))
+    assert (data["match"], [modality.naming for modality in modalities_of(data)]) == (
+        {"ir": "T_(.+)"},
+        ["", re.compile("T_(.+)")],
+    )
+    assert resolve_dataset(section(root, match="._(.+)"))["match"] == dict.fromkeys(("rgb", "ir"), "._(.+)")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"ir": "T_.+"}, "match: ir='T_.+' has 0 groups: put one pair of brackets around what partners share"),
+        ({"ir": "(T)_(.+)"}, "has 2 groups"),
+        ({"ir": "(T"}, "match: ir='(T' is no regular expression"),
+        ({"ir": 3}, "match: ir=3 must be a regular expression with one group"),
+        ({"ir": ""}, "match: ir='' must be"),
+    ],
+)
+def test_an_expression_that_says_not_what_partners_share_is_refused(root, value, words):
+    assert words in refusal(root, match=value)
+
+
+def test_a_suffix_and_an_expression_for_one_modality_are_refused(root):
+    changes = {"suffix": {"rgb": "_co", "ir": "_ir"}, "match": {"ir": "(.+)_ir"}}
+    assert "match and suffix both say how the files of ir are called" in refusal(root, **changes)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +329,11 @@ def test_there_may_be_no_visible_modality(root, changes):
     data = resolve_dataset(section(root, **changes))
     assert data["visible"] is None
     assert not any(modality.visible for modality in modalities_of(data))
+
+
+def test_a_class_name_that_yaml_took_for_a_switch_is_refused(root):
+    assert "names: 1 is False, as YAML reads yes, no, on and off" in refusal(root, names=["car", False])
+    assert resolve_dataset(section(root, names=["car", 2]))["names"] == {0: "car", 1: "2"}
 
 
 def test_every_key_of_the_section_is_described(root):

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image, features
 from ultralytics.utils.patches import imread
 
-from mwam_det.data.layout import DatasetError, Modality
+from mwam_det.data.layout import DatasetError, Modality, modalities_of
 from mwam_det.data.pairing import (
     find_partners,
     image_size,
@@ -21,6 +22,7 @@ from mwam_det.data.pairing import (
     verify_pair,
 )
 from mwam_det.data.reading import decode
+from mwam_det.files.values import parse_value
 
 SIZE = (24, 40)
 COLOUR = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
@@ -221,6 +223,61 @@ def test_a_suffix_that_no_file_carries_is_refused_with_a_file_that_is_there(fold
     message = str(caught.value)
     assert message.startswith("suffix: ")
     assert all(words in message for words in ("'_thermal'", "of ir", "'a_ir.jpg'", str(folders["ir"])))
+
+
+def test_partners_whose_names_differ_at_their_beginning_are_found_by_expressions(folders):
+    namings = {"rgb": re.compile("RGB_(.+)"), "ir": re.compile("T(.+)")}
+    found, left_over = partners_of(
+        folders, ["RGB_1.jpg", "night/RGB_1.jpg"], namings, ir=["T1.png", "night/T1.png", "T2.png", "1.png"]
+    )
+    assert found == {
+        "RGB_1.jpg": {"rgb": ["RGB_1.jpg"], "ir": ["T1.png"]},
+        "night/RGB_1.jpg": {"rgb": ["night/RGB_1.jpg"], "ir": ["night/T1.png"]},
+    }
+    assert left_over == {"ir": 1}
+
+
+def test_hashes_in_names_are_told_from_what_partners_share(folders):
+    naming = re.compile(r"(.+)\.rf\.[0-9a-f]+")
+    found, _ = partners_of(
+        folders, ["a_jpg.rf.0af.jpg"], {"rgb": naming, "ir": naming}, ir=["a_jpg.rf.77.jpg", "b_jpg.rf.1.jpg"]
+    )
+    assert found == {"a_jpg.rf.0af.jpg": {"rgb": ["a_jpg.rf.0af.jpg"], "ir": ["a_jpg.rf.77.jpg"]}}
+
+
+def test_modalities_in_one_folder_are_told_apart_by_expressions(tmp_path):
+    files = [str(tmp_path / name) for name in ("RGB_1.png", "T_1.png", "1.png", "X_.png")]
+    folders = {"rgb": tmp_path, "ir": tmp_path, "x": tmp_path}
+    namings = {"rgb": re.compile("RGB_(.+)"), "ir": re.compile("T_(.+)")}
+    assert select_files("rgb", files, folders, namings) == files[:1]
+    assert select_files("ir", files, folders, namings) == files[1:2]
+    assert select_files("x", files, folders, namings) == files[2:]
+    with pytest.raises(DatasetError, match=r"match: no image in .* fits 'D_\(.\+\)', as those of ir should"):
+        select_files("ir", files, folders, {**namings, "ir": re.compile("D_(.+)")})
+    with pytest.raises(DatasetError, match="match: 'RGB_1.png' fits both rgb and ir"):
+        select_files("rgb", files, folders, {**namings, "ir": re.compile("(.+)")})
+
+
+@pytest.mark.parametrize(
+    ("rgb", "ir", "hint"),
+    [
+        (["0001_co.png", "0002_co.png"], ["0001_ir.png", "0002_ir.png"], "try suffix: {rgb: _co, ir: _ir}"),
+        (["1.png", "2.png"], ["1-thermal.png", "2-thermal.png"], "try suffix: {ir: "),
+        (["RGB_1.png", "RGB_2.png"], ["T1.png", "T2.png"], 'try match: {rgb: "RGB_(.+)", ir: "T(.+)"}'),
+        (["a.rf.1.png", "b.rf.2.png"], ["a.rf.3.png", "b.rf.4.png"], "try match: {rgb: "),
+        (["a.png"], ["b.png"], None),
+    ],
+)
+def test_names_that_do_not_fit_are_told_with_the_key_that_would_make_them(folders, rgb, ir, hint):
+    with pytest.raises(DatasetError) as caught:
+        partners_of(folders, rgb, ir=ir)
+    _, tried, keys = str(caught.value).partition(": try ")
+    assert f"try {keys}".startswith(hint) if hint else not tried
+    if hint:
+        data = {"modalities": {"rgb": 3, "ir": 3}, "visible": None, **parse_value(f"{{{keys}}}")}
+        namings = {modality.name: modality.naming for modality in modalities_of(data)}
+        found, _ = partners_of(folders, rgb, namings, ir=ir)
+        assert all(len(candidates["ir"]) == 1 for candidates in found.values())
 
 
 def test_a_folder_without_images_is_refused_by_name(folders):

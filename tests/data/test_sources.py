@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from mwam_det.data.layout import Modality
+from mwam_det.data.reading import from_pillow
 from mwam_det.data.sources import (
     PairLoader,
     by_modality,
@@ -150,6 +151,46 @@ def test_an_image_without_partner_is_named(tmp_path):
         list_pairs({"rgb": rgb, "ir": [tmp_path / "ir" / "a.png"]}, BOTH)
 
 
+@pytest.fixture
+def sequence(tmp_path):
+    """Folders of frames 0 to 3: the infrared camera lost frame 1, the other one frame 2."""
+    for name, frames in (("rgb", "013"), ("ir", "023")):
+        for frame in frames:
+            write(tmp_path / name / f"{frame}.png", channels=1 if name == "ir" else 3)
+    return {"rgb": tmp_path / "rgb", "ir": tmp_path / "ir"}
+
+
+def test_frames_without_their_partner_are_skipped_or_predicted_alone(sequence, log):
+    with pytest.raises(ValueError, match=r"no partner of ir .*1\.png: partners=skip .* partners=missing"):
+        list_pairs(sequence, BOTH)
+    assert names(list_pairs(sequence, BOTH, "skip")) == [("0.png", "0.png"), ("3.png", "3.png")]
+    assert any("1 of 3 images of rgb have no partner of ir: left out" in text for _, text in log)
+    pairs = list_pairs(sequence, BOTH, "missing")
+    assert [list(pair) for pair in pairs] == [["rgb", "ir"], ["rgb"], ["ir"], ["rgb", "ir"]]
+    assert [Path(next(iter(pair.values()))).stem for pair in pairs] == ["0", "1", "2", "3"]  # as they were taken
+    with pytest.raises(ValueError, match="partners='all' is unknown: choose from error, skip, missing"):
+        list_pairs(sequence, BOTH, "all")
+
+
+def test_a_list_may_lack_an_image_anywhere_but_not_all_of_a_pair():
+    assert [list(pair) for pair in list_pairs({"rgb": [picture(0), picture(1)], "ir": [None, picture(2)]}, BOTH)] == [
+        ["rgb"],
+        ["rgb", "ir"],
+    ]
+    with pytest.raises(ValueError, match="pair 1 has no image of any modality"):
+        list_pairs({"rgb": [picture(0), None], "ir": [picture(1), None]}, BOTH)
+
+
+def test_the_loader_says_which_frames_are_incomplete(sequence, log):
+    loader = PairLoader(sequence, BOTH, batch=4, imgsz=(64, 64), partners="missing")
+    ((_, pairs, told),) = loader
+    assert [list(pair.images) for pair in pairs] == [["rgb", "ir"], ["rgb"], ["ir"], ["rgb", "ir"]]
+    assert told[1].endswith("1.png without ir: ") and told[2].endswith("2.png without rgb: ") and "with" not in told[0]
+    assert any("ir is missing in 1 of 4 pairs, first in" in text for _, text in log)
+    with pytest.raises(ValueError, match="1 of 4 pairs have nothing but rgb, which is to be missing; the first is"):
+        PairLoader(sequence, BOTH, missing=("rgb",), partners="missing")
+
+
 def test_images_that_no_first_image_asks_for_are_counted(tmp_path, log):
     for stem in ("a", "b"):
         write(tmp_path / "ir" / f"{stem}.png")
@@ -216,8 +257,51 @@ def test_the_range_of_a_modality_holds_for_arrays_too():
     deep = np.full((24, 40), 1500, np.uint16)
     pair = read_pair({"rgb": picture(0), "ir": deep}, (RGB, warm), (), (40, 40), "x")
     assert (pair.stack[..., 3] == 128).all()
-    with pytest.raises(ValueError, match="values of type uint16.*key 'range' for ir"):
-        read_pair({"rgb": picture(0), "ir": deep}, BOTH, (), (40, 40), "x")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_an_array_of_16_bits_is_read_as_the_file_that_holds_it(suffix, tmp_path):
+    deep = np.random.default_rng(0).integers(0, 2**16, (24, 40), np.uint16)
+    file = str(tmp_path / f"deep{suffix}")
+    cv2.imwrite(file, deep)
+    for infrared in (IR, Modality("ir", 3, 3), Modality("ir", 1, 3, value_range=(1000, 20000))):
+        stacks = [
+            read_pair({"rgb": picture(0), "ir": item}, (RGB, infrared), (), (40, 40), "x").stack
+            for item in (file, deep, from_pillow(Image.open(file)))
+        ]
+        assert np.array_equal(stacks[0], stacks[1]) and np.array_equal(stacks[0], stacks[2])
+
+
+def test_values_that_no_file_of_8_bits_holds_need_a_range():
+    with pytest.raises(ValueError, match="values of type float32.*key 'range' for ir"):
+        read_pair({"rgb": picture(0), "ir": np.ones((24, 40), np.float32)}, BOTH, (), (40, 40), "x")
+
+
+PILLOW_MODES = {"RGB": 3, "L": 1, "RGBA": 3, "LA": 1, "P": 3, "1": 1, "CMYK": 3, "I": 1, "F": 1}
+
+
+@pytest.mark.parametrize("mode", PILLOW_MODES)
+def test_pillow_images_of_every_mode_are_read(mode):
+    colour = Image.fromarray(picture(0)[..., ::-1])
+    image = Image.fromarray(np.arange(960, dtype=np.int32).reshape(24, 40)) if mode in "IF" else colour
+    pixels = from_pillow(image.convert(mode))
+    assert pixels.shape == (24, 40, PILLOW_MODES[mode])
+    assert pixels.dtype == {"I": np.uint16, "F": np.float32}.get(mode, np.uint8)
+    if mode in ("RGB", "RGBA"):
+        assert np.array_equal(pixels, picture(0))  # colour is BGR, as in arrays
+    if mode in "IF":
+        assert pixels.max() == 959
+    with pytest.raises(ValueError, match="outside of 0…65535"):
+        from_pillow(Image.fromarray(np.full((4, 4), 70000, np.int32)))
+
+
+def test_a_pillow_image_is_turned_as_its_file_is(tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(picture(0)).save(tmp_path / "a.png", exif=turned)
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(from_pillow(image), cv2.imread(str(tmp_path / "a.png")))
+    assert from_pillow(Image.open(tmp_path / "a.png")).shape == (40, 24, 3)
 
 
 def test_alignment_leads_to_the_first_modality_and_is_left_out_without_it():

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from tables import read_csv
 from training import run
 from ultralytics import YOLO
 from ultralytics.utils.torch_utils import unwrap_model
@@ -43,11 +44,7 @@ def test_the_split_and_the_first_convolutions_follow_the_channels(trained):
 
 
 def test_mwam_observes_the_channels_of_each_modality(trained):
-    import csv
-
-    with (trained.save_dir / "mwam.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    for row, images in zip(rows, trained.seen, strict=False):
+    for row, images in zip(read_csv(trained.save_dir / "mwam.csv"), trained.seen, strict=False):
         assert images.shape[1] == 4
         flat = torch.stack([images.unfold(2, 8, 8).unfold(3, 8, 8).flatten(-2)]).squeeze(0)
         ignore = (flat.amax(-1) == flat.amin(-1)).all(1)

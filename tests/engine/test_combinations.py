@@ -1,6 +1,6 @@
 import pytest
 import torch
-from untrained import awake
+from untrained import TINY, awake
 
 from mwam_det import MultimodalYOLO
 from mwam_det.data.layout import resolve_dataset
@@ -49,7 +49,7 @@ def test_the_conditions_are_all_incomplete_combinations():
 
 
 def test_no_hook_stays_on_the_model_even_after_an_error(demo_section, tmp_path, monkeypatch):
-    model = MultimodalYOLO("yolov8n.yaml").model.eval()
+    model = MultimodalYOLO(TINY).model.eval()
     args = {"data": resolve_dataset(demo_section), "imgsz": 64, "plots": False, "device": "cpu"}
     monkeypatch.setattr(MultimodalValidator, "update_metrics", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -73,7 +73,7 @@ def inputs_of(condition, section, folder, monkeypatch, batch=3):
             given.append(images.clone())
             return torch.zeros(len(images), 7, 1)
 
-    model = MultimodalYOLO("yolov8n.yaml").model.eval()
+    model = MultimodalYOLO(TINY).model.eval()
     args = {"data": resolve_dataset(section), "imgsz": 64, "batch": batch, "plots": False, "device": "cpu"}
     validator = OnePassValidator(None, folder, {**args, "conditions": [condition]})
     complete = []
@@ -135,7 +135,7 @@ def test_a_frozen_sensor_shows_the_image_before(demo_section, tmp_path, monkeypa
 
 def test_a_degraded_modality_is_run_through_its_stream_alone(demo_section, tmp_path, seen):
     torch.manual_seed(0)
-    model = awake(MultimodalYOLO("yolov8n.yaml").model, channels=6)
+    model = awake(MultimodalYOLO(TINY).model, channels=6)
     args = {"data": resolve_dataset(demo_section), "imgsz": 64, "batch": 3, "plots": False, "device": "cpu"}
     conditions = [Condition(degraded=("ir", "noise", 5)), Condition(("ir",), "noise")]
     one_pass = OnePassValidator(None, tmp_path, {**args, "conditions": conditions})
@@ -148,7 +148,7 @@ def test_a_degraded_modality_is_run_through_its_stream_alone(demo_section, tmp_p
 def test_an_unknown_fill_or_modality_is_refused(demo_section, tmp_path):
     with pytest.raises(ValueError, match="fill='grey'"):
         Condition(("ir",), "grey")
-    model = MultimodalYOLO("yolov8n.yaml").model.eval()
+    model = MultimodalYOLO(TINY).model.eval()
     args = {"data": resolve_dataset(demo_section), "imgsz": 64, "plots": False, "device": "cpu"}
     with pytest.raises(ValueError, match="unknown modality depth to degrade: choose from rgb, ir"):
         validator = OnePassValidator(

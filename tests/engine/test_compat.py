@@ -1,7 +1,11 @@
+from types import SimpleNamespace
+
+import pytest
 import torch
 from torch import nn
 from ultralytics.utils.checks import check_font
 
+from mwam_det.engine import compat
 from mwam_det.engine.compat import half_precision_works, use_bundled_font
 from mwam_det.models.two_stream import build_two_stream, two_stream_cfg
 
@@ -33,3 +37,25 @@ class Overflowing(nn.Module):
 
 def test_half_precision_is_not_trusted_where_it_overflows():
     assert not half_precision_works(Overflowing(), channels=6)
+
+
+@pytest.mark.parametrize(
+    ("release", "warned"), [("8.4.180", False), ("8.4.999", False), ("8.5.0", True), ("9.0.1", True)]
+)
+def test_a_newer_series_of_ultralytics_is_warned_of_once(release, warned, monkeypatch, log):
+    monkeypatch.setattr(compat, "__version__", release)
+    compat.warn_of_untested_release.cache_clear()
+    compat.warn_of_untested_release()
+    compat.warn_of_untested_release()
+    assert [release in text and "8.4.*" in text for _, text in log] == [True] * warned
+    compat.warn_of_untested_release.cache_clear()
+
+
+@pytest.mark.parametrize("aside", [compat.without_precision_check, compat.without_task, compat.without_gpu_names])
+def test_what_is_set_aside_comes_back_whatever_happens(aside):
+    holder = SimpleNamespace(amp=True, task="classify", world_size=2)
+    before = dict(vars(holder))
+    with pytest.raises(RuntimeError), aside(holder):
+        assert sum(vars(holder)[name] != value for name, value in before.items()) == 1
+        raise RuntimeError
+    assert vars(holder) == before

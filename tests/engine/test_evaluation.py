@@ -10,17 +10,17 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from ultralytics.utils.metrics import DetMetrics
-from untrained import awake
+from untrained import TINY, awake
 
 from mwam_det import MultimodalYOLO
-from mwam_det.core.degradation import DEGRADATIONS
 from mwam_det.data.layout import resolve_dataset
 from mwam_det.data.synthetic import CLASS_NAMES, write_demo
 from mwam_det.engine.coco import CocoRecord, coco_metrics
 from mwam_det.engine.combinations import missing_conditions
 from mwam_det.engine.evaluation import ReportingValidator, degradation_conditions, evenly_spaced
 from mwam_det.engine.validator import MultimodalValidator
-from mwam_det.report.robustness import RECALLS, Boxes
+from mwam_det.robustness.degradation import DEGRADATIONS
+from mwam_det.robustness.results import RECALLS, Boxes
 
 COMBINATIONS = [("rgb",), ("ir",), ("rgb", "ir")]
 
@@ -28,7 +28,7 @@ COMBINATIONS = [("rgb",), ("ir",), ("rgb", "ir")]
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    model = MultimodalYOLO("yolov8n.yaml")
+    model = MultimodalYOLO(TINY)
     awake(model.model, channels=6)
     return model
 

@@ -1,4 +1,6 @@
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -6,10 +8,11 @@ import pytest
 import torch
 from ultralytics import YOLO
 from ultralytics.nn.backends.base import BaseBackend
-from untrained import QUIET, folders, make_set, smooth, untrained
+from untrained import QUIET, TINY, folders, make_set, smooth, untrained
 
 from mwam_det import MultimodalYOLO
-from mwam_det.data.layout import DatasetError
+from mwam_det.cli.main import main
+from mwam_det.data.layout import DatasetError, resolve_dataset, save_dataset_yaml
 from mwam_det.engine.deployment import describe, separate_inputs, stacked_inputs
 from mwam_det.engine.exporter import MultimodalExporter
 
@@ -26,18 +29,21 @@ def section(tmp_path_factory):
     return make_set(tmp_path_factory.mktemp("pairs"))
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def labelled_by_itself(folder, description=TINY):
     """A model whose infrared images are 16-bit, and a set whose labels are some of what it finds."""
-    folder = tmp_path_factory.mktemp("trained")
     section = make_set(folder / "set", deep=True, range={"ir": [7000, 9000]})
-    file = untrained(folder / "best.pt", reading={"range": section["range"]})
+    file = untrained(folder / "best.pt", reading={"range": section["range"]}, description=description)
     model = MultimodalYOLO(file)
     for result in model.predict(folders(section), rect=False, **QUIET):
         label = Path(section["path"]) / "labels" / "val" / f"{Path(result.path).stem}.txt"
         label.unlink()
         result[:5].save_txt(label)
     return model, section
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return labelled_by_itself(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture(scope="module", params=["onnx", "onnx, separate", "openvino", "torchscript"])
@@ -70,6 +76,7 @@ def skip_where_rounded(exported):
 def copied(weights, folder):
     """A checkpoint in a folder of its own: exported files go beside it."""
     copy = folder / "best.pt"
+    folder.mkdir(exist_ok=True)
     copy.write_bytes(Path(weights).read_bytes())
     return copy
 
@@ -217,6 +224,40 @@ def test_a_dynamic_file_predicts_rectangles_in_batches_as_the_model_does(
         assert torch.allclose(mine.boxes.data, expected.boxes.data, atol=1e-2)
 
 
+def test_a_dynamic_file_predicts_and_reports_at_the_size_that_it_was_exported_at(
+    onnxruntime, weights, section, tmp_path
+):
+    exported = MultimodalYOLO(MultimodalYOLO(copied(weights, tmp_path)).export(**{**ONNX, "imgsz": 96}, dynamic=True))
+    options = {"rect": False, "conf": 0.1, "verbose": False}
+    ours, theirs = (
+        exported.predict(folders(section), **options),
+        MultimodalYOLO(weights).predict(folders(section), imgsz=96, **options),
+    )
+    assert sum(map(len, ours)) > 4
+    for mine, expected in zip(ours, theirs, strict=True):
+        assert torch.allclose(mine.boxes.data, expected.boxes.data, atol=1e-2)
+    exported.robustness(section, save_dir=tmp_path / "report", plots=False, workers=0)
+    assert exported.overrides["imgsz"] == 96
+    smaller = exported.predict(folders(section), imgsz=64, **options)
+    assert not torch.equal(smaller[0].boxes.data[:3], ours[0].boxes.data[:3]), "the size can still be chosen"
+
+
+def test_the_commands_that_an_export_prints_run(weights, section, tmp_path, log, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = MultimodalYOLO(copied(weights, tmp_path / "a folder"))
+    model.model.args["data"] = save_dataset_yaml(resolve_dataset(section), tmp_path)
+    model.export(format="torchscript", imgsz=64)
+    text = "".join(text for _, text in log)
+    assert "yolo predict" not in text and "yolo val" not in text
+    lines = dict(re.findall("^(Predict|Evaluate): +(.+)$", text, re.MULTILINE))
+    program, *words = shlex.split(lines["Predict"])
+    main(words)
+    assert program == "mwam-det" and "4 pairs" in capsys.readouterr().out
+    program, flag, code = shlex.split(lines["Evaluate"])
+    exec(code, {})
+    assert (program, flag) == ("python", "-c") and "PCR" in capsys.readouterr().out
+
+
 # The split ----------------------------------------------------------------------------------------------------------
 
 
@@ -269,14 +310,15 @@ def test_int8_is_calibrated_at_sizes_that_are_not_square(weights, section):
     assert [tuple(images.shape) for images in calibration(weights, section, imgsz=[64, 96])] == [(2, 6, 64, 96)] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format_", "library", "file"),
     [("onnx", "onnxruntime", "best_int8.onnx"), ("openvino", "nncf", "best_int8_openvino_model")],
 )
-def test_an_int8_file_finds_about_what_the_model_finds(trained, tmp_path, format_, library, file):
+def test_an_int8_file_finds_about_what_the_model_finds(tmp_path, format_, library, file):
     for needed in (format_, library):
         pytest.importorskip(needed, reason=f"INT8 for {format_} needs {needed}")
-    model, section = trained
+    model, section = labelled_by_itself(tmp_path / "model", "yolov8n.yaml")
     copy = copied(model.ckpt_path, tmp_path)
     exported = MultimodalYOLO(copy).export(format=format_, imgsz=64, quantize=8, data=section)
     assert Path(exported) == tmp_path / file

@@ -1,15 +1,20 @@
-import csv
 import json
 import os
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import cv2
 import pytest
 import torch
+from tables import read_csv
 from training import SHORT
 from ultralytics import YOLO
+from ultralytics.engine.model import Model
+from ultralytics.utils import DEFAULT_CFG_DICT
+from untrained import TINY
 
 from mwam_det import MultimodalYOLO
 from mwam_det.data.layout import DatasetError
@@ -38,7 +43,7 @@ def test_a_run_leaves_the_report_for_machines_and_pictures_for_people(trained):
     folder = trained.trainer.save_dir
     content = json.loads((folder / "robustness.json").read_text())
     assert [c["available"] for c in content["combinations"]] == [["rgb"], ["ir"], ["rgb", "ir"]]
-    assert len(list(csv.DictReader((folder / "robustness.csv").open(newline="")))) == 4
+    assert len(read_csv(folder / "robustness.csv")) == 4
     for picture in ("mwam.png", "results.png", "train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg"):
         assert cv2.imread(str(folder / picture)).std() > 5, picture
 
@@ -111,12 +116,12 @@ def test_a_torchscript_export_takes_the_stacked_image_and_gives_the_same_outputs
 
 
 def test_a_model_from_a_description_has_streams_before_training():
-    model = MultimodalYOLO("yolov8n.yaml", modalities={"rgb": 3, "depth": 1})
+    model = MultimodalYOLO(TINY, modalities={"rgb": 3, "depth": 1})
     assert model.model.yaml["modalities"] == {"rgb": 3, "depth": 1}
 
 
 def test_a_list_of_datasets_and_tuning_are_refused_with_the_reason():
-    model = MultimodalYOLO("yolov8n.yaml")
+    model = MultimodalYOLO(TINY)
     with pytest.raises(NotImplementedError, match="call train once a dataset"):
         model.train(data=["a.yaml", "b.yaml"])
     with pytest.raises(NotImplementedError, match="tune trains without"):
@@ -125,7 +130,7 @@ def test_a_list_of_datasets_and_tuning_are_refused_with_the_reason():
 
 def test_benchmarking_is_refused_with_the_reason():
     with pytest.raises(NotImplementedError, match="one modality alone"):
-        MultimodalYOLO("yolov8n.yaml").benchmark()
+        MultimodalYOLO(TINY).benchmark()
 
 
 def test_the_report_measures_as_the_training_validated(demo_section, tmp_path, monkeypatch):
@@ -140,7 +145,7 @@ def test_the_report_measures_as_the_training_validated(demo_section, tmp_path, m
 
     monkeypatch.setattr(MultimodalValidator, "preprocess", watch)
     arguments = {key: value for key, value in SHORT.items() if key not in ("model", "epochs")}
-    MultimodalYOLO("yolov8n.yaml").train(
+    MultimodalYOLO(TINY).train(
         data=demo_section, epochs=1, project=str(tmp_path), classes=[0], iou=0.3, max_det=50, **arguments,
         robustness={"split": "train", "imgsz": 96},
     )  # fmt: skip
@@ -148,7 +153,7 @@ def test_the_report_measures_as_the_training_validated(demo_section, tmp_path, m
 
 
 def test_a_split_that_the_dataset_lacks_is_refused_before_training(demo_section, tmp_path):
-    model = MultimodalYOLO("yolov8n.yaml")
+    model = MultimodalYOLO(TINY)
     with pytest.raises(DatasetError, match="no split 'test': choose from train, val"):
         model.train(data=demo_section, project=str(tmp_path), robustness={"split": "test"})
     assert not list(tmp_path.iterdir())
@@ -171,7 +176,7 @@ def test_classes_that_mean_something_else_are_refused(trained, demo_section, tmp
 def test_weights_given_as_a_path_are_checked_too(demo_section, tmp_path):
     from mwam_det.engine.validator import MultimodalValidator
 
-    YOLO("yolov8n.yaml").save(tmp_path / "single.pt")
+    YOLO(TINY).save(tmp_path / "single.pt")
     arguments = {"model": str(tmp_path / "single.pt"), "data": demo_section, "project": str(tmp_path), "imgsz": 64}
     with pytest.raises(DatasetError, match="single stream"):
         MultimodalValidator(args=arguments)()
@@ -184,7 +189,7 @@ def test_one_missing_modality_may_be_named_without_a_list(trained, demo_section,
 
 def test_predicting_from_a_file_of_no_named_modality_is_refused():
     with pytest.raises(ValueError, match="'image.jpg' does not say which modality it is"):
-        MultimodalYOLO("yolov8n.yaml").predict("image.jpg")
+        MultimodalYOLO(TINY).predict("image.jpg")
 
 
 def test_a_trained_model_predicts_on_the_folders_of_its_set(trained, demo_section):
@@ -199,10 +204,17 @@ def test_validating_on_other_modalities_is_refused(trained, demo_section, tmp_pa
         trained.val(data=section, imgsz=64, project=str(tmp_path))
 
 
-def test_a_single_stream_checkpoint_has_no_report(demo_section, tmp_path):
-    YOLO("yolov8n.yaml").save(tmp_path / "single.pt")
-    with pytest.raises(DatasetError, match="single stream"):
-        MultimodalYOLO(tmp_path / "single.pt").robustness(demo_section, project=str(tmp_path))
+def test_a_single_stream_checkpoint_is_to_be_trained_first(demo_section, tmp_path):
+    YOLO(TINY).save(tmp_path / "single.pt")
+    model = MultimodalYOLO(tmp_path / "single.pt")
+    for use in (
+        lambda: model.robustness(demo_section, project=str(tmp_path)),
+        lambda: model.val(data=demo_section),
+        lambda: model.predict((torch.zeros(1, 3, 64, 64),) * 2),
+        lambda: model.export(format="torchscript"),
+    ):
+        with pytest.raises(ValueError, match=r"single\.pt has a single stream: train it on pairs first"):
+            use()
 
 
 @pytest.mark.parametrize(("missing", "words"), [(["lidar"], "choose from rgb, ir"), (["rgb", "ir"], "nothing is left")])
@@ -240,7 +252,7 @@ def test_a_training_tells_its_report_which_modality_it_preferred(trained):
 )
 def test_a_mistake_about_the_report_is_told_before_the_training(demo_section, tmp_path, options, words):
     with pytest.raises(ValueError, match=words):
-        MultimodalYOLO("yolov8n.yaml").train(data=demo_section, robustness=options, project=str(tmp_path))
+        MultimodalYOLO(TINY).train(data=demo_section, robustness=options, project=str(tmp_path))
     assert not any(tmp_path.iterdir())
 
 
@@ -253,3 +265,14 @@ def test_saved_labels_are_those_of_complete_input_alone(trained, tmp_path):
         sum(len(f.read_text().splitlines()) for f in (tmp_path / n / "labels").glob("*.txt")) for n in ("report", "val")
     ]
     assert lines[0] == lines[1] > 0 and count[0] == count[1]
+
+
+@pytest.mark.parametrize(("given", "is_made"), [(True, True), ({}, True), ({"imgsz": 64}, True), (False, False)])
+def test_an_empty_section_of_the_report_means_its_defaults(demo_section, monkeypatch, given, is_made):
+    """As `mwam: {}` does; only false leaves the report out."""
+    model, made = MultimodalYOLO("yolov8n.yaml"), []
+    model.trainer = SimpleNamespace(args=SimpleNamespace(**DEFAULT_CFG_DICT), save_dir="", shares=None)
+    monkeypatch.setattr(Model, "train", lambda *args, **kwargs: None)
+    monkeypatch.setattr(MultimodalYOLO, "robustness", lambda self, *args, **options: made.append(options) or Mock())
+    model.train(data=demo_section, robustness=given)
+    assert len(made) == is_made

@@ -1,11 +1,11 @@
 """What Ultralytics' loggers are told of MWAM."""
 
-import csv
 from statistics import fmean
 from types import SimpleNamespace
 
 import pytest
 import torch
+from tables import read_csv
 from training import SHORT, run
 
 from mwam_det import MWAMTrainer
@@ -41,17 +41,12 @@ def tensorboard(monkeypatch):
     return written
 
 
-def rows_of(folder, name):
-    with (folder / name).open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 @pytest.mark.parametrize("val", [True, False])
 def test_tensorboard_shows_the_epoch_means_of_mwam_csv_and_results_csv_stays_ultralytics_own(
     tensorboard, demo_section, tmp_path, val
 ):
     trainer = run(MWAMTrainer, demo_section, tmp_path, val=val)
-    rows = rows_of(trainer.save_dir, "mwam.csv")
+    rows = read_csv(trainer.save_dir / "mwam.csv")
     for epoch in (1, 2):
         for quantity in ("frm", "share", "weight"):
             for name in ("rgb", "ir"):
@@ -60,7 +55,7 @@ def test_tensorboard_shows_the_epoch_means_of_mwam_csv_and_results_csv_stays_ult
     told = {step for tag, step in tensorboard if tag.startswith("mwam/")}
     assert told == {1, 2}, "the validation of the best checkpoint at the end is no epoch of MWAM"
     assert ("metrics/mAP50(B)", 2) in tensorboard and not any(tag.startswith("mwam/") for tag in trainer.metrics)
-    results = rows_of(trainer.save_dir, "results.csv")
+    results = read_csv(trainer.save_dir / "results.csv")
     assert len(results) == 2 and not any("mwam" in str(column) for row in results for column in row)
     assert not any("mwam" in key for key in torch.load(trainer.last, weights_only=False)["train_metrics"])
 
@@ -75,7 +70,7 @@ def test_what_a_callback_makes_of_the_metrics_stays(demo_section, tmp_path):
 
 
 def test_a_modality_without_evidence_is_left_out_of_the_means(tmp_path):
-    from mwam_det.core.history import MWAMHistory
+    from mwam_det.training.history import MWAMHistory
 
     history = MWAMHistory(tmp_path / "mwam.csv", ["rgb", "ir"])
     nan = float("nan")

@@ -12,7 +12,7 @@ from training import SHORT
 from ultralytics import YOLO
 from ultralytics.engine.results import Results
 from ultralytics.utils import ops
-from untrained import QUIET, folders, make_set, smooth, untrained
+from untrained import QUIET, TINY, folders, make_set, smooth, untrained
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.data.layout import DatasetError
@@ -172,6 +172,16 @@ def test_files_lists_and_arrays_give_the_same(model, section):
         assert np.array_equal(other.images["ir"], arrays["ir"]) and np.array_equal(other.orig_img, arrays["rgb"])
 
 
+def test_a_frame_without_its_partner_is_predicted_as_if_that_sensor_had_failed(model, section):
+    (complete, *_), (alone, *_) = (model.predict(folders(section), missing=missing, **QUIET) for missing in ((), "ir"))
+    rgb, ir = (cv2.imread(complete.path.replace("/rgb/", f"/{name}/")) for name in ("rgb", "ir"))
+    results = model.predict([(rgb, ir), (rgb, None)], batch=2, **QUIET)
+    for result, expected in zip(results, (complete, alone), strict=True):
+        assert len(expected) and torch.allclose(result.boxes.data, expected.boxes.data, atol=1e-3)
+        assert list(result.images) == list(expected.images)
+    assert not torch.equal(complete.boxes.data[:5], alone.boxes.data[:5])
+
+
 def test_tensors_give_what_plain_ultralytics_gives_for_the_stack(model, weights):
     stack = torch.rand(2, 6, 64, 64, generator=torch.Generator().manual_seed(0))
     expected = YOLO(weights).predict(stack, **QUIET)
@@ -210,14 +220,8 @@ def test_impossible_combinations_are_refused(model, section):
         model.predict((torch.rand(1, 3, 64, 64), np.zeros((64, 64, 3), np.uint8)), **QUIET)
 
 
-def test_a_single_stream_checkpoint_takes_no_pairs(tmp_path, section):
-    YOLO("yolov8n.yaml").save(tmp_path / "single.pt")
-    with pytest.raises(DatasetError, match="does not say which modalities"):
-        MultimodalYOLO(tmp_path / "single.pt").predict(folders(section), **QUIET)
-
-
 def test_an_untrained_model_predicts_too(section):
-    results = MultimodalYOLO("yolov8n.yaml").predict(folders(section), **QUIET)
+    results = MultimodalYOLO(TINY).predict(folders(section), **QUIET)
     assert len(results) == 4
 
 
@@ -227,7 +231,7 @@ def test_an_untrained_model_predicts_too(section):
 def test_training_keeps_in_the_model_how_files_are_named_and_read(tmp_path):
     section = make_set(tmp_path / "set", deep=True, range={"ir": [7000, 9000]}, align={"ir": TURNED})
     trainer = MWAMTrainer(overrides={**SHORT, "data": section, "project": str(tmp_path), "name": "run"})
-    told = describe(trainer.get_model("yolov8n.yaml", verbose=False))
+    told = describe(trainer.get_model(TINY, verbose=False))
     assert told["reading"] == {"range": {"ir": [7000, 9000]}, "align": {"ir": TURNED}}
     assert list(told["modalities"]) == ["rgb", "ir"]
 

@@ -8,19 +8,21 @@ import yaml
 from training import SHORT, run
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
+from untrained import TINY
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.engine.arguments import freeze_with
+from mwam_det.experiments import load
 from mwam_det.models.two_stream import streams_of
-from mwam_det.recipe import RecipeError, load_recipe
+from mwam_det.recipe import RecipeError
 
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
     """A stock single-stream checkpoint."""
     torch.manual_seed(5)
-    file = tmp_path_factory.mktemp("stock") / "yolov8n.pt"
-    model = YOLO("yolov8n.yaml")
+    file = tmp_path_factory.mktemp("stock") / "stock.pt"
+    model = YOLO(TINY)
     for parameter in model.model.parameters():
         parameter.data.add_(0.01)
     model.save(file)
@@ -28,7 +30,7 @@ def single(tmp_path_factory):
 
 
 def stock_backbone(file):
-    return list(YOLO(file).model.model[:10].float().parameters())
+    return list(YOLO(file).model.model[:6].float().parameters())
 
 
 def trainer_for(section, folder, **overrides):
@@ -46,6 +48,28 @@ def test_a_checkpoint_of_a_stock_model_fills_the_streams_and_the_report_is_logge
         assert same(stream.parameters(), stock_backbone(single))
     assert any("Pretrained weights: " in text and str(single) in text for _, text in log)
     assert trainer.args.pretrained == str(single)
+
+
+def test_a_checkpoint_of_a_stock_model_named_as_the_model_is_where_every_stream_begins(
+    single, demo_section, tmp_path, log
+):
+    model = MultimodalYOLO(single)
+    for stream in streams_of(model.model).values():
+        assert same(stream.parameters(), stock_backbone(single))
+    arguments = {key: value for key, value in SHORT.items() if key != "model"}
+    model.train(data=demo_section, robustness=False, project=str(tmp_path), **arguments)
+    assert model.trainer.args.pretrained == str(single) and model.trainer.args.model == "yolov8n.yaml"
+    assert MultimodalYOLO(model.trainer.best).model.yaml["streams"]
+    assert sum("Pretrained weights: " in text for _, text in log) == 1
+    assert len(model.predict((torch.rand(1, 3, 64, 64),) * 2, verbose=False)) == 1
+
+
+@pytest.mark.parametrize("name", ["yolov8n.pt", "yolo26n", "runs/best.onnx", "https://example.org/yolov8n.pt"])
+def test_what_is_not_there_is_named_and_never_downloaded(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"there is no file {name}, and none is downloaded"):
+        MultimodalYOLO(name)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_checkpoint_for_one_modality_fills_its_stream(single, demo_section, tmp_path):
@@ -138,9 +162,9 @@ def test_every_fusion_is_trained_with_mwam(fusion, demo_section, tmp_path):
 
 
 def test_a_shared_backbone_is_trained_without_mwam_and_evaluated_on_every_combination(demo_section, tmp_path):
-    model = MultimodalYOLO("yolov8n.yaml", share_backbone=True)
+    model = MultimodalYOLO(TINY, share_backbone=True)
     model.train(
-        data=demo_section, mwam=False, robustness={"select": "mean"}, project=str(tmp_path), name="run",
+        data=demo_section, mwam=False, select="mean", project=str(tmp_path), name="run",
         **{**SHORT, "epochs": 1},
     )  # fmt: skip
     assert model.model.yaml["share_backbone"] and isinstance(model.model, DetectionModel)
@@ -170,7 +194,7 @@ DATA = {
 def recipe(folder, **content):
     file = folder / "night.yaml"
     file.write_text(yaml.safe_dump({"data": DATA, **content}, sort_keys=False))
-    return load_recipe(file)
+    return load(file).recipe
 
 
 def test_a_recipe_names_checkpoints_fusion_and_shared_backbone(single, tmp_path):

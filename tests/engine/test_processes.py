@@ -1,6 +1,5 @@
 """Training in several processes."""
 
-import csv
 import os
 import runpy
 import socket
@@ -11,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tables import read_csv
 from training import SHORT, run
 from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
+from untrained import TINY
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.engine import processes
@@ -29,7 +30,7 @@ ARGUMENTS = {
     "epochs": 3,
     "warmup_epochs": 0,
     "incomplete": {"views": 1},
-    "robustness": {"select": "mean", "every": 2},
+    "select": {"select": "mean", "every": 2},
 }
 
 
@@ -63,11 +64,6 @@ def two(demo_section, tmp_path_factory):
     return seen, Path(seen[0]["save_dir"])
 
 
-def rows_of(folder, name="mwam.csv"):
-    with (folder / name).open(newline="") as stream:
-        return list(csv.DictReader(stream))
-
-
 def test_both_ranks_end_with_the_same_model_and_the_same_mwam(two):
     (first, second), _ = two
     for name, parameter in first["parameters"].items():
@@ -77,8 +73,8 @@ def test_both_ranks_end_with_the_same_model_and_the_same_mwam(two):
 
 
 def test_two_processes_have_the_bank_of_one_with_the_same_global_batch(two, demo_section, tmp_path):
-    alone = rows_of(run(MWAMTrainer, demo_section, tmp_path, **ARGUMENTS).save_dir)
-    together = rows_of(two[1])
+    alone = read_csv(run(MWAMTrainer, demo_section, tmp_path, **ARGUMENTS).save_dir / "mwam.csv")
+    together = read_csv(two[1] / "mwam.csv")
     assert [row["epoch"] for row in together] == [row["epoch"] for row in alone] == ["1", "2", "3"]
     for ours, theirs in zip(together, alone, strict=True):
         for key in ours:
@@ -99,7 +95,7 @@ def test_all_ranks_work_in_the_folder_of_the_first_and_leave_an_earlier_run_alon
 
 
 def test_combinations_are_validated_by_all_ranks_in_the_same_epochs(two):
-    rows = rows_of(two[1], "results.csv")
+    rows = read_csv(two[1] / "results.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert all("metrics/mAP50(rgb)" in row and "metrics/mAP50(ir)" in row for row in rows)
 
@@ -107,7 +103,7 @@ def test_combinations_are_validated_by_all_ranks_in_the_same_epochs(two):
 def test_a_worker_that_ultralytics_starts_has_the_trainer_and_all_arguments(demo_section, tmp_path, monkeypatch):
     pytest.importorskip("cloudpickle", reason="Ultralytics installs it when several devices are first asked for")
     own = {"mwam": {"gamma": 0.6, "mode": "update"}, "incomplete": {"views": 1, "p": 0.3}, "fusion": "add"}
-    arguments = {**SHORT, **own, "robustness": {"select": "worst"}, "data": demo_section, "project": str(tmp_path)}
+    arguments = {**SHORT, **own, "select": {"select": "worst"}, "data": demo_section, "project": str(tmp_path)}
     parent = MWAMTrainer(overrides=arguments)
     parent._hold.release()  # one of several devices does not hold the folder: its first worker does
     parent.args.data = demo_section  # as it is in a parent, which writes no file
@@ -174,7 +170,7 @@ def test_a_worker_takes_a_device_each_and_no_rectangular_batches(monkeypatch):
 def test_a_robustness_report_in_a_worker_is_refused(monkeypatch):
     monkeypatch.setattr("mwam_det.engine.facade.RANK", 0)
     with pytest.raises(NotImplementedError, match="one process"):
-        MultimodalYOLO("yolov8n.yaml").robustness()
+        MultimodalYOLO(TINY).robustness()
 
 
 def test_a_folder_with_weights_is_not_left_to_be_deleted(tmp_path):

@@ -1,6 +1,5 @@
 """Runs that die, at moments chosen, and what a resume makes of them."""
 
-import csv
 import errno
 import shutil
 from pathlib import Path
@@ -8,15 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tables import read_csv
 from training import SHORT, run
 from ultralytics import YOLO
-from untrained import make_set
+from untrained import TINY, make_set
 
 from mwam_det import MWAMTrainer
-from mwam_det.cli import main
+from mwam_det.cli.main import main
 from mwam_det.engine import saving
 from mwam_det.engine.saving import CheckpointPath, finish_checkpoints, is_trained, read_record, repair_best
-from mwam_det.locks import LOCK, FolderInUse
+from mwam_det.files.locks import LOCK, FolderInUse
 
 
 class Killed(BaseException):
@@ -37,8 +37,7 @@ def dying_after(epoch):
 
 
 def rows(file, without=()):
-    with file.open(newline="") as stream:
-        return [{key: value for key, value in row.items() if key not in without} for row in csv.DictReader(stream)]
+    return [{key: value for key, value in row.items() if key not in without} for row in read_csv(file)]
 
 
 def same(first, second):
@@ -52,13 +51,20 @@ RUNS = {
     }),
     "a step over several epochs": ("demo_section", {
         "incomplete": True, "nbs": 32, "epochs": 3, "close_mosaic": 0, "warmup_epochs": 2,
-        "robustness": {"select": "mean", "every": 2},
+        "select": {"select": "mean", "every": 2},
     }),
     "neither MWAM nor views": ("six", {
-        "mwam": False, "model": "yolo26n.yaml", "optimizer": "MuSGD", "nbs": 12, "epochs": 3, "cache": "ram"
+        "mwam": False, "model": "end2end", "optimizer": "MuSGD", "nbs": 12, "epochs": 3, "cache": "ram"
     }),
 }  # fmt: skip
 """By name: the set, and what is asked for."""
+
+
+def end2end(folder):
+    """The small model with the head of YOLO26, whose loss changes from epoch to epoch."""
+    file = folder / "end2end.yaml"
+    file.write_text(f"{Path(TINY).read_text()}end2end: true\nreg_max: 1\n")
+    return str(file)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +81,8 @@ def six(tmp_path_factory):
 def test_a_run_killed_after_any_epoch_and_resumed_is_the_uninterrupted_run_bit_for_bit(request, tmp_path, name):
     data, arguments = RUNS[name]
     section = request.getfixturevalue(data)
+    if arguments.get("model") == "end2end":
+        arguments = {**arguments, "model": end2end(tmp_path)}
     whole = run(MWAMTrainer, section, tmp_path / "whole", **arguments)
     for epoch in range(arguments["epochs"] - 1):
         with pytest.raises(Killed):
@@ -180,7 +188,8 @@ def test_a_run_is_trained_after_its_last_epoch_or_where_it_was_stopped(epoch, st
 def test_a_run_killed_after_its_last_epoch_is_finished_by_a_resume(demo_section, tmp_path, monkeypatch, moment, capsys):
     monkeypatch.chdir(tmp_path)
     train = {**{key: value for key, value in SHORT.items() if key != "model"}, "epochs": 2, "patience": 1}
-    Path("night.yaml").write_text(yaml.safe_dump({"data": demo_section, "train": train}, sort_keys=False))
+    recipe = {"model": TINY, "data": demo_section, "train": train}
+    Path("night.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
 
     def die(*args, **kwargs):
         raise Killed
@@ -196,7 +205,7 @@ def test_a_run_killed_after_its_last_epoch_is_finished_by_a_resume(demo_section,
         elif moment == "report":
             patch.setattr("mwam_det.engine.facade.MultimodalYOLO.robustness", die)
         else:
-            patch.setattr("mwam_det.report.files.html", die)
+            patch.setattr("mwam_det.robustness.files.html", die)
         main(["train", "night.yaml"])
     assert not Path("runs/night/robustness.json").exists()
     assert main(["train", "night.yaml", "train.resume=true"]) == 0

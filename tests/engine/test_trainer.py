@@ -1,5 +1,4 @@
 import copy
-import csv
 import subprocess
 import sys
 import textwrap
@@ -7,11 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tables import read_csv
 from training import SHORT, StockTrainer, run
 from ultralytics.utils.torch_utils import unwrap_model
+from untrained import TINY
 
 from mwam_det import GradientModulator, MWAMTrainer, UpdateModulator
-from mwam_det.cli import main
+from mwam_det.cli.main import main
 from mwam_det.data.layout import DatasetError
 from mwam_det.engine.combinations import OnePassValidator
 from mwam_det.models.two_stream import SPLIT_LAYER, streams_of, two_stream_cfg
@@ -29,8 +30,7 @@ def trained(demo_section, tmp_path_factory):
 
 
 def rows_of(trainer):
-    with (trainer.save_dir / "mwam.csv").open(newline="") as stream:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+    return [{key: float(value) for key, value in row.items()} for row in read_csv(trainer.save_dir / "mwam.csv")]
 
 
 @pytest.mark.parametrize("mwam", [False, {"alpha": 1.0, "beta": 0.0}], ids=["off", "all weights one"])
@@ -122,12 +122,12 @@ def test_a_run_killed_in_its_third_epoch_resumes_with_its_bank_and_its_curves_jo
 
     monkeypatch.chdir(tmp_path)
     train = {key: value for key, value in SHORT.items() if key not in ("model", "epochs")}
-    recipe = {"model": "yolov8n.yaml", "data": demo_section, "train": {**train, "epochs": 5}, "robustness": False}
+    recipe = {"model": TINY, "data": demo_section, "train": {**train, "epochs": 5}, "report": False}
     (tmp_path / "short.yaml").write_text(yaml.safe_dump(recipe))
     code = """
         import os, signal, sys
         from mwam_det.engine.trainer import MWAMTrainer
-        from mwam_det.cli import main
+        from mwam_det.cli.main import main
         prepare = MWAMTrainer.preprocess_batch
         def killed_in_the_third_epoch(self, batch):
             if self.epoch == 2 and self.run.history._pending:
@@ -139,18 +139,18 @@ def test_a_run_killed_in_its_third_epoch_resumes_with_its_bank_and_its_curves_jo
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, timeout=300)
     assert killed.returncode == -9, killed.stderr.decode()[-2000:]
     run_folder = tmp_path / "runs" / "short"
-    before = list(csv.DictReader((run_folder / "mwam.csv").open(newline="")))
+    before = read_csv(run_folder / "mwam.csv")
     assert [row["epoch"] for row in before] == ["1", "1", "2", "2"]
 
     assert main(["train", "short.yaml", "train.resume=true"]) == 0
-    rows = list(csv.DictReader((run_folder / "mwam.csv").open(newline="")))
+    rows = read_csv(run_folder / "mwam.csv")
     assert rows[:4] == before
     assert [int(row["iteration"]) for row in rows] == list(range(1, 11))
     assert [row["epoch"] for row in rows[::2]] == ["1", "2", "3", "4", "5"]
     for name in ("rgb", "ir"):
         expected = 0.5 * float(rows[3][f"bank_{name}"]) + 0.5 * float(rows[4][f"frm_{name}"])
         assert float(rows[4][f"bank_{name}"]) == pytest.approx(expected, rel=1e-6)
-    results = list(csv.DictReader((run_folder / "results.csv").open(newline="")))
+    results = read_csv(run_folder / "results.csv")
     assert [row["epoch"] for row in results] == ["1", "2", "3", "4", "5"]
     assert not (tmp_path / "runs" / "short2").exists()
     assert main(["train", "short.yaml", "train.resume=nowhere.pt"]) == 2
@@ -219,7 +219,7 @@ def test_the_weights_of_a_checkpoint_are_taken_over(trained, demo_section, tmp_p
 def test_a_single_stream_checkpoint_is_refused_as_the_model_itself(demo_section, tmp_path):
     from ultralytics import YOLO
 
-    YOLO("yolov8n.yaml").save(tmp_path / "single.pt")
+    YOLO(TINY).save(tmp_path / "single.pt")
     trainer = MWAMTrainer(
         overrides={**SHORT, "data": demo_section, "project": str(tmp_path), "model": str(tmp_path / "single.pt")}
     )
@@ -230,7 +230,7 @@ def test_a_single_stream_checkpoint_is_refused_as_the_model_itself(demo_section,
 def test_a_model_for_other_modalities_is_refused(demo_section, tmp_path):
     trainer = MWAMTrainer(overrides={**SHORT, "data": demo_section, "project": str(tmp_path)})
     with pytest.raises(DatasetError, match="'thermal': 3"):
-        trainer.get_model(two_stream_cfg("yolov8n.yaml", {"rgb": 3, "thermal": 3}))
+        trainer.get_model(two_stream_cfg(TINY, {"rgb": 3, "thermal": 3}))
 
 
 def test_a_mistake_in_mwam_costs_no_run_folder(demo_section, tmp_path):
@@ -394,8 +394,7 @@ def test_measured_preference_follows_the_validation_without_each_modality(demo_s
 
 
 def results_of(trainer):
-    with (trainer.save_dir / "results.csv").open(newline="") as stream:
-        return list(csv.DictReader(stream))
+    return read_csv(trainer.save_dir / "results.csv")
 
 
 @pytest.mark.parametrize(("select", "best"), [("mean", 1), ("worst", 2)])
@@ -406,7 +405,7 @@ def test_the_best_checkpoint_is_the_one_that_the_selection_asks_for(demo_section
         2: {("rgb",): 0.3, ("ir",): 0.3, ("rgb", "ir"): 0.5},
     }
     scored(lambda epoch: values[2 if epoch is None else epoch])
-    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, robustness={"select": select}, epochs=3)
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, select={"select": select}, epochs=3)
     assert trainer.stopper.best_epoch == best + 1
     expected = {"mean": 1.7 / 3, "worst": 0.3}[select]
     assert trainer.best_fitness == pytest.approx(expected, abs=1e-3)
@@ -419,7 +418,7 @@ def test_combinations_are_validated_every_so_many_epochs_and_only_these_can_be_t
     values = [0.1, 0.9, 0.3, 0.2]
     scored(lambda epoch: dict.fromkeys([("rgb",), ("ir",), ("rgb", "ir")], values[epoch or 0]))
     selection = {"select": "mean", "every": 2}
-    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, robustness=selection, epochs=4)
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, select=selection, epochs=4)
     rows = [float(row["metrics/mAP50(rgb)"]) for row in results_of(trainer)]
     assert rows == [0.1, 0.1, 0.3, 0.2], "what is not measured stays as it was; the last epoch counts whenever it comes"
     assert trainer.stopper.best_epoch == 3 and trainer.best_fitness == pytest.approx(0.3)
@@ -429,15 +428,24 @@ def test_epochs_that_are_left_out_are_no_epochs_without_progress(demo_section, t
     values = [0.1, 0.9, 0.3, 0.9, 0.2, 0.9]
     scored(lambda epoch: dict.fromkeys([("rgb",), ("ir",), ("rgb", "ir")], values[epoch or 0]))
     selection = {"select": "worst", "every": 2}
-    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, robustness=selection, epochs=6, patience=1)
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, select=selection, epochs=6, patience=1)
     assert [row["epoch"] for row in results_of(trainer)] == ["1", "2", "3", "4", "5"]
     assert trainer.stopper.best_epoch == 3
+
+
+def test_patience_is_a_number_of_epochs_that_count(demo_section, tmp_path, scored):
+    values = [0.3, 0.9, 0.2, 0.9, 0.1, 0.9, 0.1, 0.9]
+    scored(lambda epoch: dict.fromkeys([("rgb",), ("ir",), ("rgb", "ir")], values[epoch or 0]))
+    selection = {"select": "mean", "every": 2}
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, select=selection, epochs=8, patience=2)
+    assert len(results_of(trainer)) == 5, "epochs 3 and 5 count, and are no better than the first"
+    assert trainer.stopper.best_epoch == 1
 
 
 def test_where_one_modality_finds_nothing_the_mean_decides_between_equally_bad_epochs(demo_section, tmp_path, scored):
     values = [0.2, 0.5, 0.3]
     scored(lambda epoch: {("rgb",): 0.0, ("ir",): values[epoch or 0], ("rgb", "ir"): 0.4})
-    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, robustness={"select": "worst"}, epochs=3)
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, select={"select": "worst"}, epochs=3)
     assert trainer.stopper.best_epoch == 2
 
 
@@ -450,7 +458,7 @@ def test_a_run_without_selection_validates_as_ultralytics_does(demo_section, tmp
 def test_a_contradiction_that_lasts_is_told_once_with_both_figures(demo_section, tmp_path, scored, log):
     scored({("ir",): 0.01, ("rgb",): 0.5, ("rgb", "ir"): 0.6})
     mwam = {"mode": "observe"}
-    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=mwam, robustness={"select": "mean"}, epochs=5)
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=mwam, select={"select": "mean"}, epochs=5)
     assert trainer.mwam.last.share["ir"] > trainer.mwam.last.share["rgb"], "the set is not what the test needs"
     said = [text for level, text in log if "MWAM measures" in text]
     assert len(said) == 1
@@ -573,9 +581,9 @@ def test_observing_changes_nothing_in_the_training(demo_section, tmp_path):
         ({"incomplete": "yes"}, "incomplete='yes' must be true, false or a mapping"),
         ({"incomplete": {"weights": "mwam"}, "mwam": False}, "mwam.mode=observe"),
         ({"incomplete": {"views": 4}}, "have 3 combinations; use all"),
-        ({"robustness": {"select": "best"}}, "select='best' must be one of full, mean, worst"),
-        ({"robustness": {"select": "mean", "every": 0}}, "every=0"),
-        ({"robustness": {"select": "mean"}, "val": False}, "robustness.select=mean goes by the validations"),
+        ({"select": {"select": "best"}}, "select='best' must be one of full, mean, worst"),
+        ({"select": {"select": "mean", "every": 0}}, "every=0"),
+        ({"select": {"select": "mean"}, "val": False}, "select=mean goes by the validations"),
         ({"mwam": {"preference": "measured"}, "val": False}, "mwam.preference=measured goes by the validations"),
     ],
 )

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from mwam_det.adapters.access import modality_access
-from mwam_det.adapters.layout import find_samples
-from mwam_det.adapters.loop import Host, HostTrainer
-from mwam_det.adapters.samples import Augmentation, MultimodalDataset
-from mwam_det.adapters.settings import TrainSettings
-from mwam_det.adapters.tasks import Classification
+from mwam_det.hosts.data.layout import find_samples
+from mwam_det.hosts.data.samples import Augmentation, MultimodalDataset
+from mwam_det.hosts.loop import Host, HostTrainer
+from mwam_det.hosts.models.access import modality_access
+from mwam_det.hosts.settings import TrainSettings
+from mwam_det.hosts.tasks import Classification
 
 SIZE = 16
 
@@ -85,6 +85,33 @@ def write_rooms(root: Path, count=4, size=(64, 64), classes=3) -> Path:
     return root
 
 
+def write_faces(root: Path, train=24, val=8, size=40) -> Path:
+    """Faces cut out on black with lists as CASIA-SURF has them: a real one has depth and warmth, a fake one is flat."""
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[:size, :size] / size - 0.5
+    for name, count in (("train_list.txt", train), ("val_private_list.txt", val)):
+        lines = []
+        for number in range(count):
+            real = number % 2
+            face = np.hypot(rows * random.uniform(0.9, 1.3), columns * random.uniform(1.1, 1.5)) < 0.45
+            relief = np.exp(-8 * (rows**2 + columns**2))
+            shades = {
+                "color": random.uniform(90, 150) + 40 * relief,
+                "depth": 120 + 80 * real * relief,
+                "ir": 70 + 60 * real + 20 * relief,
+            }
+            files = []
+            for modality, shade in shades.items():
+                pixels = (shade + random.normal(0, 8, (size, size))).clip(1, 255) * face
+                file = Path(name.partition("_")[0]) / f"{number:03}-{modality}.png"
+                (root / file.parent).mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(root / file), pixels.astype(np.uint8))
+                files.append(file.as_posix())
+            lines.append(" ".join([*files, str(real)]))
+        (root / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
 @contextmanager
 def killed_after(steps: int, error: type[BaseException]):
     """Raise an error in training after so many steps, and see that it comes out."""
@@ -129,7 +156,7 @@ def toy_trainer(root: Path, folder: Path, model=None, **values) -> HostTrainer:
     data = find_samples(section(root), segmentation=False)
     train, val = (
         MultimodalDataset(data.splits[split], data.modalities, settings.size, how, settings.seed)
-        for split, how in (("train", Augmentation(settings.flip, settings.scale)), ("val", None))
+        for split, how in (("train", Augmentation(settings.flip, settings.scale, settings.degrees)), ("val", None))
     )
     torch.manual_seed(settings.seed)
     model = model or Toy()

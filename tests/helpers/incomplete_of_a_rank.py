@@ -10,7 +10,7 @@ import torch
 from labels import labelled_batch
 from torch import distributed as dist
 from ultralytics.cfg import get_cfg
-from untrained import awake
+from untrained import TINY, awake
 
 from mwam_det import MWAM, GradientModulator
 from mwam_det.engine.compat import spread_on_cpu
@@ -35,7 +35,7 @@ def twice(batch):
 def step(batch, wrap, world_size):
     """Observe, go forward in all views and backward as Ultralytics' loop does; the gradients by parameter."""
     torch.manual_seed(0)
-    model = build_two_stream(two_stream_cfg("yolov8n.yaml", MODALITIES), nc=2)
+    model = build_two_stream(two_stream_cfg(TINY, MODALITIES), nc=2)
     model.args = get_cfg()
     awake(model, sum(MODALITIES.values()))
     for boxes in model.model[-1].cv2:

@@ -2,17 +2,10 @@
 
 import numpy as np
 
-from mwam_det.core.degradation import degradations_for
 from mwam_det.core.missing import modality_combinations
-from mwam_det.report.robustness import (
-    RECALLS,
-    Boxes,
-    ClassResult,
-    CombinationResult,
-    DegradationResult,
-    RobustnessReport,
-    Sample,
-)
+from mwam_det.robustness.degradation import degradations_for
+from mwam_det.robustness.report import RobustnessReport
+from mwam_det.robustness.results import RECALLS, Boxes, ClassResult, CombinationResult, DegradationResult, Sample
 
 
 def table(modalities, scores, **values) -> RobustnessReport:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
+from untrained import TINY
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.layout import resolve_dataset, save_dataset_yaml
-from mwam_det.recipe import load_recipe
+from mwam_det.experiments import load
 
 SHORT = {
-    "model": "yolov8n.yaml",
+    "model": TINY,
     "epochs": 2,
     "imgsz": 64,
     "batch": 4,
@@ -53,7 +54,7 @@ def run(trainer_class, section: dict, folder: Path, **overrides):
 def train_recipe(file: Path, folder: Path, *overrides: str) -> MWAMTrainer:
     """Train one epoch of a recipe, small, as the command line does, and return the trainer as `run` does."""
     small = ("epochs=1", "imgsz=32", "batch=2", "workers=0", "device=cpu", "plots=false", f"project={folder}")
-    recipe = load_recipe(file, [*overrides, *(f"train.{argument}" for argument in small)])
+    recipe = load(file, [*overrides, *(f"train.{argument}" for argument in small)]).recipe
     losses = []
     model = MultimodalYOLO(recipe.model, fusion=recipe.fusion)
     model.add_callback("on_train_batch_end", lambda t: losses.append(t.loss.item()))

@@ -67,6 +67,11 @@ def test_weights_of_mwam_are_mean_weights_of_what_a_view_keeps():
     assert views.weights == pytest.approx([1.0 / 3, 1.5 / 3, 0.5 / 3])
 
 
+def test_weights_of_mwam_are_asked_for_where_they_are_needed():
+    with pytest.raises(ValueError, match="weights=mwam needs MWAM's weight of every modality"):
+        drawn(4, weights="mwam")
+
+
 @pytest.mark.parametrize("views", [1, 2])
 def test_with_drawn_views_weights_of_mwam_say_how_often_a_combination_comes(views):
     p = {"p": 1} if views == 1 else {}

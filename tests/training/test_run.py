@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from mwam_det import MWAMConfig
-from mwam_det.core.selection import Selection
 from mwam_det.training.incomplete import IncompleteConfig
 from mwam_det.training.run import ModalityRun
+from mwam_det.training.selection import Selection
 
 NAMES = ["rgb", "ir"]
 SCORES = {("rgb",): 0.1, ("ir",): 0.7, ("rgb", "ir"): 0.8}
@@ -66,6 +66,9 @@ def test_combinations_are_due_every_so_often_at_the_end_and_until_they_are_known
     run.take_in(SCORES)
     assert [run.due(epoch, epoch == 7) for epoch in range(8)] == [True, False, False, True, False, False, True, True]
     assert run.fitness(SCORES.values()) == pytest.approx(1.6 / 3)
+    resumed = ModalityRun(NAMES, selection=Selection("mean", every=3))
+    resumed.load_state_dict(run.state_dict(), epoch=4)
+    assert not resumed.due(4)
 
 
 def test_a_measured_preference_follows_the_validation():

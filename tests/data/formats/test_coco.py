@@ -4,6 +4,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pycocotools import mask as run_lengths
 from sources import labels_in, reasons, write
 from training import check_training, train_recipe
 from ultralytics.cfg import get_cfg
@@ -12,7 +13,7 @@ from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.conversion import ConversionError, convert
 from mwam_det.data.formats.coco import COCO
 from mwam_det.data.layout import resolve_dataset
-from mwam_det.recipe import load_recipe
+from mwam_det.experiments import load
 
 HEIGHT, WIDTH = 48, 64
 CATEGORIES = [{"id": 17, "name": "cat"}, {"id": 3, "name": "car"}, {"id": 90, "name": "dog"}]
@@ -172,20 +173,24 @@ def test_a_box_that_is_not_around_its_polygon_is_told(tmp_path):
     ("damage", "reason", "example"),
     [
         ({"image_id": 99}, "box: image_id of no image", "annotations[0].image_id is 99"),
-        ({"image_id": "1"}, "box: image_id of no image", 'annotations[0].image_id is "1"'),
+        ({"image_id": "x1"}, "box: image_id of no image", 'annotations[0].image_id is "x1"'),
+        ({"image_id": 1.5}, "box: image_id of no image", "annotations[0].image_id is 1.5"),
         ({"image_id": [1]}, "box: image_id of no image", "annotations[0].image_id is [1]"),
         ({"category_id": 4}, "box: category_id of no category", "annotations[0].category_id is 4"),
         ({"category_id": None}, "box: category_id of no category", "annotations[0].category_id is null"),
         ({"bbox": None}, "box: no usable coordinates", "annotations[0].bbox is null"),
         ({"bbox": [1, 2, 3]}, "box: no usable coordinates", "annotations[0].bbox is [1, 2, 3]"),
-        ({"bbox": [1, 2, "3", 4]}, "box: no usable coordinates", 'annotations[0].bbox[2] is "3"'),
+        ({"bbox": [1, 2, "3,5", 4]}, "box: no usable coordinates", "annotations[0].bbox[2] is '3,5'"),
+        ({"bbox": [1, 2, "1_0", 4]}, "box: no usable coordinates", "annotations[0].bbox[2] is '1_0'"),
+        ({"bbox": "1 2 3 4"}, "box: no usable coordinates", 'annotations[0].bbox is "1 2 3 4"'),
+        ({"iscrowd": "no"}, "box: iscrowd is neither 0 nor 1", 'annotations[0].iscrowd is "no"'),
         ({"bbox": [1, True, 3, 4]}, "box: no usable coordinates", "annotations[0].bbox[1] is true"),
         ({"bbox": [1, 2, float("nan"), 4]}, "box: no usable coordinates", "annotations[0].bbox[2] is nan"),
         ({"bbox": [1e300, 2, 3, 4]}, "box: no usable coordinates", "annotations[0].bbox[0] is 1e+300"),
         ({"bbox": [10**400, 2, 3, 4]}, "box: no usable coordinates", "annotations[0].bbox[0] is 1000"),
         ({"bbox": [1, 2, -3, 4]}, "box: no usable coordinates", "annotations[0].bbox is -3×4"),
         ({"bbox": {"x": 1}}, "box: no usable coordinates", "annotations[0].bbox is {"),
-        ({"segmentation": [[1, 2, 3, 4, 5, "6"]]}, "outline: no usable polygons, the box stands in", "[0][5]"),
+        ({"segmentation": [[1, 2, 3, 4, 5, "6x"]]}, "outline: no usable polygons, the box stands in", "[0][5]"),
         ({"segmentation": [[1, 2, 3, 4, 5]]}, "outline: no usable polygons, the box stands in", "segmentation[0] is"),
         (
             {"segmentation": [1, 2, 3, 4, 5, 6]},
@@ -222,19 +227,6 @@ def test_what_is_wrong_with_one_annotation_leaves_that_one_out_and_names_the_key
         ('{"images": []}', "train.json: annotations is missing"),
         ('{"images": {}, "annotations": [], "categories": []}', "images is missing or no list"),
         ('{"images": [], "annotations": [], "categories": []}', "categories is empty"),
-        ('{"images": [3], "annotations": [], "categories": []}', r"images\[0\] is 3"),
-        ('{"images": [], "annotations": ["a"], "categories": []}', r"annotations\[0\] is \"a\""),
-        ('{"images": [{"file_name": "a"}], "annotations": [], "categories": []}', r"images\[0\].id is missing"),
-        (
-            '{"images": [{"id": "1", "file_name": "a"}], "annotations": [], "categories": []}',
-            'id is "1", not an integer',
-        ),
-        ('{"images": [{"id": true, "file_name": "a"}], "annotations": [], "categories": []}', "id is true"),
-        ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "file_name is missing"),
-        ('{"images": [{"id": 1, "file_name": 3}], "annotations": [], "categories": []}', "file_name is 3, not a text"),
-        ('{"images": [{"id": 1, "file_name": "\\ud800"}], "annotations": [], "categories": []}', "which is no name"),
-        ('{"images": [{"id": 1, "file_name": "%s"}], "annotations": [], "categories": []}' % ("a/" * 600), "no name"),
-        ('{"images": [{"id": 1, "file_name": "%s"}], "annotations": [], "categories": []}' % ("a" * 300), "no name"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": ""}]}', "which is no name"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1.5, "name": "a"}]}', r"categories\[0\].id is 1.5"),
         (
@@ -251,13 +243,194 @@ def test_a_json_that_is_useless_is_refused_with_file_and_key(tmp_path, text, mes
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["../1.png", "/etc/passwd", "a/../../1.png", "..\\1.png", "C:/1.png", ".", "a\0b.png"])
-def test_file_names_that_leave_the_folder_are_refused(tmp_path, name):
-    make_set(tmp_path / "s", [image(1, "1.png")], [])
+@pytest.mark.parametrize(
+    ("entry", "example"),
+    [
+        (3, "images[0] is 3"),
+        ({"file_name": "a"}, "images[0].id is missing"),
+        ({"id": True, "file_name": "a"}, "images[0].id is true"),
+        ({"id": 1.5, "file_name": "a"}, "images[0].id is 1.5"),
+        ({"id": "", "file_name": "a"}, 'images[0].id is ""'),
+        ({"id": 2}, "images[0].file_name is missing"),
+        ({"id": 2, "file_name": 3}, "images[0].file_name is 3, not a text"),
+        ({"id": 2, "file_name": "\ud800"}, "which is no name"),
+        ({"id": 2, "file_name": "a/" * 600}, "which is no name"),
+        ({"id": 2, "file_name": "a" * 300}, "which is no name"),
+        ({"id": 2, "file_name": "a\0b.png"}, "which is no name"),
+    ],
+)
+def test_what_is_wrong_with_one_image_leaves_that_one_out_and_names_the_key(tmp_path, entry, example):
+    make_set(tmp_path / "s", [image(1, "1.png")], [thing(1)])
+    make_set(tmp_path / "s", [entry, image(1, "1.png")], [thing(1)], draw=False)
+    record = convert(COCO, tmp_path / "s", tmp_path / "out")
+    assert record["splits"]["train"]["boxes"]["car"] == 1
+    assert reasons(record) == {"image: no usable entry": 1}
+    assert example in record["left_out"]["image: no usable entry"]["examples"][0]
+
+
+def test_an_annotation_that_is_no_object_is_left_out(tmp_path):
+    root = make_set(tmp_path / "s", [image(1, "1.png")], [thing(1)])
+    content = json.loads((root / "annotations/train.json").read_text())
+    content["annotations"].append("a")
+    write(root / "annotations/train.json", json.dumps(content))
+    record = convert(COCO, root, tmp_path / "out")
+    assert record["left_out"]["box: no object of JSON"]["examples"][0].endswith('annotations[1] is "a"')
+
+
+@pytest.mark.parametrize("write_number", [str, float, lambda number: f"{float(number)}", lambda n: f" {n} "])
+def test_numbers_that_a_tool_writes_as_text_or_with_a_point_are_numbers(tmp_path, write_number):
+    def as_written(value):
+        if isinstance(value, dict):
+            return {key: item if key == "license" else as_written(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [as_written(item) for item in value]
+        return write_number(value) if isinstance(value, int) else value
+
+    root = make_set(tmp_path / "s", [image(7, "1.png")], [thing(7, segmentation=[TRIANGLE]), thing(7)])
+    content = json.loads((root / "annotations/train.json").read_text())
+    write(root / "annotations/train.json", json.dumps(as_written(content)))
+    record = convert(COCO, root, tmp_path / "out")
+    assert rows(tmp_path / "out/labels/train/1.txt") == [[0, 20, 18, 20, 20]] * 2
+    assert rows(tmp_path / "out/labels_seg/train/1.txt")[0] == [0, *TRIANGLE]
+    assert not reasons(record)
+
+
+def test_an_image_may_have_an_id_that_is_no_number(tmp_path):
+    root = make_set(tmp_path / "s", [image("a-1", "1.png"), image("7", "2.png")], [thing("a-1"), thing("7", 17)])
+    assert convert(COCO, root, tmp_path / "out")["splits"]["train"]["boxes"] == {"car": 1, "cat": 1, "dog": 0}
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_mask_without_an_outline_has_the_box_around_it(tmp_path, compressed):
+    pixels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    pixels[8:28, 10:30] = 1
+    pixels[8:20, 10:15] = 0  # the box is that of all its pixels
+    if compressed:
+        encoded = run_lengths.encode(np.asfortranarray(pixels))
+        mask = {"size": encoded["size"], "counts": encoded["counts"].decode()}
+    else:
+        flat = pixels.T.ravel()
+        borders = np.flatnonzero(np.diff(flat)) + 1
+        mask = {"size": [HEIGHT, WIDTH], "counts": np.diff([0, *borders, flat.size]).tolist()}
+    for bbox in (None, [], [0, 0, 0, 0]):
+        root = make_set(tmp_path / f"s{bbox}", [image(1, "1.png")], [thing(1)])
+        make_set(root, [image(1, "1.png")], [{**thing(1), "bbox": bbox, "segmentation": mask}], draw=False)
+        convert(COCO, root, tmp_path / f"out{bbox}")
+        assert rows(tmp_path / f"out{bbox}/labels/train/1.txt") == [[0, 20, 18, 20, 20]]
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {},
+        {"size": [HEIGHT, WIDTH], "counts": ""},
+        {"size": [HEIGHT, WIDTH], "counts": []},
+        {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]},
+        {"size": [HEIGHT, WIDTH], "counts": [5, HEIGHT * WIDTH]},
+        {"size": [HEIGHT, WIDTH], "counts": [5, -1]},
+        {"size": [HEIGHT, WIDTH], "counts": [5, "x"]},
+        {"size": [HEIGHT, WIDTH], "counts": "0oooooO"},
+        {"size": [0, 0], "counts": [5]},
+        {"size": [10**9, 10**9], "counts": [5, 5]},
+        {"size": 5, "counts": [5]},
+        {"size": [5, 5, 5], "counts": 7},
+    ],
+)
+def test_a_mask_that_cannot_be_read_leaves_its_object_out(tmp_path, mask):
+    make_set(tmp_path / "s", [image(1, "1.png")], [thing(1)])
+    broken = {"image_id": 1, "category_id": 3, "segmentation": mask or {"size": None}}
+    make_set(tmp_path / "s", [image(1, "1.png")], [broken, thing(1)], draw=False)
+    record = convert(COCO, tmp_path / "s", tmp_path / "out")
+    assert reasons(record) == {"box: no usable coordinates": 1}
+    assert record["splits"]["train"]["boxes"]["car"] == 1
+
+
+def test_polygons_need_no_box(tmp_path):
+    root = make_set(tmp_path / "s", [image(1, "1.png")], [thing(1)])
+    polygon = {"image_id": 1, "category_id": 3, "segmentation": [TRIANGLE]}
+    make_set(root, [image(1, "1.png")], [polygon], draw=False)
+    record = convert(COCO, root, tmp_path / "out")
+    assert rows(tmp_path / "out/labels/train/1.txt") == [[0, 20, 18, 20, 20]]
+    assert not reasons(record)
+
+
+@pytest.mark.parametrize(
+    "name", ["../1.png", "/etc/passwd", "a/../../1.png", "..\\1.png", "C:/1.png", ".", "https://x.org/1.png"]
+)
+def test_a_file_name_that_leaves_the_folder_leaves_its_image_out_and_reads_nothing(tmp_path, name):
+    make_set(tmp_path / "s", [image(1, "a/2.png")], [thing(1)])
     write(tmp_path / "s/1.png", picture())
-    make_set(tmp_path / "s", [image(1, "1.png"), image(2, name)], [], draw=False)
-    with pytest.raises(ConversionError, match="outside of it|no name"):
+    make_set(tmp_path / "s", [image(1, "a/2.png"), image(2, name)], [thing(1)], draw=False)
+    record = convert(COCO, tmp_path / "s", tmp_path / "out")
+    assert record["splits"]["train"]["pairs"] == 1
+    reason = "image: its name leads out of the folder, and not to one file in it"
+    assert record["left_out"][reason] == {
+        "count": 1,
+        "examples": [f"{tmp_path / 's/annotations/train.json'}: {name!r}"],
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "/home/ann/set/rgb/a/1.png",
+        "C:\\Users\\ann\\rgb\\a\\1.png",
+        "../rgb/a/1.png",
+        "https://x.org/a/1.png",
+        "/1.jpg",
+        "a\\1.png",
+    ],
+)
+def test_a_path_of_another_machine_is_found_by_its_end(tmp_path, name):
+    make_set(tmp_path / "s", [image(1, "a/1.png"), image(2, "b/2.png")], [thing(1), thing(2, 17)])
+    make_set(tmp_path / "s", [image(1, name), image(2, "b/2.png")], [thing(1), thing(2, 17)], draw=False)
+    record = convert(COCO, tmp_path / "s", tmp_path / "out")
+    assert not reasons(record)
+    assert rows(tmp_path / "out/labels/train/a/1.txt")[0][0] == 0
+    assert (tmp_path / "out/infrared/train/a/1.png").is_file()
+
+
+def test_a_path_of_another_machine_that_may_mean_several_files_is_left_out(tmp_path):
+    names = ["a/1.png", "b/1.png", "val/3.png", "4.png"]
+    make_set(tmp_path / "s", [image(i, name) for i, name in enumerate(names)], [thing(i) for i in range(4)])
+    asked = ["/x/c/1.png", "/x/train/3.png", "/x/4.png", "/y/4.png", "a/1.png"]
+    images = [image(i, name) for i, name in enumerate(asked)]
+    make_set(tmp_path / "s", images, [thing(i) for i in range(5)], draw=False)
+    record = convert(COCO, tmp_path / "s", tmp_path / "out")
+    assert [file.name for file in (tmp_path / "out/labels/train").rglob("*.txt")] == ["1.txt"]
+    assert reasons(record) == {
+        "image: its name leads out of the folder, and not to one file in it": 2,
+        "image: several entries name it": 2,
+    }
+
+
+@pytest.mark.parametrize("word", ["valid", "validation"])
+def test_a_split_for_validation_may_be_called_as_roboflow_calls_it(tmp_path, word):
+    for split in ("train", word):
+        write(tmp_path / f"s/{split}/_annotations.coco.json", json.dumps(
+            {"images": [image(1, "1.png")], "annotations": [thing(1)], "categories": CATEGORIES}))  # fmt: skip
+        for folder in (split, f"thermal/{split}"):
+            write(tmp_path / "s" / folder / "1.png", picture())
+    options = {"json": "{split}/_annotations.coco.json", "rgb": "{split}", "ir": "thermal/{split}"}
+    record = convert(COCO, tmp_path / "s", tmp_path / "out", options)
+    assert {split: entry["pairs"] for split, entry in record["splits"].items()} == {"train": 1, "val": 1}
+
+
+def test_partners_with_hashes_in_their_names_are_found_by_an_expression(tmp_path):
+    make_set(tmp_path / "s", [image(1, "a_jpg.rf.0a1.png"), image(2, "b_jpg.rf.0a2.png")], [thing(1), thing(2)])
+    for old, new in (("a_jpg.rf.0a1", "a_jpg.rf.fff"), ("b_jpg.rf.0a2", "b_jpg.rf.eee")):
+        (tmp_path / "s/ir" / f"{old}.png").rename(tmp_path / "s/ir" / f"{new}.png")
+    with pytest.raises(ConversionError, match=r"no usable pair .*: pair: no ir image \(2\)"):
         convert(COCO, tmp_path / "s", tmp_path / "out")
+    record = convert(COCO, tmp_path / "s", tmp_path / "out", {"match": r"(.+)_jpg\.rf\.[0-9a-f]+"})
+    assert record["splits"]["train"]["pairs"] == 2
+    for folder, suffix in (("visible", "png"), ("infrared", "png"), ("labels", "txt")):
+        assert sorted(file.name for file in (tmp_path / "out" / folder / "train").iterdir()) == [
+            f"a.{suffix}",
+            f"b.{suffix}",
+        ]
+    with pytest.raises(ConversionError, match=r"match='x' has 0 groups"):
+        convert(COCO, tmp_path / "s", tmp_path / "other", {"match": "x"})
 
 
 @pytest.mark.parametrize("option", ["json", "rgb", "ir"])
@@ -303,7 +476,7 @@ def test_the_recipe_that_is_written_loads_the_converted_set(tmp_path):
     make_set(tmp_path / "s", [image(900, "a/1.png"), image(3, "b/1.png")], [thing(900, 17, box), thing(3, 90, box)])
     make_set(tmp_path / "s", [image(1, "c/2.png")], [thing(1, 3, box)], split="val")
     convert(COCO, tmp_path / "s", tmp_path / "out")
-    data = resolve_dataset(load_recipe(tmp_path / "out/recipe.yaml").data)
+    data = resolve_dataset(load(tmp_path / "out/recipe.yaml").recipe.data)
     assert data["names"] == {0: "car", 1: "cat", 2: "dog"}
     dataset = build_paired_dataset(get_cfg(overrides={"imgsz": 64}), data["train"], 2, data, "val", False, 32)
     assert [label["cls"].tolist() for label in dataset.labels] == [[[1]], [[2]]]
@@ -330,7 +503,7 @@ def test_training_starts_with_the_recipe_of_the_format(tmp_path):
         {"width": float("inf"), "height": 48},
         {"width": 10**400, "height": 10**400},
         {"width": 64.5, "height": 48},
-        {"width": "64", "height": "48"},
+        {"width": "64 px", "height": "48"},
         {"width": None, "height": 48},
         {"width": True, "height": [48]},
     ],

@@ -9,11 +9,11 @@ from sources import labels_in, reasons, snapshot, write
 from training import check_training, train_recipe
 from ultralytics.cfg import get_cfg
 
+from mwam_det import experiments
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.conversion import ConversionError, Label, convert
 from mwam_det.data.formats.dronevehicle import CLASSES, CROP, DRONEVEHICLE, SAME_OBJECT_IOU, SIZE, rotated_iou, union
 from mwam_det.data.layout import resolve_dataset
-from mwam_det.recipe import load_recipe
 
 HEIGHT, WIDTH = 512, 640
 FRAME = 100
@@ -93,7 +93,7 @@ def names(root: Path, **arguments) -> list[str]:
 
 
 def section(root: Path, labels: str = "labels", **changes) -> dict:
-    data = load_recipe(RECIPE).data
+    data = experiments.load(RECIPE).recipe.data
     return {**data, "path": str(root), "val": "train", "labels": labels, **changes}
 
 
@@ -472,7 +472,7 @@ def test_the_converted_set_loads_with_its_recipe(tmp_path):
     source = one(tmp_path / "raw", polygon("car", SLANTED), polygon("feright_car", UPRIGHT), scene=scene)
     one(source, polygon("van", SLANTED), split="val")
     convert(DRONEVEHICLE, source, tmp_path / "set")
-    assert tuple(load_recipe(RECIPE).data["names"].values()) == CLASSES
+    assert tuple(experiments.load(RECIPE).recipe.data["names"].values()) == CLASSES
     boxes, outlines = (load(tmp_path / "set", labels) for labels in ("labels", "labels_obb"))
     assert boxes[0]["img"].shape == (6, 64, 64)
     assert boxes[0]["cls"].ravel().tolist() == outlines[0]["cls"].ravel().tolist() == [0, 4]

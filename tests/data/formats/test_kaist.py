@@ -11,7 +11,7 @@ from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.conversion import ConversionError, convert
 from mwam_det.data.formats.kaist import CLASSES, KAIST
 from mwam_det.data.layout import resolve_dataset
-from mwam_det.recipe import load_recipe
+from mwam_det.experiments import load
 
 HEADER = "% bbGt version=3\n"
 ROOT = Path(__file__).parents[3]
@@ -215,6 +215,29 @@ def test_xml_annotations_with_x_y_w_h_are_read_too(tmp_path):
     }
 
 
+@pytest.mark.parametrize("name", ["set00/V000/{}/I00001.txt", "set00_V000_{}_I00001.txt"])
+def test_of_a_label_set_for_each_image_one_is_taken_and_that_is_told(tmp_path, name):
+    add(tmp_path / "k", "set00/V000/I00001", None)
+    for image, x in (("visible", 20), ("lwir", 24)):
+        file = tmp_path / "k/paired" / name.format(image)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(HEADER + line("person", x, 10, 12, 30))
+    for options, x in (({}, 20), ({"labels": "lwir"}, 24)):
+        out = tmp_path / f"out{x}"
+        record = convert(KAIST, tmp_path / "k", out, {"annotations": "paired", **options})
+        assert np.abs(labels(out, "set00/V000/I00001") - (0, x, 10, x + 12, 40)).max() < 0.01
+        assert any(f"those of {options.get('labels', 'visible')} were taken" in note for note in record["notes"])
+
+
+def test_where_no_frame_has_an_annotation_what_was_looked_for_and_what_is_there_is_told(tmp_path):
+    add(tmp_path / "k", "set00/V000/I00001", HEADER, annotation="annotations/set00/V000/thermal/I00001.txt")
+    with pytest.raises(ConversionError) as caught:
+        convert(KAIST, tmp_path / "k", tmp_path / "out")
+    for name in ("set00/V000/I00001.txt", "set00_V000_I00001.txt", "set00/V000/visible/I00001.xml"):
+        assert name in str(caught.value)
+    assert f"the first file is {tmp_path / 'k/annotations/set00/V000/thermal/I00001.txt'}" in str(caught.value)
+
+
 def test_a_folder_that_is_not_kaist_is_refused_with_what_was_looked_for(tmp_path):
     (tmp_path / "k/train").mkdir(parents=True)
     with pytest.raises(ConversionError, match="set00/V000/visible"):
@@ -238,7 +261,7 @@ def test_the_recipe_loads_the_converted_set_with_nested_stems(tmp_path):
     for frame in ("set00/V000/I00001", "set00/V001/I00001", "set06/V000/I00019"):
         add(root, frame, HEADER + line("person", 20, 10, 12, 30), [(20, 10, 12, 30)])
     convert(KAIST, root, tmp_path / "out")
-    recipe = load_recipe(ROOT / "cfg/kaist.yaml", [f"data.path={tmp_path / 'out'}"])
+    recipe = load(ROOT / "cfg/kaist.yaml", [f"data.path={tmp_path / 'out'}"]).recipe
     data = resolve_dataset(recipe.data)
     assert data["names"] == {0: "person"}
     dataset = build_paired_dataset(

@@ -10,7 +10,7 @@ from training import check_training, train_recipe
 from mwam_det.data.conversion import ConversionError, convert
 from mwam_det.data.formats.llvip import LLVIP
 from mwam_det.data.layout import resolve_dataset
-from mwam_det.recipe import load_recipe
+from mwam_det.experiments import load
 
 RECIPE = Path(__file__).parents[3] / "cfg" / "llvip.yaml"
 SIZE = (32, 40)
@@ -64,7 +64,7 @@ def test_the_authors_parts_become_train_and_val_and_the_recipe_finds_them(source
     for folder in ("visible", "infrared"):
         written = tmp_path / "done" / folder / "val/190001.jpg"
         assert written.read_bytes() == (source / folder / "test/190001.jpg").read_bytes()
-    recipe = load_recipe(RECIPE, [f"data.path={tmp_path / 'done'}"])
+    recipe = load(RECIPE, [f"data.path={tmp_path / 'done'}"]).recipe
     assert resolve_dataset(recipe.data)["names"] == {0: "person"}
 
 

@@ -8,9 +8,10 @@ from sources import reasons
 from training import check_training, train_recipe
 
 from mwam_det.data.conversion import ConversionError, convert
-from mwam_det.data.formats.m3fd import M3FD, expected, validation_part
+from mwam_det.data.formats.m3fd import M3FD, expected
 from mwam_det.data.layout import resolve_dataset
-from mwam_det.recipe import load_recipe
+from mwam_det.data.splits import validation_part
+from mwam_det.experiments import load
 
 RECIPE = Path(__file__).parents[3] / "cfg" / "m3fd.yaml"
 SIZE = (32, 40)
@@ -113,7 +114,7 @@ def test_a_share_that_is_none_is_refused(source, tmp_path, share):
 
 def test_the_recipe_fits_the_converted_set(source, tmp_path):
     convert(M3FD, source, tmp_path / "done")
-    data = resolve_dataset(load_recipe(RECIPE, [f"data.path={tmp_path / 'done'}"]).data)
+    data = resolve_dataset(load(RECIPE, [f"data.path={tmp_path / 'done'}"]).recipe.data)
     assert data["names"] == dict(enumerate(NAMES))
     assert list(data["splits"]) == ["train", "val"]
 

@@ -7,11 +7,11 @@ from sources import labels_in, reasons, snapshot, write
 from training import check_training, train_recipe
 from ultralytics.cfg import get_cfg
 
+from mwam_det import experiments
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.conversion import ConversionError, convert
 from mwam_det.data.formats.vedai import CLASS_NAMES, VEDAI
 from mwam_det.data.layout import resolve_dataset
-from mwam_det.recipe import load_recipe
 
 SIDE = 256
 """The published images have 512 or 1024; nothing depends on it."""
@@ -66,7 +66,7 @@ def lines(root: Path, stem: str = "00000000", folder: str = "labels", split: str
 
 
 def load(root: Path, split: str = "train", labels: str = "labels"):
-    data = resolve_dataset({**load_recipe(RECIPE).data, "path": str(root), "labels": labels})
+    data = resolve_dataset({**experiments.load(RECIPE).recipe.data, "path": str(root), "labels": labels})
     args = get_cfg(overrides={"imgsz": 64, "deterministic": False})
     return build_paired_dataset(args, data[split], 2, data, "val", rect=False, stride=32)
 
@@ -132,8 +132,8 @@ def test_each_class_number_gets_its_name_in_the_set_and_in_the_recipe(tmp_path, 
     record = convert(VEDAI, one(tmp_path / "raw", row(number, SLANTED)), tmp_path / "set")
     assert record["splits"]["train"]["boxes"] == dict.fromkeys(CLASSES, 0) | {name: 1}
     class_id = int((tmp_path / "set" / "labels" / "train" / "00000000.txt").read_text().split()[0])
-    assert load_recipe(RECIPE).data["names"][class_id] == name
-    assert len(load_recipe(RECIPE).data["names"]) == 11
+    assert experiments.load(RECIPE).recipe.data["names"][class_id] == name
+    assert len(experiments.load(RECIPE).recipe.data["names"]) == 11
 
 
 def test_a_number_that_is_no_class_is_counted_and_left_out(tmp_path):

@@ -17,7 +17,6 @@ from mwam_det.data.inspection.views import (
     shift_remedy,
     view_remedy,
 )
-from mwam_det.data.layout import Modality
 from mwam_det.data.pairing import list_images
 
 
@@ -86,7 +85,7 @@ def test_a_narrower_view_is_found_with_its_matrix(top, left, height, width, size
     assert view.turn is None
     assert view.clarity > 1.5 * given[2]
     assert view.scale == pytest.approx(640 / width, rel=0.02)
-    matrix = np.array(view_remedy(Modality("ir"), view, (480, 640), size))
+    matrix = np.array(view_remedy(None, view, (480, 640), size))
     corners = (matrix @ np.array([[0, 0, 1], [size[1], 0, 1], [0, size[0], 1]], float).T)[:2].T
     assert np.abs(corners - [[left, top], [left + width, top], [left, top + height]]).max() < 10
     assert view.displacement((480, 640)) > 20
@@ -95,7 +94,7 @@ def test_a_narrower_view_is_found_with_its_matrix(top, left, height, width, size
 def test_a_view_of_another_shape_is_found_as_its_pixels_are_square():
     parts = [other_sensor(one)[:, 80:560] for one in SCENES]
     _, view = find_view([view_of(one) for one in SCENES], [view_of(one) for one in parts], shapes=480 / 640)
-    matrix = np.array(view_remedy(Modality("ir"), view, (480, 640), (480, 480)))
+    matrix = np.array(view_remedy(None, view, (480, 640), (480, 480)))
     assert matrix == pytest.approx(np.array([[1, 0, 80], [0, 1, 0], [0, 0, 1]]), abs=4)
     assert matrix[0, 0] == pytest.approx(matrix[1, 1], rel=1e-3)
 
@@ -117,7 +116,7 @@ def test_a_turn_is_found_and_the_matrix_takes_it_back_exactly(turn):
     turned = [np.ascontiguousarray(TURNED[turn](other_sensor(one))) for one in SCENES]
     _, view = find_view([view_of(one) for one in SCENES], [view_of(one) for one in turned], shapes=1.0)
     assert view.turn == turn
-    matrix = np.array(view_remedy(Modality("ir"), view, (480, 640), turned[0].shape))
+    matrix = np.array(view_remedy(None, view, (480, 640), turned[0].shape))
     back = cv2.warpPerspective(turned[0], matrix, (640, 480), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     assert np.abs(back - other_sensor(SCENES[0])).max() < 0.1
 
@@ -190,7 +189,7 @@ def test_the_remedy_that_is_offered_takes_the_shift_back(shared_data, tmp_path):
 
 def test_a_remedy_on_top_of_a_homography_keeps_every_pixel_of_a_large_image_in_its_place():
     calibrated = ((0.91234567, 0.0213, -31.77), (-0.0131, 0.93456789, 12.34), (3.21e-5, -1.27e-5, 1.0))
-    remedy = np.array(shift_remedy(Modality("ir", align=calibrated), (3.25, -7.5), (1080, 1920), (1080, 1920)))
+    remedy = np.array(shift_remedy(calibrated, (3.25, -7.5), (1080, 1920), (1080, 1920)))
     corners = np.array([[0, 0, 1], [1919, 0, 1], [0, 1079, 1], [1919, 1079, 1]], float).T
     exact, offered = (matrix @ corners for matrix in (np.array(calibrated), remedy))
     moved = exact[:2] / exact[2] - np.array([[3.25], [-7.5]])

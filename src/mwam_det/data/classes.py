@@ -1,0 +1,172 @@
+"""Pairs that belong to a class each, and lie in a folder of that name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.transforms import v2
+from ultralytics.data.augment import Compose
+from ultralytics.utils import LOGGER
+
+from mwam_det.data.dataset import PairedDataset
+from mwam_det.data.layout import DatasetError, Modality
+from mwam_det.data.pairing import check_pair
+from mwam_det.data.transforms import StackedFormat
+
+WHOLE_IMAGE = (0.5, 0.5, 1.0, 1.0)
+"""The box around everything: to Ultralytics' dataset of boxes, an image of a class is an object of it."""
+
+
+class CentreCropFormat:
+    """Ultralytics' still transform of classification, for stacks: the middle of the image, as a tensor.
+
+    Args:
+        modalities: The modalities of the stack.
+        new_shape: (height, width) of the tensor; the stack is as large at least.
+    """
+
+    def __init__(self, modalities: Sequence[Modality], new_shape: tuple[int, int]):
+        self.new_shape = new_shape
+        self._format = StackedFormat(modalities)
+
+    def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
+        """Turn a sample of the dataset into one for a batch: "img" (C, H, W), uint8, and "cls" (1,), int64."""
+        (height, width), (top, left) = labels["resized_shape"], centre_of(labels["resized_shape"], self.new_shape)
+        original = labels["ori_shape"]
+        image = self._as_tensor(centre_crop(labels["img"], self.new_shape))
+        pad = ((height / original[0], width / original[1]), (-left, -top))
+        return {**self._sample(labels, image), "ratio_pad": pad}
+
+    def _as_tensor(self, image: np.ndarray) -> torch.Tensor:
+        return self._format.apply_image({"img": image})["img"]
+
+    def _sample(self, labels: dict[str, Any], image: torch.Tensor) -> dict[str, Any]:
+        return {
+            "img": image,
+            "cls": torch.from_numpy(labels["cls"][0]).long(),
+            "im_file": labels["im_file"],
+            "ori_shape": labels["ori_shape"],
+            "resized_shape": self.new_shape,
+        }
+
+
+class RandomCropFormat(CentreCropFormat):
+    """Ultralytics' augmentation of classification, for stacks: all modalities are cropped, mirrored and erased alike.
+
+    Colours are changed in the visible modality alone. What `auto_augment` stands for changes colours and geometry at
+    once, and is not there.
+
+    Args:
+        modalities: The modalities of the stack.
+        new_shape: (height, width) of the tensor.
+        hyp: Ultralytics' arguments `scale`, `fliplr`, `flipud`, `hsv_h`, `hsv_s`, `hsv_v` and `erasing`.
+    """
+
+    def __init__(self, modalities: Sequence[Modality], new_shape: tuple[int, int], hyp: Any):
+        super().__init__(modalities, new_shape)
+        self._visible = next((modality.slice for modality in modalities if modality.visible), None)
+        self._crop = v2.Compose(
+            [
+                v2.RandomResizedCrop(new_shape, scale=(1 - hyp.scale, 1), antialias=True),
+                v2.RandomHorizontalFlip(hyp.fliplr),
+                v2.RandomVerticalFlip(hyp.flipud),
+            ]
+        )
+        self._colour = v2.ColorJitter(hyp.hsv_v, hyp.hsv_v, hyp.hsv_s, hyp.hsv_h)
+        self._erase = v2.RandomErasing(hyp.erasing)
+
+    def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
+        """Turn a sample of the dataset into one for a batch, see `CentreCropFormat`."""
+        image = self._crop(self._as_tensor(labels["img"]))
+        if self._visible is not None:
+            image[self._visible] = self._colour(image[self._visible])
+        return self._sample(labels, self._erase(image))
+
+
+class PairedClassificationDataset(PairedDataset):
+    """Pairs in a folder a class, below the folder of each modality: train/rgb/car/1.jpg and train/ir/car/1.jpg.
+
+    Images are brought to the training size by their shorter side; then the middle is taken, or in training any part.
+    Arguments and errors are those of `PairedDataset`, with one more:
+
+    Raises:
+        DatasetError: If no image lies in the folder of a class.
+    """
+
+    resize_short = True
+
+    def get_img_files(self, img_path: str | list[str]) -> list[str]:
+        """List the images of the first modality that have a class, and find the partners of each."""
+        files = super().get_img_files(img_path)
+        numbers = {name: number for number, name in self.data["names"].items()}
+        folders = {file: self._class_folder(file, numbers) for file in files}
+        self._classes = {file: numbers[folder] for file, folder in folders.items() if folder in numbers}
+        if others := sorted({folder for folder in folders.values() if folder not in numbers}):
+            count, where = len(files) - len(self._classes), ", ".join(others)
+            told = f"{count} of {len(files)} images of {img_path} are in no folder of a class but in {where}"
+            if not self._classes:
+                raise DatasetError(f"{told}: the classes are {', '.join(numbers)}")
+            LOGGER.warning(f"{self.prefix}{told}: left out")
+        return list(self._classes)
+
+    def _class_folder(self, file: str, numbers: Mapping[str, int]) -> str:
+        """Return the first folder of an image, or where it is listed, the first that is called like a class."""
+        parts = Path(file).relative_to(self._folders_of[file][self.modalities[0].name]).parts
+        return parts[0] if self.is_whole else next((part for part in parts[:-1] if part in numbers), parts[0])
+
+    def get_label_files(self) -> list[str]:
+        """Return the images: their folders are the labels."""
+        self.label_files = list(self.im_files)
+        return self.label_files
+
+    def verify_args(self) -> tuple:
+        """Return the function that checks a pair, and its arguments for every image."""
+        candidates, classes = ([of[file] for file in self.im_files] for of in (self.partners, self._classes))
+        constants = map(repeat, (self.prefix, self.modalities))
+        return verify_classified_pair, zip(self.im_files, candidates, classes, *constants)  # noqa: B905 (endless)
+
+    def update_labels(self, include_class: list[int] | None) -> None:
+        """Leave the classes as they are: Ultralytics' classification knows no selection of them."""
+
+    def build_transforms(self, hyp: Any) -> Compose:
+        """Build the augmentation, or the still transform."""
+        height, width = self.imgsz if isinstance(self.imgsz, list | tuple) else (self.imgsz, self.imgsz)
+        size = (height, width)
+        if self.augment:
+            return Compose([RandomCropFormat(self.modalities, size, hyp)])
+        return Compose([CentreCropFormat(self.modalities, size)])
+
+
+def centre_of(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """Return (top, left) of the middle (height, width) of an image, as torchvision finds it."""
+    return round((shape[0] - size[0]) / 2), round((shape[1] - size[1]) / 2)
+
+
+def centre_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the middle (height, width) of an image of shape (H, W, C), which is as large at least; no copy."""
+    top, left = centre_of(image.shape[:2], size)
+    return image[top : top + size[0], left : left + size[1]]
+
+
+def verify_classified_pair(args: tuple) -> tuple:
+    """Check one pair that has a class; the counterpart of `verify_pair`.
+
+    Args:
+        args: Image of the first modality, candidates of every modality by name, class, prefix of messages, and the
+            modalities.
+
+    Returns:
+        What `verify_pair` returns, the label one box around everything.
+    """
+    image, candidates, number, prefix, modalities = args
+    try:
+        sizes = check_pair(candidates, modalities)
+    except ValueError as error:
+        return None, None, None, None, None, 0, 0, 0, 1, f"{prefix}{image}: pair left out, {error}", ()
+    label = np.array([[number, *WHOLE_IMAGE]], np.float32)
+    return image, label, sizes[0], [], None, 0, 1, 0, 0, "", sizes

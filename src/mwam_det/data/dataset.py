@@ -1,0 +1,463 @@
+"""Ultralytics' dataset, with an image that is the stack of all modalities."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from ultralytics.data.augment import Compose
+from ultralytics.data.dataset import YOLODataset
+from ultralytics.data.utils import check_file_speeds, get_hash
+from ultralytics.utils import LOGGER
+
+from mwam_det.data.layout import DatasetError, Modality, modalities_of
+from mwam_det.data.listing import list_split, partners_in
+from mwam_det.data.memory import empty_images
+from mwam_det.data.messages import brief_messages
+from mwam_det.data.pairing import stem_of, verify_pair
+from mwam_det.data.reading import place, read_image, reduction_of
+from mwam_det.data.splits import groups_of, source_of
+from mwam_det.data.stacks import fingerprint, is_current, load_stack, save_stack, stack_name
+from mwam_det.data.transforms import (
+    Frame,
+    LetterBoxedFormat,
+    StackedFormat,
+    are_planes,
+    colour_on_visible,
+    copy_channels,
+    fuse_letterbox,
+)
+from mwam_det.files.folders import list_files
+
+SCANS = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mwam_det"
+"""Where the results of scans are kept, and in "stacks" what `cache="disk"` keeps; all of it may be deleted."""
+
+
+LONGEST_PART = 40
+"""So many characters of a folder's name are part of the names there; file systems allow 255 bytes."""
+
+
+_ImageStore: Any = getattr(YOLODataset, "_ImageCache", list)
+
+
+class CachedStacks(_ImageStore):
+    """Ultralytics' store of images in RAM, which keeps planes as planes.
+
+    Args:
+        images: Stacks of shape (H, W, C), uint8, all plane by plane in memory or none; they are taken out of the list.
+    """
+
+    def __init__(self, images: list[np.ndarray]):
+        self.planar = all(map(are_planes, images))
+        if self.planar:
+            images[:] = (image.transpose(2, 0, 1) for image in images)
+        super().__init__(images)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """Return stack `i`."""
+        image = super().__getitem__(i)
+        return image.transpose(1, 2, 0) if self.planar else image
+
+
+class PairedDataset(YOLODataset):
+    """A detection dataset of aligned modalities, stacked along the channels in the order of `data["modalities"]`.
+
+    Images are listed from the first modality's folder; partners are found by stem whatever the extension, and always by
+    path, because Ultralytics reorders its lists. The first modality's size rules: partners of another size are
+    stretched to it, or aligned. How files are named and read is said by the data section, see
+    `mwam_det.data.layout.resolve_dataset`.
+
+    Args:
+        *args: Arguments of `YOLODataset`; `img_path` is what the dataset has under the name of a split.
+        data: A resolved dataset (see `mwam_det.data.layout.resolve_dataset`).
+        **kwargs: Arguments of `YOLODataset`.
+
+    Attributes:
+        left_over: By modality, how many of its images belong to no image of the first, where all pairs are meant.
+        is_whole: Whether all pairs of the folders are meant, and not a list or a fraction of them.
+
+    Raises:
+        DatasetError: If a split is empty or no pair can be used.
+    """
+
+    label_suffix = ".txt"
+    stacked_format: type[StackedFormat] = StackedFormat
+    format_class: Any  # Ultralytics has a class here; it is called, and compared with `SemanticFormat`
+    _ImageCache: Any = CachedStacks
+    ims: list[Any]  # Ultralytics declares all three as lists of None, which is where they begin
+    im_hw0: list[Any]
+    im_hw: list[Any]
+
+    def __init__(self, *args: Any, data: dict[str, Any], **kwargs: Any):
+        self.modalities = modalities_of(data)
+        self.format_class = partial(self.stacked_format, self.modalities)
+        super().__init__(*args, data=data, **kwargs)
+
+    @property
+    def resize_short(self) -> bool:
+        """Whether images are brought to the training size by their shorter side."""
+        return False
+
+    def get_img_files(self, img_path: str | list[str]) -> list[str]:
+        """List the images of the first modality and find the partners of each.
+
+        Ultralytics' own list repeats files where folders are linked, without an end where links lead round in a circle.
+
+        Raises:
+            DatasetError: If there is no image, or a modality has no partner at all.
+        """
+        first = self.modalities[0].name
+        splits = map(groups_of, self.data["splits"].values())
+        groups = next((groups for groups in splits if source_of(groups, first) == str(img_path)), None)
+        if groups is None:
+            raise DatasetError(f"{img_path} is not the folder of {first} in any split of the dataset")
+        self._folders_of, warnings = list_split(groups, self.modalities, self.data["path"])
+        files = list(self._folders_of)
+        check_file_speeds([*files], prefix=self.prefix)
+        count = self.fraction if isinstance(self.fraction, int) else max(1, round(len(files) * self.fraction))
+        files = files[:count]  # of the first modality's files, not of all in its folder
+        self.partners, left_over = partners_in({file: self._folders_of[file] for file in files}, self.modalities)
+        # a list, or a fraction of the first modality, leaves partners over by design
+        self.is_whole = self.fraction == 1 and all(group.listed is None for group in groups)
+        self.left_over = {name: of.total() if self.is_whole else 0 for name, of in left_over.items()}
+        if self.is_whole:
+            told = ((name, *entry) for name, of in left_over.items() for entry in of.items() if entry[1])
+            warnings += [
+                f"{count} images of {name} in {folder} have no partner of {first}" for name, folder, count in told
+            ]
+        if self.augment and self.data.get("train") == self.data.get("val"):
+            warnings.append("train and val are the same pairs: what is measured is how well they are remembered")
+        for warning in warnings:
+            LOGGER.warning(f"{self.prefix}{warning}")
+        return files
+
+    def get_label_files(self) -> list[str]:
+        """Return the label file of each image: below the labels' folder, with `label_suffix`.
+
+        It has the stem that partners share; or, if there is no such file, that of an image of the pair.
+
+        Raises:
+            DatasetError: If the dataset names no such folder.
+        """
+        if any("labels" not in folders for folders in self._folders_of.values()):
+            raise DatasetError("the key 'labels' is missing or empty: it names the folder of the label files")
+        self.label_files = [self._label_file(file, self._shared_stem(file)) for file in self.im_files]
+        if any(modality.naming for modality in self.modalities):  # else partners have the very same stem
+            there = {file for folder in self.label_folders for file in list_files(folder)}
+            for i, (image, file) in enumerate(zip(self.im_files, self.label_files, strict=True)):
+                if file not in there:
+                    self.label_files[i] = next((f for f in self._named_like_images(image) if f in there), file)
+        return self.label_files
+
+    @property
+    def label_folders(self) -> list[Path]:
+        """The folders of the label files, each once."""
+        return list(dict.fromkeys(folders["labels"] for folders in self._folders_of.values()))
+
+    def stem(self, im_file: str) -> str:
+        """Return the stem that the partners of an image of the first modality share.
+
+        Where images lie in several folders, it begins with what tells these folders apart.
+        """
+        name = self.modalities[0].name
+        folders = {folders[name] for folders in self._folders_of.values()}
+        stem = self._shared_stem(im_file)
+        if len(folders) == 1:
+            return stem
+        place = self._folders_of[im_file][name].relative_to(os.path.commonpath(folders)).as_posix()
+        return stem if place == "." else f"{place}/{stem}"
+
+    def _shared_stem(self, im_file: str) -> str:
+        first = self.modalities[0]
+        return stem_of(im_file, self._folders_of[im_file][first.name], first.naming)
+
+    def _label_file(self, im_file: str, stem: str) -> str:
+        return str(self._folders_of[im_file]["labels"] / f"{stem}{self.label_suffix}")
+
+    def _named_like_images(self, im_file: str) -> Iterator[str]:
+        """Yield the label files that have the stem of an image of a pair, those of the first modality first."""
+        for modality in self.modalities:
+            for file in self.partners[im_file][modality.name]:
+                yield self._label_file(im_file, stem_of(file, self._folders_of[im_file][modality.name]))
+
+    def verify_args(self) -> tuple:
+        """Return the function that checks a pair and its arguments for every image."""
+        candidates = [self.partners[file] for file in self.im_files]
+        keypoints = (self.use_keypoints, *self.data.get("kpt_shape", (0, 0)))
+        constants = map(repeat, (self.prefix, len(self.data["names"]), self.single_cls, self.modalities, keypoints))
+        return verify_pair, zip(self.im_files, candidates, self.label_files, *constants)  # noqa: B905 (endless repeat)
+
+    def result_to_label(self, result: tuple | list) -> tuple:
+        """Turn what `verify_pair` returned into a label, with the size of every modality's file in it."""
+        *stock, sizes = result
+        label, *counts = super().result_to_label(stock)
+        return {**label, "sizes": sizes} if label else label, *counts
+
+    def get_cache_hash(self) -> str:
+        """Return a hash of all files of all modalities and of how they are read, so that a change is scanned again."""
+        partners = [f for candidates in self.partners.values() for files in candidates.values() for f in files]
+        return get_hash([*self.label_files, *partners, f"{self.modalities}", super().get_cache_hash()])
+
+    def get_labels(self) -> list[dict[str, Any]]:
+        """Scan all pairs, leave out the bad ones, name a few and count the rest, and return the labels of the others.
+
+        Raises:
+            DatasetError: If no pair can be used, or a training split has no labels at all.
+        """
+        try:
+            with brief_messages(self.prefix):
+                labels = super().get_labels()
+        except (RuntimeError, ValueError) as error:
+            reasons = {
+                "No labels found": "no labels",
+                "No valid images found": "no usable pair",
+                "requires equal numbers of boxes": "labels are boxes and no outlines",
+            }
+            reason = next((ours for theirs, ours in reasons.items() if theirs in str(error)), None)
+            if reason is None:
+                raise
+            example = "".join(f", like: {line.strip()}" for line in str(error).splitlines()[1:2])
+            folders = ", ".join(map(str, self.label_folders))
+            if reason == "no labels":
+                there = next((file for folder in self.label_folders for file in list_files(folder)), "no file")
+                example = f": {self.label_files[0]} was looked for first, and there is {there}"
+            raise DatasetError(
+                f"{reason} among {len(self.im_files)} images of {self.img_path}, labels in {folders}: see the messages "
+                f"above, mend the files or the data section{example}"
+            ) from error
+        self.sizes = {label["im_file"]: label.pop("sizes") for label in labels}
+        return labels
+
+    def _load_or_scan_cache(self, cache_path: Path, cache_hash: str) -> tuple[dict, bool]:
+        # Beside the labels lies Ultralytics' own scan of the folder, and datasets are often read-only.
+        with contextlib.suppress(OSError):  # Ultralytics says that it cannot save the scan
+            SCANS.mkdir(parents=True, exist_ok=True)
+        # a list has images in the folders of other splits
+        name = f"{cache_path.with_suffix('')}{'' if os.path.isdir(str(self.img_path)) else self.img_path}"
+        return super()._load_or_scan_cache(SCANS / f"{_own_name(Path(name))}.cache", cache_hash)
+
+    def load_image(
+        self, i: int, rect_mode: bool = True, resize_short: bool | None = None
+    ) -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
+        """Read image `i` of every modality, bring it to the training size and stack all along the channels.
+
+        Ultralytics reads one file, resizes it and keeps it for mosaics in one method, so the rules for size and buffer
+        are restated here. `*.npy` files beside the images hold one modality and are not read; with `cache="disk"` a
+        stack that was kept is read if the files of all modalities are as they were then.
+
+        Returns:
+            The stack, shape (H, W, ΣC_m), uint8, colour modalities in BGR; the (height, width) of the first modality on
+            disk, as the scan found it; the (height, width) of the stack.
+
+        Raises:
+            FileNotFoundError: If a file has become unreadable since the scan.
+        """
+        if self.ims[i] is not None:
+            return self.ims[i], self.im_hw0[i], self.im_hw[i]
+        original = self.sizes[self.im_files[i]][0]
+        short = self.resize_short if resize_short is None else resize_short
+        target = target_size(original, self.imgsz, rect_mode, short)
+        stack = self._kept_stack(self.im_files[i], target) if self.cache == "disk" else None
+        if stack is None:
+            stack = self._read_stack(self.im_files[i], target)
+        if self.augment and self.cache != "ram":
+            self.ims[i], self.im_hw0[i], self.im_hw[i] = stack, original, target
+            self.buffer.append(i)
+            if 1 < len(self.buffer) >= self.max_buffer_length:
+                j = self.buffer.pop(0)
+                self.ims[j], self.im_hw0[j], self.im_hw[j] = None, None, None
+        return stack, original, target
+
+    def check_cache_disk(self, safety_margin: float = 0.1) -> bool:
+        """Find a place for the stacks and check that it has the space that they need.
+
+        Args:
+            safety_margin: Share of the space needed that is demanded besides.
+
+        Returns:
+            Whether stacks can be kept; if not, a warning says why, and files are decoded each time.
+        """
+        sizes = [target_size(self.sizes[f][0], self.imgsz, True, self.resize_short) for f in self.im_files]
+        # Ultralytics' progress bar looks these up; its own would lie beside the images of the user
+        self.npy_files = [self._stack_file(f, size) for f, size in zip(self.im_files, sizes, strict=True)]
+        missing = (size for file, size in zip(self.npy_files, sizes, strict=True) if not file.is_file())
+        required = sum(height * width * self.channels for height, width in missing) * (1 + safety_margin)
+        folder = self.npy_files[0].parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else None
+        except OSError:
+            free = None
+        if free is None:
+            problem = "it is not writable"
+        elif required > free:
+            problem = f"{required / 2**30:.1f} GB are needed there and {free / 2**30:.1f} GB are free"
+        else:
+            return True
+        self.cache = None
+        LOGGER.warning(f"{self.prefix}pairs are not kept in {folder}: {problem}")
+        return False
+
+    def cache_images_to_disk(self, i: int) -> None:
+        """Keep the stack of pair `i`, unless it is kept already and its files have not changed."""
+        file, first = self.npy_files[i], self.im_files[i]
+        made_from = fingerprint(self._files(first))
+        if is_current(file, made_from):
+            return
+        target = target_size(self.sizes[first][0], self.imgsz, True, self.resize_short)
+        stack = self._read_stack(first, target)
+        try:
+            save_stack(file, made_from, stack)
+        except OSError as error:
+            LOGGER.warning(f"{self.prefix}the pair of {first} is not kept: {error}")
+
+    def _kept_stack(self, first: str, target: tuple[int, int]) -> np.ndarray | None:
+        try:
+            made_from = fingerprint(self._files(first))
+        except OSError:
+            return None  # reading the files will say which one has gone
+        return load_stack(self._stack_file(first, target), made_from, (*target, self.channels))
+
+    def _stack_file(self, first: str, target: tuple[int, int]) -> Path:
+        folder = SCANS / "stacks" / _own_name(self._folders_of[first][self.modalities[0].name])
+        return folder / stack_name(self._files(first), f"{self.modalities}", target)
+
+    def _files(self, first: str) -> list[str]:
+        """Return the file of every modality of the pair whose first image this is."""
+        return [self.partners[first][modality.name][0] for modality in self.modalities]
+
+    def _read_stack(self, first: str, target: tuple[int, int]) -> np.ndarray:
+        """Decode every file of a pair once, and stack the images; see `load_image`."""
+        if not self.augment:
+            planes = np.empty((self.channels, *target), np.uint8)
+            self._read_planes(first, target, list(planes))
+            return planes.transpose(1, 2, 0)
+        images = [image for _, image in self._read(first, target)]
+        stack = cv2.merge(images)  # several times as fast as np.concatenate; OpenCV wants a pixel's channels together
+        return stack if stack.ndim == 3 else stack[..., None]
+
+    def _read_planes(self, first: str, target: tuple[int, int], planes: list[np.ndarray]) -> None:
+        """Decode every file of a pair once, to one plane of the target's shape for each channel of the stack."""
+        for modality, image in self._read(first, target):
+            # at once, so that the next file is decoded into memory that is in the processor's cache
+            cv2.split(image, planes[modality.slice])
+
+    def _read(self, first: str, target: tuple[int, int]) -> Iterator[tuple[Modality, np.ndarray]]:
+        """Decode the files of a pair one after the other, each brought to its place in the stack."""
+        sizes = self.sizes[first]
+        for modality, file, size in zip(self.modalities, self._files(first), sizes, strict=True):
+            image = read_image(file, modality, reduction_of(file, modality, size, target))
+            if image is None:
+                raise FileNotFoundError(f"cannot read {file}, the {modality.name} image of {first}")
+            yield modality, place(image, modality, size, sizes[0], target)
+
+    def build_transforms(self, hyp: Any) -> Compose:
+        """Build Ultralytics' transforms, with colour augmentation on the visible modality alone."""
+        self._arranged: dict[int, Any] = {}
+        return fuse_letterbox(colour_on_visible(super().build_transforms(hyp), self.modalities))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the samples of a batch, as a loader asks for them.
+
+        Where nothing but letterbox and formatting is to be done, their images are written side by side into one tensor,
+        of which `collate_fn` makes the batch without copying any.
+        """
+        transform = self.transforms.tolist()[0]
+        if not isinstance(transform, LetterBoxedFormat):
+            return [self[i] for i in indices]
+        size = self.batch_shapes[self.batch[indices[0]]] if self.rect else np.broadcast_to(self.imgsz, 2)
+        rooms = empty_images(len(indices), self.channels, *size.tolist())
+        places = zip(indices, rooms, rooms.numpy(), strict=True)  # views of all at once: torch is slow to wake
+        return [self._still_sample(i, transform, *room) for i, *room in places]
+
+    def _still_sample(
+        self, i: int, transform: LetterBoxedFormat, room: torch.Tensor, planes: np.ndarray
+    ) -> dict[str, Any]:
+        """Return sample `i`, its image in `room` if that has the shape of it; `planes` is the same memory."""
+        arranged = self._arranged.get(i) or self._arrange(i, transform)
+        if arranged is None or arranged[1].shape != room.shape:
+            return self[i]
+        sample, frame = arranged
+        inner = transform.pad(planes, frame)
+        places = list(zip(transform.draw_order(), inner, strict=True))
+        if self.ims[i] is None and self.cache != "disk":
+            in_order = [plane for _, plane in sorted(places, key=lambda pair: pair[0])]
+            self._read_planes(self.im_files[i], inner.shape[1:], in_order)
+        else:
+            copy_channels(self.load_image(i)[0], places)
+        return {**sample, "img": room}
+
+    def _arrange(self, i: int, transform: LetterBoxedFormat) -> tuple[dict, Frame] | None:
+        """Arrange sample `i` without reading a file; what is small is kept, because it is the same each time."""
+        unread = self.ims[i] is None
+        if unread:  # Ultralytics takes the shape from the image
+            original = self.sizes[self.im_files[i]][0]
+            target = target_size(original, self.imgsz, True, self.resize_short)
+            blank = np.broadcast_to(np.uint8(), (*target, self.channels))
+            self.ims[i], self.im_hw0[i], self.im_hw[i] = blank, original, target
+        try:
+            arranged = transform.arrange(self.get_image_and_label(i))
+        finally:
+            if unread:
+                self.ims[i] = None
+        if arranged and not transform.return_mask:
+            self._arranged[i] = arranged
+        return arranged
+
+    @staticmethod
+    def collate_fn(batch: list[dict[str, Any]]) -> dict[str, Any]:
+        """Collate samples as Ultralytics does, but without copying images that lie side by side."""
+        images = [sample["img"] for sample in batch]
+        stacked = side_by_side(images)
+        if stacked is None:
+            stacked = torch.stack(images, out=empty_images(len(images), *images[0].shape))
+        rest = [{key: value for key, value in sample.items() if key != "img"} for sample in batch]
+        for sample in rest:
+            if "batch_idx" in sample:  # is written to, and labels of samples can be kept
+                sample["batch_idx"] = sample["batch_idx"].clone()
+        return dict(sorted({**YOLODataset.collate_fn(rest), "img": stacked}.items()))
+
+
+def _own_name(path: Path) -> str:
+    """Return a name for what belongs to a folder of the user: its last parts, and a hash of the whole path."""
+    parts = path.relative_to(path.anchor).parts[-3:]
+    return f"{'-'.join(part[:LONGEST_PART] for part in parts)}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def side_by_side(images: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """Return tensors as one of shape (number, *shape) without a copy, or None if they do not fill a storage in turn."""
+    first, size = images[0], images[0].numel()
+    for i, image in enumerate(images):
+        same = image.untyped_storage().data_ptr() == first.untyped_storage().data_ptr() and image.shape == first.shape
+        if not (same and image.is_contiguous() and image.storage_offset() == i * size):
+            return None
+    if first.untyped_storage().nbytes() != len(images) * first.nbytes:
+        return None
+    return first.as_strided((len(images), *first.shape), (size, *first.stride()))
+
+
+def target_size(
+    original: tuple[int, int], imgsz: int | tuple[int, int], rect_mode: bool, resize_short: bool
+) -> tuple[int, int]:
+    """Return the (height, width) that Ultralytics brings an image to before augmentation."""
+    rows, columns = imgsz if isinstance(imgsz, tuple | list) else (imgsz, imgsz)
+    if not rect_mode:
+        return rows, columns
+    height, width = original
+    longest = max(rows, columns)
+    if resize_short:
+        ratio = longest / min(original)
+        return (longest, math.ceil(width * ratio)) if height < width else (math.ceil(height * ratio), longest)
+    ratio = longest / max(original)
+    return min(math.ceil(height * ratio), longest), min(math.ceil(width * ratio), longest)

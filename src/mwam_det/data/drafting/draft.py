@@ -1,0 +1,284 @@
+"""From what lies in a folder to the text of a recipe, and to sentences that say what was concluded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mwam_det.data.drafting.known import Known, recognise
+from mwam_det.data.drafting.labels import Labels, find_labels
+from mwam_det.data.drafting.pairs import WHOLE, FoundModality, Pairs, find_pairs, order
+from mwam_det.data.drafting.pixels import Values, look_at
+from mwam_det.data.drafting.survey import Survey, survey
+from mwam_det.data.drafting.words import is_label_word
+from mwam_det.data.layout import SPLITS, VISIBLE_NAMES, DatasetError
+from mwam_det.data.naming import SPLIT_WORDS
+from mwam_det.data.splits import validation_part
+
+VAL_SHARE, SEED = 0.2, 0
+"""Share of the pairs that are held back for validation where nothing says which, and what they are drawn from."""
+
+ENOUGH_FOLDERS = 5
+"""From this number of folders on, whole folders are held back: what lies in one is often one clip."""
+
+SAME_SHAPE = 0.02
+"""Largest difference of two aspect ratios that counts as none."""
+
+MODELS = {
+    "detect": "yolov8n.yaml",
+    "obb": "yolov8n-obb.yaml",
+    "segment": "yolov8n-seg.yaml",
+    "semantic": "yolo26n-sem.yaml",
+    "classify": "yolov8n-cls.yaml",
+}
+LARGEST_IMGSZ, SMALLEST_IMGSZ = 640, 64
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A recipe to be written, and what it rests on.
+
+    Attributes:
+        recipe: Its text.
+        lists: Texts to be written beside it, by name.
+        said: What was concluded, in sentences.
+        doubts: What a person should look at.
+    """
+
+    recipe: str
+    lists: dict[str, str]
+    said: list[str]
+    doubts: list[str] = field(default_factory=list)
+
+
+def draft(folders: Sequence[str | Path], recipe: Path) -> Draft | Known:
+    """Look at folders and draft a recipe for them; nothing is written.
+
+    Args:
+        folders: One that holds everything, or one of each modality, the first one first.
+        recipe: Where the recipe will lie; lists of images lie beside it and begin with its name.
+
+    Returns:
+        The draft, or what the folder is if it is to be converted first.
+
+    Raises:
+        DatasetError: If there are no pairs, or no labels; the message says what was looked for and what is there.
+    """
+    found = survey(folders)
+    try:
+        pairs = find_pairs(found)
+    except DatasetError:
+        if (known := recognise(found, None)) is not None:
+            return known
+        raise
+    labels = find_labels(found, pairs)
+    if not any(one.task != "classify" for one in labels) and (known := recognise(found, pairs)) is not None:
+        return known
+    if not labels:
+        raise DatasetError(_no_labels(found, pairs))
+    values = {}
+    for modality in pairs.modalities:
+        seen = look_at(found.root, _all_files(modality), modality.name == "depth")
+        if seen is None:
+            raise DatasetError(f"no image of {modality.name} in {found.root} can be read")
+        values[modality.name] = seen
+    _name_the_visible(pairs, values)
+    return _Writer(found, pairs, labels, values, recipe).draft()
+
+
+def _no_labels(found: Survey, pairs: Pairs) -> str:
+    first = pairs.modalities[0]
+    split, keys = next(iter(pairs.keys.items()))
+    texts = found.with_suffix(".txt")
+    there = f", and the first text file there is {texts[0]}" if texts else ""
+    return (
+        f"{pairs.count} pairs were found in {found.root}, but no labels: looked for text files of YOLO that are called "
+        f"like the images ({keys[0]}.txt for {first.shared(split)[keys[0]]}), for images of class numbers in a folder "
+        f"called labels or masks, and for folders of classes{there}"
+    )
+
+
+def _all_files(modality: FoundModality) -> list[str]:
+    return [file for of_split in modality.files.values() for file in of_split.values()]
+
+
+def _name_the_visible(pairs: Pairs, values: dict[str, Values]) -> None:
+    """Call the only modality that no word names, and that alone has colour, rgb."""
+    names = [modality.name for modality in pairs.modalities]
+    coloured = [name for name in names if values[name].colour]
+    if len(coloured) == 1 and not any(name.lower() in VISIBLE_NAMES for name in names):
+        modality = pairs.modalities[names.index(coloured[0])]
+        if modality.is_named_by_word:
+            return
+        modality.name = "rgb"
+        values["rgb"] = values.pop(coloured[0])
+        order(pairs.modalities)
+
+
+class _Writer:
+    """Holds what was found while the text is put together."""
+
+    def __init__(self, found: Survey, pairs: Pairs, labels: Sequence[Labels], values: dict[str, Values], recipe: Path):
+        self.found, self.pairs, self.values, self.recipe = found, pairs, values, recipe
+        self.labels, *self.other_labels = labels
+        self.lists: dict[str, str] = {}
+        self.said: list[str] = []
+        self.doubts: list[str] = []
+
+    def draft(self) -> Draft:
+        """Put the text together."""
+        self._describe()
+        splits = self._splits()
+        names = [modality.name for modality in self.pairs.modalities]
+        lines = [
+            f"# Drafted by mwam-det init from {' '.join(str(self.found.root).split())}: look through it first.",
+            f"task: {self.labels.task}",
+            f"model: {MODELS[self.labels.task]}     # n, s, m, l or x; YOLO 3 to 26",
+            "fusion: concat",
+            "data:",
+            f"  path: {_flow(str(self.found.root))}",
+            f"  modalities: {_flow({m.name: m.template for m in self.pairs.modalities})}",
+            *self._naming_lines(),
+            *self._value_lines(),
+            *self._label_lines(),
+            *(f"  {split}: {_flow(place)}{note}" for split, (place, note) in splits.items()),
+            *self._name_lines(),
+            "mwam: true",
+            "incomplete: {views: 2}     # each step also sees every sample with a modality missing",
+            "train:",
+            "  epochs: 100",
+            f"  imgsz: {self._imgsz()}",
+            "  batch: 16",
+            "  nbs: 16          # step at every batch",
+            "  optimizer: SGD",
+            "  lr0: 0.01",
+            "report: {split: val}",
+        ]
+        if not any(name.lower() in VISIBLE_NAMES for name in names):
+            coloured = [name for name in names if self.values[name].colour]
+            line = f"  visible: {coloured[0] if len(coloured) == 1 else 'null'}     # takes colour augmentation"
+            lines.insert(lines.index("mwam: true"), line)
+        return Draft("\n".join(lines) + "\n", self.lists, self.said, self.doubts)
+
+    def _splits(self) -> dict[str, tuple[str, str]]:
+        """Return by split what the recipe says of it and a remark; draw one where there is none."""
+        words = {SPLIT_WORDS[word.lower()]: word for word in self.pairs.keys if word != WHOLE}
+        if {"train", "val"} <= words.keys():
+            self.said.append(f"split: {self._counts(words)}, as the folders say")
+            return {split: (words[split], "") for split in SPLITS if split in words}
+        if {"train", "test"} <= words.keys():
+            self.said.append(f"split: {self._counts(words)}; there is no val, so test is used to validate")
+            return {"train": (words["train"], ""), "val": (words["test"], "     # there is no other")}
+        first = self.pairs.modalities[0]
+        files = {first.shared(split)[key] for split, keys in self.pairs.keys.items() for key in keys}
+        clips = {file.rpartition("/")[0] for file in files}
+        whole = len(clips) >= ENOUGH_FOLDERS
+        drawn = validation_part(sorted(clips if whole else files), SEED, VAL_SHARE)
+        val = {file for file in files if (file.rpartition("/")[0] if whole else file) in drawn}
+        parts = {"train": sorted(files - val), "val": sorted(val)}
+        if not parts["train"] or not parts["val"]:
+            raise DatasetError(f"there is one pair in {self.found.root}: training and validation need one each")
+        places: dict[str, tuple[str, str]] = {}
+        for split, part in parts.items():
+            name = f"{self.recipe.stem}-{split}.txt"
+            self.lists[name] = "".join(f"{file}\n" for file in part)
+            places[split] = str(self.recipe.with_name(name)), ""
+        self.said.append(
+            f"split: none in the folders, so {len(parts['train']):,} pairs were drawn for train and "
+            f"{len(parts['val']):,} for val (seed {SEED}); "
+            + ("each folder is in one of them" if whole else "frames of one clip may be in both")
+        )
+        return places
+
+    def _counts(self, words: dict[str, str]) -> str:
+        return ", ".join(
+            f"{len(self.pairs.keys[words[split]]):,} pairs in {words[split]}" for split in SPLITS if split in words
+        )
+
+    def _describe(self) -> None:
+        """Say what modalities, pairs and labels there are."""
+        first = self.pairs.modalities[0]
+        for modality in self.pairs.modalities:
+            seen = self.values[modality.name]
+            files, sizes = _all_files(modality), list(seen.sizes)
+            self.said.append(
+                f"{modality.name}: {len(files):,} images in {modality.template}, {seen.format}, "
+                f"{'in colour' if seen.colour else 'grey'}, {', '.join(sizes[:3])}{' …' * (len(sizes) > 3)}"
+            )
+            if (over := len(files) - self.pairs.count) > 0:
+                self.doubts.append(f"{over:,} of {len(files):,} images of {modality.name} have no partner: left out")
+            if seen.unreadable:
+                self.doubts.append(f"{seen.unreadable} cannot be read")
+            if seen.transparent:
+                self.doubts.append(f"images of {modality.name} have a fourth channel, which is not used")
+            (height, width), (own_height, own_width) = self.values[first.name].shape, seen.shape
+            if abs(width / height * own_height / own_width - 1) > SAME_SHAPE:
+                self.doubts.append(
+                    f"{modality.name} has another ratio of width to height than {first.name}: it is stretched to fit, "
+                    "unless the key align maps it"
+                )
+        names = {modality.naming for modality in self.pairs.modalities}
+        by = "of one name" if names == {""} else "by the names that the recipe describes"
+        self.said.append(f"pairs: {self.pairs.count:,}, {by}")
+        if self.pairs.ignored:
+            self.doubts.append(f"these folders were taken for no modality: {', '.join(self.pairs.ignored)}")
+        elif left := self._left_over():
+            self.doubts.append(f"{len(left):,} images lie elsewhere and are not used, like {left[0]}")
+        labels = self.labels
+        count = f"{len(labels.names)} class{'es' * (len(labels.names) > 1)}"
+        if labels.template is None:
+            self.said.append(f"labels: the folder of each image, {count}")
+        else:
+            by = f"named by {labels.named_by}" if labels.named_by else "without names: write them into the recipe"
+            self.said.append(f"labels: {labels.kind} in {labels.template}, {count} {by}")
+        if labels.files < self.pairs.count:
+            self.doubts.append(f"{self.pairs.count - labels.files:,} of {self.pairs.count:,} pairs have no label file")
+        for problem, example in labels.problems.items():
+            self.doubts.append(f"some label files {problem}, like {example}")
+
+    def _left_over(self) -> list[str]:
+        """List the images that are of no modality, nor in a folder of labels."""
+        used = {file for modality in self.pairs.modalities for file in _all_files(modality)}
+        return [
+            file for file in self.found.images if file not in used and not any(map(is_label_word, file.split("/")[:-1]))
+        ]
+
+    def _naming_lines(self) -> list[str]:
+        suffixes = {m.name: m.naming for m in self.pairs.modalities if isinstance(m.naming, str) and m.naming}
+        patterns = {m.name: m.naming.pattern for m in self.pairs.modalities if not isinstance(m.naming, str)}
+        lines = [f"  suffix: {_flow(suffixes)}     # behind what the names of partners share"] if suffixes else []
+        return lines + ([f"  match: {_flow(patterns)}     # brackets: what partners share"] if patterns else [])
+
+    def _value_lines(self) -> list[str]:
+        lines = []
+        if bands := {name: list(seen.band) for name, seen in self.values.items() if seen.band is not None}:
+            lines.append(
+                f"  range: {_flow(bands)}     # become 0 and 255; of {', '.join(bands)} files have more values"
+            )
+        if grey := {name: 1 for name, seen in self.values.items() if seen.format.endswith("1 channel")}:
+            lines.append(f"  # channels: {_flow(grey)}     # would read grey as one channel instead of three alike")
+        return lines
+
+    def _label_lines(self) -> list[str]:
+        if self.labels.template is None:
+            return []
+        others = [f"{labels.template} ({labels.kind})" for labels in self.other_labels]
+        return [f"  labels: {_flow(self.labels.template)}" + (f"     # or {', '.join(others)}" if others else "")]
+
+    def _name_lines(self) -> list[str]:
+        note = "" if self.labels.named_by or self.labels.template is None else "     # no file names them: do it here"
+        return [f"  names: {_flow(dict(enumerate(self.labels.names)))}{note}"]
+
+    def _imgsz(self) -> int:
+        longest = max(self.values[self.pairs.modalities[0].name].shape)
+        return max(SMALLEST_IMGSZ, min(LARGEST_IMGSZ, -(-longest // 32) * 32))
+
+
+def _flow(value: Any) -> str:
+    """Write a value as YAML of one line."""
+    text = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**9)
+    return text.strip()[1:-1]

@@ -1,0 +1,142 @@
+"""Published sets and exports of labelling tools that are to be converted first."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mwam_det.data.affixes import HASH
+from mwam_det.data.drafting.pairs import WHOLE, FoundModality, Pairs
+from mwam_det.data.drafting.survey import Survey
+from mwam_det.data.naming import SPLIT_WORDS
+from mwam_det.data.splits import SPLIT
+
+PUBLISHED: dict[str, tuple[str, Callable[[set[str]], bool]]] = {
+    "dronevehicle": ("DroneVehicle", lambda folders: {"train/trainimg", "train/trainimgr"} <= folders),
+    "llvip": ("LLVIP", lambda folders: {"visible/train", "infrared/train", "Annotations"} <= folders),
+    "flir": (
+        "FLIR-aligned",
+        lambda folders: any({f"{at}JPEGImages", f"{at}Annotations"} <= folders for at in ("", "align/")),
+    ),
+    "kaist": ("KAIST", lambda folders: _any(folders, r"(images/)?set\d\d/V\d\d\d/visible")),
+    "m3fd": ("M3FD", lambda folders: {"Vis", "Ir", "Annotation"} <= folders),
+    "vedai": ("VEDAI", lambda folders: _any(folders, r"Vehicules(512|1024)")),
+}
+"""Sets as their authors publish them: title, and how their folders tell them."""
+
+FLIR_LIST = "align_train.txt"
+COCO_NAME = re.compile(r"[^/]*(coco|instances|annotations?|train|val|valid|test|labels)[^/]*\.json", re.IGNORECASE)
+DEEPEST = 4
+
+
+@dataclass(frozen=True)
+class Known:
+    """What lies in a folder, where a recipe cannot be written for it as it is.
+
+    Attributes:
+        title: What it is, for the user.
+        advice: What to do.
+        command: The command that does it, or "" if none does.
+    """
+
+    title: str
+    advice: str
+    command: str = ""
+
+
+def recognise(found: Survey, pairs: Pairs | None) -> Known | None:
+    """Recognise a set that `convert` reads, or labels of a kind that nothing here reads; None for others.
+
+    Args:
+        found: What lies in the folder.
+        pairs: Its pairs, if any were found.
+    """
+    files = (*found.images, *found.others)
+    folders = {"/".join(file.split("/")[:depth]) for file in files for depth in range(1, DEEPEST)}
+    for name, (title, fits) in PUBLISHED.items():
+        lists_are_there = name != "flir" or any(file.endswith(FLIR_LIST) for file in found.others)
+        if fits(folders) and lists_are_there:
+            return Known(f"{title} as published", "Convert it:", _convert(name, found))
+    names = {_stem(image) for image in found.images}
+    if any(_last(file) == "annotations.xml" for file in found.others):
+        return Known(
+            "annotations of CVAT for images", "Export the task from CVAT once more, as COCO 1.0 or as Ultralytics YOLO."
+        )
+    json_files = found.with_suffix(".json")
+    if coco := [file for file in json_files if COCO_NAME.fullmatch(_last(file)) and _stem(file) not in names]:
+        tool = "Roboflow" if any("_annotations.coco" in file for file in coco) else "CVAT and other tools"
+        advice = "Convert it:" if pairs is not None else "Name the folders of RGB and infrared images, and convert it:"
+        return Known(f"annotations in COCO's JSON, as {tool} export them", advice, _convert_coco(coco, found, pairs))
+    for suffix, title in ((".json", "annotations of labelme"), (".xml", "annotations in PASCAL VOC's XML")):
+        if any(_stem(file) in names for file in found.with_suffix(suffix)):
+            return Known(
+                title, "Write them as YOLO's text files, or as COCO's JSON, which `mwam-det convert coco` reads."
+            )
+    return None
+
+
+def _any(folders: set[str], pattern: str) -> bool:
+    return any(re.fullmatch(pattern, folder) for folder in folders)
+
+
+def _last(file: str) -> str:
+    return file.rpartition("/")[2]
+
+
+def _stem(file: str) -> str:
+    return _last(file).rpartition(".")[0]
+
+
+def _convert(name: str, found: Survey, *options: str) -> str:
+    folder = re.sub(r"[^\w.-]+", "-", found.root.name) or name
+    target = Path("datasets", folder)
+    if found.root in target.resolve().parents:  # a conversion into its own source is refused
+        target = found.root.with_name(f"{folder}-converted")
+    return shlex.join(["mwam-det", "convert", name, str(found.root), str(target), *options])
+
+
+def _convert_coco(files: list[str], found: Survey, pairs: Pairs | None) -> str:
+    """Return the command for COCO's JSON: which file is whose, where the images lie and what partners share."""
+    if pairs is None:
+        return _convert("coco", found, "--json", _json_template(files), "--rgb", "FOLDER", "--ir", "FOLDER")
+    first, second = pairs.modalities[:2]
+    beside = first.template.split("/")[0]
+    own = [file for file in files if file.startswith(f"{beside}/")] or files
+    options = ["--json", _json_template(own), "--rgb", _folder(first), "--ir", _folder(second)]
+    expression = _expression((first, second))
+    return _convert("coco", found, *options, *(["--match", expression] if expression else []))
+
+
+def _json_template(files: Iterable[str]) -> str:
+    """Return the name of the JSON of each split, with "{split}" in it, or that of the only one."""
+    templates: dict[str, int] = {}
+    files = list(files)
+    words = "|".join(sorted(SPLIT_WORDS, key=len, reverse=True))
+    for file in files:
+        template = re.sub(rf"(?<![A-Za-z])({words})(?![A-Za-z])", SPLIT, file, count=1, flags=re.IGNORECASE)
+        templates[template] = templates.get(template, 0) + (SPLIT in template)
+    best = max(templates, key=templates.__getitem__)
+    return best if SPLIT in best and len(files) > 1 else files[0]
+
+
+def _folder(modality: FoundModality) -> str:
+    """Return the folder of a modality as the option takes it, which appends nothing."""
+    has_splits = WHOLE not in modality.files and SPLIT not in modality.template
+    return f"{modality.template}/{SPLIT}".removeprefix("./") if has_splits else modality.template
+
+
+def _expression(modalities: Iterable[FoundModality]) -> str:
+    """Return one regular expression for the names of all modalities, or "" if partners have the same."""
+    namings = [modality.naming for modality in modalities]
+    if HASH in namings:
+        return HASH.pattern
+    suffixes = [naming for naming in namings if isinstance(naming, str)]
+    prefixes = [naming.pattern.removesuffix("(.+)") for naming in namings if not isinstance(naming, str)]
+    if not prefixes and not any(suffixes):
+        return ""
+    before = f"(?:{'|'.join(prefixes)}{'|' * (len(prefixes) < len(namings))})" if prefixes else ""
+    after = f"(?:{'|'.join(map(re.escape, suffixes))})" if any(suffixes) else ""
+    return f"{before}(.+?){after}"

@@ -1,0 +1,202 @@
+"""Which files are the labels of pairs, of what kind they are, and what the classes are called."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from ultralytics.data.utils import read_mask
+
+from mwam_det.data.drafting.pairs import WHOLE, Pairs
+from mwam_det.data.drafting.survey import Survey
+from mwam_det.data.drafting.words import is_label_word, modality_of, split_place
+from mwam_det.data.inspection.sampling import evenly
+from mwam_det.data.layout import IGNORED
+from mwam_det.data.pairing import read_mode
+from mwam_det.data.splits import SPLIT
+from mwam_det.files.yaml_text import read_yaml
+
+CLASS_FILES = re.compile(r"(.*[_.-])?(classes|class_names|names|obj|labels|predefined_classes)\.(txt|names)", re.I)
+"""Text files with the name of a class a line."""
+
+DATA_FILES = (".yaml", ".yml")
+READ = 5000
+"""Label files that are read, spread evenly; more tell no more."""
+
+TASKS = {"boxes": "detect", "rotated boxes": "obb", "outlines": "segment"}
+"""The task by kind of label, the simplest first."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Label files that belong to pairs.
+
+    Attributes:
+        kind: "boxes", "rotated boxes", "outlines", "class numbers" of pixels, or "folders" of images.
+        task: The task that they are for.
+        template: Their folder, as that of a modality; None for folders of images.
+        files: How many belong to pairs.
+        classes: The largest number of a class and 1 more.
+        names: Class names.
+        named_by: The file that names them, or None if they are numbers.
+        problems: What is wrong with some of them, with an example each.
+    """
+
+    kind: str
+    task: str
+    template: str | None
+    files: int
+    classes: int
+    names: Sequence[str] = ()
+    named_by: str | None = None
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+
+def find_labels(found: Survey, pairs: Pairs) -> list[Labels]:
+    """Find all sets of labels of pairs, that which suits best first; none if there are none.
+
+    YOLO's text files come first, boxes before outlines, and of several sets that which is called like the first
+    modality, or like none; then images of class numbers, then folders that are called alike in all modalities.
+    """
+    first = pairs.modalities[0].name
+    texts = [file for file in found.with_suffix(".txt") if not CLASS_FILES.fullmatch(file.rpartition("/")[2])]
+    sets = []
+    for template, files in _templates(texts, pairs).items():
+        read = _read_texts(found.root, files)
+        if read is not None:
+            kind, classes, problems = read
+            sets.append(Labels(kind, TASKS[kind], template, len(files), classes, problems=problems))
+    if not sets:
+        sets = list(_masks(found, pairs))
+    sets.sort(key=lambda labels: (list(TASKS.values()).index(labels.task) if labels.task in TASKS.values() else 9,
+                                  _is_of_another(labels.template, first), -labels.files))  # fmt: skip
+    if not sets and (folders := class_folders(pairs)):
+        sets = [Labels("folders", "classify", None, pairs.count, len(folders), folders)]
+    return [_with_names(labels, found) for labels in sets]
+
+
+def class_folders(pairs: Pairs) -> list[str]:
+    """List the folders below each modality if they are the same in all splits and modalities: those of classes."""
+    sets = [
+        {stem.split("/")[0] if "/" in stem else "" for stem in files}
+        for modality in pairs.modalities
+        for files in modality.files.values()
+    ]
+    names = sets[0]
+    return sorted(names) if all(of == names for of in sets) and len(names) > 1 and "" not in names else []
+
+
+def _is_of_another(template: str | None, first: str) -> bool:
+    named = {word for part in (template or "").split("/") if (word := modality_of(part)) is not None}
+    return bool(named) and first not in named
+
+
+def _templates(files: Iterable[str], pairs: Pairs) -> dict[str, list[str]]:
+    """Sort label files by the folder below which they have the stems of pairs, or of images of pairs."""
+    known: dict[str, set[str]] = {}
+    for split, keys in pairs.keys.items():
+        known[split] = set(keys)
+        for modality in pairs.modalities:
+            paired = map(modality.shared(split).__getitem__, keys)
+            stems = {file: stem for stem, file in modality.files[split].items()}
+            known[split] |= {stems[file] for file in paired}
+    found: defaultdict[str, dict[tuple[str, str], str]] = defaultdict(dict)
+    for file in files:
+        parts = PurePosixPath(file).with_suffix("").as_posix().split("/")
+        place = split_place(parts[:-1])
+        split = WHOLE if place is None or WHOLE in known else parts[place]
+        for upto in range(len(parts)):
+            if split != WHOLE and place is not None and upto <= place:
+                continue
+            stem = "/".join(parts[upto:])
+            if stem in known.get(split, ()):
+                folders = [SPLIT if split != WHOLE and i == place else part for i, part in enumerate(parts[:upto])]
+                if folders and folders[-1] == SPLIT:
+                    folders.pop()
+                found["/".join(folders) or "."][split, stem] = file
+                break
+    return {template: list(of.values()) for template, of in found.items()}
+
+
+def _read_texts(root: Path, files: Sequence[str]) -> tuple[str, int, dict[str, str]] | None:
+    """Return kind of labels, number of classes and problems of YOLO's text files; None if they are none."""
+    columns: Counter[int] = Counter()
+    problems: dict[str, str] = {}
+    largest = -1
+    for index in evenly(len(files), READ):
+        file = files[index]
+        try:
+            rows = [line.split() for line in (root / file).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            numbers = [[float(value) for value in row] for row in rows]
+        except (OSError, ValueError):
+            problems.setdefault("cannot be read as numbers", file)
+            continue
+        for row in numbers:
+            columns[len(row)] += 1
+            if len(row) < 5:
+                problems.setdefault("have fewer than five columns", file)
+            elif not all(-0.01 <= value <= 1.01 for value in row[1:]):
+                problems.setdefault("have coordinates that are no shares of the image", file)
+            elif row[0] < 0 or row[0] != int(row[0]):
+                problems.setdefault("have a class that is no number from 0", file)
+            else:
+                largest = max(largest, int(row[0]))
+    if largest < 0:
+        return None
+    (count, _), *others = columns.most_common()
+    kind = "boxes" if count == 5 else "rotated boxes" if count == 9 and not others else "outlines"
+    if kind == "boxes" and others:
+        problems.setdefault("have outlines among boxes", files[0])
+    return kind, largest + 1, problems
+
+
+def _masks(found: Survey, pairs: Pairs) -> Iterable[Labels]:
+    """Yield the sets of images that hold the class of each pixel."""
+    images = [file for file in found.images if file.lower().endswith(".png")]
+    images = [file for file in images if any(map(is_label_word, file.split("/")[:-1]))]
+    for template, files in _templates(images, pairs).items():
+        largest = -1
+        for index in evenly(len(files), 50):
+            file = found.root / files[index]
+            try:
+                values = np.unique(read_mask(str(file), read_mode(file)))
+            except (OSError, ValueError, SyntaxError):
+                continue
+            if values.size and values.max() <= IGNORED:
+                largest = max(largest, *values[values != IGNORED].tolist(), -1)
+        if largest >= 0:
+            yield Labels("class numbers", "semantic", template, len(files), largest + 1)
+
+
+def _with_names(labels: Labels, found: Survey) -> Labels:
+    """Add class names, from a file that has enough of them, or numbers."""
+    if labels.names:
+        return labels
+    files = [file for file in found.others if CLASS_FILES.fullmatch(file.rpartition("/")[2])]
+    files += found.with_suffix(*DATA_FILES)
+    for file in sorted(files, key=lambda file: (file.count("/"), file)):
+        names = _names_in(found.root / file)
+        if len(names) >= labels.classes:
+            return replace(labels, names=tuple(names), named_by=file)
+    return replace(labels, names=tuple(f"class_{number}" for number in range(labels.classes)))
+
+
+def _names_in(file: Path) -> list[str]:
+    """Read class names from a file, each once; none if it holds none."""
+    try:
+        if file.suffix.lower() in DATA_FILES:
+            content = read_yaml(file)
+            names = content.get("names") if isinstance(content, Mapping) else None
+            names = list(names.values()) if isinstance(names, Mapping) else names
+        else:
+            names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, ValueError):
+        return []
+    if not isinstance(names, list) or any(isinstance(name, bool | list | dict) or name is None for name in names):
+        return []
+    names = [str(name) for name in names]
+    return names if len(set(names)) == len(names) else []

@@ -1,0 +1,505 @@
+"""Anyone's own pairs with annotations in COCO's JSON: one file a split, and a folder of images a modality.
+
+Source of truth: the section "Data format" of cocodataset.org. Of the JSON these are read: `images` (id, file_name,
+width, height), `annotations` (image_id, category_id, bbox, segmentation, iscrowd) and `categories` (id, name).
+
+    `file_name` is relative to the folder of a modality. Where no such file exists, one of the same name with another
+        suffix is taken, so that RGB may be JPEG and infrared PNG. A name that leads out of the folder, such as a path
+        on the annotator's disk, is looked for by its end: by as many of its last parts as a file below the folder has,
+        or else by the last one, if only one file is called so. Where that is ambiguous, the image is left out.
+    `id`, `image_id` and `category_id` are whole numbers, also as a text ("7") or with a point (7.0). Images may have
+        other texts, too.
+    `categories` are numbered from 0 by ascending id, in all splits together; those of one name are one class.
+    `bbox` is [x, y, width, height] in pixels of the image whose width and height the JSON states, or of the RGB image
+        if it states none, or what no image can have, like 0×0 or NaN. It is the label, unless there are polygons: then
+        it is the box around them.
+    `segmentation` as polygons becomes the outline, in "labels_seg". Several polygons of an object are joined to one by
+        thin lines, as Ultralytics' own converter does. Run lengths (RLE) become no outline: the box stands in, and
+        where there is none, the box around the mask.
+    `iscrowd` objects, each many at once, are left out, as Ultralytics' own converter does.
+
+Roboflow and others call the split of validation "valid" or "validation": where nothing is called "val", {split} stands
+for these. They also add a hash to each name, another one for each modality: the option match says what partners share.
+
+What makes the whole file useless (no JSON, no list of images, categories that cannot be understood) ends the
+conversion; what is wrong with one image or annotation leaves that one out. Both name the file and the key.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as run_lengths
+from ultralytics.data.converter import merge_multi_segment
+
+from mwam_det.data.conversion import (
+    LARGEST_COORDINATE,
+    ConversionError,
+    Format,
+    Label,
+    Option,
+    Report,
+    Sample,
+    inside,
+    number,
+)
+from mwam_det.data.layout import SPLITS
+from mwam_det.data.naming import NamesByEnd, has_naming, match_pattern, shared_part
+from mwam_det.data.pairing import list_images, stem_of
+
+MODALITIES = {"rgb": "visible", "ir": "infrared"}
+WORDS = {"val": ("val", "valid", "validation")}
+"""What a split may be called, where that is not its name alone."""
+
+DRAWN = "val.txt"
+"""Lists the stems that were drawn for val from a JSON that holds all images."""
+
+DISAGREEMENT = 2.0
+"""Boxes that differ more from their polygons, in pixels at any side, are told to the user."""
+
+LONGEST_NAME, LONGEST_PATH = 200, 1000
+"""Longer names of a file or folder, or of them together, in bytes, are refused: systems take 255 and 4096."""
+
+MOST_DISTANCES = 4_000_000
+"""Joining two polygons takes the distances between all of their points; with more, they are refused."""
+
+
+def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
+    """List the pairs, see `mwam_det.data.conversion.Format.read`."""
+    files = _json_files(source, options)
+    contents = {split: _load(file, report) for split, file in files.items()}
+    numbers, _ = _classes(files, contents)
+    if "{split}" in options["json"]:
+        for split, file in files.items():
+            yield from _read_split(source, split, file, contents[split], numbers, options, report)
+        return
+    share = options["val_share"]
+    if not 0 < share < 1:
+        raise ConversionError(f"val_share={share}: it must be between 0 and 1")
+    samples = list(_read_split(source, "train", files["train"], contents["train"], numbers, options, report))
+    count = max(min(1, len(samples) - 1), round(share * len(samples)))  # both parts hold something if they can
+    held_back = set(random.Random(0).sample(range(len(samples)), min(count, max(len(samples) - 1, 0))))
+    report.notes.append(f"one JSON for all: {len(held_back)} images, drawn at random, are for val, see {DRAWN}")
+    report.files[DRAWN] = "".join(f"{samples[i].stem}\n" for i in sorted(held_back))
+    for i, sample in enumerate(samples):
+        yield replace(sample, split="val" if i in held_back else "train")
+
+
+def _json_files(source: Path, options: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the JSON file of every split, or a single one as that of "train"."""
+    template = options["json"]
+    if "{split}" not in template:
+        files = {"train": _in_source(source, options, "json", "train")}
+    else:
+        files = {split: _in_source(source, options, "json", split) for split in SPLITS}
+        files = {split: file for split, file in files.items() if file.is_file()} or files
+    for file in files.values():
+        if not file.is_file():
+            found = [path for pattern in ("*.json", "*/*.json") for path in sorted(source.glob(pattern))]
+            there = ", ".join(str(path.relative_to(source)) for path in found[:8]) or "none"
+            raise ConversionError(
+                f"there is no {file}: name the JSON with the option json, {{split}} in it stands for "
+                f"{', '.join(SPLITS)} (in {source} there are: {there})"
+            )
+    return files
+
+
+def _in_source(source: Path, options: Mapping[str, Any], option: str, split: str) -> Path:
+    """Return the path that an option names; of several words for a split, the one by which something is called."""
+    try:
+        paths = [inside(source, options[option].replace("{split}", word)) for word in WORDS.get(split, (split,))]
+    except ConversionError:
+        raise ConversionError(f"{option}={options[option]!r} must be a path below {source}") from None
+    return next((path for path in paths if path.exists()), paths[0])
+
+
+def _load(file: Path, report: Report) -> dict[str, list[dict[str, Any]]]:
+    """Read a JSON file and check what the rest relies on; images that cannot be used are left out.
+
+    Returns:
+        Its "images", "annotations" and "categories": dictionaries, the ids of images and categories as `_identity` has
+        them, their names texts.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConversionError(f"{file} is no JSON that can be read ({type(error).__name__}: {error})") from None
+    if not isinstance(content, dict):
+        raise ConversionError(f"{file} must hold an object with images, annotations and categories")
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content.get(key), list):
+            raise ConversionError(f"{file}: {key} is missing or no list, but COCO's format has one")
+    images, categories = [], []
+    for i, entry in enumerate(content["images"]):
+        try:
+            images.append(_named(entry, "file_name"))
+        except ValueError as error:
+            report.leave_out("image: no usable entry", f"{file}: images[{i}]{error}")
+    for i, entry in enumerate(content["categories"]):
+        try:
+            categories.append(_named(entry, "name"))
+            if not isinstance(categories[-1]["id"], int):
+                raise ValueError(f".id is {_short(entry['id'])}, not an integer")
+        except ValueError as error:
+            raise ConversionError(f"{file}: categories[{i}]{error}") from None
+    for key, entries in (("images", images), ("categories", categories)):
+        (most_frequent, count) = Counter(entry["id"] for entry in entries).most_common(1)[0] if entries else (None, 0)
+        if count > 1:
+            raise ConversionError(f"{file}: several {key} have the id {most_frequent}")
+    return {"images": images, "annotations": content["annotations"], "categories": categories}
+
+
+def _named(entry: Any, name: str) -> dict[str, Any]:
+    """Return an entry that has an id and a name, the id as `_identity` has it.
+
+    Raises:
+        ValueError: If it has not; the message begins with the key, after a point.
+    """
+    if not isinstance(entry, dict):
+        raise ValueError(f" is {_short(entry)}, not an object")
+    for key in ("id", name):
+        if key not in entry:
+            raise ValueError(f".{key} is missing")
+    if (identity := _identity(entry["id"])) is None:
+        raise ValueError(f".id is {_short(entry['id'])}, not an integer")
+    if not isinstance(entry[name], str):
+        raise ValueError(f".{name} is {_short(entry[name])}, not a text")
+    if not _is_writable(entry[name]):
+        raise ValueError(f".{name} is {_short(entry[name])}, which is no name")
+    return {**entry, "id": identity}
+
+
+def _identity(value: Any) -> int | str | None:
+    """Return an id as a number, also of a text or of 7.0; another text as it is; None if it is neither."""
+    if isinstance(value, str):
+        text = value.strip()
+        whole = re.fullmatch(r"([+-]?[0-9]{1,18})(\.0*)?", text)
+        value = int(whole[1]) if whole else text
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int | str) and not isinstance(value, bool) and value != "" else None
+
+
+def _is_writable(name: str) -> bool:
+    """Tell whether a name can be one of a file, and be written to a text."""
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        return False
+    longest = max(map(len, encoded.split(b"/")))
+    return 0 < len(encoded) <= LONGEST_PATH and longest <= LONGEST_NAME and b"\0" not in encoded
+
+
+def _classes(files: Mapping[str, Path], contents: Mapping[str, Any]) -> tuple[dict[int, int], tuple[str, ...]]:
+    """Return the number of the class of each category id, and the class names."""
+    names: dict[int, str] = {}
+    for split, content in contents.items():
+        for category in content["categories"]:
+            name = category["name"].strip()
+            if names.setdefault(category["id"], name) != name:
+                raise ConversionError(
+                    f"{files[split]}: category {category['id']} is {name!r}, in another split {names[category['id']]!r}"
+                )
+    if not names:
+        raise ConversionError(f"{next(iter(files.values()))}: categories is empty")
+    classes = list(dict.fromkeys(names[category] for category in sorted(names)))
+    return {category: classes.index(name) for category, name in names.items()}, tuple(classes)
+
+
+def _class_names(source: Path, options: Mapping[str, Any]) -> tuple[str, ...]:
+    files = _json_files(source, options)
+    return _classes(files, {split: _load(file, Report()) for split, file in files.items()})[1]
+
+
+def _read_split(
+    source: Path,
+    split: str,
+    file: Path,
+    content: Mapping[str, Sequence[Mapping[str, Any]]],
+    numbers: Mapping[int, int],
+    options: Mapping[str, Any],
+    report: Report,
+) -> Iterator[Sample]:
+    folders = {name: _in_source(source, options, name, split) for name in MODALITIES}
+    for name, folder in folders.items():
+        if not folder.is_dir():
+            there = ", ".join(sorted(path.name for path in source.iterdir() if path.is_dir())[:12])
+            raise ConversionError(
+                f"{folder} is no folder: name that of {name} with the option {name} (in {source} there are: {there})"
+            )
+    shared = _pattern(options["match"])
+    files = {name: _by_stem(folder) for name, folder in folders.items()}
+    partners = {name: _shared(found, shared) for name, found in files.items()}
+    by_image = _labels(file, content, numbers, report)
+    _note_sizes(file, content["images"], report)
+    places, names = {}, NamesByEnd(files["rgb"])
+    for entry in content["images"]:
+        try:
+            place = _locate(entry["file_name"], folders["rgb"], files["rgb"], names)
+            places[entry["id"]] = place, _shared_stem(place, folders["rgb"], shared)
+        except ValueError as error:
+            report.leave_out(f"image: {error}", f"{file}: {entry['file_name']!r}")
+    entries = Counter(stem for _, stem in places.values())
+    found_any = False
+    for entry in content["images"]:
+        if entry["id"] not in places:
+            continue
+        place, stem = places[entry["id"]]
+        if entries[stem] > 1:
+            report.leave_out("image: several entries name it", f"{file}: {entry['file_name']!r}")
+            continue
+        images = {}
+        for modality, folder in folders.items():
+            exact, candidates = folder / place.relative_to(folders["rgb"]), partners[modality][stem]
+            if exact in candidates or not candidates:
+                images[modality] = exact
+            elif len(candidates) == 1:
+                images[modality] = candidates[0]
+            else:
+                report.leave_out(f"pair: several {modality} images of a name", f"{split}/{stem}")
+                break
+        if len(images) == len(folders):
+            found_any = found_any or images["rgb"].is_file()
+            yield Sample(split, stem, images, by_image.get(entry["id"], []), size=_size(entry))
+    if content["images"] and not found_any:
+        raise ConversionError(
+            f"none of the images that {file} names is in {folders['rgb']}, the first is "
+            f"{content['images'][0]['file_name']!r}: name the folder that file_name is relative to with the option rgb"
+        )
+
+
+def _pattern(text: str) -> re.Pattern[str] | None:
+    """Return the regular expression of the option match, None for none."""
+    try:
+        return match_pattern(text) if text else None
+    except ValueError as error:
+        raise ConversionError(f"match={text!r} {error}") from None
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    index = defaultdict(list)
+    for file in list_images(folder):
+        index[stem_of(file, folder)].append(Path(file))
+    return dict(index)
+
+
+def _shared(files: Mapping[str, list[Path]], shared: re.Pattern[str] | None) -> defaultdict[str, list[Path]]:
+    """Index files by what partners share of their stems; those that do not fit are left out."""
+    index: defaultdict[str, list[Path]] = defaultdict(list)
+    for stem, same in files.items():
+        if shared is None or has_naming(stem, shared):
+            index[shared_part(stem, shared or "")] += same
+    return index
+
+
+def _locate(name: str, folder: Path, files: Mapping[str, list[Path]], names: NamesByEnd) -> Path:
+    """Return the place below a folder that an annotation names, or means by a path of another disk.
+
+    Raises:
+        ValueError: If the path leads out of the folder and means no file in it, or several.
+    """
+    try:
+        if "://" not in name:
+            return inside(folder, name)
+    except ConversionError:
+        pass
+    stem = names.find(name)
+    if stem is None:
+        raise ValueError("its name leads out of the folder, and not to one file in it")
+    suffix = PurePosixPath(name).suffix
+    same = [file for file in files[stem] if file.suffix == suffix] or files[stem]
+    if len(same) > 1:
+        raise ValueError("its name leads out of the folder, and several files in it have that name")
+    return same[0]
+
+
+def _shared_stem(file: Path, folder: Path, shared: re.Pattern[str] | None) -> str:
+    stem = stem_of(file, folder)
+    if shared is not None and not has_naming(stem, shared):
+        raise ValueError("its name does not fit the option match")
+    return shared_part(stem, shared or "")
+
+
+def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the (height, width) that the JSON states for an image, in pixels; None if it states none that can be."""
+    try:
+        height, width = (_number(entry.get(key), key) for key in ("height", "width"))
+    except ValueError:
+        return None
+    whole = height.is_integer() and width.is_integer() and height > 0 and width > 0
+    return (int(height), int(width)) if whole else None
+
+
+def _note_sizes(file: Path, images: Sequence[Mapping[str, Any]], report: Report) -> None:
+    """Tell the user of images whose stated size is none."""
+    stated = [entry for entry in images if entry.get("height") is not None or entry.get("width") is not None]
+    if wrong := [entry for entry in stated if _size(entry) is None]:
+        width, height = (_short(wrong[0].get(key)) for key in ("width", "height"))
+        report.notes.append(
+            f"{file}: {len(wrong)} images state a size that none has, for example {width}×{height} of "
+            f"{wrong[0]['file_name']!r}: their labels are taken for the RGB image"
+        )
+
+
+def _labels(
+    file: Path, content: Mapping[str, Sequence[Mapping[str, Any]]], numbers: Mapping[int, int], report: Report
+) -> dict[int | str, list[Label]]:
+    """Return the labels by image id."""
+    image_ids = {entry["id"] for entry in content["images"]}
+    labels: defaultdict[int | str, list[Label]] = defaultdict(list)
+    boxes_only = total = 0
+    for i, entry in enumerate(content["annotations"]):
+        where = f"{file}: annotations[{i}]"
+        if not isinstance(entry, dict):
+            report.leave_out("box: no object of JSON", f"{where} is {_short(entry)}")
+            continue
+        image, category = _identity(entry.get("image_id")), _identity(entry.get("category_id"))
+        if image is None or image not in image_ids:
+            report.leave_out("box: image_id of no image", f"{where}.image_id is {_short(entry.get('image_id'))}")
+        elif not isinstance(category, int) or category not in numbers:
+            shown = _short(entry.get("category_id"))
+            report.leave_out("box: category_id of no category", f"{where}.category_id is {shown}")
+        elif (crowd := _flag(entry.get("iscrowd"))) is None:
+            report.leave_out("box: iscrowd is neither 0 nor 1", f"{where}.iscrowd is {_short(entry['iscrowd'])}")
+        elif crowd:
+            report.leave_out("box: a crowd, not one object", where)
+        else:
+            try:
+                points = _points(entry, where, report)
+            except ValueError as error:
+                report.leave_out("box: no usable coordinates", f"{where}.{error}")
+                continue
+            labels[image].append(Label(numbers[category], points))
+            total += 1
+            boxes_only += len(points) == 2
+    if boxes_only:
+        report.notes.append(f"{file}: {boxes_only} of {total} objects have no polygons, boxes stand in in labels_seg")
+    return labels
+
+
+def _flag(value: Any) -> bool | None:
+    """Read a switch, which may be left out, or None if it cannot be understood."""
+    identity = 0 if value in (None, "") else int(value) if isinstance(value, bool) else _identity(value)
+    return bool(identity) if identity in (0, 1) else None
+
+
+def _points(entry: Mapping[str, Any], where: str, report: Report) -> tuple[tuple[float, float], ...]:
+    """Read the outline of an object, or its box if it has none that can be read.
+
+    Raises:
+        ValueError: If neither can be read; the message begins with the key.
+    """
+    box: tuple[tuple[float, float], ...] | None = None
+    fault = ValueError()
+    try:
+        box = _box(entry.get("bbox"))
+    except ValueError as error:
+        fault = error
+    segmentation = entry.get("segmentation") or None
+    if isinstance(segmentation, dict):
+        box = box or _box_of_mask(segmentation)
+        report.leave_out("outline: run lengths (RLE), the box stands in", where)
+    elif segmentation is not None:
+        try:
+            return _outline(_polygons(segmentation), box, where, report)
+        except ValueError as error:
+            if box is not None:
+                report.leave_out("outline: no usable polygons, the box stands in", f"{where}.{error}")
+    if box is None:
+        raise fault
+    return box
+
+
+def _outline(
+    polygons: Sequence[np.ndarray], box: tuple[tuple[float, float], ...] | None, where: str, report: Report
+) -> tuple[tuple[float, float], ...]:
+    """Join polygons to one outline, and tell of a box that is not around it."""
+    outline = polygons[0] if len(polygons) == 1 else np.concatenate(merge_multi_segment(polygons))
+    if box is not None and np.abs(np.array([outline.min(0), outline.max(0)]) - box).max() > DISAGREEMENT:
+        report.leave_out("bbox: not around its polygons, these count", where)
+    return tuple(map(tuple, outline.tolist()))
+
+
+def _box(value: Any) -> tuple[tuple[float, float], tuple[float, float]]:
+    if not isinstance(value, list) or len(value) != 4:
+        raise ValueError(f"bbox is {_short(value)}, not [x, y, width, height]")
+    x, y, width, height = (_number(element, f"bbox[{i}]") for i, element in enumerate(value))
+    if width <= 0 or height <= 0:
+        raise ValueError(f"bbox is {width:g}×{height:g} pixels")
+    return (x, y), (x + width, y + height)
+
+
+def _box_of_mask(value: Mapping[str, Any]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the box around a mask of run lengths, as they are or as the text that COCO's tools make of them.
+
+    Raises:
+        ValueError: If it cannot be read, or no pixel is in it.
+    """
+    size, counts = value.get("size"), value.get("counts")
+    sides = [side for side in map(_identity, size) if isinstance(side, int)] if isinstance(size, list) else []
+    if len(sides) != 2 or not all(0 < side <= LARGEST_COORDINATE for side in sides):
+        raise ValueError(f"segmentation.size is {_short(size)}, not [height, width]")
+    height, width = sides
+    if isinstance(counts, str):
+        encoded = {"size": sides, "counts": counts.encode(errors="replace")}
+    else:
+        counts = counts if isinstance(counts, list) else []
+        runs = [run for run in map(_identity, counts) if isinstance(run, int)]
+        if not runs or len(runs) < len(counts) or min(runs) < 0 or sum(runs) > height * width:
+            raise ValueError(f"segmentation.counts is {_short(counts)}, not the run lengths of {width}×{height} pixels")
+        encoded = run_lengths.frPyObjects({"size": sides, "counts": runs}, height, width)
+    x, y, box_width, box_height = run_lengths.toBbox(encoded).tolist()
+    if box_width <= 0 or box_height <= 0 or x + box_width > width or y + box_height > height:
+        raise ValueError(f"segmentation has no pixel in {width}×{height}")
+    return (x, y), (x + box_width, y + box_height)
+
+
+def _polygons(value: Any) -> list[np.ndarray]:
+    """Read polygons as arrays of shape (N, 2)."""
+    polygons = []
+    for i, flat in enumerate(value if isinstance(value, list) else [value]):
+        if not isinstance(flat, list) or len(flat) < 6 or len(flat) % 2:
+            raise ValueError(f"segmentation[{i}] is {_short(flat)}, not [x1, y1, x2, y2, x3, y3, …]")
+        numbers = [_number(element, f"segmentation[{i}][{j}]") for j, element in enumerate(flat)]
+        polygons.append(np.array(numbers).reshape(-1, 2))
+    if any(len(one) * len(next_one) > MOST_DISTANCES for one, next_one in pairwise(polygons)):
+        raise ValueError(f"segmentation has {sum(map(len, polygons))} points, too many to join its polygons")
+    return polygons
+
+
+def _number(value: Any, what: str) -> float:
+    """Read a coordinate, as `number` does; JSON also has true and false, which are none."""
+    if isinstance(value, bool):
+        raise ValueError(f"{what} is {_short(value)}, not a number")
+    return number(value, what)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)  # in ASCII: a stranger's text may hold what cannot be written
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+COCO = Format(
+    name="coco",
+    title="pairs with COCO annotations (a JSON a split, a folder a modality)",
+    modalities=MODALITIES,
+    read=read,
+    classes=_class_names,
+    outlines="labels_seg",
+    options={
+        "json": Option("annotations/{split}.json", "JSON in SRC; {split} stands for train, val and test"),
+        "rgb": Option("rgb", "folder of the RGB images in SRC; may hold {split}"),
+        "ir": Option("ir", "folder of the infrared images in SRC; may hold {split}"),
+        "match": Option("", "regular expression for names without suffix, whose one group is what partners share"),
+        "val_share": Option(0.2, "share of the images to validate with, if json holds no {split}"),
+    },
+)

@@ -1,0 +1,84 @@
+"""M3FD: streets and campus by day, overcast and at night, RGB and infrared, aligned, mostly 1024×768, six classes.
+
+Source of truth: Liu et al., "Target-aware Dual Adversarial Learning and a Multi-scenario Multi-Modality Benchmark to
+Fuse Infrared and Visible for Object Detection", CVPR 2022, and the part of the authors' archive that is meant for
+detection: `Vis/NNNNN.png`, `Ir/NNNNN.png` and `Annotation/NNNNN.xml` (VOC), one annotation for both images. 4,200
+pairs; the 300 of the part meant for fusion have no boxes.
+
+The authors publish no split, and papers draw their own. Ours is drawn from a seed and written to split.json, with the
+names of all pairs, also those that are left out later. Names are ordered by a hash of seed and name, which does not
+depend on the other names: pairs that are missing from a copy move at most as many others to the other part. Pairs of
+one scene can fall into both parts, so figures on such a split tell more of scenes like these than of new ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ultralytics.data.utils import IMG_FORMATS
+
+from mwam_det.data.conversion import ConversionError, Format, Option, Report, Sample, files_by_stem
+from mwam_det.data.formats.voc import boxes, read_xml, size
+from mwam_det.data.splits import validation_part
+
+PAIRS = 4_200
+CLASSES = ("People", "Car", "Bus", "Motorcycle", "Lamp", "Truck")
+FOLDERS = {"rgb": "Vis", "ir": "Ir"}
+SPLIT_FILE = "split.json"
+
+
+def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
+    """List the pairs, see `mwam_det.data.conversion.Format.read`."""
+    val_share = options["val_share"]
+    if not 0 < val_share < 1:
+        raise ConversionError(f"val_share={val_share} must lie between 0 and 1, like 0.2")
+    for folder in (*FOLDERS.values(), "Annotation"):
+        if not (source / folder).is_dir():
+            raise ConversionError(f"{source} is not M3FD as published: there is no folder {folder} in it")
+    annotations = files_by_stem(source / "Annotation", {"xml"}, "annotation", report)
+    images = {
+        name: files_by_stem(source / folder, IMG_FORMATS, f"{name} image", report) for name, folder in FOLDERS.items()
+    }
+    stems = sorted(set().union(*images.values()))
+    for stem in annotations.keys() - set(stems):
+        report.leave_out("annotation: no image", annotations[stem])
+    validation = validation_part(stems, options["seed"], val_share)
+    split_of = {stem: "val" if stem in validation else "train" for stem in stems}
+    parts = {split: [stem for stem in stems if split_of[stem] == split] for split in ("train", "val")}
+    report.files[SPLIT_FILE] = json.dumps({**options, **parts}, indent=1, ensure_ascii=False) + "\n"
+    report.notes.append(f"M3FD has no official split: {SPLIT_FILE} holds the one drawn here (seed {options['seed']})")
+    for stem in stems:
+        if stem not in annotations:
+            report.leave_out("pair: no annotation", f"{split_of[stem]}/{stem}")
+            continue
+        try:
+            root = read_xml(annotations[stem])
+        except ValueError as error:
+            report.leave_out("pair: annotation unreadable", error)
+            continue
+        files = {name: found[stem] for name, found in images.items() if stem in found}
+        yield Sample(split_of[stem], stem, files, boxes(root, CLASSES, annotations[stem], report), size=size(root))
+
+
+def expected(options: Mapping[str, Any]) -> dict[str, int]:
+    """Return the number of pairs in each part of the complete set."""
+    val = round(options["val_share"] * PAIRS)
+    return {"train": PAIRS - val, "val": val}
+
+
+M3FD = Format(
+    name="m3fd",
+    title="M3FD's part for detection (Vis/, Ir/, Annotation/)",
+    modalities={"rgb": "visible", "ir": "infrared"},
+    read=read,
+    classes=CLASSES,
+    options={
+        "seed": Option(0, "number from which the split is drawn"),
+        "val_share": Option(0.2, "share of the pairs to validate with"),
+    },
+    expected=expected,
+    recipe="m3fd.yaml",
+)

@@ -1,0 +1,201 @@
+"""NYU-Depth V2: rooms, RGB and depth of a Kinect, aligned, 640×480, every pixel labelled.
+
+Source of truth: Silberman et al., "Indoor Segmentation and Support Inference from RGBD Images", ECCV 2012, and the
+layout that TUI-NICR/ESANet's `prepare_dataset.py` writes: `{train,test}/{rgb,depth,labels_40}/NNNN.png`. Depth is 16
+bit in mm, filled in where the sensor saw nothing; `depth_raw` beside it is not, there 0 is nothing. `labels_40` holds a
+class a pixel: 0 void, 1 to 40 the classes of Gupta et al. (CVPR 2013), in the order of `NYU40`. 795 images to train
+with and 654 to test with. Smaller copies of this layout have JPEG images, depth in 8 bit and a folder `boxes` with YOLO
+labels (class, centre, width and height, normalised), whose classes stand in `box_classes.txt`.
+
+"test" becomes "val": the authors keep back no third part, and published figures are of the 654.
+
+The set has no boxes of its own. Those of `boxes` are taken if both parts have that folder. Otherwise they are made from
+`labels_40`. It does not tell objects of a class apart, so the rule is: each connected region (corners connect) of a
+class in `CLASSES` is an object, after gaps of about 1 % of the image's width were closed, if it then has at least 0.2 %
+of the image's pixels. Chairs that overlap become one, a table behind a chair becomes two. `CLASSES` are furniture and
+things that stand alone; not surfaces (wall, floor, ceiling, counter, blinds, shelves, curtain, mirror, floor mat,
+whiteboard, shower curtain), not heaps (clothes, books, paper, towel), not the leftover classes, nor person and bag.
+
+`labels_40` goes along unchanged to the folder "masks".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from ultralytics.data.utils import IMG_FORMATS
+
+from mwam_det.data.conversion import ConversionError, Format, Label, Option, Report, Sample, files_by_stem, number
+from mwam_det.data.pairing import image_size, list_images
+from mwam_det.data.reading import AS_STORED, decode
+from mwam_det.files.images import check_pixels
+
+SPLITS = {"train": "train", "test": "val"}
+NYU40 = (
+    *("void", "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture"),
+    *("counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror", "floor mat", "clothes"),
+    *("ceiling", "books", "refridgerator", "television", "paper", "towel", "shower curtain", "box", "whiteboard"),
+    *("person", "night stand", "toilet", "sink", "lamp", "bathtub", "bag", "otherstructure", "otherfurniture"),
+    "otherprop",
+)
+"""Names of the values in `labels_40`, in the authors' spelling."""
+
+CLASSES = (
+    *("cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture", "desk", "pillow"),
+    *("dresser", "television", "lamp", "toilet", "sink", "night stand", "bathtub", "refridgerator", "box"),
+)
+SMALLEST_SHARE = 0.002
+"""Regions with a smaller share of the image's pixels are no object: splinters behind others, mostly."""
+
+GAP_SHARE = 0.005
+"""Half the width of the gaps that are closed, as a share of the image's width."""
+
+
+def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
+    """List the pairs, see `mwam_det.data.conversion.Format.read`."""
+    depth = options["depth"]
+    for part in SPLITS:
+        for folder in ("rgb", depth):
+            if not (source / part / folder).is_dir():
+                raise ConversionError(
+                    f"{source} is not NYUv2 in ESANet's layout: there is no folder {part}/{folder} in it"
+                )
+    from_files, names = _takes_box_files(source, options), _class_names(source, options)
+    needed = "boxes" if from_files else "labels_40"
+    if missing := [part for part in SPLITS if not (source / part / needed).is_dir()]:
+        raise ConversionError(f"{source} has no folder {missing[0]}/{needed} to take boxes from")
+    if names != CLASSES:
+        report.notes.append(f"the recipe has other classes than {source / 'box_classes.txt'}: set data.names to those")
+    _note_depth(source / "train" / depth, report)
+    for part, split in SPLITS.items():
+        folder = source / part
+        depths = files_by_stem(folder / depth, IMG_FORMATS, "depth image", report)
+        for stem, image in files_by_stem(folder / "rgb", IMG_FORMATS, "rgb image", report).items():
+            mask = folder / "labels_40" / f"{stem}.png"
+            annotation = folder / "boxes" / f"{stem}.txt" if from_files else mask
+            if not annotation.is_file():
+                report.leave_out("pair: no annotation", annotation)
+                continue
+            try:
+                size = image_size(image)
+            except ValueError as error:
+                report.leave_out("pair: rgb image unreadable", error)
+                continue
+            try:
+                labels = list(_read_boxes(annotation, size, len(names), report)) if from_files else _regions(mask, size)
+            except ValueError as error:
+                report.leave_out("pair: annotation unreadable", error)
+                continue
+            images = {"rgb": image, **({"depth": depths[stem]} if stem in depths else {})}
+            yield Sample(split, stem, images, labels, {"masks": mask} if mask.is_file() else {}, size)
+
+
+def regions(class_map: np.ndarray) -> list[Label]:
+    """Find objects in a class map: regions of a class, see the module for the rule.
+
+    Args:
+        class_map: Values of `NYU40`, shape (H, W).
+
+    Returns:
+        Their boxes, with classes of `CLASSES`.
+    """
+    radius = int(GAP_SHARE * class_map.shape[1])
+    kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+    labels = []
+    for class_id, name in enumerate(CLASSES):
+        member = (class_map == NYU40.index(name)).astype(np.uint8)
+        if np.count_nonzero(member) == 0:
+            continue
+        closed = cv2.morphologyEx(member, cv2.MORPH_CLOSE, kernel)
+        for left, top, width, height, area in cv2.connectedComponentsWithStats(closed, connectivity=8)[2][1:].tolist():
+            if area >= SMALLEST_SHARE * class_map.size:
+                labels.append(Label(class_id, ((left, top), (left + width, top + height))))
+    return labels
+
+
+def _regions(file: Path, size: tuple[int, int]) -> list[Label]:
+    mask_size = image_size(file)
+    if mask_size != size:
+        raise ValueError(f"{file} has {mask_size[1]}×{mask_size[0]} pixels, its image {size[1]}×{size[0]}")
+    class_map = decode(file, AS_STORED)
+    if class_map is None or class_map.shape[2] != 1:
+        raise ValueError(f"{file} is no image of one channel, with a class a pixel")
+    return regions(class_map[..., 0])
+
+
+def _read_boxes(file: Path, size: tuple[int, int], classes: int, report: Report) -> Iterator[Label]:
+    """Read a text with YOLO boxes, for an image of `size` (height, width) in pixels."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} cannot be read ({error})") from None
+    for columns in filter(None, map(str.split, lines)):
+        try:
+            if len(columns) != 5:
+                raise ValueError(f"{len(columns)} columns, not class, x, y, width and height")
+            class_id, *place = (number(text, key) for text, key in zip(columns, ("class", *"xywh"), strict=True))
+            if class_id not in range(classes):
+                raise ValueError(f"class is {columns[0]!r}, there are 0 to {classes - 1}")
+            if max(map(abs, place)) > 2:
+                raise ValueError(f"{' '.join(columns[1:])} are no shares of the image")
+        except ValueError as error:
+            report.leave_out("box: not readable", f"{file}: {error}")
+            continue
+        x, y, width, height = np.array(place) * (size[1], size[0], size[1], size[0])
+        low, high = (float(x - width / 2), float(y - height / 2)), (float(x + width / 2), float(y + height / 2))
+        yield Label(int(class_id), (low, high))
+
+
+def _takes_box_files(source: Path, options: Mapping[str, Any]) -> bool:
+    if options["boxes"] == "auto":
+        return all((source / part / "boxes").is_dir() for part in SPLITS)
+    return options["boxes"] == "files"
+
+
+def _class_names(source: Path, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Class names of the boxes: those of box_classes.txt if the boxes are not made here."""
+    file = source / "box_classes.txt"
+    if not (_takes_box_files(source, options) and file.is_file()):
+        return CLASSES
+    try:
+        names = tuple(filter(None, map(str.strip, file.read_text(encoding="utf-8").splitlines())))
+    except UnicodeDecodeError as error:
+        raise ConversionError(f"{file} cannot be read ({error})") from None
+    if not names or len(set(names)) < len(names):
+        raise ConversionError(f"{file} must name a class a line, each once: {', '.join(names) or 'it is empty'}")
+    return names
+
+
+def _note_depth(folder: Path, report: Report) -> None:
+    """Tell the user if the numbers are not mm, of which the recipe's range is: the images would be black."""
+    files = list_images(folder)
+    try:
+        pixels = decode(files[0], cv2.IMREAD_ANYDEPTH) if files and check_pixels(files[0]) else None
+    except (OSError, ValueError):
+        return  # is told of its pair
+    if pixels is not None and pixels.dtype == np.uint8:
+        report.notes.append("depth is 8 bit here, not in mm as the recipe expects: set data.range.depth=[0,255]")
+
+
+NYUV2 = Format(
+    name="nyuv2",
+    title="NYU-Depth V2 in ESANet's layout ({train,test}/{rgb,depth,labels_40}/)",
+    modalities={"rgb": "visible", "depth": "depth"},
+    read=read,
+    classes=_class_names,
+    options={
+        "boxes": Option(
+            "auto",
+            "where boxes come from: the folders boxes, or labels_40 by connected regions; auto: boxes if both parts "
+            "have them",
+            ("auto", "files", "labels_40"),
+        ),
+        "depth": Option("depth", "which depth: filled in, or as the sensor saw it", ("depth", "depth_raw")),
+    },
+    expected={"train": 795, "val": 654},
+    recipe="nyuv2.yaml",
+)

@@ -1,0 +1,491 @@
+"""Where the pairs of a dataset lie: a recipe's data section, checked and brought into Ultralytics' form."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from ultralytics.data.utils import IMG_FORMATS
+
+from mwam_det.core.config import refuse_unknown_keys
+from mwam_det.data.foreign import refuse_foreign_keys
+from mwam_det.data.names import check_modality_names
+from mwam_det.data.naming import Naming, match_pattern
+from mwam_det.data.splits import Group, groups_of, resolve_split, source_of
+from mwam_det.files.yaml_text import read_yaml
+
+SECTION_KEYS = (
+    "path", "modalities", "labels", "train", "val", "test", "names", "visible", "suffix", "match", "channels", "range",
+    "align", "kpt_shape", "flip_idx", "label_mapping", "synthetic",
+)  # fmt: skip
+RESOLVED_KEYS = {"path", "names", "nc", "channels", "modalities", "visible", "splits"}
+READING_KEYS = ("suffix", "match", "range", "align")
+"""Keys of a resolved dataset that say, by modality, how its files are found and read; a modality may be left out."""
+KEYPOINT_KEYS = ("kpt_shape", "flip_idx")
+"""Keys that only a dataset with keypoints has, named as Ultralytics names them."""
+IGNORED = 255
+"""The class of a pixel that counts for nothing."""
+CHANNELS = (1, 3)
+RANGES = ("percentile", "minmax")
+"""Ranges that are taken from each image by itself."""
+SPLITS = ("train", "val", "test")
+VISIBLE_NAMES = ("rgb", "visible", "vis", "color", "colour")
+"""Names by which the modality that takes colour augmentation is recognised."""
+
+
+class DatasetError(ValueError):
+    """A dataset cannot be used as it is; the message says where, what and how to mend it."""
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One modality of a stacked image.
+
+    Attributes:
+        name: Its name.
+        channels: How many channels it has.
+        start: Its first channel in the stacked image.
+        visible: Whether it is the camera image that takes colour augmentation.
+        suffix: How the stems of its files end, see `resolve_dataset`.
+        value_range: Which values become 0 and 255: (lo, hi), one of `RANGES`, or None for 8-bit files as they are and
+            the high byte of 16-bit ones.
+        align: Rows of the 3×3 matrix that maps its pixels to pixels of the first modality, or None.
+        match: Regular expression of the stems of its files, see `resolve_dataset`, or "" for none.
+    """
+
+    name: str
+    channels: int = 3
+    start: int = 0
+    visible: bool = False
+    suffix: str = ""
+    value_range: tuple[float, float] | str | None = None
+    align: tuple[tuple[float, ...], ...] | None = None
+    match: str = ""
+
+    @property
+    def slice(self) -> slice:
+        """Its channels in the stacked image."""
+        return slice(self.start, self.start + self.channels)
+
+    @property
+    def naming(self) -> Naming:
+        """How the names of its files are made."""
+        return match_pattern(self.match) if self.match else self.suffix
+
+
+def modalities_of(data: Mapping[str, Any]) -> tuple[Modality, ...]:
+    """List the modalities of a resolved dataset (see `resolve_dataset`), in the order in which they are stacked."""
+    suffix, match, value_range, align = (data.get(key, {}) for key in READING_KEYS)
+    modalities, start = [], 0
+    for name, channels in data["modalities"].items():
+        modalities.append(
+            Modality(
+                name,
+                channels,
+                start,
+                visible=name == data["visible"],
+                suffix=suffix.get(name, ""),
+                match=match.get(name, ""),
+                value_range=_frozen(value_range.get(name)),
+                align=_frozen(align.get(name)),
+            )
+        )
+        start += channels
+    return tuple(modalities)
+
+
+def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
+    r"""Check the description of a dataset and turn it into the dictionary that Ultralytics passes around.
+
+    A data section has these keys. The first six are required, but see `labels`:
+
+    - path: The dataset's folder. A relative one is relative to the working directory, "~" is the home folder.
+    - modalities: Folder below `path` by modality, {rgb: visible, ir: infrared}. The first modality's size rules, and
+      labels belong to it. The split is appended to each folder, or stands where the folder says "{split}". What a
+      modality may be called says `mwam_det.data.names.check_modality_names`.
+    - labels: Folder of the label files, likewise: YOLO's, one text file a pair, named by the stem that the pair shares.
+      For the task obb a line holds a class and four corners, for segment a class and an outline, for pose a class, a
+      box and keypoints. For the task semantic there is a PNG of class numbers instead, 255 where nothing counts. For
+      the task classify it is left out: below the folder of each modality there is one a class. `names` may then be left
+      out too; the classes are all folders there, in alphabetical order.
+    - train, val: What the splits are called in the folders; "." where the images lie in the folders themselves. Or a
+      text file with a path or stem of the first modality a line, or a list of such folders, files and images, see
+      `mwam_det.data.splits`. Nothing is appended to the folders then, unless they say "{split}", and a label file has
+      the place below `labels` that its image has below the folder of its modality. "test" is a third split, which may
+      be left out.
+    - names: Class names, as a list or by number from 0.
+    - visible: The modality that takes colour augmentation, or null for none. If left out, the one that is called like a
+      camera image (`VISIBLE_NAMES`).
+    - suffix: How the stems of a modality's files end, {rgb: _co, ir: _ir}: partners have the same stem without it. Both
+      modalities may then lie in one folder; a file there belongs to the modality with the longest suffix that fits, so
+      that one of them may do without. A label file has the stem that partners share, or else that of one of its images.
+    - match: Instead of a suffix, a regular expression for the whole stem with one group, which is what partners share:
+      {rgb: RGB_(.+), ir: T_(.+)} for prefixes, or one for all modalities, (.+)\.rf\.[0-9a-f]+ for the hashes that
+      Roboflow adds. It is for the name of the file alone, without its folders. Other files are not of the modality.
+    - channels: 1 or 3 by modality, {ir: 1}; 3 if left out. With 1, a modality is read as grey and takes one channel of
+      the stack; with 3, grey is repeated.
+    - range: Which values of a modality's files become 0 and 255, {ir: [lo, hi]}, for 16-bit, float and faint images.
+      Values between are mapped linearly, those beyond are clipped. Fixed numbers mean the same in every image: the
+      sound choice for temperatures and depth, and for MWAM, which compares images. "minmax" takes them from each image
+      by itself, "percentile" likewise, the 1st and the 99th. Values that are no finite number (nothing measured) become
+      0, and so does an image of a single value. If left out, 8-bit files are read as they are, of 16-bit files the high
+      byte is kept, and float files are refused.
+    - align: A 3×3 matrix by modality, {ir: [[a, b, c], [d, e, f], [g, h, i]]}, that maps its pixels (x, y, 1) to those
+      of the first modality, both in the files as they are, counted from the centre of the upper left pixel: a
+      homography from a calibration. Beyond its own view the image is mirrored. If left out, a partner of another size
+      is stretched to the first one's. Inspection and training offer a matrix where the edges of the pairs tell one.
+    - kpt_shape: For the task pose, [number of keypoints, 2 or 3]: x and y of each, and with 3 whether it is visible.
+    - flip_idx: For the task pose, which keypoint each one becomes when an image is mirrored, a permutation of their
+      numbers; without it, images are not mirrored.
+    - label_mapping: For the task semantic, which class a number in the PNG means, {0: 255, 1: 0}; others mean what they
+      say.
+    - synthetic: Arguments of `mwam_det.data.synthetic.write_demo`; the set is generated if it does not exist yet.
+
+    Args:
+        data: A recipe's data section, or a YAML file that holds one (a recipe's "data" key, or the whole file), or
+            what `save_dataset_yaml` wrote.
+
+    Returns:
+        Ultralytics' keys "path", "train", "val", perhaps "test" (the absolute folder of the first modality, or a name
+        for several or for a list), "names", "nc" and "channels" (of the stacked image), and ours: "modalities"
+        (channels by name), "visible" (a name or None), "splits" (for each split, the absolute folder of every modality
+        and of "labels", or what `mwam_det.data.splits` says) and `READING_KEYS`, as above; `KEYPOINT_KEYS` and
+        "label_mapping" where they are given.
+
+    Raises:
+        DatasetError: If the file, a key or a folder is missing or wrong.
+    """
+    source = "data"
+    if isinstance(data, str | Path):
+        source = str(data)
+        data = _read_yaml(Path(data))
+    if not isinstance(data, Mapping):
+        raise DatasetError(f"{source} must be a mapping with the keys {', '.join(SECTION_KEYS)}, got {data!r}")
+    try:
+        resolved = dict(data) if data.keys() >= RESOLVED_KEYS else _resolve_section(data)
+        _check_names(resolved["modalities"])
+        resolved = {**resolved, **{key: resolved.get(key, {}) for key in READING_KEYS}}
+        for split, of_split in resolved["splits"].items():
+            for folders in (folders for group in groups_of(of_split) for folders in group.folders):
+                for name, folder in folders.items():
+                    _check_folder(Path(folder), f"{name} ({split})")
+    except DatasetError as error:
+        raise DatasetError(f"{source}: {' '.join(str(error).splitlines())}") from None
+    return resolved
+
+
+def as_single_class(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a resolved dataset whose classes count as one, as Ultralytics' `single_cls` means it."""
+    return {**data, "names": {0: "item"}, "nc": 1}
+
+
+def check_keys(section: Mapping[str, Any]) -> None:
+    """Check that a data section has no keys but its own.
+
+    Raises:
+        DatasetError: If it has; the message names the nearest key, or shows the section that other code's keys become.
+    """
+    try:
+        refuse_foreign_keys(section)
+        refuse_unknown_keys(section, SECTION_KEYS)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
+
+
+def check_split(data: Mapping[str, Any], split: str) -> None:
+    """Check that a resolved dataset has a split.
+
+    Raises:
+        DatasetError: If it has none of that name.
+    """
+    if split not in data["splits"]:
+        raise DatasetError(f"the data section names no split '{split}': choose from {', '.join(data['splits'])}")
+
+
+def check_labels(data: Mapping[str, Any], task: str, single_class: bool = False) -> None:
+    """Check that a dataset says what a task needs to know of its labels.
+
+    Args:
+        data: A resolved dataset, or a data section.
+        task: One of Ultralytics' tasks.
+        single_class: Whether all classes count as one.
+
+    Raises:
+        DatasetError: If it does not, or if the task cannot count all classes as one.
+    """
+    groups = [group for split in data.get("splits", {}).values() for group in groups_of(split)]
+    labelled = bool(data.get("labels")) or any("labels" in folders for group in groups for folders in group.folders)
+    if labelled and task == "classify":
+        raise DatasetError("task=classify takes the folder of an image for its class: leave out data.labels")
+    if not labelled and task != "classify":
+        raise DatasetError(f"the key 'labels' is missing or empty: task={task} needs data.labels, the label files")
+    if task == "pose" and "kpt_shape" not in data:
+        raise DatasetError("task=pose needs data.kpt_shape, [number of keypoints, 2 or 3], like [17, 3]")
+    if task in ("semantic", "classify") and single_class:
+        raise DatasetError(f"single_cls=true would leave task={task} with one class everywhere: leave it out")
+
+
+def save_dataset_yaml(data: Mapping[str, Any], folder: Path) -> str:
+    """Write a resolved dataset to `folder`/data.yaml and return the path of the file.
+
+    Ultralytics' standalone validator accepts nothing but a file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "data.yaml"
+    file.write_text(yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return str(file)
+
+
+def _read_yaml(file: Path) -> Any:
+    if not file.is_file():
+        raise DatasetError(f"{file} is not a file: give a recipe or a YAML file with the data section")
+    try:
+        content = read_yaml(file)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
+    return content["data"] if isinstance(content, Mapping) and isinstance(content.get("data"), Mapping) else content
+
+
+def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
+    check_keys(section)
+    required = ("path", "modalities", "train", "val", *(("names",) if section.get("labels") else ()))
+    for key in required:
+        if not section.get(key):
+            hint = ": name a folder, or . where there is none for each split" if key in SPLITS else ""
+            raise DatasetError(f"the key '{key}' is missing or empty{hint}")
+    modalities = section["modalities"]
+    texts = [*modalities, *modalities.values()] if isinstance(modalities, Mapping) else [None]
+    if not all(isinstance(text, str) for text in texts):
+        raise DatasetError(f"modalities={modalities!r} must map names to folders, like {{rgb: visible, ir: infrared}}")
+    _check_names(modalities)
+    root = Path(str(section["path"])).expanduser().resolve()
+    if section.get("synthetic"):
+        _write_synthetic(root, section["synthetic"])
+    if not os.path.isdir(root):  # unlike Path.is_dir, not an error where the name is too long
+        raise DatasetError(f"path={section['path']} is not a folder (looked for {root})")
+    visible = section.get("visible", next((m for m in modalities if m.lower() in VISIBLE_NAMES), None))
+    if visible is not None and (not isinstance(visible, str) or visible not in modalities):
+        raise DatasetError(f"visible={visible} is no modality: choose from {', '.join(modalities)}")
+    suffixes = {name: _suffix(name, value) for name, value in _by_modality(section, "suffix").items()}
+    patterns = {name: _match(name, value) for name, value in _match_by_modality(section).items()}
+    if both := [name for name in patterns if suffixes.get(name)]:
+        raise DatasetError(f"match and suffix both say how the files of {both[0]} are called: use one of them")
+    channels = {name: _channels(name, value) for name, value in _by_modality(section, "channels").items()}
+    ranges = {name: _range(name, value) for name, value in _by_modality(section, "range").items()}
+    matrices = {name: _matrix(name, value) for name, value in _by_modality(section, "align").items()}
+    first = next(iter(modalities))
+    if first in matrices:
+        raise DatasetError(f"align: {first} is the first modality, onto which the others are mapped; it stays as it is")
+    channels = {name: channels.get(name, 3) for name in modalities}
+
+    templates = {**modalities, **({"labels": str(section["labels"])} if section.get("labels") else {})}
+    splits = {split: _split(root, templates, split, section[split]) for split in SPLITS if section.get(split)}
+    groups = {split: groups_of(resolved) for split, resolved in splits.items()}
+    for folders in (folders for of_split in groups.values() for group in of_split for folders in group.folders):
+        _check_apart({name: (folders[name], suffixes.get(name, ""), patterns.get(name)) for name in modalities})
+    names = _class_names(section["names"] if section.get("names") else _class_folders(groups["train"], first))
+    return {
+        "path": str(root),
+        **{split: source_of(of_split, first) for split, of_split in groups.items()},
+        "names": names,
+        "nc": len(names),
+        "channels": sum(channels.values()),
+        "modalities": channels,
+        "visible": visible,
+        "splits": splits,
+        "suffix": suffixes,
+        "match": patterns,
+        "range": ranges,
+        "align": matrices,
+        **_keypoints(section),
+        **_label_mapping(section, len(names)),
+    }
+
+
+def _check_names(modalities: Mapping[str, Any]) -> None:
+    try:
+        check_modality_names(modalities)
+    except ValueError as error:
+        raise DatasetError(f"modalities: {error}") from None
+
+
+def _frozen(value: Any) -> Any:
+    """Turn lists into tuples, at any depth."""
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _by_modality(section: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return what a key says by modality, in the order of the modalities; nothing if it is left out."""
+    values, modalities = section.get(key), section["modalities"]
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise DatasetError(f"{key}={values!r} must map modalities to values, like {{{next(iter(modalities))}: …}}")
+    for name in values:
+        if name not in modalities:
+            raise DatasetError(f"{key}: {name} is no modality: choose from {', '.join(modalities)}")
+    return {name: values[name] for name in modalities if name in values}
+
+
+def _suffix(name: str, value: Any) -> str:
+    if not isinstance(value, str) or "/" in value or "\\" in value:
+        raise DatasetError(f"suffix: {name}={value!r} must be the end of a file's stem, like _{name}")
+    return value
+
+
+def _match_by_modality(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the regular expression of each modality; one text is that of all."""
+    if isinstance(text := section.get("match"), str):
+        return dict.fromkeys(section["modalities"], text)
+    return _by_modality(section, "match")
+
+
+def _match(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise DatasetError(f"match: {name}={value!r} must be a regular expression with one group, like {name}_(.+)")
+    try:
+        match_pattern(value)
+    except ValueError as error:
+        raise DatasetError(f"match: {name}={value!r} {error}") from None
+    return value
+
+
+def _channels(name: str, value: Any) -> int:
+    if isinstance(value, bool) or value not in CHANNELS:
+        raise DatasetError(f"channels: {name}={value!r} is not possible: choose from {', '.join(map(str, CHANNELS))}")
+    return value
+
+
+def _range(name: str, value: Any) -> list[float] | str:
+    if isinstance(value, str) and value in RANGES:
+        return value
+    if isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value)) and value[0] < value[1]:
+        return list(value)
+    raise DatasetError(
+        f"range: {name}={value!r} must be two numbers [lo, hi], lo below hi, or one of {', '.join(RANGES)}"
+    )
+
+
+def _matrix(name: str, value: Any) -> list[list[float]]:
+    rows = value if isinstance(value, list | tuple) else []
+    sizes = [len(row) if isinstance(row, list | tuple) else 0 for row in rows]
+    if sizes != [3, 3, 3] or not all(_is_number(number) for row in rows for number in row):
+        raise DatasetError(f"align: {name}={value!r} must be a matrix of three rows with three numbers each")
+    if np.linalg.matrix_rank(np.array(rows, float)) < 3:
+        raise DatasetError(f"align: {name}={value!r} is singular: it maps the image onto a line or a point")
+    return [list(row) for row in rows]
+
+
+def _keypoints(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a section says of keypoints, checked; nothing if it has none."""
+    shape, flip = (section.get(key) for key in KEYPOINT_KEYS)
+    if shape is None:
+        if flip is not None:
+            raise DatasetError(f"flip_idx={flip!r} says how keypoints are mirrored, but there is no kpt_shape")
+        return {}
+    whole = isinstance(shape, list | tuple) and len(shape) == 2 and all(type(number) is int for number in shape)
+    if not whole or shape[0] < 1 or shape[1] not in (2, 3):
+        raise DatasetError(f"kpt_shape={shape!r} must be [number of keypoints, 2 or 3], like [17, 3]")
+    if flip is None:
+        return {"kpt_shape": list(shape)}
+    if not isinstance(flip, list | tuple) or sorted(flip, key=str) != sorted(range(shape[0]), key=str):
+        raise DatasetError(f"flip_idx={flip!r} must hold each of the numbers 0 to {shape[0] - 1} once")
+    return {"kpt_shape": list(shape), "flip_idx": list(flip)}
+
+
+def _label_mapping(section: Mapping[str, Any], classes: int) -> dict[str, Any]:
+    """Return the mapping of a section, checked; nothing if it has none."""
+    mapping = section.get("label_mapping")
+    if mapping is None:
+        return {}
+    numbers = [*mapping, *mapping.values()] if isinstance(mapping, Mapping) else [None]
+    if any(type(number) is not int or not 0 <= number <= IGNORED for number in numbers):
+        raise DatasetError(f"label_mapping={mapping!r} must map numbers from 0 to 255 to such numbers, like {{0: 255}}")
+    if wrong := [number for number in mapping.values() if number != IGNORED and number >= classes]:
+        raise DatasetError(f"label_mapping leads to {wrong[0]}: choose from 0 to {classes - 1}, and {IGNORED}")
+    return {"label_mapping": dict(mapping)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _check_apart(places: Mapping[str, tuple[str, str, str | None]]) -> None:
+    """Check that no two modalities have the same folder, suffix and match, and so the same files."""
+    for name, place in places.items():
+        other = next(other for other, its in places.items() if its == place)
+        if other != name:
+            raise DatasetError(
+                f"{other} and {name} would both be read from the same files of {place[0]}: give them folders of their "
+                f"own, or tell their files apart by the key 'suffix' or 'match'"
+            )
+
+
+def _write_synthetic(root: Path, arguments: Any) -> None:
+    """Generate the demo set at `root` if it is not there yet."""
+    from mwam_det.data.synthetic import write_demo
+
+    try:
+        write_demo(root, **(arguments if isinstance(arguments, Mapping) else {}))
+    except (FileExistsError, ValueError, TypeError) as error:
+        raise DatasetError(f"synthetic: {error}") from None
+
+
+def _split(root: Path, templates: Mapping[str, str], split: str, value: Any) -> Any:
+    try:
+        return resolve_split(root, templates, value)
+    except ValueError as error:
+        raise DatasetError(f"{split}: {error}") from None
+
+
+def _class_folders(groups: Sequence[Group], first: str) -> list[str]:
+    """List the folders of the classes of a dataset without labels."""
+    folders = [Path(folders[first]) for group in groups for folders in group.folders if group.listed is None]
+    if not folders:
+        raise DatasetError(
+            "the key 'names' is missing or empty: where a list says which images are meant, it is needed"
+        )
+    found = {item.name for folder in folders if os.path.isdir(folder) for item in folder.iterdir() if item.is_dir()}
+    if not found:
+        raise DatasetError(
+            f"the key 'labels' is missing or empty; without it classes are the folders in "
+            f"{', '.join(map(str, folders))}, and there are none"
+        )
+    return sorted(found)
+
+
+def _class_names(names: Any) -> dict[int, str]:
+    """Bring class names to {0: …, 1: …}; a list is numbered."""
+    if isinstance(names, list | tuple):
+        names = dict(enumerate(names))
+    if not isinstance(names, Mapping):
+        raise DatasetError(f"names={names!r} must be a list of class names or map numbers to names")
+    if sorted(names, key=str) != sorted(range(len(names)), key=str):
+        raise DatasetError(f"names has the numbers {list(names)}: they must run from 0 to {len(names) - 1}")
+    if switches := [number for number, name in names.items() if isinstance(name, bool)]:
+        raise DatasetError(
+            f"names: {switches[0]} is {names[switches[0]]}, as YAML reads yes, no, on and off: put it in quotes"
+        )
+    named = {number: str(names[number]) for number in range(len(names))}
+    if twice := sorted(name for name, count in Counter(named.values()).items() if count > 1):
+        raise DatasetError(f"names holds {', '.join(twice)} more than once: give each class a name of its own")
+    return named
+
+
+def _check_folder(folder: Path, what: str) -> None:
+    if os.path.isdir(folder):
+        return
+    parent = next((p for p in folder.parents if os.path.isdir(p)), folder)
+    entries = sorted(parent.iterdir())
+    there = ", ".join([entry.name for entry in entries if entry.is_dir()][:12]) or "no folders"
+    images = [entry.name for entry in entries if entry.suffix[1:].lower() in IMG_FORMATS]
+    hint = f", and images like {images[0]}: for a folder without splits write . for the split" if images else ""
+    raise DatasetError(f"the folder of {what} is missing: {folder} (in {parent} there are: {there}{hint})")

@@ -1,0 +1,107 @@
+"""Which pairs a split has: the images of the first modality, the folders that they lie in, and their partners."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from mwam_det.data.layout import DatasetError, Modality
+from mwam_det.data.naming import Naming
+from mwam_det.data.pairing import find_partners, list_images, select_files
+from mwam_det.data.splits import Group, choose_listed, source_of
+
+Folders = dict[str, Path]
+"""The folder of every modality, and of "labels", by name."""
+
+
+def list_split(
+    groups: Iterable[Group], modalities: Sequence[Modality], root: str | Path
+) -> tuple[dict[str, Folders], list[str]]:
+    """List the images of the first modality, with the folders that each belongs to.
+
+    Args:
+        groups: What the split is made of.
+        modalities: The modalities.
+        root: The dataset's folder.
+
+    Returns:
+        The folders by image, in order; and what to warn of: entries of lists that name no image.
+
+    Raises:
+        DatasetError: If a folder has no image of the first modality, or a list is none or names no image at all.
+    """
+    found: dict[str, Folders] = {}
+    warnings = []
+    for group in groups:
+        images = _images_of(group, modalities)
+        if group.listed is not None:
+            images, warning = _listed(group, group.listed, images, modalities[0], root)
+            warnings += [warning] if warning else []
+        found |= {file: folders for file, folders in images.items() if file not in found}
+    return found, warnings
+
+
+def partners_in(
+    folders_of: Mapping[str, Folders], modalities: Sequence[Modality]
+) -> tuple[dict[str, dict[str, list[str]]], dict[str, Counter[str]]]:
+    """Find the partners of images, as `find_partners` does in one folder.
+
+    Args:
+        folders_of: The folders by image of the first modality.
+        modalities: The modalities.
+
+    Returns:
+        By image, the candidates of every modality; and by modality and folder, how many of its files belong to none of
+        these images.
+    """
+    by_folders: defaultdict[tuple[Path, ...], list[str]] = defaultdict(list)
+    for file, folders in folders_of.items():
+        by_folders[tuple(folders[modality.name] for modality in modalities)].append(file)
+    found: dict[str, dict[str, list[str]]] = {}
+    left_over: dict[str, Counter[str]] = {modality.name: Counter() for modality in modalities[1:]}
+    for files in by_folders.values():
+        folders = {modality.name: folders_of[files[0]][modality.name] for modality in modalities}
+        partners, over = find_partners(files, folders, _namings(modalities))
+        found |= partners
+        for name, count in over.items():
+            left_over[name][str(folders[name])] += count
+    return {file: found[file] for file in folders_of}, left_over
+
+
+def _images_of(group: Group, modalities: Sequence[Modality]) -> dict[str, Folders]:
+    """List all images of the first modality in the folders of a group."""
+    first = modalities[0].name
+    found: dict[str, Folders] = {}
+    for folders in ({name: Path(folder) for name, folder in texts.items()} for texts in group.folders):
+        files = list_images(folders[first])
+        if not files and group.listed is None:
+            raise DatasetError(f"there is no image of {first} in {folders[first]}")
+        of_modalities = {modality.name: folders[modality.name] for modality in modalities}
+        found |= dict.fromkeys(select_files(first, files, of_modalities, _namings(modalities)), folders)
+    return found
+
+
+def _listed(
+    group: Group, listed: Sequence[str], images: Mapping[str, Folders], first: Modality, root: str | Path
+) -> tuple[dict[str, Folders], str | None]:
+    """Pick the images that are listed, and say how many entries name none."""
+    folder_of = {file: str(folders[first.name]) for file, folders in images.items()}
+    try:
+        chosen, unknown = choose_listed(listed, folder_of, first.naming, root)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
+    if not unknown:
+        return {file: images[file] for file in chosen}, None
+    places = ", ".join(dict.fromkeys(folders[first.name] for folders in group.folders))
+    warning = (
+        f"{len(unknown)} of {len(unknown) + len(chosen)} entries of {source_of([group], first.name)} name no image of "
+        f"{first.name} in {places}, like '{unknown[0]}'"
+    )
+    if not chosen:
+        raise DatasetError(warning + (f"; there is {next(iter(images))}" if images else ""))
+    return {file: images[file] for file in chosen}, f"{warning}: left out"
+
+
+def _namings(modalities: Sequence[Modality]) -> dict[str, Naming]:
+    return {modality.name: modality.naming for modality in modalities}

@@ -1,0 +1,285 @@
+"""Finding the partners of an image and checking, before training, that every pair can be read."""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from ultralytics.data.utils import IMG_FORMATS, verify_image_label
+from ultralytics.utils.patches import PIL_FALLBACK_SUFFIXES
+
+from mwam_det.data.affixes import find_namings
+from mwam_det.data.layout import DatasetError, Modality
+from mwam_det.data.naming import Naming, has_naming, shared_part
+from mwam_det.data.reading import AS_STORED, decode, has_codec, read_image
+from mwam_det.files.folders import list_files
+from mwam_det.files.images import check_pixels
+from mwam_det.files.values import format_value
+
+SMALLEST_SIDE = 10
+"""Images with a shorter side, in pixels, are refused, as Ultralytics does."""
+
+PLAIN = Modality("image")
+"""How an image is read of which nothing more is known."""
+
+
+def stem_of(file: str | Path, folder: str | Path, naming: Naming = "") -> str:
+    """Return what partners share of a file's name: the path below their folder, without the file extension.
+
+    Args:
+        file: One of the files of a modality, see `select_files`.
+        folder: Its folder.
+        naming: How its name is made, of which only the shared part is kept.
+    """
+    return shared_part(Path(file).relative_to(folder).with_suffix("").as_posix(), naming)
+
+
+def select_files(
+    name: str, files: Iterable[str], folders: Mapping[str, str | Path], namings: Mapping[str, Naming]
+) -> list[str]:
+    """Pick the files of a modality out of the images of its folder: those whose stem is made as its stems are.
+
+    Where modalities share the folder, a file belongs to the one whose pattern fits, or else to the one with the longest
+    suffix that fits.
+
+    Args:
+        name: The modality.
+        files: All images of its folder.
+        folders: The folder of every modality by name.
+        namings: How stems are made, for modalities that have a suffix or a pattern.
+
+    Raises:
+        DatasetError: If there are images, but none of this modality, or one fits the patterns of two.
+    """
+    files = list(files)
+    here = {other: namings.get(other, "") for other, folder in folders.items() if Path(folder) == Path(folders[name])}
+
+    def owner(file: str) -> str | None:
+        fitting = {other: naming for other, naming in here.items() if has_naming(Path(file).stem, naming)}
+        matching = [other for other, naming in fitting.items() if not isinstance(naming, str)]
+        if len(matching) > 1:
+            raise DatasetError(f"match: '{Path(file).name}' fits both {' and '.join(matching)}: make them exclude it")
+        suffixes = {other: naming for other, naming in fitting.items() if isinstance(naming, str)}
+        longest = max(suffixes, key=lambda other: len(suffixes[other]), default=None)
+        return matching[0] if matching else longest
+
+    chosen = [file for file in files if owner(file) == name]
+    if files and not chosen:
+        naming = namings.get(name, "")
+        key, is_called = ("suffix", "ends in") if isinstance(naming, str) else ("match", "fits")
+        text = naming if isinstance(naming, str) else naming.pattern
+        raise DatasetError(
+            f"{key}: no image in {folders[name]} has a stem that {is_called} '{text}', as those of {name} should; "
+            f"there is '{Path(files[0]).name}'"
+        )
+    return chosen
+
+
+def list_images(folder: str | Path) -> list[str]:
+    """List the images below a folder, in order; see `mwam_det.files.folders.list_files`."""
+    return [file for file in list_files(folder) if Path(file).suffix[1:].lower() in IMG_FORMATS]
+
+
+def find_partners(
+    files: Iterable[str], folders: Mapping[str, str | Path], namings: Mapping[str, Naming] | None = None
+) -> tuple[dict[str, dict[str, list[str]]], dict[str, int]]:
+    """Find the files of the other modalities that belong to each file of the first one, by stem.
+
+    Args:
+        files: Image files of the first modality.
+        folders: The folder of every modality by name, the first modality first.
+        namings: How the stems of a modality are made, where partners do not have the very same.
+
+    Returns:
+        For each file of the first modality, by path, the candidates of every modality: none if the partner is missing,
+        several if it is ambiguous. And by modality, how many of its files belong to no file of the first.
+
+    Raises:
+        DatasetError: If a modality has no file, or a partner for no file at all.
+    """
+    namings = namings or {}
+    (first, first_folder), *others = folders.items()
+    stems = {file: stem_of(file, first_folder, namings.get(first, "")) for file in files}
+    same_stem = defaultdict(list)
+    for file, stem in stems.items():
+        same_stem[stem].append(file)
+    partners = {file: {first: same_stem[stem]} for file, stem in stems.items()}
+    left_over = {}
+    for name, folder in others:
+        index = defaultdict(list)
+        for file in select_files(name, list_images(folder), folders, namings):
+            index[stem_of(file, folder, namings.get(name, ""))].append(file)
+        if not index:
+            raise DatasetError(f"there is no image of {name} in {folder}")
+        if not any(stem in index for stem in same_stem):
+            raise DatasetError(
+                f"no image of {first} in {first_folder} has a partner of {name} in {folder}: partners have the same "
+                f"name but for the file extension and what the keys 'suffix' and 'match' say, yet these are called "
+                f"'{next(iter(same_stem))}' and '{next(iter(index))}'{_hint({first: same_stem, name: index})}"
+            )
+        for file, stem in stems.items():
+            partners[file][name] = index.get(stem, [])
+        left_over[name] = len(index.keys() - same_stem.keys())
+    return partners, left_over
+
+
+def _hint(stems: Mapping[str, Iterable[str]]) -> str:
+    """Say by which key the names of two modalities would fit together, if one does."""
+    namings, count = find_namings(stems)
+    if not count:
+        return ""
+    suffixes = {name: naming for name, naming in namings.items() if isinstance(naming, str) and naming}
+    patterns = {name: naming.pattern for name, naming in namings.items() if not isinstance(naming, str)}
+    keys = {"suffix": suffixes, "match": patterns}
+    return f": try {', '.join(f'{key}: {format_value(value)}' for key, value in keys.items() if value)}"
+
+
+def image_size(file: str | Path, modality: Modality = PLAIN) -> tuple[int, int]:
+    """Check that training will be able to read an image, without changing it, and return its (height, width).
+
+    The image is decoded by the reader that training uses, unless its header states too many pixels. Pillow looks first
+    at the formats that OpenCV fills up with grey where bytes are missing. Its plugins are called by name, because
+    `Image.open`, as Ultralytics patches it, tries to install a codec when it meets bytes that it does not know.
+
+    Args:
+        file: The image.
+        modality: How it will be read; 3 channels of 8 bits if left out.
+
+    Raises:
+        ValueError: If the file is no image, is truncated, has values that need a range to become 8 bit and there is
+            none, a side below 10 pixels, or more pixels than Pillow allows (see `mwam_det.files.images.check_pixels`).
+    """
+    file = Path(file)
+    try:
+        is_known = check_pixels(file)
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read ({error})") from None
+    if not is_known:
+        raise ValueError(f"{file} cannot be read (it is no image of a format that is known, or damaged)")
+    try:
+        with open(file, "rb") as stream:
+            head = stream.read(8)
+        plugin = next((plugin for signature, plugin in _PLUGINS.items() if head.startswith(signature)), None)
+        if plugin is not None:
+            _check_completeness(file, plugin)
+        pixels = read_image(file, modality)
+    except (OSError, SyntaxError, ValueError, cv2.error) as error:
+        raise ValueError(f"{file} cannot be read ({error})") from None
+    if pixels is None and file.suffix.lower() in PIL_FALLBACK_SUFFIXES and not has_codec(file):
+        raise ValueError(f"{file} cannot be read (Pillow has no codec for it; the package pi-heif is one for HEIF)")
+    if pixels is None or pixels.dtype != np.uint8 or pixels.shape[2] != modality.channels:
+        if modality.value_range is None and (kind := _stored_type(file)) is not None:
+            raise ValueError(
+                f"{file} has values of type {kind}: say by the key 'range' which of them become 0 and 255, like "
+                f"[lo, hi], percentile or minmax"
+            )
+        raise ValueError(f"{file} is not an image that can be read as 8 bit")
+    height, width = pixels.shape[:2]
+    if min(height, width) < SMALLEST_SIDE:
+        raise ValueError(f"{file} is {width}×{height} pixels, smaller than {SMALLEST_SIDE}")
+    return height, width
+
+
+def verify_pair(args: tuple) -> tuple | list:
+    """Check one pair and its labels; the counterpart of Ultralytics' `verify_image_label`, which it calls for labels.
+
+    Ultralytics re-saves JPEG files that it finds damaged. Files of the user are not ours to change, so images are
+    checked here and the label check is given a stand-in.
+
+    Args:
+        args: Image of the first modality, candidates of every modality by name, label file, prefix of messages, number
+            of classes, whether all classes count as one, the modalities, and whether keypoints are kept, how many there
+            are in a label and of how many values, 0 if there are none.
+
+    Returns:
+        What `verify_image_label` returns: image, labels (N, 5), (height, width), segments, keypoints, and the numbers
+        missing, found, empty, corrupt, and a message. The first five are None for a pair that is left out. Then the
+        (height, width) of every modality's file.
+    """
+    image, candidates, label_file, prefix, num_classes, single_class, modalities, (keep, keypoints, values) = args
+    try:
+        sizes = check_pair(candidates, modalities)
+    except ValueError as error:
+        return [None] * 5 + [0, 0, 0, 1, f"{prefix}{image}: pair left out, {error}", ()]
+    stand_in = _StandIn(image)
+    result = verify_image_label((stand_in, label_file, prefix, keep, num_classes, keypoints, values, single_class))
+    if result[0] is None:
+        return [*result[:-1], f"{prefix}{label_file}: pair left out, {str(result[-1]).rpartition('label: ')[2]}", ()]
+    return (image, result[1], sizes[0], *result[3:], sizes)
+
+
+def check_pair(candidates: Mapping[str, Sequence[str]], modalities: Sequence[Modality]) -> tuple[tuple[int, int], ...]:
+    """Check that a pair is complete and can be read, and return the (height, width) of every modality's file.
+
+    Args:
+        candidates: Files of every modality that may belong to the pair, see `find_partners`.
+        modalities: The modalities.
+
+    Raises:
+        ValueError: If a partner is missing or ambiguous, or a file cannot be read.
+    """
+    for name, files in candidates.items():
+        if not files:
+            raise ValueError(f"it has no partner of {name}")
+        if len(files) > 1:
+            raise ValueError(f"several files of {name} share its name: {', '.join(files)}")
+    return tuple(image_size(candidates[modality.name][0], modality) for modality in modalities)
+
+
+def read_mode(file: str | Path) -> str:
+    """Return Pillow's mode of a PNG, which says how its numbers are stored, after a check that it is whole.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        OSError, SyntaxError, ValueError: If it is no PNG, damaged or too large.
+    """
+    check_pixels(file)
+    _check_completeness(Path(file), PngImageFile)
+    with PngImageFile(file) as image:
+        return image.mode
+
+
+def _stored_type(file: Path) -> str | None:
+    """Return the type of an image's values if they have no 8-bit reading."""
+    pixels = decode(file, AS_STORED)
+    return None if pixels is None or pixels.dtype in (np.uint8, np.uint16) else str(pixels.dtype)
+
+
+_PLUGINS = {b"\xff\xd8": JpegImageFile, b"\x89PNG": PngImageFile, b"BM": BmpImageFile}
+
+
+def _check_completeness(file: Path, plugin: type[ImageFile]) -> None:
+    """Raise OSError, SyntaxError or ValueError if a file of Pillow's `plugin` is damaged or cut off."""
+    with plugin(file) as image:
+        if plugin is PngImageFile:
+            image.verify()
+        elif plugin is BmpImageFile or not _ends_with(file, b"\xff\xd9"):
+            image.load()  # bytes after the end of a JPEG are harmless, missing ones are not
+
+
+def _ends_with(file: Path, tail: bytes) -> bool:
+    with open(file, "rb") as stream:
+        stream.seek(-len(tail), io.SEEK_END)
+        return stream.read() == tail
+
+
+class _StandIn(io.BytesIO):
+    """A small valid image in memory that prints as the file whose labels are being checked."""
+
+    _PNG: Any = cv2.imencode(".png", np.zeros((16, 16), np.uint8))[1].tobytes()
+
+    def __init__(self, file: str):
+        super().__init__(self._PNG)
+        self._file = file
+
+    def __str__(self) -> str:
+        return self._file

@@ -1,0 +1,225 @@
+"""From a file to the pixels of one modality, as they are stacked: range, channels, size and place."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+from ultralytics.utils.patches import PIL_FALLBACK_SUFFIXES, imread
+
+from mwam_det.data.geometry import scaling
+from mwam_det.data.layout import Modality
+
+AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
+"""Reads values as they are in the file, yet upright and without transparency, unlike IMREAD_UNCHANGED."""
+
+PERCENTILES = (1, 99)
+
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+FLAGS = {
+    (1, 1): cv2.IMREAD_GRAYSCALE,
+    (2, 1): cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    (4, 1): cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    (8, 1): cv2.IMREAD_REDUCED_GRAYSCALE_8,
+    (1, 3): cv2.IMREAD_COLOR,
+    (2, 3): cv2.IMREAD_REDUCED_COLOR_2,
+    (4, 3): cv2.IMREAD_REDUCED_COLOR_4,
+    (8, 3): cv2.IMREAD_REDUCED_COLOR_8,
+}
+"""How to read 8 bits a value: OpenCV's flag by divisor of the size and number of channels."""
+
+
+def decode(file: str | Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
+    """Read an image as Ultralytics' `imread` does, which may install a codec for AVIF and HEIF; this does not.
+
+    Args:
+        file: The image. Its size is not checked, see `mwam_det.files.images.check_pixels`.
+        flags: As in `cv2.imread`.
+
+    Returns:
+        Shape (H, W, C), colour in BGR; None if it cannot be read.
+    """
+    if str(file).lower().endswith(PIL_FALLBACK_SUFFIXES) and not has_codec(file):
+        return None
+    return imread(file, flags)
+
+
+def has_codec(file: str | Path) -> bool:
+    """Return whether Pillow can open an AVIF or HEIF image as it is installed."""
+    if find_spec("pi_heif"):
+        return True
+    try:
+        from PIL.AvifImagePlugin import AvifImageFile  # not in older ones
+
+        with AvifImageFile(file):
+            return True
+    except (ImportError, OSError, SyntaxError, ValueError):
+        return False
+
+
+def read_image(file: str | Path, modality: Modality, reduction: int = 1) -> np.ndarray | None:
+    """Read a file as its modality is stacked, without changing its place.
+
+    Args:
+        file: The image.
+        modality: Its modality, which says how many channels there are and what range of values is kept.
+        reduction: 1, or a divisor of its size that `reduction_of` returned.
+
+    Returns:
+        Shape (H, W, C_m), uint8, colour in BGR; None if OpenCV cannot read the file. Without a range it may be of
+        another dtype, for files that have no 8-bit reading.
+    """
+    if modality.value_range is not None:
+        pixels = decode(file, AS_STORED)
+        return None if pixels is None else as_stacked(pixels, modality)
+    return decode(file, FLAGS[reduction, modality.channels])
+
+
+def from_pillow(image: Image.Image) -> np.ndarray:
+    """Return the pixels of a Pillow image as its file is read: upright, colour in BGR, without transparency.
+
+    Args:
+        image: Of any mode.
+
+    Returns:
+        Shape (H, W, 1 or 3), uint8; uint16 or float32 for the modes that hold such values.
+
+    Raises:
+        ValueError: If the values of mode "I" need more than 16 bits.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "I" or image.mode.startswith("I;16"):  # which of them a 16-bit file has depends on the version
+        values = np.asarray(image)
+        if values.min(initial=0) < 0 or values.max(initial=0) > np.iinfo(np.uint16).max:
+            raise ValueError(f"source: a Pillow image of mode {image.mode} has values outside of 0…65535")
+        return values.astype(np.uint16)[..., None]
+    if image.mode == "F":
+        return np.asarray(image)[..., None]
+    if image.mode in ("1", "L", "LA", "La"):
+        return np.array(image.convert("L"))[..., None]
+    return np.array(image.convert("RGB"))[..., ::-1].copy()
+
+
+def as_stacked(pixels: np.ndarray, modality: Modality) -> np.ndarray:
+    """Give the values of an image the range and the channels with which its modality is stacked.
+
+    Args:
+        pixels: Shape (H, W, 1 or 3), as a file holds them; colour in BGR.
+        modality: Its modality.
+
+    Returns:
+        Shape (H, W, C_m), uint8 if the modality has a range, else the dtype of `pixels`.
+    """
+    if modality.value_range is not None:
+        pixels = map_to_bytes(pixels, modality.value_range)
+    return _with_channels(pixels, modality.channels)
+
+
+def map_to_bytes(pixels: np.ndarray, value_range: tuple[float, float] | str) -> np.ndarray:
+    """Map the values of an image linearly to 0…255, clipped and rounded.
+
+    Args:
+        pixels: Shape (H, W, C), integer or float.
+        value_range: The values (lo, hi) that become 0 and 255, the smaller first; or "minmax" or "percentile" (1st and
+            99th), taken from all finite values of this image.
+
+    Returns:
+        The shape of `pixels`, uint8. Values that are no finite number are 0. If all values that count are the same, all
+        are 0.
+    """
+    finite = None if np.issubdtype(pixels.dtype, np.integer) else np.isfinite(pixels)
+    if isinstance(value_range, str):
+        counted = pixels if finite is None else pixels[finite]
+        if not counted.size:
+            return np.zeros(pixels.shape, np.uint8)
+        if value_range == "minmax":
+            low, high = float(counted.min()), float(counted.max())
+        else:
+            low, high = np.percentile(counted, PERCENTILES).tolist()
+        if low == high:
+            return np.zeros(pixels.shape, np.uint8)
+    else:
+        low, high = value_range
+    values = pixels.astype(np.result_type(pixels.dtype, np.float32))
+    if finite is not None:
+        values[~finite] = low
+    values -= low
+    values *= 255 / (high - low)
+    return np.rint(values, out=values).clip(0, 255, out=values).astype(np.uint8)
+
+
+def reduction_of(file: str | Path, modality: Modality, size: tuple[int, int], target: tuple[int, int]) -> int:
+    """Tell by which divisor of its size a file can be decoded for a target.
+
+    JPEG stores blocks of 8×8 frequencies, of which a decoder can leave out the higher ones: an image of half the size
+    costs a fraction of the time. Its pixels are means over 2×2 (4×4, 8×8) pixels. They differ by little from those that
+    bilinear resizing picks out of the whole image, and are less noisy. They are in the same place, because a size is
+    divided only where nothing remains, so that boxes fit as exactly as before. It is done only where the target is at
+    most half the file's size: what is resized afterwards is never enlarged.
+
+    Args:
+        file: The image.
+        modality: Its modality. With a range the values of the whole file count, and it is decoded in full.
+        size: (height, width) of the file.
+        target: (height, width) that it is brought to.
+
+    Returns:
+        8, 4, 2, or 1 for the whole image.
+    """
+    if modality.value_range is not None or not str(file).lower().endswith(JPEG_SUFFIXES):
+        return 1
+    return next(
+        (
+            divisor
+            for divisor in (8, 4, 2)
+            if all(side % divisor == 0 and side // divisor >= wanted for side, wanted in zip(size, target, strict=True))
+        ),
+        1,
+    )
+
+
+def place(
+    image: np.ndarray,
+    modality: Modality,
+    size: tuple[int, int],
+    first_size: tuple[int, int],
+    target: tuple[int, int],
+) -> np.ndarray:
+    """Bring an image to its place in the stack: stretched to the target, or aligned with the first modality.
+
+    Alignment and resizing are one bilinear warp. What lies beyond the image's own view is filled with its mirror image:
+    a plain border in one modality alone would have no high frequencies at all, and MWAM would count each of its patches
+    hundreds of times (see `mwam_det.core.frequency.joint_flat_patches`).
+
+    Args:
+        image: Shape (H, W, C), perhaps decoded at reduced size.
+        modality: Its modality.
+        size: (height, width) of its file.
+        first_size: (height, width) of the first modality's file.
+        target: (height, width) of the stack.
+
+    Returns:
+        Shape (*target, C), the dtype of `image`.
+    """
+    if modality.align is not None:
+        matrix = scaling(first_size, target) @ np.array(modality.align, float) @ scaling(image.shape[:2], size)
+        warped = cv2.warpPerspective(
+            image, matrix, target[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        )
+    elif image.shape[:2] != target:
+        warped = cv2.resize(image, target[::-1], interpolation=cv2.INTER_LINEAR)
+    else:
+        return image
+    return warped if warped.ndim == 3 else warped[..., None]
+
+
+def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """Repeat grey to colour, or turn colour to grey."""
+    if pixels.shape[2] == channels:
+        return pixels
+    if channels == 3:
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR)
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[..., None]

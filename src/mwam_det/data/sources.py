@@ -1,0 +1,532 @@
+"""Pairs to predict on, as people have them: folders, patterns, files, videos, arrays and tensors, by modality."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from ultralytics.data.loaders import LoadImagesAndVideos, SourceTypes
+from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
+from ultralytics.utils import LOGGER
+
+from mwam_det.core.missing import check_missing
+from mwam_det.data.dataset import target_size
+from mwam_det.data.layout import Modality
+from mwam_det.data.pairing import find_partners, list_images, select_files, stem_of
+from mwam_det.data.reading import as_stacked, from_pillow, place, read_image, reduction_of
+from mwam_det.files.images import check_pixels
+
+Item = str | np.ndarray
+"""One image or video of one modality: its file, the address of a stream, or its pixels as a file would hold them."""
+
+RATES_AGREE = 0.01
+"""Frame rates of two videos that differ by a smaller share count as equal."""
+
+NAMED = 3
+"""Number of files that are named where several lack a partner."""
+
+PARTNERS = ("error", "skip", "missing")
+"""What to do with an image of a folder that lacks a partner: refuse the source, leave the image out, or predict without
+the partner."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a detector gets of one scene.
+
+    Attributes:
+        path: The file of the first modality that was given, or a name for an image that has none.
+        images: The image of each modality that is not missing in this pair, by name, shape (H, W, 3), uint8, BGR, in
+            its place on the first one that was given.
+        stack: All modalities at the size of the network, shape (h, w, ΣC_m), uint8, colour in BGR; 0 where missing.
+    """
+
+    path: str
+    images: dict[str, np.ndarray]
+    stack: np.ndarray
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the images."""
+        return next(iter(self.images.values())).shape[:2]
+
+
+def by_modality(source: Any, modalities: Sequence[Modality]) -> dict[str, Any]:
+    """Tell which part of a source belongs to which modality.
+
+    Args:
+        source: By name of the modality, or a tuple or list in the order of the modalities, something for each that is
+            not missing (None, or no name, for those that are); or a list of tuples, each of them a pair in that order;
+            or an array (H, W, ΣC_m) or tensor ([B,] ΣC_m, H, W) of all of them.
+        modalities: The modalities of the model.
+
+    Returns:
+        What was given for each modality, in the order of the model.
+
+    Raises:
+        ValueError: If a modality is unknown, none is given, or the source does not say to which modality it belongs.
+    """
+    names = [modality.name for modality in modalities]
+    channels = sum(modality.channels for modality in modalities)
+    if isinstance(source, Mapping):
+        if unknown := [name for name in source if name not in names]:
+            raise ValueError(f"source: {unknown[0]} is no modality of this model: choose from {', '.join(names)}")
+        named = dict(source)
+    elif isinstance(source, np.ndarray) and source.ndim == 3 and source.shape[2] == channels:
+        named = {m.name: np.ascontiguousarray(source[..., m.slice]) for m in modalities}
+    elif isinstance(source, Tensor) and source.ndim in (3, 4) and source.shape[-3] == channels:
+        named = {m.name: source[..., m.slice, :, :] for m in modalities}
+    elif isinstance(source, list) and source and all(isinstance(p, tuple) and len(p) == len(names) for p in source):
+        named = {name: list(items) for name, items in zip(names, zip(*source, strict=True), strict=True)}
+    elif isinstance(source, list | tuple) and len(source) == len(names):
+        named = dict(zip(names, source, strict=True))
+    else:
+        what = repr(source) if isinstance(source, str | Path) else type(source).__name__
+        if isinstance(source, np.ndarray | Tensor):
+            what += f" of shape {tuple(source.shape)}"
+        elif isinstance(source, list | tuple):
+            what += f" of length {len(source)}"
+        raise ValueError(
+            f"source={what} does not say which modality it is: give {{{', '.join(f'{n!r}: …' for n in names)}}}, or "
+            f"all of them in the order ({', '.join(names)}), or stacked images with {channels} channels"
+        )
+    named = {name: named[name] for name in names if named.get(name) is not None}
+    if not named:
+        raise ValueError(f"source={source!r} gives no image of any modality: choose from {', '.join(names)}")
+    return named
+
+
+def missing_modalities(
+    named: Mapping[str, Any], modalities: Sequence[Modality], missing: str | Sequence[str] = ()
+) -> tuple[str, ...]:
+    """List the modalities that a detector does not see: those that are to be missing, and those that were not given.
+
+    Args:
+        named: What `by_modality` returned.
+        modalities: The modalities of the model.
+        missing: Names of modalities that count as missing even where they are given, or one name.
+
+    Raises:
+        ValueError: If a name is unknown, or nothing is left.
+    """
+    names = [modality.name for modality in modalities]
+    missing = check_missing((missing,) if isinstance(missing, str) else missing, names)
+    return tuple(check_missing([name for name in names if name in missing or name not in named], names))
+
+
+def stack_tensors(named: Mapping[str, Tensor], modalities: Sequence[Modality], missing: Sequence[str]) -> Tensor:
+    """Stack tensors of modalities, with 0 for those that are missing.
+
+    Args:
+        named: By modality, shape (B, C_m, H, W) or (C_m, H, W), RGB in [0, 1].
+        modalities: The modalities of the model.
+        missing: Names of those that are missing.
+
+    Returns:
+        Shape (B, ΣC_m, H, W).
+
+    Raises:
+        ValueError: If a tensor has other channels than its modality, or another size than the first.
+    """
+    tensors = {name: tensor if tensor.ndim == 4 else tensor[None] for name, tensor in named.items()}
+    first = next(iter(tensors.values()))
+    parts = []
+    for modality in modalities:
+        shape = (len(first), modality.channels, *first.shape[2:])
+        own = tensors.get(modality.name)
+        if own is not None and own.shape != shape:
+            raise ValueError(f"source: the tensor of {modality.name} has the shape {tuple(own.shape)}, not {shape}")
+        parts.append(first.new_zeros(shape) if modality.name in missing else own)
+    return torch.cat(parts, 1)
+
+
+def list_pairs(
+    named: Mapping[str, Any], modalities: Sequence[Modality], partners: str = "error"
+) -> list[dict[str, Item]]:
+    """List the pairs of a source.
+
+    Folders and patterns are paired by stem, as in a dataset; lists, single files and arrays by their place.
+
+    Args:
+        named: For each modality a folder, a pattern like "night/*.png", a file, the address of a stream like
+            "rtsp://…", an array (H, W, 1 or 3), a Pillow image, or a list of files, addresses, arrays and images, with
+            None where one is missing; in the order of the modalities.
+        modalities: The modalities of the model; their suffixes and patterns of names count for folders.
+        partners: One of `PARTNERS`, for folders and patterns.
+
+    Returns:
+        For each pair, its file or array by modality, without those that are missing in it.
+
+    Raises:
+        FileNotFoundError: If a file or folder does not exist or has no images.
+        ValueError: If an image has no partner or several, the modalities are given in different ways, or `partners` is
+            unknown.
+    """
+    if partners not in PARTNERS:
+        raise ValueError(f"partners={partners!r} is unknown: choose from {', '.join(PARTNERS)}")
+    kinds = {name: _kind(name, given) for name, given in named.items()}
+    if len(set(kinds.values())) > 1:
+        told = " but ".join(f"{name} as {kind}" for name, kind in kinds.items())
+        raise ValueError(f"source gives {told}: give all modalities in the same way")
+    if next(iter(kinds.values())) == "a folder or pattern":
+        return _pairs_by_stem(named, modalities, partners)
+    lists = {name: given if isinstance(given, list | tuple) else [given] for name, given in named.items()}
+    lists = {name: [_item(name, item) for item in items] for name, items in lists.items()}
+    shortest, longest = min(lists, key=lambda n: len(lists[n])), max(lists, key=lambda n: len(lists[n]))
+    if not lists[shortest]:
+        raise ValueError(f"source: the list of {shortest} is empty")
+    if len(lists[shortest]) < len(lists[longest]):
+        alone = lists[longest][len(lists[shortest])]
+        alone = alone if isinstance(alone, str) else f"array {len(lists[shortest])}"
+        raise ValueError(
+            f"source: {longest} has {len(lists[longest])} images and {shortest} {len(lists[shortest])}: {alone} has no "
+            f"partner of {shortest}"
+        )
+    pairs = [
+        {name: item for name, item in zip(lists, items, strict=True) if item is not None}
+        for items in zip(*lists.values(), strict=True)
+    ]
+    if {} in pairs:
+        raise ValueError(f"source: pair {pairs.index({})} has no image of any modality: leave it out")
+    return pairs
+
+
+def read_pair(
+    inputs: Mapping[str, Item],
+    modalities: Sequence[Modality],
+    missing: Sequence[str],
+    imgsz: Sequence[int],
+    path: str,
+    resize_short: bool = False,
+) -> Pair:
+    """Read a pair exactly as a validation reads it.
+
+    The first modality that is given rules the size, also where it counts as missing. Matrices for alignment lead to the
+    first modality of the model; where that one is not given, partners are stretched.
+
+    Args:
+        inputs: File or array by modality, without those that are missing in this pair.
+        modalities: The modalities of the model.
+        missing: Names of those that are missing though they may be in `inputs`. What is missing is 0 in the stack, and
+            has no image.
+        imgsz: (height, width) of the network's input; the longer one is what the longer side of images becomes.
+        path: What the pair is called.
+        resize_short: Whether the shorter side becomes that instead; where height and width differ, both become theirs,
+            as Ultralytics' classification has it.
+
+    Raises:
+        FileNotFoundError: If a file cannot be read.
+        ValueError: If an array or file has values or channels that cannot be stacked.
+    """
+    given = [modality for modality in modalities if modality.name in inputs]
+    pixels = {modality.name: _pixels(inputs[modality.name], modality, path) for modality in given}
+    size = pixels[given[0].name].shape[:2]
+    stretched = resize_short and imgsz[0] != imgsz[1]
+    target = target_size(size, tuple(imgsz), rect_mode=not stretched, resize_short=resize_short)
+    images, stacked = {}, []
+    for modality in modalities:
+        if modality.name in missing or modality.name not in inputs:
+            stacked.append(np.zeros((*target, modality.channels), np.uint8))
+            continue
+        if given[0] != modalities[0]:
+            modality = replace(modality, align=None)
+        item, full = inputs[modality.name], pixels[modality.name]
+        own_size = full.shape[:2]
+        divisor = reduction_of(item, modality, own_size, target) if isinstance(item, str) else 1
+        image = full if divisor == 1 else read_image(item, modality, divisor)
+        stacked.append(place(image, modality, own_size, size, target))
+        shown = place(full, modality, own_size, size, size)
+        images[modality.name] = shown if modality.channels == 3 else cv2.cvtColor(shown, cv2.COLOR_GRAY2BGR)
+    stack = cv2.merge(stacked)
+    return Pair(path, images, stack if stack.ndim == 3 else stack[..., None])
+
+
+class PairLoader(LoadImagesAndVideos):
+    """Ultralytics' loader of images and videos, for pairs of them.
+
+    Args:
+        named: As in `list_pairs`.
+        modalities: The modalities of the model.
+        missing: Names of those that are missing. Their files are not read, except for the first modality's, whose size
+            rules.
+        batch: Pairs a batch.
+        vid_stride: Every so many frames of videos are read.
+        imgsz: (height, width) of the network's input.
+        resize_short: See `read_pair`.
+        partners: See `list_pairs`.
+
+    Raises:
+        FileNotFoundError: If a file or folder does not exist or has no images.
+        ValueError: If an image has no partner, nothing is left of a pair, or a pair mixes images and videos.
+    """
+
+    def __init__(
+        self,
+        named: Mapping[str, Any],
+        modalities: Sequence[Modality],
+        missing: Sequence[str] = (),
+        batch: int = 1,
+        vid_stride: int = 1,
+        imgsz: Sequence[int] = (640, 640),
+        resize_short: bool = False,
+        partners: str = "error",
+    ):
+        first = modalities[0].name
+        named = {name: given for name, given in named.items() if name == first or name not in missing}
+        self.modalities, self.missing, self.imgsz = tuple(modalities), tuple(missing), tuple(imgsz)
+        self.resize_short = resize_short
+        self.entries = list_pairs(named, modalities, partners)
+        titles = [_title(entry, index) for index, entry in enumerate(self.entries)]
+        unseen = [title for title, entry in zip(titles, self.entries, strict=True) if not set(entry) - set(missing)]
+        if unseen:
+            raise ValueError(
+                f"source: {len(unseen)} of {len(titles)} pairs have nothing but {', '.join(missing)}, which is to be "
+                f"missing; the first is {unseen[0]}"
+            )
+        kinds = {_is_video(item) for entry in self.entries for item in entry.values()}
+        if len(kinds) > 1:
+            raise ValueError("source mixes images and videos: predict on them one after the other")
+        video = kinds.pop()
+        self.given = tuple(named)
+        for name in self.given:
+            lacking = [title for title, entry in zip(titles, self.entries, strict=True) if name not in entry]
+            if lacking:
+                LOGGER.warning(
+                    f"{name} is missing in {len(lacking)} of {len(titles)} pairs, first in {lacking[0]}: its channels "
+                    "are 0 there"
+                )
+        self.nf = len(self.entries)
+        self.ni = 0 if video else self.nf
+        self.video_flag = [video] * self.nf
+        self.files = [str(next(iter(entry.values()))) for entry in self.entries]
+        self.mode = "video" if video else "image"
+        self.bs, self.vid_stride, self.count = batch, vid_stride, 0
+        self.frame, self.frames, self.fps = 0, 0, 0.0
+        arrays = all(isinstance(item, np.ndarray) for entry in self.entries for item in entry.values())
+        self.source_type = SourceTypes(from_img=arrays)
+        self._open = ExitStack()
+
+    def __len__(self) -> int:
+        """Return the number of batches, a video counting as one image."""
+        return -(-self.nf // self.bs)
+
+    def __iter__(self) -> Iterator[tuple[list[str], list[Pair], list[str]]]:
+        """Yield batches: what each pair is called, the pairs, and what the log says of each."""
+        self.count = 0
+        batch: list[tuple[str, Pair, str]] = []
+        for index, entry in enumerate(self.entries):
+            path = _title(entry, index)
+            pairs = self._frames(entry, path) if self.mode == "video" else [(entry, f"image {index + 1}/{self.nf}")]
+            for inputs, told in pairs:
+                absent = [name for name in self.given if name not in inputs]
+                without = f" without {', '.join(absent)}" if absent else ""
+                told = "" if self.source_type.from_img else f"{told} {path}{without}: "
+                pair = read_pair(inputs, self.modalities, self.missing, self.imgsz, path, self.resize_short)
+                batch.append((path, pair, told))
+                if len(batch) == self.bs:
+                    yield _transposed(batch)
+                    batch = []
+            self.count += 1
+            if self.mode == "video" and batch:  # a batch never spans two videos
+                yield _transposed(batch)
+                batch = []
+        if batch:
+            yield _transposed(batch)
+
+    def close(self) -> None:
+        """Release the videos that are open."""
+        self._open.close()
+
+    def _frames(self, entry: Mapping[str, str], path: str) -> Iterator[tuple[dict[str, np.ndarray], str]]:
+        """Yield the frames of videos or streams in step, none left out, until the shortest one ends."""
+        captures = {}
+        for name, file in entry.items():
+            captures[name] = capture = cv2.VideoCapture(file)
+            self._open.callback(capture.release)
+            if not capture.isOpened():
+                raise FileNotFoundError(f"{file}, the video of {name}, cannot be opened")
+        rates = {name: capture.get(cv2.CAP_PROP_FPS) for name, capture in captures.items()}
+        if max(rates.values()) > min(rates.values()) * (1 + RATES_AGREE):
+            told = ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
+            LOGGER.warning(f"{path}: frames a second differ ({told}); frames are paired by their number, not by time")
+        self.fps = next(iter(rates.values()))
+        lengths = [int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) for capture in captures.values()]
+        self.frame, self.frames = 0, max(min(lengths), 0) // self.vid_stride  # a stream has no number of frames
+        while True:
+            frames = {name: _next_frame(capture, self.vid_stride) for name, capture in captures.items()}
+            ended = [name for name, frame in frames.items() if frame is None]
+            if ended:
+                if len(ended) < len(frames):
+                    LOGGER.warning(f"{path}: {', '.join(ended)} ends after {self.frame} frames, before the other video")
+                break
+            self.frame += 1
+            yield frames, f"video {self.count + 1}/{self.nf} (frame {self.frame}/{self.frames})"
+        self.close()
+
+
+def _next_frame(capture: cv2.VideoCapture, stride: int) -> np.ndarray | None:
+    for _ in range(stride):
+        if not capture.grab():
+            return None
+    read, frame = capture.retrieve()
+    return frame if read else None
+
+
+def _title(entry: Mapping[str, Item], index: int) -> str:
+    """Return what a pair is called: its first file, or a name by its place."""
+    return next((item for item in entry.values() if isinstance(item, str)), f"image{index}.jpg")
+
+
+def _transposed(batch: Sequence[tuple[str, Pair, str]]) -> tuple[list[str], list[Pair], list[str]]:
+    paths, pairs, told = map(list, zip(*batch, strict=True))
+    return paths, pairs, told
+
+
+def _kind(name: str, given: Any) -> str:
+    if isinstance(given, str | Path) and (Path(given).is_dir() or _is_pattern(given)):
+        return "a folder or pattern"
+    if isinstance(given, str | Path | np.ndarray | Image.Image | list | tuple):
+        return "files or arrays"
+    raise ValueError(
+        f"source: {name} is given as {type(given).__name__}: give a folder, a pattern, a file, an array, a Pillow "
+        "image, or a list of files, arrays or images; or tensors for all modalities"
+    )
+
+
+def _is_pattern(given: str | Path) -> bool:
+    return glob.has_magic(str(given)) and not _is_address(given) and not Path(given).exists()
+
+
+def _is_video(item: Item) -> bool:
+    return isinstance(item, str) and (_is_address(item) or Path(item).suffix[1:].lower() in VID_FORMATS)
+
+
+def _is_address(given: Any) -> bool:
+    return isinstance(given, str) and "://" in given
+
+
+def _item(name: str, item: Any) -> Item | None:
+    """Check one image of a list, make its path absolute and an array of a Pillow image."""
+    if item is None or isinstance(item, np.ndarray) or _is_address(item):
+        return item
+    if isinstance(item, Image.Image):
+        return from_pillow(item)
+    if not isinstance(item, str | Path):
+        raise ValueError(
+            f"source: {name} lists a {type(item).__name__}: give files, arrays (H, W, 1 or 3), Pillow images, or None"
+        )
+    file = Path(item).expanduser().absolute()
+    if not file.is_file():
+        raise FileNotFoundError(f"source: there is no file {item}, given for {name}")
+    if file.suffix[1:].lower() not in IMG_FORMATS | VID_FORMATS:
+        raise ValueError(f"source: {item}, given for {name}, is neither an image nor a video by its file extension")
+    return str(file)
+
+
+def _pairs_by_stem(
+    named: Mapping[str, str | Path], modalities: Sequence[Modality], unpaired: str
+) -> list[dict[str, Item]]:
+    given = {name: Path(text).expanduser().absolute() for name, text in named.items()}
+    folders = {name: folder if folder.is_dir() else _fixed_part(folder) for name, folder in given.items()}
+    listed = {name: list_images(folder) if folder.is_dir() else _matching(folder) for name, folder in given.items()}
+    for name, files in listed.items():
+        if not files:
+            raise FileNotFoundError(f"source: there is no image of {name} in {named[name]}")
+    namings = {modality.name: modality.naming for modality in modalities if modality.name in named}
+    first, *others = named
+    files = select_files(first, listed[first], folders, namings)
+    partners, left_over = find_partners(files, folders, namings)
+    wanted = {name: set(files) for name, files in listed.items()}
+    found = {
+        file: {name: [partner for partner in partners[file][name] if partner in wanted[name]] for name in named}
+        for file in files
+    }
+    for candidates in found.values():
+        for name, several in candidates.items():
+            if len(several) > 1:
+                raise ValueError(f"source: several files of {name} share their name: {_listed(several)}")
+    entries = [{name: own[0] for name, own in candidates.items() if own} for candidates in found.values()]
+    if unpaired == "missing":
+        paired = {file for entry in entries for file in entry.values()}
+        rest: dict[str, dict[str, Item]] = {}
+        for name in others:
+            for file in select_files(name, listed[name], folders, namings):
+                if file not in paired:
+                    rest.setdefault(stem_of(file, folders[name], namings.get(name, "")), {})[name] = file
+        stems = [stem_of(file, folders[first], namings.get(first, "")) for file in files]
+        ordered = sorted([*zip(stems, entries, strict=True), *rest.items()], key=lambda one: one[0])
+        return [entry for _, entry in ordered]
+    for name in others:
+        alone = [file for file in files if not found[file][name]]
+        if alone and unpaired == "error":
+            more = f" and {len(alone) - NAMED} more" if len(alone) > NAMED else ""
+            raise ValueError(
+                f"source: there is no partner of {name} in {named[name]} for {_listed(alone)}{more}: partners=skip "
+                "leaves such images out, partners=missing predicts without the partner"
+            )
+        if alone:
+            LOGGER.warning(f"{len(alone)} of {len(files)} images of {first} have no partner of {name}: left out")
+        if left_over[name] and given[name].is_dir():
+            LOGGER.warning(f"{left_over[name]} images of {name} in {named[name]} have no partner of {first}: left out")
+    return [entry for entry in entries if len(entry) == len(named)]
+
+
+def _listed(files: Sequence[str]) -> str:
+    return ", ".join(files[:NAMED])
+
+
+def _matching(pattern: Path) -> list[str]:
+    """List the images that match a pattern; `glob` would follow links round in circles."""
+    folder = _fixed_part(pattern)
+    parts = pattern.relative_to(folder).parts
+    return [file for file in list_images(folder) if _fits(Path(file).relative_to(folder).parts, parts)]
+
+
+def _fits(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Return whether folders and file match a pattern each; "**" stands for any number of folders."""
+    if not patterns:
+        return not names
+    if patterns[0] == "**":
+        return _fits(names, patterns[1:]) or (len(names) > 0 and _fits(names[1:], patterns))
+    return len(names) > 0 and fnmatch(names[0], patterns[0]) and _fits(names[1:], patterns[1:])
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """Return the folder of a pattern above its first wildcard; the names of folders may hold what looks like one."""
+    wild = (
+        place
+        for place, part in enumerate(pattern.parts)
+        if glob.has_magic(part) and not Path(*pattern.parts[: place + 1]).is_dir()
+    )
+    return Path(*pattern.parts[: next(wild)])
+
+
+def _pixels(item: Item, modality: Modality, path: str) -> np.ndarray:
+    """Read an image of a modality at its own size, shape (H, W, C_m), uint8."""
+    if isinstance(item, str):
+        pixels, what = read_image(item, modality) if check_pixels(item) else None, item
+        if pixels is None:
+            raise FileNotFoundError(f"cannot read {item}, the {modality.name} image")
+    else:
+        pixels, what = item if item.ndim == 3 else item[..., None], f"the {modality.name} image of {path}"
+        if pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
+            raise ValueError(f"{what} has the shape {item.shape}: arrays are (H, W), (H, W, 1) or (H, W, 3)")
+        if modality.value_range is None and pixels.dtype == np.uint16:
+            pixels = (pixels >> 8).astype(np.uint8)  # what a file of such values is read as
+        pixels = as_stacked(np.ascontiguousarray(pixels), modality)
+    if pixels.dtype != np.uint8 or pixels.shape[2] != modality.channels:
+        raise ValueError(
+            f"{what} has values of type {pixels.dtype}, which are no 8-bit image: the model must be trained with the "
+            f"key 'range' for {modality.name}, which says which values become 0 and 255"
+        )
+    return pixels

@@ -1,0 +1,193 @@
+"""Our arguments beside Ultralytics': in with ours, out with theirs. The only file that knows `get_cfg`'s rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from ultralytics.cfg import cfg2dict, get_cfg
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+from mwam_det.core.config import MWAMConfig, refuse_unknown_keys
+from mwam_det.training.selection import Selection
+
+OWN_ARGUMENTS: dict[str, Any] = {
+    "mwam": True,  # True: the paper's MWAM; False: none; a mapping: values of MWAMConfig
+    "fusion": "concat",  # see models.two_stream.FUSIONS
+    "share_backbone": False,  # one backbone for all modalities
+    "incomplete": False,  # what training sees of missing modalities: True, False, or values of IncompleteConfig
+    "select": {},  # what decides on the best checkpoint: values of training.selection.Selection
+    "run_state": None,  # state of the ModalityRun on its way through a checkpoint; never set by hand
+}
+"""What the trainer takes beyond Ultralytics' arguments, with the defaults."""
+
+LARGEST_SEED = 2**32 - 2**16
+"""Larger seeds leave NumPy's generator, which takes 32 bits, no room for the number of a process."""
+
+MOST_LAYERS = 1000
+"""No model has more layers."""
+
+NOT_FOR_RECIPES = {"task", "mode", "model", "data", "cfg", "split", "pretrained"}
+"""Ultralytics arguments that a recipe's train section may not hold: other keys of the recipe say them."""
+
+
+def with_own_arguments(cfg: Any) -> dict[str, Any]:
+    """Return Ultralytics' base configuration with ours in it, so that `get_cfg` accepts overrides of both."""
+    return {**OWN_ARGUMENTS, **cfg2dict(cfg)}
+
+
+def without_own_arguments(args: SimpleNamespace | dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that Ultralytics' own classes accept."""
+    return {key: value for key, value in cfg2dict(args).items() if key not in OWN_ARGUMENTS}
+
+
+def refuse_unsupported(arguments: Mapping[str, Any]) -> None:
+    """Refuse what Ultralytics would do without the streams, or without what leads them in training.
+
+    Raises:
+        NotImplementedError: With the reason and what to do instead.
+    """
+    if arguments.get("distill_model"):
+        raise NotImplementedError("distill_model wraps the model, and its streams are not found there: leave it out")
+    if arguments.get("incomplete") not in (None, False) and arguments.get("compile"):
+        raise NotImplementedError("compile takes the loss outside of the model, where views are not told apart: "
+                                  "set compile=false or incomplete=false")  # fmt: skip
+
+
+def check_train_arguments(arguments: Mapping[str, Any]) -> None:
+    """Check names, types and ranges of the Ultralytics arguments in a recipe's train section.
+
+    Raises:
+        ValueError: If a key is unknown (the nearest known one is named) or has no place here, or a value is refused.
+    """
+    known = [key for key in DEFAULT_CFG_DICT if key not in NOT_FOR_RECIPES]
+    for key in arguments:
+        if key in NOT_FOR_RECIPES:
+            raise ValueError(f"'{key}' has no place in the train section: see the recipe's other keys")
+    refuse_unknown_keys(arguments, known)
+    freeze_with(0, arguments.get("freeze"))
+    check_values(arguments)
+
+
+def check_values(arguments: Mapping[str, Any]) -> None:
+    """Check types and ranges of Ultralytics arguments.
+
+    Raises:
+        ValueError: If a value is refused; the message names key, value and choices.
+    """
+    sides = arguments.get("imgsz", 640)
+    for side in sides if isinstance(sides, list) and sides else [sides]:
+        if isinstance(side, bool) or not isinstance(side, int) or side < 1:
+            raise ValueError(f"imgsz={sides!r} must be a number of pixels, or a list of height and width")
+    seed = arguments.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(f"seed={seed!r} must be a whole number from 0 to {LARGEST_SEED}")
+    if (cache := arguments.get("cache")) not in (None, True, False, "ram", "disk"):
+        raise ValueError(f"cache={cache!r} must be true, false, ram or disk")
+    try:
+        refuse_unsupported(arguments)
+        get_cfg(overrides=dict(arguments))
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def freeze_with(
+    layer: int, freeze: Any, streams: Mapping[str, Sequence[int]] | Iterable[str] | None = None
+) -> list[int | str]:
+    """Add a layer to Ultralytics' argument `freeze`, and put layers in the place of streams.
+
+    Args:
+        layer: Index of the layer that must stay frozen. The trainer would make it trainable if it were not named.
+        freeze: None, a number n (the first n layers), or a list of indices, of names as Ultralytics takes them, which
+            begin with an index ("23.cv2"), and of streams.
+        streams: The half-open range [first, end) of layers of each stream by modality, or modalities alone to check
+            names by. If left out, every name is taken for Ultralytics'.
+
+    Returns:
+        The list; where ranges were given, Ultralytics knows all that is in it.
+
+    Raises:
+        ValueError: If `freeze` is none of these or names what is neither a stream nor a layer.
+    """
+    if isinstance(freeze, bool) or not (freeze is None or isinstance(freeze, int | list | tuple)):
+        raise ValueError(f"freeze={freeze!r} must be a number of layers or a list of layer indices and names")
+    if isinstance(freeze, int) and freeze > MOST_LAYERS:
+        raise ValueError(f"freeze={freeze} is more than the layers of any model")
+    layers: list[int | str] = []
+    for item in range(freeze) if isinstance(freeze, int) else freeze or []:
+        if isinstance(item, str) and streams is not None and not item[:1].isdigit():
+            if item not in streams:
+                raise ValueError(f"freeze names '{item}': choose from {', '.join(streams)}, or name layers by index")
+            if isinstance(streams, Mapping):
+                layers += range(*streams[item])
+                continue
+        layers.append(item)
+    return layers if layer in layers else [layer, *layers]
+
+
+def check_shared_backbone(share_backbone: Any, mwam: MWAMConfig | None) -> None:
+    """Check that what MWAM would scale is there.
+
+    Raises:
+        ValueError: If there is one backbone for all modalities, but MWAM scales the gradients of one each.
+    """
+    if not isinstance(share_backbone, bool):
+        raise ValueError(f"share_backbone={share_backbone!r} must be true or false")
+    if share_backbone and mwam is not None:
+        raise ValueError(
+            "share_backbone=true leaves MWAM nothing to weigh: it scales the gradients of a backbone for each "
+            "modality, and here all have the same one; set mwam=false"
+        )
+
+
+def check_validation(selection: Selection, mwam: MWAMConfig | None, val: bool) -> None:
+    """Check that what goes by validations has them.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    measured = mwam is not None and mwam.preference == "measured"
+    if not val and (measured or selection.select != "full"):
+        needs = "mwam.preference=measured" if measured else f"select={selection.select}"
+        raise ValueError(f"{needs} goes by the validations, but val is false")
+
+
+def check_precision(amp: Any, device: Any) -> None:
+    """Check that a device can train in the precision that is asked for.
+
+    Args:
+        amp: Ultralytics' argument.
+        device: Ultralytics' argument; one that is not there is refused elsewhere.
+
+    Raises:
+        ValueError: If it is bf16 on a CPU, which Ultralytics' loop does not take.
+    """
+    named = str(device if device is not None else "").strip("[]()").lower()
+    on_cpu = named == "cpu" or not named and not torch.cuda.is_available()
+    if amp == "bf16" and on_cpu:
+        raise ValueError("amp=bf16 needs a GPU, and this run is on the CPU: use amp=false")
+
+
+def check_auxiliary(mwam: MWAMConfig | None, task: str) -> None:
+    """Check that a task has the heads that MWAM asks for.
+
+    Raises:
+        NotImplementedError: If it has none.
+    """
+    if mwam is not None and mwam.mode in ("loss", "hybrid") and task != "detect":
+        raise NotImplementedError(
+            f"mwam.mode={mwam.mode} puts a detection head on each backbone, which task={task} has no labels for: "
+            "choose gradient, update or auto"
+        )
+
+
+def check_coco(coco: bool, task: str) -> None:
+    """Check that the COCO protocol can be asked for.
+
+    Raises:
+        NotImplementedError: If the task is not "detect".
+    """
+    if coco and task != "detect":
+        raise NotImplementedError(f"coco=true measures upright boxes, and the task is '{task}': leave it out")

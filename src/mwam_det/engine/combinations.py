@@ -1,0 +1,287 @@
+"""Validation under several conditions, modalities missing or degraded, in one pass over the split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from ultralytics.utils import RANK
+
+from mwam_det.core.missing import check_missing, modality_combinations
+from mwam_det.data.layout import Modality
+from mwam_det.engine.measures import measure, metrics_of
+from mwam_det.engine.validator import MultimodalValidator, PairValidator
+from mwam_det.models.replay import FeatureTap, run_from_levels, run_stream, run_stream_on_zeros
+from mwam_det.models.stock import StockModel
+from mwam_det.robustness.degradation import DEGRADATIONS, FILLS, degrade, fill
+from mwam_det.training.selection import selected_fitness
+
+IMAGES_FOR_MEANS = 100
+"""The means of the fill "mean" rest on so many images, evenly spaced over the split."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a detector gets to see.
+
+    Attributes:
+        missing: The modalities that are missing.
+        fill: What stands in for them, see `mwam_det.robustness.degradation.fill`.
+        degraded: (modality, degradation, severity), see `mwam_det.robustness.degradation.degrade`; or None.
+
+    Raises:
+        ValueError: If the fill is unknown.
+    """
+
+    missing: tuple[str, ...] = ()
+    fill: str = "zero"
+    degraded: tuple[str, str, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.fill not in FILLS:
+            raise ValueError(f"fill={self.fill!r}: choose from {', '.join(FILLS)}")
+
+
+def missing_conditions(modalities: Iterable[str], fill: str = "zero") -> list[Condition]:
+    """List the conditions in which something is missing, 2^M − 2 of them, the fewest modalities left first."""
+    modalities = tuple(modalities)
+    return [
+        Condition(tuple(name for name in modalities if name not in available), fill)
+        for available in modality_combinations(modalities)[:-1]
+    ]
+
+
+class OnePass(PairValidator):
+    """Validate on complete input and, in the same pass over the split, under other conditions, whatever the task.
+
+    Goes before a validator of pairs in the list of base classes, and names that one as `plain`.
+
+    Images are read and preprocessed once, and each stream's backbone runs once on them. What a stream makes of an input
+    of zeros is computed once for each shape; of another fill or a degraded image, in each batch. Fusion, neck, head and
+    NMS run for every condition. The metrics are those of a validation of each condition alone.
+
+    Args:
+        dataloader: As in `PairValidator`.
+        save_dir: As in `PairValidator`.
+        args: As in `PairValidator`, but nothing may be missing, and `conditions`, a list of `Condition`, and
+            `select`, which combinations the fitness is of, see `mwam_det.training.selection.Selection`.
+        _callbacks: As in `PairValidator`.
+
+    Attributes:
+        plain: The validator of pairs that measures one condition.
+        conditions: The conditions beside complete input. May be changed between two validations.
+        others: A validator for each condition, which holds its metrics; from the first validation on.
+        known: In a training, the first metric of the combinations when they were last validated, by column of
+            results.csv.
+
+    Raises:
+        ValueError: If `augment` is asked for: test-time augmentation runs the model several times.
+    """
+
+    plain: type[PairValidator]
+
+    def __init__(self, dataloader=None, save_dir=None, args=None, _callbacks: dict | None = None):
+        args = dict(args or {})
+        self.conditions: Sequence[Condition] = tuple(args.pop("conditions", ()))
+        self.select: str = args.pop("select", "full")
+        super().__init__(dataloader, save_dir, args, _callbacks)
+        if self.args.augment:
+            raise ValueError("augment=True runs the model several times an image: validate each combination alone")
+        self.others: list[PairValidator] = []
+        self.known: dict[str, float] = {}
+        self._arguments = {**args, "plots": False, "save_txt": False, "save_json": False}  # they share the folder
+        self._model: Any = None
+        self._hooks: list[Any] = []
+        self._batch: dict[str, Any] = {}
+        self._predictions: list[list[dict[str, Tensor]]] = []
+        self._streams_of_zeros: dict[tuple, list[Tensor]] = {}
+        self._means: dict[str, Tensor] = {}
+        self._before: Tensor | None = None
+
+    @property
+    def by_combination(self) -> dict[tuple[str, ...], Any]:
+        """The metrics by available modalities, of complete input last, without those of degraded input."""
+        metrics = {
+            tuple(m.name for m in self.modalities if m.name not in condition.missing): other.metrics
+            for condition, other in zip(self.conditions, self.others, strict=True)
+            if condition.degraded is None
+        }
+        return {**metrics, tuple(m.name for m in self.modalities): self.metrics}
+
+    def __call__(self, trainer=None, model=None, **kwargs: Any) -> dict[str, Any] | None:
+        """Validate; see `PairValidator.__call__`."""
+        try:
+            return super().__call__(trainer, model, **kwargs)
+        finally:
+            for hook in self._hooks:
+                hook.remove()
+            self._hooks, self._model, self._batch, self._before = [], None, {}, None
+            self._streams_of_zeros.clear()
+
+    def init_metrics(self, model: nn.Module) -> None:
+        """Prepare the metrics of every condition, and hear of each forward pass of the model."""
+        super().init_metrics(model)
+        self.others = []
+        for condition in self.conditions:
+            self._check(condition)
+            other = self.plain(None, Path(self.save_dir), dict(self._arguments), self.callbacks)
+            for name in ("dataloader", "data", "device", "stride", "training", "batch_i"):
+                setattr(other, name, getattr(self, name))
+            other.args.max_det = self.args.max_det
+            other.init_metrics(model)
+            self.others.append(other)
+        self._model = model
+        native: Any = model.model if getattr(model, "format", None) == "pt" else model
+        if self.conditions and "streams" in getattr(native, "yaml", {}):
+            tap = FeatureTap(native)
+            self._hooks = [tap, native.register_forward_hook(lambda *call: self._replay(native, tap, call[1][0]))]
+
+    def _check(self, condition: Condition) -> None:
+        check_missing(condition.missing, self.data["modalities"])
+        if condition.degraded is not None and condition.degraded[0] not in self.data["modalities"]:
+            choices = ", ".join(self.data["modalities"])
+            raise ValueError(f"unknown modality {condition.degraded[0]} to degrade: choose from {choices}")
+
+    def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Normalise a batch."""
+        self._batch = batch = super().preprocess(batch)
+        for other in self.others:
+            other.take_over(self)
+        return batch
+
+    def _replay(self, model: StockModel, tap: FeatureTap, images: Tensor) -> None:
+        """Run the model that has just seen complete images under the other conditions."""
+        features = tap.take()
+        for condition, other in zip(self.conditions, self.others, strict=True):
+            changed = {
+                name: self._stream_of_zeros(model, name, images)
+                if own is None
+                else run_stream(model, name, own.to(images.dtype))
+                for name, own in self._changed(condition, images).items()
+            }
+            predictions = run_from_levels(model, {**features, **changed})
+            with torch.autocast(images.device.type, enabled=False):  # as where Ultralytics calls it
+                self._predictions.append(other.postprocess(predictions))
+
+    def _changed(self, condition: Condition, images: Tensor) -> dict[str, Tensor | None]:
+        """Return what a condition puts in place of a modality's images, by modality; None for zeros."""
+        changed: dict[str, Tensor | None] = dict.fromkeys(condition.missing)
+        for modality in self.modalities:
+            own, keys = images[:, modality.slice], self._batch["im_file"]
+            if modality.name in condition.missing and condition.fill != "zero":
+                mean = self._mean(modality) if condition.fill == "mean" else None
+                changed[modality.name] = fill(own, condition.fill, mean=mean, keys=keys)
+            elif condition.degraded is not None and condition.degraded[0] == modality.name:
+                _, name, severity = condition.degraded
+                other = self._frames_before(own, modality) if DEGRADATIONS[name].needs == "other" else None
+                areas = _letterboxed(self._batch)
+                changed[modality.name] = degrade(own, name, severity, keys=keys, other=other, areas=areas)
+        return changed
+
+    def _stream_of_zeros(self, model: StockModel, name: str, images: Tensor) -> list[Tensor]:
+        """Return the levels of a stream whose input is 0, for as many images."""
+        key = (name, images.shape[2:], images.dtype)
+        if key not in self._streams_of_zeros:
+            self._streams_of_zeros[key] = run_stream_on_zeros(model, name, images)
+        return [level.expand(len(images), -1, -1, -1) for level in self._streams_of_zeros[key]]
+
+    def _mean(self, modality: Modality) -> Tensor:
+        """Return the mean of every channel of a modality over the split, in [0, 1]."""
+        if modality.name not in self._means:
+            dataset = self.dataloader.dataset
+            places = torch.linspace(0, len(dataset) - 1, min(len(dataset), IMAGES_FOR_MEANS)).round().int().tolist()
+            stacks = [dataset.load_image(place)[0] for place in places]
+            means = torch.stack([torch.from_numpy(stack).double().mean((0, 1)) / 255 for stack in stacks]).mean(0)
+            # A colour modality is loaded as BGR.
+            self._means.update({m.name: means[m.slice].flip(0) if m.channels == 3 else means[m.slice]
+                                for m in self.modalities})  # fmt: skip
+        return self._means[modality.name]
+
+    def _frames_before(self, images: Tensor, modality: Modality) -> Tensor:
+        """Return for each image the previous one of the split, brought to its size; for the first, the last."""
+        if self._before is None:
+            self._before = self.dataloader.dataset[len(self.dataloader.dataset) - 1]["img"].to(images) / 255
+        first = self._before[None, modality.slice]
+        if first.shape[2:] != images.shape[2:]:
+            first = F.interpolate(first.float(), images.shape[2:], mode="bilinear").to(images)
+        return torch.cat([first, images[:-1]])
+
+    def update_metrics(self, preds: Any, batch: dict[str, Any]) -> None:
+        """Update the metrics of every condition; `preds` are as the task has them."""
+        super().update_metrics(preds, batch)
+        if not self._hooks:  # an exported model: it can but run again
+            for condition, other in zip(self.conditions, self.others, strict=True):
+                images = batch["img"].clone()
+                for name, own in self._changed(condition, batch["img"]).items():
+                    slices = next(modality.slice for modality in self.modalities if modality.name == name)
+                    images[:, slices] = 0 if own is None else own
+                self._predictions.append(other.postprocess(self._model(images)))
+        for other, predictions in zip(self.others, self._predictions, strict=True):
+            other.update_metrics(predictions, batch)
+        self.observe(batch, [preds, *self._predictions])
+        self._predictions = []
+        if any(condition.degraded is not None for condition in self.conditions):
+            self._before = batch["img"][-1].clone()
+
+    def observe(self, batch: dict[str, Any], predictions: Sequence[list[dict[str, Tensor]]]) -> None:
+        """Hear of a batch after its metrics: does nothing here, for classes built on this one.
+
+        Args:
+            batch: The preprocessed batch.
+            predictions: What was found in each image, with complete input first, then under each of `conditions`.
+        """
+
+    def remember(self, scores: Mapping[tuple[str, ...], float]) -> None:
+        """Keep the first metric of incomplete combinations, by available modalities, for epochs that leave them out."""
+        first, complete = metrics_of(self.args.task)[0], max(map(len, scores), default=0)
+        incomplete = {available: score for available, score in scores.items() if len(available) < complete}
+        self.known |= {f"metrics/{first}({'+'.join(available)})": score for available, score in incomplete.items()}
+
+    def gather_stats(self) -> None:
+        """Gather the statistics of every condition from all devices."""
+        super().gather_stats()
+        for other in self.others:
+            other.gather_stats()
+
+    def get_stats(self) -> dict[str, Any]:
+        """Compute the metrics of every condition.
+
+        Returns:
+            The metrics of complete input. In a training also the first metric of each other combination, in an epoch
+            that leaves it out as it was last, and the fitness that `select` asks for, 0 in such an epoch.
+        """
+        stats = super().get_stats()
+        if RANK not in {-1, 0}:
+            return stats
+        for other in self.others:
+            other.get_stats()
+        if self.training:
+            metrics, first = self.by_combination, metrics_of(self.args.task)[0]
+            self.remember({available: measure(self.args.task, own)[first] for available, own in metrics.items()})
+            stats.update(self.known)
+            if self.select != "full":
+                selected = selected_fitness((float(of.fitness) for of in metrics.values()), self.select)
+                stats["fitness"] = selected if self.conditions else 0.0
+        return stats
+
+
+class OnePassValidator(OnePass, MultimodalValidator):
+    """Validate a detector under several conditions."""
+
+    plain = MultimodalValidator
+
+
+def _letterboxed(batch: dict[str, Any]) -> list[tuple[int, int, int, int]]:
+    """Return where in its letterbox each image of a batch lies, as (top, bottom, left, right) in pixels."""
+    height, width = batch["img"].shape[2:]
+    areas = []
+    for (own_height, own_width), (ratio, (left, top)) in zip(batch["ori_shape"], batch["ratio_pad"], strict=True):
+        top, left = round(top), round(left)
+        bottom, right = top + round(own_height * ratio[0]), left + round(own_width * ratio[1])
+        areas.append((max(top, 0), min(bottom, height), max(left, 0), min(right, width)))
+    return areas

@@ -1,0 +1,135 @@
+"""What stock Ultralytics does that a plugin has to live with, each with its reason."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from ultralytics import __version__
+from ultralytics.utils import LOGGER
+from ultralytics.utils.torch_utils import autocast
+
+TESTED = (8, 4)
+"""The newest series of Ultralytics that the tests were run with. Its internals, which this package relies on, change
+between series; what changes within one is noticed by tests/contract."""
+
+
+@lru_cache(maxsize=1)
+def warn_of_untested_release() -> None:
+    """Warn, once in a process, if Ultralytics is of a newer series than `TESTED`."""
+    series = tuple(int(part) for part in __version__.split(".")[:2])
+    if series > TESTED:
+        tested = ".".join(map(str, TESTED))
+        LOGGER.warning(
+            f"mwam_det is tested with Ultralytics {tested}, not with {__version__}: if something fails that should "
+            f'not, pip install "ultralytics=={tested}.*", or look for a newer mwam_det'
+        )
+
+
+@contextmanager
+def _changed(holder: Any, **values: Any) -> Iterator[None]:
+    """Give attributes other values, and put back what they were."""
+    before = {name: getattr(holder, name) for name in values}
+    vars(holder).update(values)
+    try:
+        yield
+    finally:
+        vars(holder).update(before)
+
+
+def without_precision_check(args: Any):
+    """Let Ultralytics set up a training in float32, so that it does not download a model to try mixed precision with.
+
+    Args:
+        args: The arguments of the training.
+    """
+    return _changed(args, amp=False)
+
+
+def without_gpu_names(trainer: Any):
+    """Let Ultralytics set up a training of several processes on the CPU: it would name a GPU for each of them.
+
+    Args:
+        trainer: The trainer; its world size is 0 meanwhile.
+    """
+    return _changed(trainer, world_size=0)
+
+
+def without_task(args: Any):
+    """Let Ultralytics look for a dataset's file: of the task "classify" it expects a folder a split.
+
+    Args:
+        args: The arguments of the validation; its loader may set the task earlier.
+    """
+    return _changed(args, task=None)
+
+
+@lru_cache(maxsize=1)
+def use_bundled_font() -> None:
+    """Let Ultralytics find "Arial.ttf" on this machine, so that it does not download it to draw a label.
+
+    It looks through matplotlib's list of fonts before it downloads. matplotlib ships DejaVu Sans; a copy under that
+    name is appended to the list of this process, behind any real Arial. Class names beyond ASCII ask for another file
+    and are left to Ultralytics, since DejaVu cannot draw most of them.
+    """
+    from matplotlib import font_manager, get_data_path
+
+    shipped = Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    folder = tempfile.mkdtemp(prefix="mwam_det_font_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    font_manager.fontManager.addfont(shutil.copy(shipped, Path(folder) / "Arial.ttf"))
+
+
+@torch.no_grad()
+def half_precision_works(model: nn.Module, channels: int, dtype: torch.dtype = torch.float16) -> bool:
+    """Tell whether mixed precision gives this model about the outputs of float32 on its device.
+
+    Ultralytics asks this of a single-stream model that it downloads, and falls back to float32 on the GPUs that give
+    NaN. The model at hand answers it without a download.
+
+    Args:
+        model: The detector, on the device in question. Its mode and statistics are left as they were.
+        channels: Channels of the stacked image.
+        dtype: The lower precision.
+
+    Returns:
+        False if an output is NaN, Inf or far off.
+    """
+    device = next(model.parameters()).device
+    images = torch.rand(2, channels, 256, 256, generator=torch.Generator().manual_seed(0)).to(device)
+    training = model.training
+    model.eval()
+    try:
+        exact = model(images)[0]
+        with autocast(dtype, device=device.type):
+            rough = model(images)[0]
+    finally:
+        model.train(training)
+    error = (exact - rough.float()).abs().max() / exact.abs().max()
+    return bool(rough.isfinite().all() and error < 0.1)
+
+
+def spread_on_cpu(model: nn.Module, compiled: bool) -> DistributedDataParallel:
+    """Let a model on the CPU average its gradients over all processes.
+
+    Ultralytics does it for GPUs alone: it names a device, which torch refuses for a model on the CPU. The options are
+    those that it takes there; statistics of normalisation stay each process's own.
+
+    Args:
+        model: The model, on the CPU.
+        compiled: Whether it is compiled.
+    """
+    known = signature(DistributedDataParallel).parameters
+    sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {"find_unused_parameters": not compiled, "static_graph": compiled, sync: False}
+    return DistributedDataParallel(model, **options)

@@ -1,0 +1,148 @@
+"""What a model says of its modalities, as a checkpoint and as an exported file, and the inputs of such a file."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from ultralytics.nn.backends.base import BaseBackend
+
+from mwam_det.data.layout import READING_KEYS, DatasetError, Modality, modalities_of
+
+DESCRIBED = ("modalities", "reading")
+"""Keys of a model's YAML that go into the metadata of exported files."""
+
+INPUTS = ("stacked", "separate")
+"""What an exported file takes: one stacked image, or an image a modality, each by its name."""
+
+
+def describe(model: Any) -> dict[str, Any]:
+    """Read what a model says of its inputs.
+
+    Args:
+        model: A detector, Ultralytics' AutoBackend of one, or the path of an exported file.
+
+    Returns:
+        "modalities" (channels by name, in order), "reading" (`READING_KEYS` of the training's dataset), "inputs" (the
+        names of the inputs of a file that has one a modality) and "names" of the classes, as far as they are known.
+    """
+    if isinstance(model, str | Path):
+        told: dict[str, Any] = {} if str(model).endswith(".pt") else BaseBackend.read_metadata(model) or {}
+    elif isinstance(model, nn.Module) and hasattr(model, "format"):
+        backend: Any = model
+        stated = getattr(backend.model, "yaml", {}) if backend.format == "pt" else backend.metadata
+        told = {**stated, "names": backend.names}
+    else:
+        told = {**getattr(model, "yaml", {}), "names": getattr(model, "names", None) or {}}
+    known = {key: told[key] for key in (*DESCRIBED, "inputs", "names") if key in told}
+    known = {key: ast.literal_eval(value) if isinstance(value, str) else value for key, value in known.items()}
+    if "names" in known:
+        known["names"] = {int(number): name for number, name in dict(known["names"]).items()}  # JSON has text for keys
+    return known
+
+
+def task_and_size(file: str | Path) -> tuple[str | None, list[int] | None]:
+    """Read from the metadata of an exported file its task, and its input's (height, width); None for what is not there.
+
+    A file whose size is dynamic was exported at that size, by default the one of the training.
+    """
+    told = BaseBackend.read_metadata(file) or {}
+    size = told.get("imgsz")
+    return told.get("task"), ast.literal_eval(size) if isinstance(size, str) else size
+
+
+def modalities_of_model(model: Any, data: dict[str, Any] | None = None) -> tuple[Modality, ...]:
+    """List the modalities that a model takes, in the order in which they are stacked.
+
+    Args:
+        model: As in `describe`.
+        data: A resolved dataset whose files are named and read as those to predict on, in place of the training's.
+
+    Raises:
+        DatasetError: If the model has a single stream, an exported file does not say its modalities, or those of `data`
+            are others.
+    """
+    own = describe(model)
+    if "modalities" not in own:
+        raise DatasetError(
+            "the model does not say which modalities it takes: train it with mwam_det, and export it by "
+            "MultimodalYOLO(...).export"
+        )
+    if data is not None and list(data["modalities"].items()) != list(own["modalities"].items()):
+        raise DatasetError(f"the model takes the modalities {own['modalities']}, data gives {data['modalities']}")
+    reading = data if data is not None else own.get("reading", {})
+    reading = {key: reading[key] for key in READING_KEYS if key in reading}
+    return modalities_of({"modalities": own["modalities"], "visible": None, **reading})
+
+
+def separate_inputs(file: str | Path) -> None:
+    """Give an exported ONNX file one input a modality in place of the stacked image, in place.
+
+    The inputs are called by the names of the modalities, with shape (B, C_m, H, W), and stacked in the file; B, H and W
+    are as they were, fixed or dynamic. Nodes, weights, opset and metadata stay, and "inputs", their names, is added to
+    the metadata.
+
+    Args:
+        file: What `MultimodalYOLO.export` wrote.
+
+    Raises:
+        ValueError: If a modality is called like something else in the file.
+    """
+    import onnx
+
+    model = onnx.load(file)
+    graph, modalities = model.graph, describe(file)["modalities"]
+    _check_names(graph, modalities)
+    (stacked,) = graph.input
+    for name, channels in modalities.items():
+        one = graph.input.add()
+        one.CopyFrom(stacked)
+        one.name = name
+        one.type.tensor_type.shape.dim[1].dim_value = channels
+    graph.input.remove(stacked)
+    graph.node.insert(0, onnx.helper.make_node("Concat", list(modalities), [stacked.name], name="stack", axis=1))
+    onnx.helper.set_model_props(model, {**_metadata(model), "inputs": str(list(modalities))})
+    onnx.save(model, file)
+
+
+def stacked_inputs(file: str | Path, folder: str | Path) -> str | Path:
+    """Undo `separate_inputs` in a copy of a file, which Ultralytics can feed: it knows files with one input alone.
+
+    Args:
+        file: An exported file.
+        folder: Where the copy goes.
+
+    Returns:
+        The copy, or `file` itself if its input is the stacked image.
+    """
+    if "inputs" not in describe(file):
+        return file
+    import onnx
+
+    model = onnx.load(file)
+    graph = model.graph
+    stacked = onnx.ValueInfoProto()
+    stacked.CopyFrom(graph.input[0])
+    (stack,) = [node for node in graph.node if list(node.input) == [one.name for one in graph.input]]
+    stacked.name = stack.output[0]
+    stacked.type.tensor_type.shape.dim[1].dim_value = sum(describe(file)["modalities"].values())
+    graph.node.remove(stack)
+    del graph.input[:]
+    graph.input.append(stacked)
+    onnx.helper.set_model_props(model, {key: value for key, value in _metadata(model).items() if key != "inputs"})
+    onnx.save(model, copy := str(Path(folder) / Path(file).name))
+    return copy
+
+
+def _metadata(model: Any) -> dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def _check_names(graph: Any, modalities: Mapping[str, int]) -> None:
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    taken |= {each.name for each in (*graph.input, *graph.initializer)}
+    if clash := sorted(taken & set(modalities)):
+        raise ValueError(f"inputs=separate: '{clash[0]}' is the name of a modality and of a tensor in the ONNX graph")

@@ -1,0 +1,376 @@
+"""A recipe of a model of Ultralytics: checked, trained, evaluated."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ultralytics.nn.tasks import torch_safe_load
+
+from mwam_det.core.config import mwam_config, refuse_unknown_keys
+from mwam_det.data.foreign import refuse_foreign_recipe
+from mwam_det.data.layout import SPLITS, DatasetError, check_keys, check_labels, check_split, resolve_dataset
+from mwam_det.data.names import check_modality_names
+from mwam_det.engine.arguments import (
+    check_auxiliary,
+    check_coco,
+    check_precision,
+    check_shared_backbone,
+    check_train_arguments,
+    check_validation,
+    freeze_with,
+)
+from mwam_det.files.yaml_text import read_yaml
+from mwam_det.models.two_stream import FUSIONS, check_trainable, task_of, two_stream_cfg
+from mwam_det.models.weights import pretrained_files
+from mwam_det.recipe import KEYS, Recipe, RecipeError
+from mwam_det.robustness.degradation import DEGRADATIONS, FILLS
+from mwam_det.robustness.report import RobustnessReport
+from mwam_det.training.checkpoints import Interrupted, checkpoint_to_resume
+from mwam_det.training.incomplete import check_incomplete, incomplete_config, refuse_missing_section
+from mwam_det.training.selection import refuse_former_section, selection_of
+
+TASKS = ("detect", "obb", "segment", "pose", "semantic", "classify")
+REPORT_KEYS = ("split", "imgsz", "batch", "device", "workers", "fill", "degradations", "coco")
+
+RUNS = Path("runs")
+"""Results go to a folder below this one, in the working directory, named after the recipe."""
+
+
+@dataclass(frozen=True)
+class UltralyticsExperiment:
+    """A recipe of a model of Ultralytics, checked; folders and files are not looked at yet.
+
+    Attributes:
+        recipe: Its `model` is a stock description such as "yolov8n.yaml" or a checkpoint, its `task` one of `TASKS`,
+            which is what the model ends in; `fusion` as in `mwam_det.models.two_stream.two_stream_cfg`, `pretrained` as
+            in `mwam_det.models.weights.pretrained_files`, or a bool; `train` Ultralytics' arguments; `report`
+            arguments of `MultimodalYOLO.robustness`, of `REPORT_KEYS`.
+    """
+
+    recipe: Recipe
+
+    deterministic = True
+    """Whether training has to be told to be deterministic."""
+
+    @classmethod
+    def from_dict(cls, name: str, content: Mapping[str, Any]) -> UltralyticsExperiment:
+        """Check the content of a recipe.
+
+        Raises:
+            ValueError: If a key is unknown (the nearest known one is named), or a value cannot be used.
+        """
+        _check(content)
+        return cls(Recipe(name, **content))
+
+    @property
+    def split(self) -> str:
+        """The split of the report."""
+        return self._report.get("split", "val")
+
+    @property
+    def _report(self) -> Mapping[str, Any]:
+        return self.recipe.report if isinstance(self.recipe.report, Mapping) else {}
+
+    def with_training(self, train: Mapping[str, Any]) -> UltralyticsExperiment:
+        """Return the same experiment with another train section."""
+        return replace(self, recipe=replace(self.recipe, train=dict(train)))
+
+    def check(self) -> None:
+        """Look at what would else be missed after hours: the data, its splits and the device.
+
+        Raises:
+            DatasetError: If the dataset cannot be used.
+            RecipeError: If the device is not there.
+        """
+        check_split(resolve_dataset(self.recipe.data), self.split)
+        check_device(self.recipe.train.get("device"))
+
+    def train(self) -> tuple[RobustnessReport | None, Path]:
+        """Train in a run folder of the recipe's name, or go on with the run that `train.resume` names.
+
+        Returns:
+            The report, if the recipe wants one and this process makes it, already saved; and the run folder.
+
+        Raises:
+            RecipeError: If the device, the precision, the model or the run to resume cannot be used.
+            DatasetError: If the dataset cannot be used.
+            Interrupted: On Ctrl-C; it says what to resume from.
+        """
+        from mwam_det.engine.saving import is_trained
+
+        recipe = self.recipe
+        arguments = {**recipe.train, "name": str(recipe.train.get("name") or recipe.name)}
+        arguments["project"] = str(Path(arguments.get("project") or RUNS).resolve())
+        if arguments.get("resume"):
+            try:
+                last = checkpoint_to_resume(arguments["resume"], arguments["project"], arguments["name"])
+            except ValueError as error:
+                raise RecipeError(str(error)) from None
+            arguments["resume"] = str(last)
+            if is_trained(self._resumable(last)):
+                return self._finish(last), last.parent.parent
+        check_device(arguments.get("device"))
+        try:
+            check_precision(arguments.get("amp"), arguments.get("device"))
+        except ValueError as error:
+            raise RecipeError(f"train.{error}") from None
+        return self._train(arguments)
+
+    def is_begun(self, folder: Path) -> bool:
+        """Return whether a folder holds a run that can be gone on with; of a damaged one, say that it begins anew."""
+        try:
+            return begun(folder) is not None
+        except ValueError as error:
+            print(f"{error}: the run begins anew", file=sys.stderr)
+            return False
+
+    def go_on(self, folder: Path) -> None:
+        """Train in a folder, or go on with the run that is there, wherever it stopped.
+
+        Args:
+            folder: The run folder.
+
+        Raises:
+            Interrupted: On Ctrl-C.
+        """
+        from mwam_det.engine.finishing import finish_run
+        from mwam_det.engine.saving import is_trained
+
+        last = folder / "weights" / "last.pt"
+        start = begun(folder) if self.is_begun(folder) else None
+        if start is not None and is_trained(start):
+            finish_run(last, self.recipe.data, self._report)
+            return
+        arguments = {**self.recipe.train, "save_dir": str(folder)}
+        if start is not None:
+            arguments["resume"] = str(last)
+        self._train(arguments, self._report)
+
+    def evaluate(self, weights: str | Path) -> tuple[RobustnessReport, Path]:
+        """Evaluate weights on every combination of modalities of the recipe's data.
+
+        Args:
+            weights: A checkpoint, or what was exported from one.
+
+        Returns:
+            The report, already saved, and its folder.
+
+        Raises:
+            RecipeError: If the weights or the device cannot be used.
+            DatasetError: If the dataset cannot be used, or is of other modalities than the weights.
+        """
+        from ultralytics.cfg import get_cfg, get_save_dir
+
+        # Not imgsz: the weights know the size that they were trained at, and it may not be the recipe's.
+        from mwam_det.engine.facade import VALIDATION_ARGUMENTS
+
+        recipe = self.recipe
+        shared = {key: recipe.train[key] for key in VALIDATION_ARGUMENTS if key in recipe.train and key != "imgsz"}
+        if shared.get("batch", 1) < 1:  # Ultralytics finds a batch size for training alone
+            del shared["batch"]
+        options = {**shared, **self._report}
+        check_device(options.get("device"))
+        model = load_model(weights)
+        place = {"project": str(RUNS.resolve()), "name": f"{recipe.name}-robustness", "task": model.task, "mode": "val"}
+        folder = Path(get_save_dir(get_cfg(overrides=place)))
+        return model.robustness(recipe.data, save_dir=folder, **options), folder
+
+    def _train(self, arguments: Mapping[str, Any], report: Any = None) -> tuple[RobustnessReport | None, Path]:
+        recipe = self.recipe
+        model = load_model(recipe.model, fusion=recipe.fusion, share_backbone=recipe.share_backbone)
+        try:
+            model.train(
+                data=recipe.data,
+                mwam=recipe.mwam,
+                incomplete=recipe.incomplete,
+                pretrained=recipe.pretrained,
+                robustness=recipe.report if report is None else report,
+                select=recipe.select,
+                **arguments,
+            )
+        except KeyboardInterrupt:
+            last = getattr(model.trainer, "last", None)
+            raise Interrupted(last if last is not None and last.is_file() else None) from None
+        return None, Path(model.trainer.save_dir)  # the report was printed while the process had it
+
+    def _resumable(self, checkpoint: Path) -> dict[str, Any]:
+        """Return the content of a checkpoint; refuse a run on other data than it was begun with."""
+        content = load_model(checkpoint).ckpt
+        try:
+            before = resolve_dataset(content["train_args"]["data"])
+        except DatasetError:
+            return content  # the data has moved since, and the recipe says where to
+        now = resolve_dataset(self.recipe.data)
+        if before != now:
+            differing = ", ".join(key for key in now if before.get(key) != now[key])
+            raise RecipeError(
+                f"train.resume={checkpoint}: that run was begun with other data ({differing} differ; its folder is "
+                f"{before['path']}): repeat the data section and overrides that it was begun with"
+            )
+        return content
+
+    def _finish(self, last: Path) -> RobustnessReport | None:
+        """Finish a run that trained to its end; refuse one whose report is there."""
+        from mwam_det.engine.finishing import finish_run
+
+        if (last.parent.parent / "robustness.json").is_file():
+            raise RecipeError(f"train.resume={last}: that run is finished, there is nothing to resume")
+        return finish_run(last, self.recipe.data, self.recipe.report)
+
+
+def begun(folder: Path) -> dict[str, Any] | None:
+    """Return the content of a run's last checkpoint; None if there is none.
+
+    Raises:
+        ValueError: If a checkpoint of the run cannot be read.
+    """
+    content = None
+    for name in ("best.pt", "last.pt"):
+        file = folder / "weights" / name
+        try:
+            content = torch_safe_load(file)[0] if file.is_file() else None
+        except Exception as error:  # of a damaged archive or pickle, of many kinds
+            raise ValueError(f"{file} is damaged ({' '.join(str(error).split())})") from None
+    return content
+
+
+def load_model(model: str | Path, **options: Any) -> Any:
+    """Build or load a `MultimodalYOLO`.
+
+    Raises:
+        RecipeError: If a file holds no weights.
+    """
+    from mwam_det.engine.facade import MultimodalYOLO  # slow to import: not before the recipe is checked
+
+    try:
+        return MultimodalYOLO(str(model), **options)
+    except TypeError as error:  # Ultralytics' word for a file that holds no weights
+        raise RecipeError(str(error).splitlines()[0].removeprefix("ERROR ❌️ ")) from None
+
+
+def check_device(device: Any, key: str = "train.device") -> None:
+    """Check that a device of Ultralytics' naming is there; `key` is what the user calls it.
+
+    Raises:
+        RecipeError: If it is not.
+    """
+    from ultralytics.utils.torch_utils import select_device
+
+    try:
+        select_device(device, verbose=False)
+    except ValueError as error:
+        raise RecipeError(f"{key}={device} is not there: {' '.join(str(error).split())}") from None
+
+
+def _check(content: Mapping[str, Any]) -> None:
+    refuse_missing_section(content)
+    refuse_former_section(content)
+    refuse_foreign_recipe(content)
+    refuse_unknown_keys(content, KEYS)
+    _choice("task", content.get("task", "detect"), TASKS)
+    _choice("fusion", content.get("fusion", "concat"), FUSIONS)
+    _check_section(content, "data", check_keys)
+    _check_section(content, "train", check_train_arguments)
+    _check_section(content, "mwam", mwam_config)
+    _check_section(content, "incomplete", incomplete_config)
+    if "data" not in content:
+        raise ValueError("the section 'data' is missing")
+    _check_section(content, "report", _check_report)
+    report = content.get("report")
+    if isinstance(report, Mapping):
+        _choice("report.split", report.get("split", "val"), [s for s in SPLITS if s in content["data"]])
+    modalities = content["data"].get("modalities") or {}
+    if not isinstance(modalities, Mapping):
+        raise ValueError(
+            f"data.modalities={modalities!r} must map names to folders, like {{rgb: visible, ir: infrared}}"
+        )
+    check_modality_names(modalities)
+    modalities = list(modalities)
+    task, mwam = content.get("task", "detect"), mwam_config(content.get("mwam", True))
+    check_shared_backbone(content.get("share_backbone", False), mwam)
+    check_validation(selection_of(content.get("select")), mwam, content.get("train", {}).get("val", True))
+    if modalities:
+        check_incomplete(incomplete_config(content.get("incomplete")), modalities, mwam)
+    check_labels(content["data"], task, content.get("train", {}).get("single_cls", False))
+    try:
+        check_auxiliary(mwam, task)
+        check_coco(isinstance(report, Mapping) and report.get("coco", False), task)
+    except NotImplementedError as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(pretrained := content.get("pretrained", True), bool) and modalities:
+        try:
+            pretrained_files(pretrained, modalities)
+        except FileNotFoundError as error:
+            raise ValueError(str(error)) from None
+    if modalities:
+        freeze_with(0, content.get("train", {}).get("freeze"), modalities)
+    _check_model(content.get("model", "yolov8n.yaml"), content.get("fusion", "concat"), task)
+
+
+def _check_report(section: Mapping[str, Any]) -> None:
+    refuse_unknown_keys(section, REPORT_KEYS)
+    own = ("split", "fill", "degradations", "coco")
+    check_train_arguments({key: section[key] for key in REPORT_KEYS if key not in own and key in section})
+    _choice("fill", section.get("fill", "zero"), FILLS)
+    if not isinstance(section.get("coco", False), bool):
+        raise ValueError(f"coco={section['coco']!r} must be true or false")
+    degradations = section.get("degradations", False)
+    if not isinstance(degradations, bool):
+        for name in degradations if isinstance(degradations, list) else [degradations]:
+            _choice("degradations", name, DEGRADATIONS)
+
+
+def _check_section(content: Mapping[str, Any], name: str, check: Any) -> None:
+    section = content.get(name, {})
+    switches = ("mwam", "incomplete", "report")
+    if isinstance(section, bool) and name in switches:
+        return
+    if not isinstance(section, Mapping):
+        also = ", or true or false" if name in switches else ""
+        raise ValueError(f"{name}={section!r} must be a mapping of keys to values{also}")
+    try:
+        check(section)
+    except ValueError as error:
+        raise ValueError(f"in section '{name}': {error}") from None
+
+
+def _choice(key: str, value: Any, choices: Iterable[str]) -> None:
+    if value not in list(choices):  # in a dictionary, a list of the user's would be an error
+        raise ValueError(f"{key}={value!r} is unknown: choose from {', '.join(choices)}")
+
+
+def _check_model(model: Any, fusion: str, task: str) -> None:
+    text = str(model)
+    if text.endswith(".pt"):
+        if not os.path.isfile(text):
+            raise ValueError(f"model={text} is not a file")
+    elif not text.endswith((".yaml", ".yml")):
+        raise ValueError(f"model={text} must be a stock description like yolov8n.yaml or a checkpoint like best.pt")
+    else:
+        try:
+            if os.path.isfile(text):
+                read_yaml(text)  # Ultralytics' reading would end in a traceback
+            described = two_stream_cfg(text, fusion=fusion)
+            check_trainable(described)
+        except (NotImplementedError, ValueError) as error:
+            raise ValueError(f"model={text}: {error}") from None
+        except FileNotFoundError:
+            raise ValueError(
+                f"model={text}: Ultralytics has no such description, nor is it a file; try yolov8n.yaml (n, s, m, l, x)"
+            ) from None
+        except (
+            TypeError,
+            LookupError,
+            AttributeError,
+            RuntimeError,
+            OSError,
+        ) as error:  # of layers that cannot be built
+            said = " ".join(str(error).split())
+            raise ValueError(f"model={text} cannot be built ({type(error).__name__}: {said:.200})") from None
+        if (own := task_of(described)) != task:
+            raise ValueError(f"task={task}, but model={text} is made for the task '{own}'")

@@ -1,0 +1,51 @@
+"""Finishing a run that trained to its end and died before its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ultralytics.nn.tasks import torch_safe_load
+from ultralytics.utils.plotting import plot_results
+
+from mwam_det.engine.facade import VALIDATION_ARGUMENTS, MultimodalYOLO
+from mwam_det.engine.saving import finish_checkpoints, repair_best
+from mwam_det.robustness.history import draw_history
+from mwam_det.robustness.report import RobustnessReport
+
+
+def finish_run(last: Path, data: Any, robustness: bool | Mapping[str, Any] = True) -> RobustnessReport | None:
+    """Do what a training does after its last epoch: finish the checkpoints, draw the curves, and make the report.
+
+    Args:
+        last: The run's last.pt, of which `is_trained` is true.
+        data: A recipe's data section.
+        robustness: As in `MultimodalYOLO.train`.
+
+    Returns:
+        The report, already saved, or None if none is wanted.
+    """
+    folder, best = last.parent.parent, last.with_name("best.pt")
+    content = torch_safe_load(last)[0]
+    trained_with, state = content["train_args"], content["train_args"].get("run_state") or {}
+    if content["epoch"] >= 0:
+        repair_best(last, best, content)
+    finish_checkpoints(last, best)
+    if trained_with["plots"]:
+        _draw(folder)
+    if robustness is False:
+        return None
+    options = dict(robustness) if isinstance(robustness, Mapping) else {}
+    shared = {key: trained_with[key] for key in VALIDATION_ARGUMENTS}
+    measured = (state.get("mwam") or {}).get("last")
+    shares = measured["share"] if measured else None
+    model = MultimodalYOLO(best if best.is_file() else last)
+    return model.robustness(data, **{"save_dir": folder, "shares": shares, **shared, **options})
+
+
+def _draw(folder: Path) -> None:
+    if (folder / "results.csv").is_file():
+        plot_results(file=folder / "results.csv")
+    if (folder / "mwam.csv").is_file():
+        draw_history(folder / "mwam.csv", folder / "mwam.png")

@@ -1,0 +1,67 @@
+"""What a report tells of Ultralytics' metrics, task by task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mwam_det.robustness.results import METRICS, RECALLS, ClassResult
+
+PARTS = {"detect": "box", "obb": "box", "segment": "seg", "pose": "pose"}
+"""Which part of the metrics counts, for tasks that find objects: that of boxes, of masks or of keypoints."""
+
+PIXELS = ("mIoU", "pixel accuracy")
+"""The metrics of the task "semantic": the mean IoU over classes, and the share of pixels that are right."""
+
+
+CLASSES = ("accuracy", "top-5 accuracy")
+"""The metrics of the task "classify": the share of images whose class is found first, and among the first five."""
+
+
+def metrics_of(task: str) -> tuple[str, ...]:
+    """Return the names of a task's metrics, the one that PCR is of first."""
+    return METRICS if task in PARTS else CLASSES if task == "classify" else PIXELS
+
+
+def measure(task: str, metrics: Any) -> dict[str, float]:
+    """Read the metrics of a task, in [0, 1], by name.
+
+    Args:
+        task: One of Ultralytics' tasks.
+        metrics: Ultralytics' metrics of that task, processed.
+    """
+    if task in PARTS:
+        part = getattr(metrics, PARTS[task])
+        values = part.map50, part.map
+    elif task == "classify":
+        values = metrics.top1, metrics.top5
+    else:
+        values = metrics.miou, metrics.pixel_accuracy
+    return dict(zip(metrics_of(task), map(float, values), strict=True))
+
+
+def measure_classes(task: str, metrics: Any) -> tuple[ClassResult, ...]:
+    """Read the metrics of each class of which there was something to find; arguments as in `measure`."""
+    counts, names = metrics.nt_per_class, metrics.names
+    if task in PARTS:
+        part = getattr(metrics, PARTS[task])
+        values = {number: (part.ap50[place], part.ap[place]) for place, number in enumerate(part.ap_class_index)}
+    else:
+        values = {number: metrics.class_result(place) for place, number in enumerate(metrics.ap_class_index)}
+    return tuple(
+        ClassResult(str(names[number]), int(counts[number]), dict(zip(metrics_of(task), map(float, pair), strict=True)))
+        for number, pair in values.items()
+    )
+
+
+def measure_precision(task: str, metrics: Any) -> tuple[float, ...]:
+    """Read precision at IoU 0.5 (OKS, for keypoints) for every one of `RECALLS`, the mean over classes.
+
+    Returns:
+        As many values, or none where there is no object, or the task finds none. Arguments as in `measure`.
+    """
+    part = getattr(metrics, PARTS[task]) if task in PARTS else None
+    if part is None or not len(part.ap_class_index):
+        return ()
+    return tuple(float(value) for value in np.interp(RECALLS, part.px, np.mean(part.prec_values, axis=0)))

@@ -1,0 +1,276 @@
+"""Ultralytics' detection predictor, for pairs of images of which some modalities may be missing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from ultralytics.engine.predictor import BasePredictor
+from ultralytics.engine.results import Results
+from ultralytics.models.yolo.detect import DetectionPredictor
+from ultralytics.utils import DEFAULT_CFG, LOGGER
+from ultralytics.utils.checks import check_imgsz
+
+from mwam_det.data.layout import Modality
+from mwam_det.data.names import class_folders
+from mwam_det.data.sources import Pair, PairLoader, by_modality, missing_modalities, stack_tensors
+from mwam_det.engine.arguments import without_own_arguments
+from mwam_det.engine.compat import use_bundled_font
+from mwam_det.engine.deployment import modalities_of_model, stacked_inputs
+from mwam_det.engine.geometry import Placement
+from mwam_det.engine.plots import in_a_row
+from mwam_det.models.two_stream import drop_split_convolution
+
+
+@dataclass(frozen=True)
+class PairSource:
+    """What to predict on.
+
+    Attributes:
+        given: The images, see `mwam_det.data.sources.by_modality` and `list_pairs`.
+        missing: Names of modalities that count as missing, or one name.
+        partners: What to do with images of folders that lack a partner: one of `mwam_det.data.sources.PARTNERS`.
+        data: A resolved dataset that says how files are named and read, or None for what the model says.
+    """
+
+    given: Any
+    missing: str | tuple[str, ...] = ()
+    partners: str = "error"
+    data: dict[str, Any] | None = None
+
+
+class PairResults(Results):
+    """Ultralytics' results of one pair.
+
+    `orig_img` is the image of the first modality that was not missing: `plot`, `save`, `show` and `save_crop` use it.
+
+    Attributes:
+        images: The image of each modality that was not missing in this pair, by name, shape (H, W, 3), uint8, BGR, all
+            of the same size and in the same place.
+    """
+
+    images: dict[str, np.ndarray]
+
+    @classmethod
+    def around(cls, result: Results, images: dict[str, np.ndarray]) -> PairResults:
+        """Return the same results, with the images of all modalities."""
+        own = cls.__new__(cls)
+        vars(own).update(vars(result), images=images)
+        return own
+
+    def new(self) -> PairResults:
+        """Return empty results of the same images."""
+        return self.around(super().new(), self.images)
+
+    def save_crop(self, save_dir: str | Path, file_name: str | Path = Path("im.jpg")) -> None:
+        """Save what was found in a folder a class, as `Results` does; no name of a class leads to another place."""
+        named = self.around(self, self.images)
+        named.names = class_folders(self.names)
+        super(PairResults, named).save_crop(save_dir, file_name)
+
+    def plot_modalities(self, **kwargs: Any) -> np.ndarray:
+        """Draw the results on every modality, one beside the other.
+
+        Args:
+            **kwargs: Arguments of `Results.plot`.
+
+        Returns:
+            Shape (H', W', 3), uint8, BGR.
+        """
+        return in_a_row({name: self.plot(img=image, **kwargs) for name, image in self.images.items()})
+
+
+class PairPredictor(BasePredictor):
+    """Predict on pairs, whatever the task: goes before a predictor of Ultralytics in the list of base classes.
+
+    Images are read, resized, letterboxed and normalised as in validation. Where images of a batch have the same shape
+    and `rect` is true, they are padded to a rectangle, as Ultralytics predicts; validation with `rect` pads by half a
+    stride more. With rect=False both see the same square.
+
+    Args:
+        cfg: As in `BasePredictor`.
+        overrides: As in `BasePredictor`.
+        _callbacks: As in `BasePredictor`.
+
+    Attributes:
+        modalities: The modalities of the model, once there was a source.
+        missing: Names of those that are missing in it.
+        resize_short: Whether images are resized by their shorter side, to be cropped, rather than by the longer one, to
+            be padded.
+    """
+
+    resize_short = False
+
+    # What Ultralytics' predictor has once there are a model and a source, and declares as None.
+    model: Any
+    batch: Any
+    results: Any
+    plotted_img: Any
+
+    def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        use_bundled_font()
+        super().__init__(cfg, without_own_arguments(overrides or {}), _callbacks)
+        self.modalities: tuple[Modality, ...] = ()
+        self.missing: tuple[str, ...] = ()
+        self._told: set[tuple[str, ...]] = set()
+        self._shown: PairResults | None = None
+
+    def setup_model(self, model: Any, verbose: bool = True) -> None:
+        """Load a model for inference; what need not be computed is taken out of the predictor's own copy.
+
+        Args:
+            model: A detector, or the path of a checkpoint or an exported file.
+            verbose: Whether Ultralytics tells of the model.
+        """
+        with tempfile.TemporaryDirectory() as folder:  # read while it is set up, and not again
+            model = model or self.args.model
+            super().setup_model(model if isinstance(model, nn.Module) else stacked_inputs(model, folder), verbose)
+        if self.model.format == "pt":
+            drop_split_convolution(self.model.model)
+
+    def setup_source(self, source: Any, stride: int | None = None) -> None:
+        """Find the pairs of a source.
+
+        Args:
+            source: A `PairSource`, or what one is made of.
+            stride: Stride of the model, in pixels.
+
+        Raises:
+            DatasetError: If the model does not say which modalities it takes.
+            FileNotFoundError: If a file or folder does not exist.
+            ValueError: If the source cannot be brought into pairs, or everything is missing.
+        """
+        source = source if isinstance(source, PairSource) else PairSource(source)
+        self.modalities = modalities_of_model(self.model, source.data)
+        named = by_modality(source.given, self.modalities)
+        self.missing = missing_modalities(named, self.modalities, source.missing)
+        if self.missing and self.missing not in self._told:
+            self._told.add(self.missing)
+            LOGGER.warning(f"{', '.join(self.missing)} is missing: its channels are 0, as in the robustness report")
+        tensors = [isinstance(given, Tensor) for given in named.values()]
+        if any(tensors) and not all(tensors):
+            raise ValueError("source gives tensors for some modalities alone: give tensors for all")
+        if all(tensors):
+            super().setup_source(stack_tensors(named, self.modalities, self.missing), stride)
+            return
+        if hasattr(self.model, "imgsz") and not getattr(self.model, "dynamic", False):
+            self.args.imgsz = self.model.imgsz  # an exported file with one size, which Ultralytics sets too late for us
+        imgsz = check_imgsz(self.args.imgsz, stride=stride or self.model.stride, min_dim=2)
+        args = self.args
+        loader = PairLoader(
+            named, self.modalities, self.missing, args.batch, args.vid_stride, imgsz, self.resize_short, source.partners
+        )
+        super().setup_source(loader, stride)
+
+    def preprocess(self, im: Tensor | list[Pair]) -> Tensor:  # type: ignore[override]  # our loader gives pairs
+        """Letterbox and normalise a batch, and remove the missing modalities from it.
+
+        Args:
+            im: Pairs, or stacked images, shape (B, ΣC_m, H, W), RGB in [0, 1].
+
+        Returns:
+            Shape (B, ΣC_m, H, W), RGB in [0, 1].
+        """
+        if isinstance(im, Tensor):
+            return super().preprocess(im)
+        stacks = torch.from_numpy(np.stack(self.pre_transform([pair.stack for pair in im])))
+        order = [channel for modality in self.modalities for channel in _as_rgb(modality)]
+        images = stacks.to(self.device).permute(0, 3, 1, 2).contiguous()[:, order]
+        images = (images.half() if self.model.fp16 else images.float()).div_(255)
+        for image, pair in zip(images, im, strict=True):
+            for modality in self.modalities:
+                if modality.name not in pair.images:
+                    image[modality.slice] = 0  # the border of the letterbox too
+        return images
+
+    def postprocess(self, preds: Any, img: Tensor, orig_imgs: Tensor | list[Pair], **kwargs: Any) -> list[PairResults]:
+        """Turn outputs of the model into results that hold the images of all modalities."""
+        if isinstance(orig_imgs, Tensor):
+            images = [_pictures(stack, self.modalities, self.missing) for stack in orig_imgs]
+        else:
+            images = [pair.images for pair in orig_imgs]
+        firsts = [next(iter(own.values())) for own in images]
+        results = super().postprocess(preds, img, firsts, **kwargs)
+        return [PairResults.around(result, own) for result, own in zip(results, images, strict=True)]
+
+    def placements(self, img: Tensor) -> list[Placement] | None:
+        """Compute where each image of a batch lies in the network's input; None if the batch was given as a tensor.
+
+        Args:
+            img: The input of the network, shape (B, ΣC_m, H, W).
+        """
+        pairs, (height, width) = self.batch[1], img.shape[2:]
+        if isinstance(pairs, Tensor):
+            return None
+        return [Placement.of((height, width), pair.stack.shape[:2], pair.size) for pair in pairs]
+
+    def write_results(self, i: int, p: Path, im: Tensor, s: list[str]) -> str:
+        """Write what was found in a pair to files; as in `BasePredictor`."""
+        self._shown = self.results[i]
+        return super().write_results(i, p, im, s)
+
+    def save_predicted_images(self, save_path: Path, frame: int | None = 0) -> None:
+        """Save a picture of every modality beside the others: one alone may not show what a box is about."""
+        args = self.args
+        if self._shown is not None:
+            self.plotted_img = self._shown.plot_modalities(
+                line_width=args.line_width, boxes=args.show_boxes, conf=args.show_conf, labels=args.show_labels
+            )
+        super().save_predicted_images(save_path, frame)
+
+
+class MultimodalPredictor(PairPredictor, DetectionPredictor):
+    """Predict boxes on pairs; goes before a predictor that adds to them in the list of base classes."""
+
+    def construct_results(self, preds: Sequence[Tensor], img: Tensor, orig_imgs: list, **kwargs: Any) -> list[Results]:
+        """Bring what was found in a batch back to the images; pairs came to the network in two steps, see `Placement`.
+
+        Args:
+            preds: What was found in each image, shape (N, …), its first columns as the task has them.
+            img: The input of the network, shape (B, ΣC_m, H, W).
+            orig_imgs: For each image, the one that its results are to show.
+            **kwargs: What else the task has of each image.
+        """
+        placements = self.placements(img)
+        if placements is None:
+            return super().construct_results(preds, img, orig_imgs, **kwargs)
+        each = [dict(zip(kwargs, values, strict=True)) for values in zip(*kwargs.values(), strict=True)]
+        images = zip(preds, orig_imgs, self.batch[0], placements, each or [{}] * len(preds), strict=True)
+        return [
+            Results(image, path=path, names=self.model.names, **self.located(pred, placement, **more))
+            for pred, image, path, placement, more in images
+        ]
+
+    def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Any]:
+        """Bring what was found in an image back to it: boxes, unless the task says otherwise.
+
+        Args:
+            pred: What was found, shape (N, …): two corners in pixels of the network's input, score and class first.
+            placement: Where the image lies in the network's input.
+            **kwargs: What else the task has of the image.
+
+        Returns:
+            Arguments of `Results`, in pixels of the file.
+        """
+        return {"boxes": torch.cat([placement.boxes(pred[:, :4]), pred[:, 4:6]], 1)}
+
+
+def _as_rgb(modality: Modality) -> Sequence[int]:
+    """List the channels of a modality in the order in which the model takes them."""
+    channels = range(modality.start, modality.start + modality.channels)
+    return channels[::-1] if modality.channels == 3 else channels
+
+
+def _pictures(stack: Tensor, modalities: Sequence[Modality], missing: Sequence[str]) -> dict[str, np.ndarray]:
+    """Cut a stack of shape (ΣC_m, H, W), RGB in [0, 1], into pictures (H, W, 3), uint8, BGR."""
+    own = {m.name: stack[m.slice].expand(3, -1, -1).flip(0) for m in modalities if m.name not in missing}
+    return {
+        name: np.ascontiguousarray(image.float().mul(255).round().byte().permute(1, 2, 0).cpu().numpy())
+        for name, image in own.items()
+    }

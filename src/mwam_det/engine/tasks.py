@@ -1,0 +1,297 @@
+"""What each task of Ultralytics is made of here: its stock classes, behind the mixins that know of modalities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from ultralytics.models.yolo.obb import OBBPredictor, OBBTrainer, OBBValidator
+from ultralytics.models.yolo.pose import PosePredictor, PoseTrainer, PoseValidator
+from ultralytics.models.yolo.segment import SegmentationPredictor, SegmentationTrainer, SegmentationValidator
+from ultralytics.models.yolo.semantic import (
+    SemanticSegmentationPredictor,
+    SemanticSegmentationTrainer,
+    SemanticSegmentationValidator,
+)
+from ultralytics.utils import DEFAULT_CFG, ops
+
+from mwam_det.data.sources import Pair
+from mwam_det.engine.classification import (
+    StackedClassificationPredictor,
+    StackedClassificationTrainer,
+    StackedClassificationValidator,
+)
+from mwam_det.engine.combinations import OnePass
+from mwam_det.engine.evaluation import Reporting, ReportingValidator
+from mwam_det.engine.geometry import Placement
+from mwam_det.engine.predictor import MultimodalPredictor, PairPredictor, PairResults
+from mwam_det.engine.trainer import MWAMTrainer, PairTrainer
+from mwam_det.engine.validator import MultimodalValidator, PairValidator
+
+
+class MultimodalOBBValidator(PairValidator, OBBValidator):
+    """Validate rotated boxes."""
+
+
+class OnePassOBBValidator(OnePass, MultimodalOBBValidator):
+    """Validate rotated boxes under several conditions."""
+
+    plain = MultimodalOBBValidator
+
+
+class ReportingOBBValidator(Reporting, OnePassOBBValidator):
+    """A report on rotated boxes."""
+
+
+class MWAMOBBTrainer(PairTrainer, OBBTrainer):
+    """Train for rotated boxes."""
+
+    plain = MultimodalOBBValidator
+    one_pass = OnePassOBBValidator
+
+
+class MultimodalOBBPredictor(MultimodalPredictor, OBBPredictor):
+    """Predict rotated boxes on pairs."""
+
+    def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Any]:
+        """Bring rotated boxes back to the image; see `MultimodalPredictor.located`."""
+        return {"obb": torch.cat([placement.boxes(pred[:, :4], xywh=True), pred[:, -1:], pred[:, 4:6]], 1)}
+
+
+class MultimodalSegmentationValidator(PairValidator, SegmentationValidator):
+    """Validate masks of objects."""
+
+    def take_over(self, other: Any) -> None:
+        """Take over the resolution of masks, which Ultralytics makes finer where they are saved."""
+        self.process = other.process
+
+
+class OnePassSegmentationValidator(OnePass, MultimodalSegmentationValidator):
+    """Validate masks of objects under several conditions."""
+
+    plain = MultimodalSegmentationValidator
+
+
+class ReportingSegmentationValidator(Reporting, OnePassSegmentationValidator):
+    """A report on masks of objects."""
+
+
+class MWAMSegmentationTrainer(PairTrainer, SegmentationTrainer):
+    """Train for masks of objects."""
+
+    plain = MultimodalSegmentationValidator
+    one_pass = OnePassSegmentationValidator
+
+
+class MultimodalSegmentationPredictor(MultimodalPredictor, SegmentationPredictor):
+    """Predict masks of objects on pairs."""
+
+    def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Any]:
+        """Bring boxes and masks back to the image; see `MultimodalPredictor.located`.
+
+        Args:
+            pred: What was found, shape (N, 6 + P).
+            placement: Where the image lies in the network's input.
+            **kwargs: "protos" of this image, shape (P, h, w).
+        """
+        found = super().located(pred, placement)
+        if not len(pred):
+            return found
+        protos, coefficients = kwargs["protos"], pred[:, 6:]
+        if self.args.retina_masks:
+            masks = placement.native_masks(protos, coefficients, found["boxes"][:, :4])
+        else:
+            masks = ops.process_mask(protos, coefficients, pred[:, :4], placement.network, upsample=True)
+            masks = placement.as_one_step(masks)
+        shown = masks.amax((1, 2)) > 0
+        if getattr(self, "_feats", None) is not None:  # features for tracking, one for each box
+            shown[:] = True
+        return {"boxes": found["boxes"][shown], "masks": masks[shown]}
+
+
+class MultimodalPoseValidator(PairValidator, PoseValidator):
+    """Validate keypoints."""
+
+
+class OnePassPoseValidator(OnePass, MultimodalPoseValidator):
+    """Validate keypoints under several conditions."""
+
+    plain = MultimodalPoseValidator
+
+
+class ReportingPoseValidator(Reporting, OnePassPoseValidator):
+    """A report on keypoints."""
+
+
+class MWAMPoseTrainer(PairTrainer, PoseTrainer):
+    """Train for keypoints."""
+
+    plain = MultimodalPoseValidator
+    one_pass = OnePassPoseValidator
+
+
+class MultimodalPosePredictor(MultimodalPredictor, PosePredictor):
+    """Predict keypoints on pairs."""
+
+    def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Any]:
+        """Bring boxes and keypoints back to the image; see `MultimodalPredictor.located`."""
+        keypoints = pred[:, 6:].view(len(pred), *self.model.kpt_shape)
+        return {**super().located(pred, placement), "keypoints": placement.keypoints(keypoints)}
+
+
+class MultimodalSemanticValidator(PairValidator, SemanticSegmentationValidator):
+    """Validate classes of pixels."""
+
+    def take_over(self, other: Any) -> None:
+        """Take over the size of the masks, to which predictions are brought."""
+        self._semantic_target_shape = other._semantic_target_shape
+
+
+class OnePassSemanticValidator(OnePass, MultimodalSemanticValidator):
+    """Validate classes of pixels under several conditions."""
+
+    plain = MultimodalSemanticValidator
+
+
+class ReportingSemanticValidator(Reporting, OnePassSemanticValidator):
+    """A report on classes of pixels."""
+
+    def worth_showing(self) -> list[str]:
+        """List the images of which some are kept: all."""
+        return list(self.dataloader.dataset.im_files)
+
+    def labels_of(self, index: int, batch: dict[str, Any]) -> np.ndarray:
+        """Return the class of every pixel of an image of a batch, letterbox included."""
+        return self.found_in(batch["semantic_mask"][index])
+
+    def found_in(self, prediction: Tensor) -> np.ndarray:
+        """Return the class that was found for every pixel."""
+        return prediction.byte().cpu().numpy()
+
+
+class MWAMSemanticTrainer(PairTrainer, SemanticSegmentationTrainer):
+    """Train for classes of pixels."""
+
+    plain = MultimodalSemanticValidator
+    one_pass = OnePassSemanticValidator
+
+
+class MultimodalSemanticPredictor(PairPredictor, SemanticSegmentationPredictor):
+    """Predict classes of pixels on pairs."""
+
+    def postprocess(self, preds: Any, img: Tensor, orig_imgs: Tensor | list[Pair], **kwargs: Any) -> list[PairResults]:
+        """Bring scores of classes back to the images before the best is chosen; see `PairPredictor.postprocess`."""
+        placements = self.placements(img)
+        if placements is None:
+            return super().postprocess(preds, img, orig_imgs, **kwargs)
+        preds = preds[0] if isinstance(preds, tuple | list) else preds
+        results = []
+        for pred, pair, placement, path in zip(preds, orig_imgs, placements, self.batch[0], strict=True):
+            if pred.ndim == 2:  # an exported file chose the classes
+                pred = placement.scores(pred[None], "nearest")
+                (result,) = super().postprocess(pred, pred[None], [pair])
+            else:
+                pred = placement.scores(pred)[None]
+                (result,) = super().postprocess(pred, pred, [pair])
+            result.path = path
+            results.append(result)
+        return results
+
+
+class MultimodalClassificationValidator(PairValidator, StackedClassificationValidator):
+    """Validate classes of images."""
+
+
+class OnePassClassificationValidator(OnePass, MultimodalClassificationValidator):
+    """Validate classes of images under several conditions."""
+
+    plain = MultimodalClassificationValidator
+
+
+class ReportingClassificationValidator(Reporting, OnePassClassificationValidator):
+    """A report on classes of images."""
+
+    def worth_showing(self) -> list[str]:
+        """List the images of which some are kept: none, there is nothing to draw in them."""
+        return []
+
+
+class MWAMClassificationTrainer(PairTrainer, StackedClassificationTrainer):
+    """Train for classes of images."""
+
+    plain = MultimodalClassificationValidator
+    one_pass = OnePassClassificationValidator
+
+    def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        requested = {"auto_augment": None, **(overrides or {}), "task": "classify"}
+        if requested["auto_augment"]:
+            raise NotImplementedError(
+                f"auto_augment={requested['auto_augment']} is made for the colours of a camera alone: leave it out; "
+                "scale, fliplr, flipud, hsv_h, hsv_s, hsv_v and erasing act on stacks"
+            )
+        super().__init__(cfg, requested, _callbacks)
+
+    def get_model(
+        self, cfg: str | Path | dict | None = None, weights: nn.Module | None = None, verbose: bool = True
+    ) -> Any:
+        """Build the model, its dropout as asked for; see `PairTrainer.get_model`."""
+        model = super().get_model(cfg, weights, verbose)
+        if self.args.dropout:
+            for module in model.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = self.args.dropout
+        return model
+
+
+class MultimodalClassificationPredictor(PairPredictor, StackedClassificationPredictor):
+    """Predict classes of pairs."""
+
+    resize_short = True
+
+
+@dataclass(frozen=True)
+class Task:
+    """The classes of a task.
+
+    Attributes:
+        trainer: Trains.
+        validator: Validates one condition.
+        reporting: Validates every combination of modalities, for a report.
+        predictor: Predicts.
+    """
+
+    trainer: type[PairTrainer]
+    validator: type[PairValidator]
+    reporting: type[Reporting]
+    predictor: type[PairPredictor]
+
+    def as_map(self) -> dict[str, Any]:
+        """Return the classes that Ultralytics asks a model for."""
+        return {"trainer": self.trainer, "validator": self.validator, "predictor": self.predictor}
+
+
+TASKS = {
+    "detect": Task(MWAMTrainer, MultimodalValidator, ReportingValidator, MultimodalPredictor),
+    "obb": Task(MWAMOBBTrainer, MultimodalOBBValidator, ReportingOBBValidator, MultimodalOBBPredictor),
+    "segment": Task(
+        MWAMSegmentationTrainer,
+        MultimodalSegmentationValidator,
+        ReportingSegmentationValidator,
+        MultimodalSegmentationPredictor,
+    ),
+    "pose": Task(MWAMPoseTrainer, MultimodalPoseValidator, ReportingPoseValidator, MultimodalPosePredictor),
+    "semantic": Task(
+        MWAMSemanticTrainer, MultimodalSemanticValidator, ReportingSemanticValidator, MultimodalSemanticPredictor
+    ),
+    "classify": Task(
+        MWAMClassificationTrainer,
+        MultimodalClassificationValidator,
+        ReportingClassificationValidator,
+        MultimodalClassificationPredictor,
+    ),
+}
+"""By Ultralytics' name of the task."""

@@ -1,0 +1,164 @@
+"""Ultralytics' validators, for stacked modalities of which some may be missing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.engine.validator import BaseValidator
+from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.nn.tasks import load_checkpoint
+
+from mwam_det.core.missing import check_missing, drop_modalities
+from mwam_det.data.build import build_paired_dataset
+from mwam_det.data.dataset import PairedDataset
+from mwam_det.data.layout import (
+    DatasetError,
+    Modality,
+    as_single_class,
+    modalities_of,
+    resolve_dataset,
+    save_dataset_yaml,
+)
+from mwam_det.engine.arguments import without_own_arguments
+from mwam_det.engine.compat import use_bundled_font
+from mwam_det.engine.deployment import describe, stacked_inputs
+from mwam_det.engine.plots import repeat_predictions, side_by_side
+
+
+class PairValidator(BaseValidator):
+    """Validate on pairs, whatever the task: goes before a validator of Ultralytics in the list of base classes.
+
+    Modalities may be missing: their channels are 0 after normalisation.
+
+    Args:
+        dataloader: As in `BaseValidator`.
+        save_dir: As in `BaseValidator`.
+        args: Ultralytics' arguments and `missing`, the names of the modalities to leave out; `data` may be a recipe's
+            data section.
+        _callbacks: As in `BaseValidator`.
+    """
+
+    # What Ultralytics' validators have once they validate: declared as None, or in the class of a task alone.
+    data: Any
+    dataloader: Any
+    stride: Any
+    seen: Any
+    names: Any
+    metrics: Any
+    _prepare_batch: Any
+
+    def __init__(self, dataloader=None, save_dir=None, args=None, _callbacks: dict | None = None):
+        args = dict(args or {})
+        self.missing = tuple(args.pop("missing", ()))  # not the trainer's argument of this name, which it never passes
+        super().__init__(dataloader, save_dir, without_own_arguments(args), _callbacks)
+        use_bundled_font()
+
+    def __call__(self, trainer=None, model=None, **kwargs: Any) -> dict[str, Any] | None:
+        """Validate; see `ultralytics.engine.validator.BaseValidator.__call__`.
+
+        Raises:
+            DatasetError: If the dataset cannot be used, or its modalities or classes are not those of the model.
+            ValueError: If a missing modality is unknown or all are missing.
+        """
+        if trainer is not None:
+            check_missing(self.missing, trainer.data["modalities"])
+            return super().__call__(trainer, model, **kwargs)
+        requested, data = self.args.data, resolve_dataset(self.args.data)
+        check_missing(self.missing, data["modalities"])
+        model = model or self.args.model
+        if str(model).endswith(".pt") and not isinstance(model, nn.Module):
+            model, _ = load_checkpoint(model)
+        check_modalities(model, data)
+        check_task(model, self.args.task)
+        if self.args.single_cls:
+            data = as_single_class(data)
+        else:
+            check_classes(model, data)
+        with tempfile.TemporaryDirectory() as folder:  # Ultralytics wants a file
+            self.args.data = save_dataset_yaml(data, Path(folder))
+            if not isinstance(model, nn.Module):
+                model = stacked_inputs(model, folder)
+            try:
+                return super().__call__(None, model, **kwargs)
+            finally:
+                self.args.data = requested
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities of the dataset that is being validated."""
+        return modalities_of(self.data)
+
+    def build_dataset(self, img_path: str, mode: str = "val", batch: int | None = None) -> PairedDataset:
+        """Build the dataset of pairs; arguments as in `DetectionValidator.build_dataset`."""
+        return build_paired_dataset(self.args, img_path, batch, self.data, mode, self.args.rect, self.stride)
+
+    def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Normalise a batch and remove the missing modalities from it."""
+        batch = super().preprocess(batch)
+        slices = {modality.name: modality.slice for modality in self.modalities}
+        batch["img"] = drop_modalities(batch["img"], slices, self.missing)
+        return batch
+
+    def take_over(self, other: PairValidator) -> None:
+        """Take from a validator of the same task what it learnt from preprocessing a batch; nothing, for most tasks."""
+
+    def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:
+        """Draw the labels of a batch, every modality beside the others."""
+        super().plot_val_samples(side_by_side(batch, self.modalities), ni)
+
+    def plot_predictions(
+        self, batch: dict[str, Any], preds: list[dict[str, torch.Tensor]] | torch.Tensor, ni: int, *args: Any
+    ) -> None:
+        """Draw the predictions of a batch, every modality beside the others."""
+        repeated = repeat_predictions(preds, len(self.modalities))
+        super().plot_predictions(side_by_side(batch, self.modalities), repeated, ni, *args)
+
+
+class MultimodalValidator(PairValidator, DetectionValidator):
+    """Validate a detector with a stream for each modality."""
+
+
+def check_task(model: Any, task: str) -> None:
+    """Check that a model with streams does what is to be validated.
+
+    Raises:
+        ValueError: If it does something else.
+    """
+    own = getattr(model, "task", task) if isinstance(model, nn.Module) else task
+    if own != task:
+        raise ValueError(f"the model is made for the task '{own}', not for '{task}'")
+
+
+def check_modalities(model: Any, data: Mapping[str, Any]) -> None:
+    """Check that a model is made for the modalities of a dataset, in name, order and channels.
+
+    Raises:
+        DatasetError: If it is made for others, or has no streams. Files of weights are not opened, of exported files
+            the metadata are read.
+    """
+    own = describe(model).get("modalities")
+    if own is None:
+        if not isinstance(model, nn.Module):
+            return
+        raise DatasetError("the model has a single stream: train one with mwam_det on the modalities of this dataset")
+    if list(own.items()) != list(data["modalities"].items()):
+        raise DatasetError(f"the model takes the modalities {own}, the dataset gives {data['modalities']}")
+
+
+def check_classes(model: Any, data: Mapping[str, Any]) -> None:
+    """Check that a model and a dataset mean the same by the numbers of their classes.
+
+    Raises:
+        DatasetError: If a number has two names. Models that were never given names are not judged.
+    """
+    names = describe(model).get("names", {})
+    if all(str(number) == name for number, name in names.items()):
+        return
+    for number, name in data["names"].items():
+        if number in names and names[number] != name:
+            raise DatasetError(f"class {number} is '{names[number]}' in the model but '{name}' in the dataset")

@@ -1,0 +1,141 @@
+"""How many pixels an image has, by its header: decoding a small file can take minutes, and all memory."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2
+
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""Signatures of TIFF and BigTIFF, of which Ultralytics decodes every page."""
+
+ORIENTATION = 274
+"""Number of the EXIF tag that says how an image is to be turned upright."""
+
+DAMAGED = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, OverflowError, struct.error)
+"""What Pillow's plugins raise where a header is not what it says."""
+
+
+def check_pixels(file: str | Path) -> bool:
+    """Check that an image has no more pixels than Pillow allows, in all pages of a TIFF together.
+
+    That is twice `PIL.Image.MAX_IMAGE_PIXELS`, or any number if it is None.
+
+    Returns:
+        Whether Pillow knows the format of the file, by its content. The size of others is not known, so that they
+        should not be decoded.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it has more; the message names the file.
+    """
+    limit = None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+    pixels = 0
+    try:
+        for page, (height, width) in enumerate(stated_sizes(file), 1):
+            pixels += height * width
+            if limit is not None and pixels > limit:
+                what = f"{width}×{height} pixels" if page == 1 else f"{pixels} pixels in {page} pages or more"
+                raise ValueError(f"{file}: {what} are more than the {limit} that PIL.Image.MAX_IMAGE_PIXELS allows")
+    except Image.DecompressionBombError as error:  # some of Pillow's plugins look at the size themselves
+        raise ValueError(f"{file}: {error}") from None
+    return pixels > 0
+
+
+def stated_sizes(file: str | Path) -> Iterator[tuple[int, int]]:
+    """Yield the (height, width) that the header of an image states, in pixels; of a TIFF those of each page.
+
+    Where the header is damaged, or Pillow does not know the format, nothing more comes.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    with open(file, "rb") as stream:
+        head = stream.read(16)
+        if head[:4] in TIFF:
+            with suppress(*DAMAGED):
+                yield from _pages(stream, head)
+            return
+    image = _open(file, head)
+    if image is not None:
+        with image:
+            yield image.height, image.width
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header of an image states.
+
+    Attributes:
+        mode: Pillow's name for how its numbers are stored, like "RGB", "RGBA" or "I;16"; None where Pillow has none.
+        transparent: Whether it has a channel or a colour that means transparency.
+        orientation: How it is to be turned upright, by EXIF: 1 to 8, 1 for not at all.
+        pages: How many pages of the size of the first one it has; more than 1 in a TIFF alone.
+    """
+
+    mode: str | None = None
+    transparent: bool = False
+    orientation: int = 1
+    pages: int = 1
+
+
+def read_header(file: str | Path) -> Header:
+    """Read the header of an image; where it is damaged, or Pillow does not know the format, nothing is stated.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    sizes = list(stated_sizes(file))
+    pages = max(sizes.count(sizes[0]), 1) if sizes else 1
+    with open(file, "rb") as stream:
+        image = _open(file, stream.read(16))
+    if image is None:
+        return Header(pages=pages)
+    with image:
+        orientation = 1
+        with suppress(*DAMAGED):
+            orientation = image.getexif().get(ORIENTATION, 1)
+        transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+        known = orientation if orientation in range(1, 9) else 1
+        return Header(image.mode, transparent, known, pages)
+
+
+def _pages(stream: BinaryIO, head: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the size of each page of a TIFF, also of kinds of pixels that Pillow cannot decode."""
+    page = ImageFileDirectory_v2(head if head[2] == 43 or head[3] == 43 else head[:8])
+    seen = set()
+    while page.next and page.next not in seen:
+        seen.add(page.next)
+        stream.seek(page.next)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tags that are cut off
+            page.load(stream)
+        yield page[IMAGELENGTH], page[IMAGEWIDTH]
+
+
+def _open(file: str | Path, head: bytes) -> ImageFile | None:
+    """Open an image by the plugin of Pillow's that takes it; no pixel is decoded.
+
+    Not by `Image.open`, which Ultralytics replaces by one that installs a codec for bytes that nobody knows, and which
+    warns of sizes that are judged here.
+    """
+    Image.init()
+    if find_spec("pi_heif") and "HEIF" not in Image.OPEN:
+        from pi_heif import register_heif_opener
+
+        register_heif_opener()
+    for kind in Image.ID:
+        opener, accepts = Image.OPEN[kind]
+        with suppress(*DAMAGED):
+            if accepts is not None and accepts(head) is True:
+                return opener(str(file), "")  # type: ignore[arg-type]  # takes a path too, which Pillow's type leaves out
+    return None

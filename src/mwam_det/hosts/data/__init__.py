@@ -1,0 +1,1 @@
+"""Samples of other hosts: where they are, and how they are read and augmented."""

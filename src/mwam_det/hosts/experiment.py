@@ -1,0 +1,518 @@
+"""A recipe of another host: checked, trained, evaluated.
+
+A recipe's keys are `task`, `model`, `pretrained`, `data`, `mwam`, `incomplete`, `train`, `report` and `select`, as
+those of detectors are; what `model` and `train` may hold is their own (see `MODELS` and `TrainSettings`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mwam_det.core.config import MWAMConfig, mwam_config, refuse_unknown_keys
+from mwam_det.core.missing import modality_combinations
+from mwam_det.hosts.data.layout import HostData, channels_of, check_section, find_samples
+from mwam_det.hosts.data.looking import look_at_samples
+from mwam_det.hosts.data.samples import Augmentation, MultimodalDataset, Normalise, check_files, count_labels
+from mwam_det.hosts.evaluation import Evaluation, evaluate
+from mwam_det.hosts.loop import Host, HostTrainer
+from mwam_det.hosts.models.classifiers import SFMD, ResNet18Concat
+from mwam_det.hosts.models.encoders import load_encoders
+from mwam_det.hosts.models.esanet import STRIDE, ESANetMD
+from mwam_det.hosts.models.mmanet import MMANetGuidance, Teacher
+from mwam_det.hosts.progress import Progress
+from mwam_det.hosts.settings import TrainSettings
+from mwam_det.hosts.tasks import Classification, Segmentation, Task, median_frequency_weights
+from mwam_det.hosts.threads import limit_threads
+from mwam_det.recipe import Recipe, RecipeError
+from mwam_det.robustness.history import draw_history
+from mwam_det.robustness.report import RobustnessReport
+from mwam_det.robustness.results import CombinationResult
+from mwam_det.training.checkpoints import Interrupted, changed_settings, checkpoint_to_resume
+from mwam_det.training.incomplete import (
+    IncompleteConfig,
+    check_incomplete,
+    incomplete_config,
+    refuse_missing_section,
+)
+from mwam_det.training.selection import Selection, refuse_former_section, selection_of
+
+CLASSIFICATION, SEGMENTATION = "multimodal-classification", "rgbd-segmentation"
+
+AUTHORS_SFMD = partial(SFMD, stem=3)
+
+MMANETS = {"mmanet": SFMD, "mmanet-3x3": AUTHORS_SFMD}
+"""What is left of MMANet after training: an SF-MD."""
+
+MODELS = {
+    CLASSIFICATION: {"resnet18-concat": ResNet18Concat, "sf-md": SFMD, "sf-md-3x3": AUTHORS_SFMD, **MMANETS},
+    SEGMENTATION: {f"esanet-md-{encoder}": partial(ESANetMD, encoder=encoder) for encoder in ("r34", "r18", "r50")},
+}
+"""The hosts by task and name; the first of a task is its default. Each takes the channels by modality, and classes."""
+
+TASKS = tuple(MODELS)
+KEYS = ("task", "model", "pretrained", "data", "mwam", "incomplete", "train", "report", "select")
+REPORT_KEYS = ("split",)
+
+
+@dataclass(frozen=True)
+class HostExperiment:
+    """A recipe of another host, checked; folders and files are not looked at yet.
+
+    Attributes:
+        name: Names the run folder.
+        task: One of `TASKS`.
+        model: One of `MODELS` of the task.
+        data: Data section, see `mwam_det.hosts.data.layout`.
+        pretrained: A file of encoder weights, files by modality, or None.
+        mwam: MWAM's parameters, or None.
+        incomplete: What training sees of missing modalities, or None.
+        settings: How it is trained.
+        selection: What decides on the best checkpoint.
+        split: The split of the report.
+        content: What the recipe says.
+    """
+
+    name: str
+    task: str
+    model: str
+    data: dict[str, Any]
+    pretrained: str | dict[str, str] | None = None
+    mwam: MWAMConfig | None = field(default_factory=MWAMConfig)
+    incomplete: IncompleteConfig | None = None
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    selection: Selection = field(default_factory=Selection)
+    split: str = "val"
+    content: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    deterministic = False
+    """Whether training has to be told to be deterministic: it knows no other way."""
+
+    @classmethod
+    def from_dict(cls, name: str, content: Mapping[str, Any]) -> HostExperiment:
+        """Check the content of a recipe.
+
+        Raises:
+            ValueError: If a key is unknown (the nearest known one is named), or a value cannot be used.
+        """
+        refuse_missing_section(content)
+        refuse_former_section(content)
+        refuse_unknown_keys(content, KEYS)
+        _choice("task", task := content.get("task"), TASKS)
+        _choice("model", model := content.get("model", next(iter(MODELS[task]))), MODELS[task])
+        if "data" not in content:
+            raise ValueError("the section 'data' is missing")
+        data = content["data"]
+        _in_section("data", lambda: check_section(data, task == SEGMENTATION))
+        pretrained = content.get("pretrained")
+        if not (pretrained is None or pretrained is False or isinstance(pretrained, str | Mapping)):
+            raise ValueError(f"pretrained={pretrained!r} must be a file, or map modalities to files")
+        report = content.get("report", {})
+        if not isinstance(report, Mapping):
+            raise ValueError(f"report={report!r} must be a mapping of keys to values")
+        _in_section("report", lambda: refuse_unknown_keys(report, REPORT_KEYS))
+        splits = [split for split in ("train", "val", "test") if data.get(split)]
+        _choice("report.split", split := report.get("split", "val"), splits)
+        if not isinstance(train := content.get("train", {}), Mapping):
+            raise ValueError(f"train={train!r} must be a mapping of keys to values")
+        experiment = cls(
+            name,
+            task,
+            model,
+            dict(data),
+            pretrained or None,
+            _in_section("mwam", lambda: mwam_config(content.get("mwam", True))),
+            _in_section("incomplete", lambda: incomplete_config(content.get("incomplete"))),
+            _in_section("train", lambda: TrainSettings.from_dict(train)),
+            selection_of(content.get("select")),
+            split,
+            dict(content),
+        )
+        experiment._check_together()
+        return experiment
+
+    @property
+    def recipe(self) -> Recipe:
+        """The content of the recipe."""
+        return Recipe(self.name, **{**self.content, "model": self.model})
+
+    def with_training(self, train: Mapping[str, Any]) -> HostExperiment:
+        """Return the same experiment with another train section."""
+        return self.from_dict(self.name, {**self.content, "train": dict(train)})
+
+    def check(self) -> None:
+        """Look at what would else be missed after hours: the data, its splits and the device.
+
+        Raises:
+            RecipeError: If one of them cannot be used.
+        """
+        try:
+            find_samples(self.data, self.task == SEGMENTATION)
+            self.settings.find_device()
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
+
+    def train(self) -> tuple[RobustnessReport, Path]:
+        """Train in a new run folder, or go on with the run that `train.resume` names; see `train_experiment`.
+
+        Raises:
+            RecipeError: If the data, weights or the checkpoint to resume from cannot be used, or training diverges.
+            Interrupted: On Ctrl-C.
+        """
+        try:
+            return train_experiment(self)
+        except (ValueError, FloatingPointError) as error:
+            raise RecipeError(f"{self.name}: {error}") from None
+        except KeyboardInterrupt:
+            raise Interrupted("true") from None
+
+    def is_begun(self, folder: Path) -> bool:
+        """Return whether a folder holds a run that can be gone on with; of a damaged one, say that it begins anew."""
+        try:
+            return begun(folder) is not None
+        except ValueError as error:
+            print(f"{error}: the run begins anew", file=sys.stderr)
+            return False
+
+    def go_on(self, folder: Path) -> None:
+        """Train in a folder, or go on with the run that is there, wherever it stopped."""
+        last = folder / "weights" / "last.pt"
+        start = begun(folder) if self.is_begun(folder) else None
+        experiment = self.with_training({**self.content.get("train", {}), "resume": str(last) if start else False})
+        if start is not None and start["epoch"] >= self.settings.epochs:
+            evaluate_experiment(last.with_name("best.pt"), experiment, folder)
+        else:
+            train_experiment(experiment, folder)
+
+    def evaluate(self, weights: str | Path) -> tuple[RobustnessReport, Path]:
+        """Evaluate a checkpoint on every combination of modalities, see `evaluate_experiment`.
+
+        Raises:
+            RecipeError: If the data or the checkpoint cannot be used.
+        """
+        try:
+            return evaluate_experiment(Path(weights), self)
+        except ValueError as error:
+            raise RecipeError(f"{self.name}: {error}") from None
+
+    def _check_together(self) -> None:
+        check_incomplete(self.incomplete, list(self.data["modalities"]), self.mwam)
+        if self.mwam is not None and self.mwam.layout != "image":
+            raise ValueError(f"mwam.layout={self.mwam.layout!r} must be 'image': that is what these hosts take")
+        if self.model in MMANETS and (self.settings.teacher is None or self.incomplete is None):
+            raise ValueError(
+                f"model={self.model} learns from a teacher that sees all modalities, by inputs that lack some: set "
+                "train.teacher to the best.pt of an sf-md, and incomplete to {views: 1, p: 0.86} or the like"
+            )
+        if self.settings.teacher and self.model not in MMANETS:
+            raise ValueError(
+                f"train.teacher={self.settings.teacher!r} is for model={' or '.join(MMANETS)}, not for {self.model}"
+            )
+        if self.settings.class_weights and self.task != SEGMENTATION:
+            raise ValueError(f"train.class_weights={self.settings.class_weights!r} is for {SEGMENTATION}")
+        if self.task == SEGMENTATION:
+            if any(side % STRIDE for side in self.settings.size):
+                raise ValueError(f"train.imgsz={self.settings.imgsz} must be multiples of {STRIDE}, like [480, 640]")
+            if len(self.data["modalities"]) != 2:
+                raise ValueError(f"data.modalities must be two for {self.model}, like rgb and depth")
+            if self.mwam is not None and self.mwam.mode in ("loss", "hybrid"):
+                raise ValueError(
+                    f"mwam.mode={self.mwam.mode!r} needs what each stream says by itself, but {self.model} fuses "
+                    "inside its streams: use gradient, update or auto"
+                )
+
+    def build(self, data: HostData) -> tuple[nn.Module, Task]:
+        """Build the model, with weights drawn by the seed or from the files, and its task.
+
+        Raises:
+            ValueError: If a file of weights does not fit.
+        """
+        torch.manual_seed(self.settings.seed)
+        channels, classes = {m.name: m.channels for m in data.modalities}, len(data.classes)
+        model = MODELS[self.task][self.model](channels, classes)
+        if self.pretrained is not None:
+            load_encoders(model.encoders, self.pretrained)
+        if self.task == CLASSIFICATION:
+            return model, Classification(classes)
+        counts = {split: count_labels(samples, classes) for split, samples in data.splits.items()}
+        weights = median_frequency_weights(counts["train"]) if self.settings.class_weights else None
+        return model, Segmentation(classes, weights)
+
+    def build_guidance(self, model: nn.Module, data: HostData) -> MMANetGuidance | None:
+        """Build what leads MMANet beside its own loss; None for other models.
+
+        Raises:
+            ValueError: If the teacher cannot be used.
+        """
+        if self.model not in MMANETS:
+            return None
+        settings, names = self.settings, [modality.name for modality in data.modalities]
+        teacher = read_teacher(Path(settings.teacher), names, data.classes)
+        return MMANetGuidance(
+            model,
+            teacher,
+            names,
+            len(data.classes),
+            settings.distillation,
+            settings.regularization,
+            settings.mining_epochs,
+        )
+
+
+def begun(folder: Path) -> dict[str, Any] | None:
+    """Return the content of a run's last checkpoint; None if there is none.
+
+    Raises:
+        ValueError: If a checkpoint of the run cannot be read.
+    """
+    files = [folder / "weights" / name for name in ("best.pt", "last.pt")]
+    return [load_checkpoint(file) if file.is_file() else None for file in files][-1]
+
+
+def read_teacher(file: Path, modalities: Sequence[str], classes: Sequence[str]) -> Teacher:
+    """Read the checkpoint of an SF-MD to learn from.
+
+    Raises:
+        ValueError: If it is none, or of other modalities or classes.
+    """
+    try:
+        model, normalise, own_classes = load_host(file)
+    except ValueError as error:
+        raise ValueError(f"train.teacher: {error}") from None
+    own = tuple(getattr(model, "streams", ())), tuple(own_classes)
+    if not isinstance(model, SFMD) or own != (tuple(modalities), tuple(classes)):
+        raise ValueError(
+            f"train.teacher={file} is a {type(model).__name__} of modalities and classes {own}: it must be an SFMD of "
+            f"{(tuple(modalities), tuple(classes))}"
+        )
+    return Teacher(model, normalise)
+
+
+def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> tuple[RobustnessReport, Path]:
+    """Train what a recipe says and evaluate its best checkpoint on every combination of modalities.
+
+    Args:
+        experiment: The recipe.
+        folder: The run folder, instead of a new one of the recipe's name. A run that is resumed stays where it is.
+
+    Returns:
+        The report, already saved, and the run folder.
+
+    Raises:
+        ValueError: If the data, weights or the checkpoint to resume from cannot be used; before anything is written.
+        KeyboardInterrupt: As it comes; nothing is lost but the epoch.
+    """
+    settings = experiment.settings
+    limit_threads(settings.find_device())
+    checkpoint = None
+    if settings.resume:
+        last = checkpoint_to_resume(settings.resume, settings.project, settings.name or experiment.name)
+        checkpoint, folder = load_checkpoint(last), last.parent.parent
+        _check_resumable(checkpoint, experiment, last)
+    data = find_samples(experiment.data, experiment.task == SEGMENTATION)
+    model, task = experiment.build(data)
+    augmentation = Augmentation(settings.flip, settings.scale, settings.degrees)
+    sets = {
+        split: MultimodalDataset(
+            samples, data.modalities, settings.size, augmentation if split == "train" else None, settings.seed
+        )
+        for split, samples in data.splits.items()
+    }
+    with Progress() as progress:
+        sizes = [check_files(samples, data.modalities, progress) for samples in data.splits.values()]
+    if checkpoint is None:
+        _speak_of_samples(experiment, data, [size for each in sizes for size in each])
+    guidance = experiment.build_guidance(model, data)
+    statistics = sets["train"].statistics() if checkpoint is None else checkpoint["statistics"]
+    describe = {"recipe": _plain(experiment), "classes": list(data.classes), "statistics": statistics}
+    if folder is None:
+        folder = new_folder(Path(settings.project), settings.name or experiment.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = HostTrainer(
+        Host(
+            model,
+            model.streams,
+            task,
+            len(data.classes),
+            sets["train"],
+            sets["val"],
+            folder,
+            settings,
+            experiment.mwam,
+            experiment.incomplete,
+            experiment.selection,
+            guidance,
+            describe,
+        )  # fmt: skip
+    )
+    if checkpoint is not None:
+        trainer.resume(checkpoint)
+    trainer.train()
+    if trainer.mwam is not None:
+        draw_history(trainer.run.history.file, folder / "mwam.png")
+    best = folder / "weights" / "best.pt"
+    trainer.model.load_state_dict(load_checkpoint(best)["model"])
+    samples = data.splits[experiment.split]
+    dataset = MultimodalDataset(samples, data.modalities, settings.size)
+    groups = [data.group_of(sample) for sample in samples]
+    with trainer.progress:
+        found = trainer.evaluate(dataset, modality_combinations(trainer.names), groups)
+    return _report(experiment, data, task.metric, found, best, folder), folder
+
+
+def _speak_of_samples(experiment: HostExperiment, data: HostData, sizes: Sequence[Sequence[tuple[int, int]]]) -> None:
+    """Say what of the files costs accuracy; a run that is resumed has said it."""
+    samples = [sample for split in data.splits.values() for sample in split]
+    imgsz, views = max(experiment.train.size), experiment.task == SEGMENTATION
+    for sentence in look_at_samples(samples, sizes, data.modalities, imgsz, views):
+        Console().print(f"[bold]Note:[/bold] {escape(sentence)}", soft_wrap=True)
+
+
+def evaluate_experiment(
+    weights: Path, experiment: HostExperiment, folder: Path | None = None
+) -> tuple[RobustnessReport, Path]:
+    """Evaluate a checkpoint on every combination of modalities of a recipe's split.
+
+    Args:
+        weights: A checkpoint of `train_experiment`.
+        experiment: Whose data is evaluated, at its `imgsz`; modalities and classes must be the checkpoint's.
+        folder: Where the report goes, instead of a new folder.
+
+    Returns:
+        The report, already saved, and its folder.
+
+    Raises:
+        ValueError: If the data or the checkpoint cannot be used, or they do not belong together.
+    """
+    settings = experiment.settings
+    limit_threads(device := settings.find_device())
+    model, normalise, classes = load_host(weights)
+    data = find_samples(experiment.data, experiment.task == SEGMENTATION)
+    own = tuple(model.streams), tuple(classes)
+    if own != (names := tuple(m.name for m in data.modalities), data.classes):
+        raise ValueError(f"{weights} knows modalities and classes {own}, but the recipe has {(names, data.classes)}")
+    samples = data.splits[experiment.split]
+    with Progress() as progress:
+        check_files(samples, data.modalities, progress)
+    if experiment.task == SEGMENTATION:
+        count_labels(samples, len(classes))
+    task = Classification(len(classes)) if experiment.task == CLASSIFICATION else Segmentation(len(classes))
+    dataset = MultimodalDataset(samples, data.modalities, settings.size)
+    loader = DataLoader(dataset, settings.batch, num_workers=settings.workers)
+    groups = [data.group_of(sample) for sample in samples]
+    combinations = modality_combinations(names)
+    with Progress() as progress:
+        batches = progress.over(loader, len(loader), "evaluation, mini-batch")
+        found = evaluate(model.to(device), task, batches, normalise, combinations, device, groups)
+    folder = folder or new_folder(Path(settings.project), f"{settings.name or experiment.name}-robustness")
+    return _report(experiment, data, task.metric, found, weights, folder), folder
+
+
+def _report(
+    experiment: HostExperiment, data: HostData, metric: str, found: Evaluation, weights: Path, folder: Path
+) -> RobustnessReport:
+    def of(samples: int, scores: Mapping[tuple[str, ...], float]) -> RobustnessReport:
+        return RobustnessReport(
+            modalities=tuple(modality.name for modality in data.modalities),
+            results=tuple(CombinationResult(available, {metric: score}) for available, score in scores.items()),
+            split=experiment.split,
+            weights=str(weights),
+            images=samples,
+            task=experiment.task,
+            metrics=(metric,),
+        )
+
+    groups = {name: of(*counted) for name, counted in found.groups.items()}
+    report = replace(of(found.samples, found.scores), notes=data.notes, groups=groups)
+    report.save(folder)
+    return report
+
+
+def load_host(file: Path) -> tuple[nn.Module, Normalise, list[str]]:
+    """Load a trained host to use it.
+
+    Args:
+        file: A checkpoint of `train_experiment`.
+
+    Returns:
+        The model, in evaluation mode; what its inputs must go through, which takes uint8 images of shape (B, C_m, H, W)
+        by modality; and the names of its classes.
+
+    Raises:
+        ValueError: If the file is no such checkpoint.
+    """
+    content = load_checkpoint(file)
+    recipe, classes = content["recipe"], content["classes"]
+    channels = {name: channels_of(recipe["data"], name) for name in recipe["data"]["modalities"]}
+    model = MODELS[recipe["task"]][recipe["model"]](channels, len(classes))
+    model.load_state_dict(content["model"])
+    return model.eval(), Normalise(content["statistics"]), classes
+
+
+def load_checkpoint(file: Path) -> dict[str, Any]:
+    """Read a checkpoint of `HostTrainer`.
+
+    Raises:
+        ValueError: If the file is none.
+    """
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # of a damaged archive or pickle, of many kinds
+        raise ValueError(f"{file} cannot be read as a checkpoint: {' '.join(str(error).split())}") from None
+    if not isinstance(content, Mapping) or "recipe" not in content or "model" not in content:
+        raise ValueError(f"{file} is no checkpoint of these hosts")
+    return content
+
+
+def _check_resumable(checkpoint: Mapping[str, Any], experiment: HostExperiment, file: Path) -> None:
+    """Refuse to go on with a finished run, or with other settings than it was begun with."""
+    if "optimizer" not in checkpoint:
+        raise ValueError(f"train.resume={file} holds a model alone: give the last.pt of a run")
+    if what := changed_settings(checkpoint["recipe"], _plain(experiment)):
+        raise ValueError(f"train.resume={file}: that run was begun with other settings ({what})")
+    if checkpoint["epoch"] >= experiment.settings.epochs and (file.parent.parent / "robustness.json").is_file():
+        raise ValueError(f"train.resume={file}: that run is finished, there is nothing to resume")
+
+
+def _plain(experiment: HostExperiment) -> dict[str, Any]:
+    """Return what decides on the results of a run; neither where they go nor what runs it."""
+    content = {key: value for key, value in asdict(experiment).items() if key not in ("name", "split", "content")}
+    content["train"] = content.pop("settings")
+    for key in ("device", "workers", "project", "name", "resume"):
+        del content["train"][key]
+    return content
+
+
+def new_folder(project: Path, name: str) -> Path:
+    """Make a run folder that is not there yet: called name, name-2, name-3 and so on."""
+    number = 1
+    while True:
+        folder = project / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def _choice(key: str, value: Any, choices: Any) -> None:
+    if value not in list(choices):
+        raise ValueError(f"{key}={value!r} is unknown: choose from {', '.join(choices)}")
+
+
+def _in_section(name: str, check: Any) -> Any:
+    try:
+        return check()
+    except ValueError as error:
+        raise ValueError(f"in section '{name}': {error}") from None

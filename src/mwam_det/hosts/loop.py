@@ -1,0 +1,435 @@
+"""A loop that trains any module with named streams, with MWAM and incomplete views in it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.text import Text
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mwam_det.core.config import MWAMConfig
+from mwam_det.core.missing import modality_combinations
+from mwam_det.core.modulation import modulate, weighted_loss
+from mwam_det.core.mwam import MWAM
+from mwam_det.files.writing import written_whole
+from mwam_det.hosts.data.samples import MultimodalDataset, Normalise
+from mwam_det.hosts.evaluation import Evaluation, count_predictions, evaluate
+from mwam_det.hosts.models.heads import AuxiliaryHeads
+from mwam_det.hosts.models.mmanet import LOSSES, MMANetGuidance
+from mwam_det.hosts.progress import Progress
+from mwam_det.hosts.settings import TrainSettings
+from mwam_det.hosts.tasks import Task
+from mwam_det.training.history import keep_epochs
+from mwam_det.training.incomplete import IncompleteConfig, Views, confident_divergence
+from mwam_det.training.run import EPOCH_SEEDS, ModalityRun
+from mwam_det.training.selection import Selection
+
+
+@dataclass
+class Host:
+    """A model with named streams, and all that its training needs to know.
+
+    Attributes:
+        model: The host. `model(inputs)` takes normalised images by modality and returns what the task takes the loss
+            of; in evaluation mode, logits. A modality of zeros is missing. To see incomplete views at the level of
+            features, `model(inputs, views)` gives as many outputs for each sample as there are views.
+        streams: What belongs to each modality alone: the modules whose gradients MWAM scales.
+        task: What it is trained for.
+        classes: Number of classes, for auxiliary heads.
+        train_set: What it is trained on.
+        val_set: What decides on the best checkpoint.
+        folder: The run folder; it must be there.
+        settings: How it is trained.
+        mwam: MWAM's parameters, or None.
+        incomplete: What training sees of missing modalities, or None.
+        selection: What decides on the best checkpoint.
+        guidance: Losses beside the host's own, or None; it needs incomplete views.
+        describe: What else goes into the checkpoints: plain values and tensors.
+    """
+
+    model: nn.Module
+    streams: Mapping[str, nn.Module]
+    task: Task
+    classes: int
+    train_set: MultimodalDataset
+    val_set: MultimodalDataset
+    folder: Path
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    mwam: MWAMConfig | None = field(default_factory=MWAMConfig)
+    incomplete: IncompleteConfig | None = None
+    selection: Selection = field(default_factory=Selection)
+    guidance: MMANetGuidance | None = None
+    describe: dict[str, Any] = field(default_factory=dict)
+
+
+class HostTrainer:
+    """Train a host epoch by epoch; each leaves weights/last.pt, history.csv and mwam.csv in the run folder.
+
+    All that is random in an epoch follows from the seed and the epoch, so that a run that was killed goes on from
+    last.pt to the same results (on a CPU bit for bit).
+
+    Args:
+        host: What is trained. A checkpoint to go on from is `resume`'s.
+
+    Attributes:
+        run: What the training knows of its modalities.
+        progress: Where it says how far it is.
+        heads: Auxiliary heads of the modes "loss" and "hybrid", or None.
+
+    Raises:
+        ValueError: If the device is not there, there is guidance without incomplete views, the host does not take
+            views, there are not two samples to train on, or the mode needs heads that the host cannot have.
+    """
+
+    def __init__(self, host: Host):
+        if host.guidance is not None and host.incomplete is None:
+            raise ValueError("guidance is for a host that learns from incomplete input")
+        by_features = host.incomplete is not None and host.incomplete.level == "features"
+        if by_features and "views" not in signature(host.model.forward).parameters:
+            raise ValueError(
+                f"incomplete.level=features needs a forward(inputs, views), which {type(host.model).__name__} lacks: "
+                "use level: input"
+            )
+        if len(host.train_set) < 2:
+            raise ValueError("two samples to train on are needed at least, because of batch normalisation")
+        self.host = host
+        settings = host.settings
+        self.device = settings.find_device()
+        self.names = tuple(modality.name for modality in host.train_set.modalities)
+        statistics = host.describe.get("statistics") or host.train_set.statistics()
+        host.describe["statistics"] = statistics
+        self.normalise = Normalise(statistics)
+        self.model = host.model.to(self.device)
+        self.run = ModalityRun(
+            self.names,
+            mwam=host.mwam,
+            incomplete=host.incomplete,
+            selection=host.selection,
+            file=host.folder / "mwam.csv",
+            seed=settings.seed,
+        )
+        self.guidance = host.guidance.to(self.device) if host.guidance else None
+        self.heads: AuxiliaryHeads | None = None
+        if host.mwam and host.mwam.mode in ("loss", "hybrid"):
+            zeros = {
+                m.name: torch.zeros(1, m.channels, *settings.size, device=self.device)
+                for m in host.train_set.modalities
+            }
+            self.heads = AuxiliaryHeads(self.model, host.streams, zeros, host.classes).to(self.device)
+        self.optimizer = self._build_optimizer()
+        self.steps = max(len(host.train_set) // settings.batch, 1)
+        self.schedule = self._build_schedule()
+        self.scaler = torch.amp.GradScaler("cuda", enabled=settings.amp and self.device.type == "cuda")
+        if self.mwam is not None:
+            modulate(self.mwam, host.streams, self.optimizer)
+        self.history = History(host.folder / "history.csv", self._columns())
+        self.epoch = 0
+        self.best = -math.inf
+        self.progress = Progress()
+
+    @property
+    def mwam(self) -> MWAM | None:
+        """The `MWAM` of the run, or None."""
+        return self.run.mwam
+
+    def _build_optimizer(self) -> torch.optim.Optimizer:
+        settings = self.host.settings
+        parameters = [
+            own for module in (self.model, self.heads, self.guidance) if module for own in module.parameters()
+        ]
+        parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        common = {"lr": settings.lr0, "weight_decay": settings.weight_decay}
+        if settings.optimizer == "SGD":
+            momentum = settings.momentum
+            return torch.optim.SGD(parameters, momentum=momentum, nesterov=momentum > 0, **common)
+        kind = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}[settings.optimizer]
+        return kind(parameters, betas=(settings.momentum, 0.999), **common)
+
+    def _build_schedule(self) -> torch.optim.lr_scheduler.LRScheduler:
+        settings, schedulers = self.host.settings, torch.optim.lr_scheduler
+        if settings.schedule == "one-cycle":
+            low, high = settings.momentum_cycle
+            return schedulers.OneCycleLR(
+                self.optimizer,
+                settings.lr0,
+                settings.epochs * self.steps + 1,
+                pct_start=0.1,
+                base_momentum=low,
+                max_momentum=high,
+            )
+        return schedulers.LambdaLR(self.optimizer, lambda step: settings.rate_factor(step // self.steps))
+
+    def _columns(self) -> list[str]:
+        losses = ["loss", "loss_fused"] if self.heads or self.guidance else ["loss"]
+        losses += [f"loss_{name}" for name in self.names if self.heads]
+        losses += [f"loss_{name}" for name in LOSSES if self.guidance]
+        metric = self.host.task.metric
+        return ["epoch", "lr", *losses, *(f"{metric}({'+'.join(c)})" for c in modality_combinations(self.names))]
+
+    # Checkpoints ------------------------------------------------------------------------------------------------------
+
+    def resume(self, checkpoint: Mapping[str, Any]) -> None:
+        """Go on where a last.pt was written.
+
+        Args:
+            checkpoint: Its content.
+
+        Raises:
+            ValueError: If the run had other modalities or other weights than this one.
+        """
+        try:
+            self.model.load_state_dict(checkpoint["model"])
+            if self.heads is not None:
+                self.heads.load_state_dict(checkpoint["heads"])
+            if self.guidance is not None:
+                self.guidance.load_state_dict(checkpoint["guidance"])
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            self.schedule.load_state_dict(checkpoint["schedule"])
+            self.scaler.load_state_dict(checkpoint["scaler"])
+            self.run.load_state_dict(checkpoint["run"], checkpoint["epoch"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(f"the checkpoint is of another host or other settings: {error}") from None
+        self.epoch, self.best = checkpoint["epoch"], checkpoint["best"]
+        self.history.keep_epochs(self.epoch)
+
+    def _save(self, is_best: bool) -> None:
+        weights = self.host.folder / "weights"
+        weights.mkdir(exist_ok=True)
+        whole = {**self.host.describe, "model": self.model.state_dict(), "epoch": self.epoch}
+        if is_best:
+            save_whole(whole, weights / "best.pt")
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "heads": self.heads.state_dict() if self.heads else None,
+            "guidance": self.guidance.state_dict() if self.guidance else None,
+            "run": self.run.state_dict(),
+            "best": self.best,
+        }
+        save_whole({**whole, **state}, weights / "last.pt")
+
+    # Training ---------------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Train to the last epoch; what came before is `resume`'s.
+
+        Raises:
+            FloatingPointError: If the loss is no finite number.
+        """
+        settings = self.host.settings
+        with self.progress:
+            self.progress.say(self._outline())
+            while self.epoch < settings.epochs:
+                trained = self._train_epoch()
+                self.epoch += 1
+                is_best = self._validate()
+                if self.guidance is not None:
+                    self.guidance.end_epoch(self.epoch, self._count_predictions)
+                row = {"epoch": self.epoch, **trained, **self._scores()}
+                self.history.append(row)
+                if self.run.history is not None:
+                    self.run.history.flush()
+                self._save(is_best)
+                self._say(row)
+
+    def _outline(self) -> str:
+        where = str(self.device)
+        if self.device.type == "cpu":
+            threads = torch.get_num_threads()
+            where += f" with {threads} thread" + "s" * (threads > 1)
+        samples, epochs = len(self.host.train_set), self.host.settings.epochs
+        return f"{self.host.folder}: {samples} samples, {epochs} epochs of {self.steps} mini-batches, on {where}"
+
+    def _say(self, row: Mapping[str, Any]) -> None:
+        parts = [f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float)]
+        self.progress.say(f"epoch {row['epoch']}/{self.host.settings.epochs}: {', '.join(parts)}")
+
+    def _train_epoch(self) -> dict[str, float]:
+        """Train an epoch; return the rate of its last step and its mean losses."""
+        settings, host = self.host.settings, self.host
+        seed = settings.seed * EPOCH_SEEDS + self.epoch
+        torch.manual_seed(seed)
+        host.train_set.epoch = self.epoch
+        self.run.begin_epoch(self.epoch, settings.epochs)
+        loader = DataLoader(
+            host.train_set,
+            min(settings.batch, len(host.train_set)),
+            shuffle=True,
+            drop_last=True,
+            num_workers=settings.workers,
+            generator=torch.Generator().manual_seed(seed),
+            pin_memory=self.device.type == "cuda",
+        )
+        self.model.train()
+        sums, rate = {}, 0.0
+        what = f"epoch {self.epoch + 1}/{settings.epochs}, mini-batch"
+        for images, target, _ in self.progress.over(loader, len(loader), what):
+            images = {name: own.to(self.device, non_blocking=True) for name, own in images.items()}
+            rate = self.optimizer.param_groups[0]["lr"]
+            losses = self._step(images, target.to(self.device, non_blocking=True))
+            sums = {name: sums.get(name, 0.0) + value for name, value in losses.items()}
+        return {"lr": rate, **{name: value / self.steps for name, value in sums.items()}}
+
+    def _step(self, images: dict[str, Tensor], target: Tensor) -> dict[str, float]:
+        weights = self.run.observe(images)
+        views = self.run.incomplete(len(target))
+        with self._precision():
+            parts = self._outputs(self.normalise(images), views)
+            each = [self.host.task.losses(part, target).mean() for part in parts]
+            fused = each[0] if views is None else views.average(each)
+            alone = self._losses_alone(target, views)
+            guiding = self.guidance.losses(images, target, views or self._complete(target)) if self.guidance else {}
+        loss = sum(guiding.values(), weighted_loss(fused, alone, weights) if alone else fused)
+        if views is not None and views.distill:
+            loss = loss + views.distill * self._following(parts, views)
+        values = {"loss": loss.item()}
+        if not math.isfinite(values["loss"]):
+            raise FloatingPointError(
+                f"the loss is {values['loss']} in epoch {self.epoch + 1}: try a smaller train.lr0"
+                + (", or train.amp=false" if self.host.settings.amp else "")
+            )
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        if self.heads or self.guidance:
+            parts = {"fused": fused, **alone, **guiding}
+            values |= {f"loss_{name}": own.item() for name, own in parts.items()}
+        return values
+
+    def _precision(self) -> AbstractContextManager:
+        dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=self.host.settings.amp)
+
+    def _outputs(self, inputs: dict[str, Tensor], views: Views | None) -> list[Any]:
+        """Run the model on normalised inputs; return what it puts out in each view."""
+        if views is None:
+            return [self.model(inputs)]
+        if views.level == "input":
+            return views.split(self.model({name: views.mix(name, own) for name, own in inputs.items()}))
+        return views.split(self.model(inputs, views))
+
+    def _complete(self, target: Tensor) -> Views:
+        """Return the one view of a step on complete input."""
+        return Views({name: torch.ones(1, len(target), dtype=torch.bool) for name in self.names}, (1.0,))
+
+    @staticmethod
+    def _following(parts: Sequence[Any], views: Views) -> Tensor:
+        """Return how far incomplete views are from the complete one."""
+        complete, *others = (part if isinstance(part, Tensor) else part[0] for part in parts)
+        following = zip(views.weights[1:], others, strict=True)
+        return sum(weight * confident_divergence(own, complete) for weight, own in following)
+
+    def _losses_alone(self, target: Tensor, views: Views | None) -> dict[str, Tensor]:
+        """Return the loss of each auxiliary head over the samples whose modality its stream saw."""
+        if self.heads is None:
+            return {}
+        losses = {}
+        for name, logits in self.heads().items():
+            each = self.host.task.losses(logits[: len(target)], target)  # of the first view
+            saw_all = views is None or views.level == "features"
+            has = torch.ones_like(each) if saw_all else views.present[name][0].to(each)
+            losses[name] = (each * has).sum() / has.sum().clamp(min=1)
+        return losses
+
+    # Validation -------------------------------------------------------------------------------------------------------
+
+    def _validate(self) -> bool:
+        """Validate as the selection asks; tell whether this epoch is the best."""
+        host, run = self.host, self.run
+        due = run.due(self.epoch, self.epoch == host.settings.epochs)
+        combinations = modality_combinations(self.names) if due else [self.names]
+        scores = self.evaluate(host.val_set, combinations).scores
+        run.scores |= scores
+        if due and (warning := run.take_in(scores, host.task.metric)):
+            self.progress.say(Text.assemble(("Note:", "bold"), " ", warning))
+        if run.selection.select == "full":
+            fitness = scores[self.names]
+        elif due:
+            fitness = run.fitness(scores.values())
+        else:
+            return False
+        is_best = fitness > self.best
+        self.best = max(fitness, self.best)
+        return is_best
+
+    def _scores(self) -> dict[str, float]:
+        metric = self.host.task.metric
+        return {
+            f"{metric}({'+'.join(c)})": self.run.scores[c]
+            for c in modality_combinations(self.names)
+            if c in self.run.scores
+        }
+
+    def evaluate(
+        self,
+        dataset: MultimodalDataset,
+        combinations: Sequence[tuple[str, ...]],
+        groups: Sequence[Sequence[str]] | None = None,
+    ) -> Evaluation:
+        """Evaluate the model as it is; see `mwam_det.hosts.evaluation.evaluate`."""
+        loader = self._loader(dataset, "evaluation")
+        return evaluate(self.model, self.host.task, loader, self.normalise, combinations, self.device, groups)
+
+    def _count_predictions(self, combinations: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Tensor]:
+        loader = self._loader(self.host.val_set, "predictions")
+        return count_predictions(self.model, loader, self.normalise, combinations, self.device)
+
+    def _loader(self, dataset: MultimodalDataset, what: str) -> Iterator[Any]:
+        settings = self.host.settings
+        loader = DataLoader(dataset, settings.batch, num_workers=settings.workers)
+        return self.progress.over(loader, len(loader), f"{what}, mini-batch")
+
+
+class History:
+    """history.csv: a row an epoch, with learning rate, losses and metrics; a metric that was not measured is as before.
+
+    Args:
+        file: Where the rows go; an existing file is begun anew unless `keep_epochs` is called first.
+        columns: Its columns; the first is "epoch".
+    """
+
+    def __init__(self, file: Path, columns: Sequence[str]):
+        self.file = file
+        self.columns = list(columns)
+        self._rows: list[dict[str, Any]] = []
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one more row."""
+        self._rows.append({key: f"{value:.9g}" for key, value in row.items()})
+        with written_whole(self.file) as new, new.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, self.columns, restval="")
+            writer.writeheader()
+            writer.writerows(self._rows)
+
+    def keep_epochs(self, last: int) -> None:
+        """Continue the file of an interrupted run after epoch `last`."""
+        header, rows = keep_epochs(self.file, last)
+        self._rows = [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def save_whole(content: Mapping[str, Any], file: Path) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        OSError: If it cannot be written, as on a full disk; it names the file, and nothing is left behind.
+    """
+    stream = io.BytesIO()
+    torch.save(dict(content), stream)
+    try:
+        with written_whole(file) as new:
+            new.write_bytes(stream.getvalue())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from None

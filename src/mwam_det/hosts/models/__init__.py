@@ -1,0 +1,1 @@
+"""Models of other hosts, each with one encoder a modality."""

@@ -1,0 +1,445 @@
+"""A stock single-stream model description → one with a stream a modality, made of stock layers alone.
+
+Because no layer is ours, a checkpoint of such a model loads with plain Ultralytics where this package is not installed,
+also with the restricted unpickler, and fuses and exports like any other.
+
+Ultralytics' `parse_model` counts channels while it builds, by rules that know nothing of PyTorch's own layers. Where
+such a layer changes the number, an `Index` with the index "()" follows it: it passes its input on as it is, and
+declares how many channels that has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from ultralytics.nn.modules import CBLinear
+from ultralytics.nn.tasks import (
+    BaseModel,
+    ClassificationModel,
+    DetectionModel,
+    OBBModel,
+    PoseModel,
+    RTDETRDetectionModel,
+    SegmentationModel,
+    SemanticSegmentationModel,
+    parse_model,
+    yaml_model_load,
+)
+from ultralytics.utils.ops import make_divisible
+from ultralytics.utils.torch_utils import unwrap_model
+
+from mwam_det.models.stock import StockModel
+
+SPLIT_LAYER = 0
+"""Index of the layer that splits the stacked image. It is the identity and must stay frozen."""
+
+FUSIONS = ("concat", "add", "attention", "p3", "late")
+
+MODEL_CLASSES: dict[str, type[BaseModel]] = {
+    "Detect": DetectionModel,
+    "v10Detect": DetectionModel,
+    "RTDETRDecoder": RTDETRDetectionModel,
+    "OBB": OBBModel,
+    "OBB26": OBBModel,
+    "Segment": SegmentationModel,
+    "Segment26": SegmentationModel,
+    "Pose": PoseModel,
+    "Pose26": PoseModel,
+    "SemanticSegment": SemanticSegmentationModel,
+    "Classify": ClassificationModel,
+}
+"""The class of the model by its head; models with other heads are refused."""
+
+TASKS: dict[type[BaseModel], str] = {
+    DetectionModel: "detect",
+    RTDETRDetectionModel: "detect",
+    OBBModel: "obb",
+    SegmentationModel: "segment",
+    PoseModel: "pose",
+    SemanticSegmentationModel: "semantic",
+    ClassificationModel: "classify",
+}
+"""What a model does, in Ultralytics' words, by its class."""
+
+REFUSED_HEADS = {
+    "WorldDetect": "YOLO-World compares features with embeddings of the class names as text, which its neck reads too: "
+    "its layers need more than the ones before them, so they cannot follow streams",
+    "Depth": "it estimates depth from one camera; with several modalities depth is an input here",
+    **dict.fromkeys(
+        ("YOLOEDetect", "YOLOESegment", "YOLOESegment26"),
+        "YOLOE finds what a prompt names and is trained by trainers of its own, from prompts: take the YOLO of the "
+        "same number, whose backbone and neck are the same",
+    ),
+}
+"""Heads of stock models that get no streams, and why."""
+
+REFUSED_LAYERS = {
+    "TorchVision": "it is a whole backbone of torchvision's, for three channels, and building it downloads weights",
+}
+"""Layers of stock models that streams cannot have, and why."""
+
+UNTRAINABLE_HEADS = {
+    "RTDETRDecoder": "RT-DETR needs a trainer, a dataset and a validator of its own in Ultralytics (images stretched "
+    "to a square, no NMS), and there are none for several modalities yet: it is built here, but not trained",
+}
+"""Heads that are built, but not by our trainer trained, and why."""
+
+PROBE_SIZE = 256
+"""Side of the image with which the widths of a stock model are found, in pixels. No pixel is computed."""
+
+
+def two_stream_cfg(
+    cfg: Mapping[str, Any] | str | Path,
+    modalities: Mapping[str, int] | None = None,
+    fusion: str = "concat",
+    share_backbone: bool = False,
+) -> dict[str, Any]:
+    """Turn a stock Ultralytics model YAML into the description of a model with one stream a modality.
+
+    The stacked image is split into modalities, each passes a stream of its own, and every level that later layers read
+    is fused to the width that it has in the stock model; the rest is stock. Layers, in this order: split, a stream for
+    each modality (its first layer picks the modality), the fusions, the rest. What a stream is, and how it is fused:
+
+    - concat: Streams are backbones. Levels are concatenated and brought back to the stock width by a 1×1 convolution
+      with norm and activation.
+    - add: Streams are backbones. A level is the sum of the streams' features, each multiplied by a matrix (a 1×1
+      convolution over all of them, without norm and activation), at first 1/M of the identity: the mean.
+    - attention: Streams are backbones. At each place and in each channel every stream is multiplied by a gate between 0
+      and 1, which a 1×1 convolution reads off all streams, and these are summed. At first each gate is 1/M.
+    - p3: Streams end at the first level that the neck reads (P3 in most models), which is fused as in concat; the rest
+      of the backbone is there once.
+    - late: Streams are backbones with necks. The inputs of the head are fused as in concat.
+
+    Args:
+        cfg: A stock description ("yolov8n.yaml", or what `yaml_model_load` returns). It is not changed.
+        modalities: Channels of each modality by name, in the order in which they are stacked; {"rgb": 3, "ir": 3} if
+            left out.
+        fusion: Where and how levels are fused, see above.
+        share_backbone: Whether the streams are one and the same: modalities pass it side by side, as images of one
+            mini-batch, also in its batch norms. They need the same number of channels.
+
+    Returns:
+        The description, with more keys: "modalities" (as given), "fusion", "share_backbone", "streams", the half-open
+        range [first, end) of layer indices that belongs to each modality (the same for all if shared), "levels", the
+        layers of each modality that are fused, and "fusions", the range [first, end) of layers that fuse them.
+
+    Raises:
+        ValueError: If `cfg` is no single-stream description of a model, its head gets no streams (see
+            `REFUSED_HEADS`), a layer cannot be in one (`REFUSED_LAYERS`), a channel count is not positive, or `fusion`
+            is unknown or not possible.
+    """
+    modalities = dict(modalities or {"rgb": 3, "ir": 3})
+    stock = yaml_model_load(cfg) if isinstance(cfg, str | Path) else deepcopy(dict(cfg))
+    source = stock.get("yaml_file", "the model description")
+    _check(stock, source, modalities, fusion)
+    if share_backbone and len(set(modalities.values())) > 1:
+        raise ValueError(
+            f"share_backbone needs as many channels in every modality, but these differ: {modalities}; "
+            "give them the same number (data.channels), or each a backbone of its own"
+        )
+
+    layers = stock["backbone"] + stock["head"]
+    cut = _cut(stock, fusion)
+    read = sorted({place for sources in _absolute_sources(layers)[cut:] for place in sources if place < cut})
+    widths = _widths(stock, cut)
+    if odd := [level for level in read if level not in widths]:
+        raise ValueError(
+            f"fusion='{fusion}' would fuse layer {odd[0]} of {source}, which passes several maps on at once: "
+            f"choose from {', '.join(name for name in FUSIONS if name not in (fusion, 'p3'))}"
+        )
+
+    new = [[-1, 1, "CBLinear", [list(modalities.values())]]]
+    build = _shared_streams if share_backbone else _own_streams
+    streams, levels = build(new, layers[:cut], read, [widths[level] for level in read], modalities)
+    fused, first_fusion = {}, len(new)
+    for place, level in enumerate(read):
+        new += _fusion(fusion, [levels[name][place] for name in modalities], widths[level], stock, len(new))
+        fused[level] = len(new) - 1
+    first_of_rest = len(new)
+    for index, (sources, *rest) in enumerate(layers[cut:], start=cut):
+        absolute = [place if place >= 0 else index + place for place in _as_list(sources)]
+        moved = [fused[place] if place < cut else place + first_of_rest - cut for place in absolute]
+        if index < len(layers) - 1:  # RT-DETR's head finds its inputs by their index alone
+            # "-1" spares Ultralytics from keeping the previous output alive until the end of the forward pass.
+            moved = [-1 if place == len(new) - 1 else place for place in moved]
+        new.append([moved if isinstance(sources, list) else moved[0], *rest])
+
+    stock["backbone"], stock["head"] = new[:first_fusion], new[first_fusion:]
+    return {
+        **stock,
+        "modalities": modalities,
+        "fusion": fusion,
+        "share_backbone": share_backbone,
+        "streams": streams,
+        "levels": levels,
+        "fusions": [first_fusion, first_of_rest],
+    }
+
+
+def _check(stock: Mapping[str, Any], source: str, modalities: Mapping[str, int], fusion: str) -> None:
+    if not stock.get("backbone") or not stock.get("head"):
+        raise ValueError(f"{source} needs a 'backbone' and a 'head' to be split into streams")
+    if "streams" in stock:
+        raise ValueError(f"{source} already has streams: {', '.join(stock['streams'])}")
+    head = stock["head"][-1][2]
+    if head in REFUSED_HEADS:
+        raise ValueError(f"{source} ends in {head}: {REFUSED_HEADS[head]}")
+    for _, _, layer, _ in stock["backbone"]:
+        if layer in REFUSED_LAYERS:
+            raise ValueError(f"{source} has a layer {layer}: {REFUSED_LAYERS[layer]}")
+    if head not in MODEL_CLASSES:
+        raise ValueError(f"{source} ends in {head}: choose a model that ends in one of {', '.join(MODEL_CLASSES)}")
+    if fusion not in FUSIONS:
+        raise ValueError(f"fusion='{fusion}' is unknown: choose from {', '.join(FUSIONS)}")
+    if not modalities or any(not isinstance(c, int) or c < 1 for c in modalities.values()):
+        raise ValueError(f"modalities={modalities} must give every modality at least one channel")
+    if fusion == "attention" and len(modalities) < 2:
+        raise ValueError(f"fusion='attention' weighs modalities against each other, but {', '.join(modalities)} is one")
+
+
+def task_of(cfg: Mapping[str, Any]) -> str:
+    """Return what a model does, in Ultralytics' words.
+
+    Args:
+        cfg: A description, stock or with streams, whose head is one of `MODEL_CLASSES`.
+    """
+    return TASKS[MODEL_CLASSES[cfg["head"][-1][2]]]
+
+
+def check_trainable(cfg: Mapping[str, Any]) -> None:
+    """Check that our trainer can train a model.
+
+    Args:
+        cfg: A description, stock or with streams.
+
+    Raises:
+        NotImplementedError: With the reason, if it cannot.
+    """
+    head = cfg["head"][-1][2]
+    if head in UNTRAINABLE_HEADS:
+        raise NotImplementedError(f"{cfg.get('yaml_file', 'the model')} ends in {head}: {UNTRAINABLE_HEADS[head]}")
+
+
+def _as_list(sources: int | list[int]) -> list[int]:
+    return sources if isinstance(sources, list) else [sources]
+
+
+def _absolute_sources(layers: Sequence[list]) -> list[list[int]]:
+    """List what each layer reads, as indices from the start; the image is -1."""
+    return [
+        [place if place >= 0 else index + place for place in _as_list(sources)]
+        for index, (sources, *_) in enumerate(layers)
+    ]
+
+
+def _cut(stock: Mapping[str, Any], fusion: str) -> int:
+    """Return how many stock layers each stream has."""
+    layers, depth = stock["backbone"] + stock["head"], len(stock["backbone"])
+    if fusion == "late":
+        return len(layers) - 1
+    if fusion == "p3":
+        return 1 + min(place for sources in _absolute_sources(layers)[depth:] for place in sources if place < depth)
+    return depth
+
+
+def _widths(stock: Mapping[str, Any], count: int) -> dict[int, int]:
+    """Return the output channels of the first layers of a stock model, by index, where the output is one map.
+
+    Found by building these layers without memory, rather than by what their arguments seem to say.
+    """
+    part = {**deepcopy(dict(stock)), "head": []}
+    part["backbone"] = deepcopy((stock["backbone"] + stock["head"])[:count])
+    if part.get("scales"):
+        part["scale"] = _scale_name(part)
+    outputs: list[Any] = []
+    with torch.device("meta"), torch.no_grad():
+        x: Any = torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE)
+        for layer in parse_model(part, ch=3, verbose=False)[0].eval():
+            read = [x if place == -1 else outputs[place] for place in _as_list(layer.f)]
+            x = layer(read if isinstance(layer.f, list) else read[0])
+            outputs.append(x)
+    return {index: output.shape[1] for index, output in enumerate(outputs) if isinstance(output, Tensor)}
+
+
+def _scale_name(stock: Mapping[str, Any]) -> str:
+    """Return the scale that Ultralytics builds: the first one if none was asked for."""
+    return stock.get("scale") or next(iter(stock["scales"]))
+
+
+def _own_streams(
+    new: list[list], prefix: list[list], read: list[int], widths: list[int], modalities: Mapping[str, int]
+) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Append a stream for each modality; return their ranges and levels."""
+    streams, levels = {}, {}
+    for place, (name, channels) in enumerate(modalities.items()):
+        first = len(new)
+        new.append([SPLIT_LAYER, 1, "Index", [channels, place]])
+        new += _moved(prefix, first + 1, channels)
+        streams[name] = [first, len(new)]
+        levels[name] = [first + 1 + level for level in read]
+    return streams, levels
+
+
+def _shared_streams(
+    new: list[list], prefix: list[list], read: list[int], widths: list[int], modalities: Mapping[str, int]
+) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Append one stream that all modalities pass, one after the other in the mini-batch; return range and levels."""
+    count, channels = len(modalities), next(iter(modalities.values()))
+    new += [[SPLIT_LAYER, 1, "Index", [channels, place]] for place in range(count)]
+    new.append([list(range(1, 1 + count)), 1, "Concat", [0]])
+    first = len(new)
+    new.append([-1, 1, "Index", [channels, "()"]])
+    new += _moved(prefix, first + 1, channels)
+    end = len(new)
+    levels: dict[str, list[int]] = {name: [] for name in modalities}
+    for level, width in zip(read, widths, strict=True):
+        unstacked = len(new)
+        new.append([first + 1 + level, 1, "nn.Unflatten", [0, [count, -1]]])
+        for place, name in enumerate(modalities):
+            levels[name].append(len(new))
+            new.append([unstacked, 1, "Index", [width, place]])
+    return {name: [first, end] for name in modalities}, levels
+
+
+def _moved(prefix: list[list], by: int, channels: int) -> list[list]:
+    """Copy the first layers of a stock model to another place, for images with another number of channels."""
+    moved = []
+    for sources, number, kind, arguments in deepcopy(prefix):
+        if kind == "ResNetLayer" and arguments[3]:  # states its input channels, alone among stock layers
+            arguments[0] = channels
+        places = [place if place < 0 else place + by for place in _as_list(sources)]
+        moved.append([places if isinstance(sources, list) else places[0], number, kind, arguments])
+    return moved
+
+
+def _fusion(fusion: str, sources: list[int], width: int, stock: Mapping[str, Any], first: int) -> list[list]:
+    """Return the layers that fuse a level of all streams, the first of them at index `first`."""
+    count = len(sources)
+    together = [sources, 1, "Concat", [1]]
+    linear = [[-1, 1, "CBLinear", [[width]]], [-1, 1, "Index", [width, 0]]]
+    if fusion == "add":
+        return [together, *linear]
+    if fusion == "attention":
+        gates = first + 1
+        layers = [together, [-1, 1, "CBLinear", [[width] * count]]]
+        gated = []
+        for place, source in enumerate(sources):
+            layers += [
+                [gates, 1, "Index", [width, place]],
+                [[source, -1], 1, "Concat", [1]],
+                [-1, 1, "nn.GLU", [1]],
+                [-1, 1, "Index", [width, "()"]],
+            ]
+            gated.append(first + len(layers) - 1)
+        # CBFuse takes its last input as it is and an item of each other one: the item "()" of a map is the map.
+        return [*layers, [gated, 1, "CBFuse", [str([()] * (count - 1))]]]
+    argument = _argument_for(width, stock)
+    if argument is not None:
+        return [together, [-1, 1, "Conv", [argument, 1, 1]]]
+    return [together, *linear, [-1, 1, "nn.BatchNorm2d", []], [-1, 1, "nn.SiLU", []]]  # as wide as no Conv can be
+
+
+def _argument_for(width: int, stock: Mapping[str, Any]) -> int | None:
+    """Return what a Conv must ask for so that it is `width` wide after scaling, None if nothing leads there."""
+    multiple, most = stock.get("width_multiple", 1.0), math.inf
+    if stock.get("scales"):
+        _, multiple, most = stock["scales"][_scale_name(stock)]
+    argument = int(width / multiple + 1e-6)
+    return argument if make_divisible(min(argument, most) * multiple, 8) == width else None
+
+
+def build_two_stream(cfg: Mapping[str, Any], nc: int | None = None, verbose: bool = False) -> StockModel:
+    """Build the model that `two_stream_cfg` describes, its split set to the identity.
+
+    Args:
+        cfg: What `two_stream_cfg` returned.
+        nc: Number of classes, or None for the number in `cfg`.
+        verbose: Whether Ultralytics lists the layers.
+
+    Returns:
+        An untrained stock model whose input is the stacked image, shape (B, ΣC_m, H, W). The fusions "add" and
+        "attention" begin as the mean over streams.
+    """
+    model_class: Any = MODEL_CLASSES[cfg["head"][-1][2]]
+    model: StockModel = model_class(deepcopy(dict(cfg)), ch=sum(cfg["modalities"].values()), nc=nc, verbose=verbose)
+    split = model.model[SPLIT_LAYER].conv
+    with torch.no_grad():
+        split.weight.copy_(torch.eye(split.in_channels)[..., None, None])
+        split.bias.zero_()
+    split.requires_grad_(False)
+    if cfg["fusion"] in ("add", "attention"):
+        start_as_mean(model)
+    return model
+
+
+@torch.no_grad()
+def drop_split_convolution(model: nn.Module) -> None:
+    """Take the identity convolution out of the split of a model that will not be trained or saved, in place.
+
+    What the model computes stays the same bit for bit: each channel is multiplied by 1 and all others by 0. It is
+    there because a checkpoint must be built by Ultralytics' own `parse_model`, and costs a pass over the image at full
+    resolution. A split that is no identity, and a model without streams, are left as they are.
+
+    Args:
+        model: A detector.
+    """
+    if not isinstance(model, StockModel) or "streams" not in getattr(model, "yaml", {}):
+        return
+    split = model.model[SPLIT_LAYER]
+    if not isinstance(convolution := split.conv, nn.Conv2d):
+        return
+    identity = torch.eye(convolution.in_channels).to(convolution.weight)[..., None, None]
+    if torch.equal(convolution.weight, identity) and (convolution.bias is None or not convolution.bias.any()):
+        split.conv = nn.Identity()
+
+
+@torch.no_grad()
+def start_as_mean(model: StockModel) -> None:
+    """Set the fusions of a model so that they begin with the mean over its streams.
+
+    That is exact for "add" and "attention". For the others it is the mean followed by a neutral norm, whose running
+    statistics say mean 0 and variance 1, and an activation: not the mean, but a function of it alone. An activation is
+    no identity on what an activation returned, except for ReLU.
+
+    Args:
+        model: A model that `build_two_stream` built.
+    """
+    count = len(model.yaml["modalities"])
+    first, end = model.yaml["fusions"]
+    for layer in model.model[first:end]:
+        if model.yaml["fusion"] == "attention":
+            if isinstance(layer, CBLinear) and (bias := layer.conv.bias) is not None:
+                layer.conv.weight.zero_()
+                bias.fill_(-math.log(count - 1))  # the sigmoid of it is 1 / count
+            continue
+        if (convolution := getattr(layer, "conv", None)) is not None:
+            width = convolution.out_channels
+            convolution.weight.copy_((torch.eye(width) / count).repeat(1, count)[..., None, None])
+            if convolution.bias is not None:
+                convolution.bias.zero_()
+        norm = layer if isinstance(layer, nn.BatchNorm2d) else getattr(layer, "bn", None)
+        if norm is not None:
+            norm.reset_running_stats()
+            norm.weight.fill_(math.sqrt(1 + norm.eps))  # takes back what eps adds to the variance
+            norm.bias.zero_()
+
+
+def streams_of(model: nn.Module) -> dict[str, nn.Sequential]:
+    """Return the stream of each modality of a model that `build_two_stream` built, by name, sharing its parameters.
+
+    All are the same one if the model shares its backbone.
+
+    Raises:
+        ValueError: If the model has no streams.
+    """
+    bare = unwrap_model(model)
+    ranges = getattr(bare, "yaml", {}).get("streams")
+    if not isinstance(bare, StockModel) or not ranges:
+        raise ValueError("the model has no streams: build it with two_stream_cfg")
+    return {name: bare.model[first:end] for name, (first, end) in ranges.items()}

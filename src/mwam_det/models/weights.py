@@ -1,0 +1,291 @@
+"""From checkpoints of stock single-stream detectors to the streams, neck and head of a model with several.
+
+Layers of both models correspond by their place (`layers_of_stock`): the layers of each stream, and what comes after the
+fusions, are the stock model's in its order. Nothing is matched by chance of name or shape.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint
+from ultralytics.nn.tasks import BaseModel, load_checkpoint
+
+from mwam_det.models.stock import StockModel
+from mwam_det.models.two_stream import SPLIT_LAYER, start_as_mean
+
+SPLIT = "part of the split, which is the identity"
+FUSION = "part of the fusions, which start as the mean over streams (`start_as_mean`)"
+CLASSES_DIFFER = "made for another number of classes"
+NOT_NAMED = "no checkpoint was named for this modality"
+SHOWN = 6
+"""So many names of tensors are given for a reason in a report."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a model takes from checkpoints, and what it does not.
+
+    Attributes:
+        tensors: New values by their name in the model's state dict.
+        sources: Whose they are, a modality (the one whose checkpoint it is), by the same names.
+        summed: Names of first convolutions whose three input channels were summed into one.
+        fresh: Why a tensor of the model keeps its value, by name.
+        unused: Names of tensors that no stream, neck or head took, by modality.
+    """
+
+    tensors: dict[str, Tensor]
+    sources: dict[str, str]
+    summed: tuple[str, ...]
+    fresh: dict[str, str]
+    unused: dict[str, tuple[str, ...]]
+
+    def report(self, files: Mapping[str, Any]) -> str:
+        """Say in a few lines which tensors came from where, and which did not and why.
+
+        Args:
+            files: The checkpoint of each modality.
+        """
+        lines = [f"Pretrained weights: {len(self.tensors)} of {len(self.tensors) + len(self.fresh)} tensors"]
+        for modality, count in Counter(self.sources.values()).items():
+            lines.append(f"  {count} from {files[modality]} ({modality})")
+        if self.summed:
+            lines.append(f"  summed over their input channels: {_some(self.summed)}")
+        for reason in dict.fromkeys(self.fresh.values()):
+            names = [name for name, why in self.fresh.items() if why == reason]
+            lines.append(f"  {len(names)} not taken, {reason}: {_some(names)}")
+        for modality, left_over in self.unused.items():
+            if left_over:
+                lines.append(f"  {len(left_over)} of {files[modality]} ({modality}) left over: {_some(left_over)}")
+        return "\n".join(lines)
+
+
+def _some(names: Any) -> str:
+    names = list(names)
+    return ", ".join(names[:SHOWN]) + (f", … ({len(names) - SHOWN} more)" if len(names) > SHOWN else "")
+
+
+def layers_of_stock(cfg: Mapping[str, Any]) -> dict[int, tuple[str | None, int]]:
+    """Tell which layer of the stock model each layer of a model with streams is.
+
+    Args:
+        cfg: What `two_stream_cfg` returned.
+
+    Returns:
+        (modality, index in the stock model) by index, the modality None for layers after the fusions. A shared backbone
+        counts as that of the first modality. Split, choice of a modality and fusions are no layers of the stock model.
+    """
+    origins: dict[int, tuple[str | None, int]] = {}
+    for name, (first, end) in reversed(cfg["streams"].items()):
+        origins.update({index: (name, index - first - 1) for index in range(first + 1, end)})
+    first, end = next(iter(cfg["streams"].values()))
+    shift = cfg["fusions"][1] - (end - first - 1)
+    for index in range(cfg["fusions"][1], len(cfg["backbone"]) + len(cfg["head"])):
+        origins[index] = (None, index - shift)
+    return origins
+
+
+def map_weights(
+    cfg: Mapping[str, Any], target: Mapping[str, Tensor], states: Mapping[str, Mapping[str, Tensor]]
+) -> Transfer:
+    """Find a value for each tensor of a model with streams in the state dicts of stock models.
+
+    Each stream takes the tensors of its modality's state, what comes after the fusions those of the first state. A
+    first convolution on a single channel takes the sum over the input channels, so that it answers to a grey image as
+    the stock one does to three equal channels. Only tensors of the head may differ in shape, by the number of classes,
+    and first convolutions, by other numbers of channels; they are left as they are.
+
+    Args:
+        cfg: What `two_stream_cfg` returned.
+        target: The state dict of the model; only names and shapes are read.
+        states: State dicts of stock models by modality; the same one for each if there is but one checkpoint.
+
+    Raises:
+        ValueError: If a modality is unknown, a shared backbone gets several states, or a state is of another model.
+    """
+    if unknown := [name for name in states if name not in cfg["streams"]] or not states:
+        raise ValueError(f"pretrained names {unknown or 'nothing'}: choose from {', '.join(cfg['streams'])}")
+    first_named = next(iter(states))
+    if cfg.get("share_backbone") and any(state is not states[first_named] for state in states.values()):
+        raise ValueError("with share_backbone there is one backbone: name one checkpoint, not one a modality")
+    origins = layers_of_stock(cfg)
+    last = max(origins)
+    tensors: dict[str, Tensor] = {}
+    sources: dict[str, str] = {}
+    summed: list[str] = []
+    fresh: dict[str, str] = {}
+    taken: dict[str, set[str]] = {name: set() for name in states}
+    for key, tensor in target.items():
+        index, _, rest = key.removeprefix("model.").partition(".")
+        if int(index) not in origins:
+            fresh[key] = SPLIT if int(index) == SPLIT_LAYER else FUSION
+            continue
+        modality, place = origins[int(index)]
+        if cfg.get("share_backbone") or modality is None:
+            modality = first_named
+        if modality not in states:
+            fresh[key] = f"{modality}: {NOT_NAMED}"
+            continue
+        name = f"model.{place}.{rest}"
+        value = states[modality].get(name)
+        if value is None and int(index) == last:
+            fresh[key] = "in no checkpoint"
+            continue
+        if value is None:
+            raise ValueError(
+                f"the checkpoint for {modality} has no tensor {name}: it is fused for inference, or of another model "
+                f"than {cfg.get('yaml_file', 'this one')}"
+            )
+        taken[modality].add(name)
+        if value.shape == tensor.shape:
+            tensors[key], sources[key] = value, modality
+        elif int(index) == last:
+            fresh[key] = CLASSES_DIFFER
+        elif _reads_the_image(value, tensor, cfg, modality) and tensor.shape[1] == 1:
+            tensors[key], sources[key] = value.sum(1, keepdim=True), modality
+            summed.append(key)
+        elif _reads_the_image(value, tensor, cfg, modality):
+            fresh[key] = f"as {modality} has {tensor.shape[1]} channels and the checkpoint {value.shape[1]}"
+        else:
+            raise ValueError(
+                f"the checkpoint for {modality} is of another model than {cfg.get('yaml_file', 'this one')}: its "
+                f"{name} is {tuple(value.shape)}, here it is {tuple(tensor.shape)}"
+            )
+    left = {name: tuple(key for key in state if key not in taken[name]) for name, state in states.items()}
+    if len({id(state) for state in states.values()}) == 1:  # one checkpoint: what one modality leaves another may take
+        everywhere = set.intersection(*map(set, left.values()))
+        left = {first_named: tuple(key for key in left[first_named] if key in everywhere)}
+    else:
+        after_fusions = {f"model.{place}" for modality, place in origins.values() if modality is None}
+        left = {
+            name: tuple(k for k in keys if name == first_named or ".".join(k.split(".")[:2]) not in after_fusions)
+            for name, keys in left.items()
+        }
+    return Transfer(tensors, sources, tuple(summed), fresh, left)
+
+
+def _reads_the_image(value: Tensor, tensor: Tensor, cfg: Mapping[str, Any], modality: str) -> bool:
+    """Whether two convolutions differ by the number of image channels alone."""
+    if value.ndim != 4 or tensor.ndim != 4 or tensor.shape[1] != cfg["modalities"][modality]:
+        return False
+    return value.shape[0] == tensor.shape[0] and value.shape[2:] == tensor.shape[2:]
+
+
+def load_stock(file: str | Path) -> BaseModel:
+    """Load the model of a checkpoint as Ultralytics does, by its restricted loader where ULTRALYTICS_SAFE_LOAD is set.
+
+    Nothing is downloaded or installed, and the file stays as it is.
+
+    Args:
+        file: The checkpoint, which exists.
+
+    Returns:
+        The model, float32, on the CPU.
+
+    Raises:
+        ValueError: If the file holds no model of Ultralytics', or weights that are no finite numbers.
+    """
+    _check_packages(file)
+    try:
+        # Ultralytics deletes a damaged file that it knows by a bare name, and downloads it again
+        model = load_checkpoint(Path(file).absolute())[0]
+    except Exception as error:  # unpickling damaged bytes may raise anything
+        cause = error.__cause__ or error
+        raise ValueError(
+            f"pretrained={file} is not a checkpoint of an Ultralytics model, or is damaged "
+            f"({type(cause).__name__}: {' '.join(str(cause).split()):.200})"
+        ) from None
+    if not isinstance(model, BaseModel):
+        raise ValueError(f"pretrained={file} holds a {type(model).__name__}, which is not a model of Ultralytics'")
+    wrong = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
+    if wrong:
+        raise ValueError(f"pretrained={file} has weights that are no finite numbers: {_some(wrong)}")
+    return model
+
+
+def _check_packages(file: str | Path) -> None:
+    """Check that what a checkpoint is made of can be imported: Ultralytics would install what it misses."""
+    try:
+        names = get_unsafe_globals_in_checkpoint(file)
+    except Exception:  # not an archive of PyTorch: what it is becomes known when it is loaded
+        return
+    packages = sorted({name.partition(".")[0] for name in names} - sys.modules.keys())
+    if missing := [package for package in packages if not find_spec(package)]:
+        raise ValueError(
+            f"pretrained={file} is made of {', '.join(missing)}, which is not installed: it is not a checkpoint of an "
+            "Ultralytics model"
+        )
+
+
+def pretrained_files(value: Any, modalities: Collection[str]) -> dict[str, Path]:
+    """Read the argument `pretrained` where it names files, and check that each can be loaded.
+
+    Args:
+        value: A checkpoint for all modalities, or a mapping with one for each, or for some.
+        modalities: The model's modalities, in order.
+
+    Returns:
+        The file of each modality that has one, in the order of the mapping.
+
+    Raises:
+        ValueError: If a modality is unknown, the value is neither of these, a file is refused by `load_stock`, or one
+            that is named for a modality has streams itself.
+        FileNotFoundError: If a file does not exist. None is ever downloaded.
+    """
+    files = _named_files(value, modalities)
+    for file in dict.fromkeys(files.values()):
+        model = load_stock(file)
+        if isinstance(value, Mapping):
+            _refuse_streams(file, model)
+    return files
+
+
+def _refuse_streams(file: Path, model: BaseModel) -> None:
+    if "streams" in getattr(model, "yaml", {}):
+        raise ValueError(f"pretrained={file} has streams itself: name it alone, for all modalities")
+
+
+def _named_files(value: Any, modalities: Collection[str]) -> dict[str, Path]:
+    if isinstance(value, str | Path):
+        value = dict.fromkeys(modalities, value)
+    if not isinstance(value, Mapping) or not value or not all(isinstance(f, str | Path) for f in value.values()):
+        raise ValueError(f"pretrained={value!r} must be a checkpoint like yolov8n.pt, or one for each modality")
+    if unknown := [str(name) for name in value if name not in modalities]:
+        raise ValueError(f"pretrained names {', '.join(unknown)}: choose from {', '.join(modalities)}")
+    for file in value.values():
+        if not os.path.isfile(file):  # unlike Path.is_file, not an error where the name is too long
+            raise FileNotFoundError(f"pretrained={file} is not a file; nothing is downloaded, so fetch it first")
+    return {name: Path(file) for name, file in value.items()}
+
+
+def load_pretrained(model: StockModel, value: Any) -> str:
+    """Fill a model from checkpoints of stock single-stream detectors, and let its fusions start as the mean.
+
+    Args:
+        model: A model that `build_two_stream` built.
+        value: As in `pretrained_files`.
+
+    Returns:
+        A report of what came and what did not.
+
+    Raises:
+        ValueError: If a checkpoint has streams or is of another model, or as `pretrained_files` does.
+        FileNotFoundError: As `pretrained_files` does.
+    """
+    files = _named_files(value, model.yaml["modalities"])
+    loaded = {file: load_stock(file) for file in dict.fromkeys(files.values())}
+    for file, other in loaded.items():
+        _refuse_streams(file, other)
+    states = {file: {k: v.float() for k, v in other.state_dict().items()} for file, other in loaded.items()}
+    transfer = map_weights(model.yaml, model.state_dict(), {name: states[file] for name, file in files.items()})
+    start_as_mean(model)
+    model.load_state_dict(transfer.tensors, strict=False)
+    return transfer.report(files)

@@ -1,0 +1,179 @@
+"""Recipes: one YAML file an experiment, with overrides from the command line. What keys mean is known elsewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mwam_det.core.config import refuse_unknown_keys
+from mwam_det.files.values import format_value, parse_text, parse_value
+from mwam_det.files.yaml_text import read_yaml
+
+KEYS = (
+    "task",
+    "model",
+    "fusion",
+    "share_backbone",
+    "pretrained",
+    "data",
+    "mwam",
+    "incomplete",
+    "train",
+    "report",
+    "select",
+)
+"""The sections of a recipe."""
+
+TEXTS = {
+    **dict.fromkeys(("task", "model", "fusion", "data.path", "data.labels", "data.visible", "data.format"), "text"),
+    **dict.fromkeys(("train.name", "train.project", "train.teacher", "report.split"), "text"),
+    **dict.fromkeys(("name", "project", "data", "format", "split"), "text"),  # of commands that take no recipe
+    **dict.fromkeys(("data.modalities", "data.train", "data.val", "data.test", "data.names"), "texts"),
+    **dict.fromkeys(("data.suffix", "data.match", "data.groups", "missing"), "texts"),
+    **dict.fromkeys(("pretrained", "train.resume"), "texts or switch"),
+}
+"""Keys whose values are names and paths: one text, or also several in brackets, or by keys below them."""
+
+
+class RecipeError(ValueError):
+    """A recipe or an override cannot be used; the message names the key, the value and the choices."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The content of a recipe, with the defaults of a detector.
+
+    Attributes:
+        name: The file's name without suffix; names the run folder.
+        data: Data section; folders are not looked at yet.
+        model: What is trained.
+        task: What the model does.
+        fusion: How streams are fused.
+        share_backbone: Whether all modalities pass one backbone.
+        pretrained: Weights to begin with; False to take a checkpoint's structure, but not its weights.
+        mwam: True, False, or values of `MWAMConfig`.
+        incomplete: True, False, or values of `IncompleteConfig`: what training sees of missing modalities.
+        train: How it is trained.
+        report: What the report at the end is of; False for none.
+        select: What decides on the best checkpoint, see `mwam_det.training.selection.selection_of`.
+    """
+
+    name: str
+    data: dict[str, Any]
+    model: str = "yolov8n.yaml"
+    task: str = "detect"
+    fusion: str = "concat"
+    mwam: bool | dict[str, Any] = True
+    train: dict[str, Any] = field(default_factory=dict)
+    report: bool | dict[str, Any] = True
+    select: str | dict[str, Any] = "full"
+    incomplete: bool | dict[str, Any] = False
+    share_backbone: bool = False
+    pretrained: bool | str | dict[str, str] = True
+
+
+def read_recipe(file: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Read the content of a recipe of any task and apply overrides. Keys are not checked.
+
+    Args:
+        file: The YAML file.
+        overrides: Like "train.epochs=60", "data.path=datasets/LLVIP" or "mwam=false". Names and paths are what was
+            typed, other values are read by `mwam_det.files.values.parse_value`.
+
+    Raises:
+        RecipeError: If the file is missing or is not a mapping in YAML, or an override cannot be read.
+    """
+    file = Path(file)
+    if not file.is_file():
+        there = ", ".join(sorted(str(p) for p in Path("cfg").glob("**/*.yaml") if "studies" not in p.parts))
+        raise RecipeError(f"there is no recipe {file}" + (f"; there are {there}" if there else ""))
+    try:
+        content = read_yaml(file)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+    if not isinstance(content, Mapping):
+        raise RecipeError(f"{file} must map keys to values: {', '.join(KEYS)}")
+    content = _with_numbers(content)
+    for override in overrides:
+        _apply(content, override)
+    return {key: value for key, value in content.items() if value is not None}  # "train:" alone, "pretrained=null"
+
+
+def read_arguments(words: Iterable[str], known: Iterable[str]) -> dict[str, Any]:
+    """Read the arguments of a command that takes no recipe.
+
+    Args:
+        words: Like "imgsz=320" or "classes=[0, 2]", read as in `read_recipe`. With null a key keeps its default.
+        known: The keys that the command takes.
+
+    Raises:
+        RecipeError: If a word is no argument, or a key (the nearest known one is named) or a value is wrong.
+    """
+    arguments: dict[str, Any] = {}
+    try:
+        for word in words:
+            key, equals, _ = word.partition("=")
+            if not equals or not key:
+                raise RecipeError(f"'{word}' is no argument: write key=value, like imgsz=320")
+            refuse_unknown_keys([key], known)
+            _apply(arguments, word)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+    return {key: value for key, value in arguments.items() if value is not None}
+
+
+def format_override(path: str, value: Any) -> str:
+    """Write an override that `read_recipe` reads as this value of the key `path`."""
+    is_text = _kind_of_text(path) is not None and isinstance(value, str)
+    return f"{path}={value if is_text else format_value(value)}"
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    """Set one "section.key=value" in the content of a recipe."""
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"'{override}' is no override: write section.key=value, like train.epochs=60")
+    if not text.strip():
+        raise RecipeError(f"'{override}' has no value: write {path}=null for none")
+    # classes are known by numbers, as in data.names.0=person
+    *parents, key = (int(part) if part.isdecimal() else part for part in path.split("."))
+    place: dict[Any, Any] = content
+    for parent in parents:
+        inner = place.get(parent)
+        if isinstance(inner, list):
+            inner = dict(enumerate(inner))
+        # "mwam: true" and "mwam.gamma=1" mean the same section, one with its defaults
+        place[parent] = inner if isinstance(inner, dict) else {}
+        place = place[parent]
+    try:
+        place[key] = _value(path, text, place.get(key))
+    except ValueError as error:
+        raise RecipeError(f"the value of '{override}' is not valid YAML: {error}") from None
+
+
+def _value(path: str, text: str, present: Any) -> Any:
+    """Read what was typed for a key; `present` is what the recipe has there."""
+    kind = _kind_of_text(path)
+    is_column = path.startswith("data.modalities.") and isinstance(present, int)
+    if kind is None or is_column:
+        return parse_value(text)
+    return parse_text(text, brackets=kind != "text", switch=kind == "texts or switch")
+
+
+def _kind_of_text(path: str) -> str | None:
+    parents = [path.rsplit(".", count)[0] for count in range(path.count(".") + 1)]
+    return next((TEXTS[key] for key in parents if key in TEXTS and (key == path or TEXTS[key] != "text")), None)
+
+
+def _with_numbers(value: Any) -> Any:
+    """Read "1e-3", a string by YAML 1.1, as the number that everybody means."""
+    if isinstance(value, Mapping):
+        return {key: _with_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_numbers(item) for item in value]
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value

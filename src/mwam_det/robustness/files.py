@@ -1,0 +1,233 @@
+"""The robustness report as files: tables for machines and papers, and one page for a browser."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+from mwam_det.robustness.degradation import SEVERITIES
+from mwam_det.robustness.figures import draw_figures
+from mwam_det.robustness.results import CONFIDENCE, FILES, IOU, RobustnessResults
+from mwam_det.robustness.tables import (
+    class_table,
+    coco_average,
+    combination_table,
+    degradation_table,
+    dots,
+    label,
+    markdown_table,
+    markdown_text,
+    score,
+)
+
+MEASURED = {"obb": "rotated boxes", "segment": "masks", "pose": "keypoints"}
+"""What the metrics are of, where a task does not say it."""
+
+_UP, _DOWN = r"$\uparrow$", r"$\downarrow$"
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}",
+}  # fmt: skip
+
+
+def markdown(report: RobustnessResults) -> str:
+    """Write the report as Markdown, without the figures."""
+    lines = ["# Missing modalities", "", _summary(report), ""]
+    lines += _markdown_combinations(report)
+    lines += [f"> {markdown_text(note)}\n" for note in report.notes]
+    for name, group in report.groups.items():
+        lines += [f"## {markdown_text(name)}, {group.images} images", "", *_markdown_combinations(group)]
+    if report.full.classes:
+        columns, rows = class_table(report, report.primary)
+        lines += [
+            f"## {report.primary} of each class",
+            "",
+            *markdown_table(columns, [[markdown_text(name), *cells] for name, *cells in rows]),
+        ]
+    for modality, degraded in degradation_table(report).items():
+        lines += [f"## {report.primary} with {markdown_text(modality)} degraded", ""]
+        lines += markdown_table(
+            ["degradation", *(f"severity {severity}" for severity in SEVERITIES)],
+            [[markdown_text(row["name"]), *(score(cell["value"]) for cell in row["cells"])] for row in degraded],
+        )
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_combinations(report: RobustnessResults) -> list[str]:
+    content = combination_table(report)
+    return markdown_table(
+        [*report.modalities, *content.columns],
+        [
+            *([*dots(marks), *cells] for marks, cells in content.rows),
+            ["average", *[""] * (len(report.modalities) - 1), *content.averages],
+        ],
+        len(report.modalities),
+    )
+
+
+def latex(report: RobustnessResults) -> str:
+    """Write the table of combinations for LaTeX, in the form of the paper's Table 12; it needs the package booktabs."""
+    content = combination_table(report)
+    count = len(report.modalities)
+    heads = [
+        f"{_latex(name.removeprefix('COCO '))} {_DOWN if name.startswith('PCR') else _UP}" for name in content.columns
+    ]
+    coco = sum(name.startswith("COCO ") for name in content.columns)
+    above = [rf"\multicolumn{{{count}}}{{c}}{{Modality}}", *[""] * (len(heads) - coco)]
+    above += [rf"\multicolumn{{{coco}}}{{c}}{{COCO protocol}}"] if coco else []
+    rules = rf"\cmidrule(lr){{1-{count}}}"
+    rules += rf" \cmidrule(lr){{{count + len(heads) - coco + 1}-{count + len(heads)}}}" if coco else ""
+    rows = [
+        " & ".join([*(r"$\bullet$" if mark else r"$\circ$" for mark in marks), *cells]) for marks, cells in content.rows
+    ]
+    average = " & ".join([rf"\multicolumn{{{count}}}{{c}}{{Average}}", *content.averages])
+    return "\n".join(
+        [
+            r"% Needs \usepackage{booktabs}",
+            r"\begin{table}",
+            r"  \centering\small\setlength{\tabcolsep}{4pt}",
+            rf"  \caption{{{_latex(_summary(report))}}}",
+            rf"  \begin{{tabular}}{{{'c' * count}{'r' * len(heads)}}}",
+            r"    \toprule",
+            rf"    {' & '.join(above)} \\",
+            f"    {rules}",
+            rf"    {' & '.join([*map(_latex, report.modalities), *heads])} \\",
+            r"    \midrule",
+            *(rf"    {row} \\" for row in rows),
+            r"    \midrule",
+            rf"    {average} \\",
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def html(report: RobustnessResults, figures: dict[str, bytes] | None = None) -> str:
+    """Write everything as one HTML page that needs neither a network nor other files.
+
+    Args:
+        report: The report.
+        figures: PNG files by name, see `draw_figures`.
+    """
+    worst = min(report.results, key=lambda result: result.metrics[report.primary])
+    page = Environment(
+        loader=PackageLoader("mwam_det.robustness", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    ).get_template("report.html")
+    return page.render(
+        report=report,
+        tables={name: combination_table(each) for name, each in {"": report, **report.groups}.items()},
+        figures={name: base64.b64encode(picture).decode() for name, picture in (figures or {}).items()},
+        key_figures=[
+            (f"{report.primary}, complete", score(report.full.metrics[report.primary])),
+            (f"{report.primary}, average", score(report.average())),
+            (f"{report.primary}, worst: {label(worst)}", score(worst.metrics[report.primary])),
+            ("PCR, average", f"{rate:.2f} %" if (rate := report.average_collapse_rate()) is not None else "-"),
+        ],
+        class_tables={metric: class_table(report, metric) for metric in report.metrics} if report.full.classes else {},
+        degradations=degradation_table(report),
+        severities=SEVERITIES,
+        score=score,
+        confidence=CONFIDENCE,
+        iou=IOU,
+    )
+
+
+def write_report(report: RobustnessResults, folder: Path, plots: bool = True) -> None:
+    """Write all files of a report, whole or not at all; see `RobustnessResults.save`.
+
+    robustness.json is there if and only if all others are.
+    """
+    unfinished = folder / "report.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that died
+    unfinished.mkdir(parents=True)
+    _write_files(report, unfinished, plots)
+    for name in FILES:  # robustness.json is the first
+        (folder / name).unlink(missing_ok=True)
+    for file in sorted(unfinished.iterdir(), key=lambda file: file.name == FILES[0]):
+        os.replace(file, folder / file.name)
+    unfinished.rmdir()
+
+
+def _write_files(report: RobustnessResults, folder: Path, plots: bool) -> None:
+    content = report.to_dict()
+    figures = draw_figures(report) if plots else {}
+    texts = {
+        "robustness.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n",
+        "robustness.md": markdown(report),
+        "robustness.tex": latex(report),
+        "report.html": html(report, figures),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    for name, picture in figures.items():
+        (folder / f"robustness_{name}.png").write_bytes(picture)
+
+    columns, rows = _combination_rows(report)
+    _write_csv(folder / "robustness.csv", columns, rows)
+    if report.groups:
+        grouped = {name: _combination_rows(group) for name, group in report.groups.items()}
+        columns = ["group", *next(iter(grouped.values()))[0]]
+        _write_csv(
+            folder / "robustness_groups.csv", columns, [[n, *row] for n, (_, rows) in grouped.items() for row in rows]
+        )
+    if content["classes"]:
+        classes = [
+            ["+".join(row["available"]), row["class"], row["objects"], *(row[metric] for metric in report.metrics)]
+            for row in content["classes"]
+        ]
+        _write_csv(folder / "robustness_classes.csv", ["available", "class", "objects", *report.metrics], classes)
+    if content["degradations"]:
+        columns = ["modality", "degradation", "severity", *report.metrics, "PCR"]
+        degraded = [[row[column] for column in columns] for row in content["degradations"]]
+        _write_csv(folder / "robustness_degradations.csv", columns, degraded)
+
+
+def _combination_rows(report: RobustnessResults) -> tuple[list[str], list[list[Any]]]:
+    """Lay out the table of all combinations in full precision: columns and rows, the averages last."""
+    coco = [metric for metric in report.metrics if report.full.coco is not None]
+    rows = [
+        [
+            "+".join(result.available),
+            *(result.metrics[metric] for metric in report.metrics),
+            report.collapse_rate(result),
+            *((result.coco or {}).get(metric) for metric in coco),
+        ]
+        for result in report.results
+    ]
+    averages = ["average", *map(report.average, report.metrics), report.average_collapse_rate()]
+    averages += [coco_average(report, metric) for metric in coco]
+    return ["available", *report.metrics, "PCR", *(f"COCO {metric}" for metric in coco)], [*rows, averages]
+
+
+def _summary(report: RobustnessResults) -> str:
+    parts = [f"split {report.split}", f"{report.images} images"] if report.images else [f"split {report.split}"]
+    if report.weights:
+        parts.insert(0, report.weights)
+    measured = f" {report.primary} is that of {MEASURED[report.task]}." if report.task in MEASURED else ""
+    return (
+        f"{', '.join(parts)}. Fill of what is missing: {report.fill}.{measured} PCR is that of {report.primary}; "
+        "lower is more robust."
+    )
+
+
+def _write_csv(file: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)

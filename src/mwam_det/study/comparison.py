@@ -1,0 +1,450 @@
+"""Arms × seeds, compared: means, paired differences with confidence intervals, tables and a figure."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from mwam_det.core.missing import modality_combinations
+from mwam_det.robustness.results import METRICS
+from mwam_det.robustness.style import PALETTE
+from mwam_det.robustness.tables import markdown_table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+CONFIDENCE = 0.95
+AVERAGE, COLLAPSE = "average", "PCR"
+COLOURS = (*(PALETTE[place] for place in (0, 5, 2, 3, 1, 4)), "#000000", "#8C6D31")
+"""In an order of strong contrasts, since arms stand beside each other."""
+
+TERMINAL = 78
+"""Columns of a terminal that a table's title may take in one line."""
+
+FIGURE_WIDTH = 11
+"""About so many inches wide is the figure at most; columns that do not fit go to the next row."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A quantity over seeds.
+
+    Attributes:
+        values: The quantity by seed.
+    """
+
+    values: dict[int, float]
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds."""
+        return statistics.fmean(self.values.values())
+
+    @property
+    def std(self) -> float | None:
+        """The standard deviation over seeds, with n − 1 in the denominator; None of one seed."""
+        return statistics.stdev(self.values.values()) if len(self.values) > 1 else None
+
+    def minus(self, other: Estimate) -> Estimate:
+        """Return the differences to another arm, seed by seed, of the seeds that both have; none if there are none."""
+        return Estimate({seed: self.values[seed] - other.values[seed] for seed in self.values if seed in other.values})
+
+    def interval(self) -> tuple[float, float] | None:
+        """Return the confidence interval of the mean, mean ± t · std / √n; None of one seed, or of equal values.
+
+        Equal values mean that nothing was found by either arm, and not that the mean is known exactly.
+        """
+        if not (std := self.std):
+            return None
+        from scipy import stats  # takes half a second to import
+
+        count = len(self.values)
+        low, high = stats.t.interval(CONFIDENCE, count - 1, loc=self.mean, scale=std / math.sqrt(count))
+        return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a comparison.
+
+    Attributes:
+        arm: Name of the arm.
+        seed: Its seed.
+        state: "waiting", "running", "begun" (and interrupted), "done" or "failed".
+        report: Content of robustness.json, of a run that is done.
+        error: What went wrong with a run that failed.
+        resumed: How often it went on from a checkpoint.
+    """
+
+    arm: str
+    seed: int
+    state: str = "waiting"
+    report: Mapping[str, Any] | None = None
+    error: str = ""
+    resumed: int = 0
+
+    def measure(self, metric: str, available: Iterable[str]) -> float | None:
+        """Return a metric of the run on a combination of modalities; None if it is not done or has no such input."""
+        for row in self.report["combinations"] if self.report else ():
+            if set(row["available"]) == set(available):
+                return row[metric]
+        return None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What arms that were trained with the same seeds achieve on every combination of modalities.
+
+    Every arm has a run a seed. An arm is compared with its reference seed by seed, because runs of one seed share what
+    the seed decides. A uni-modal arm has a value for the combination of its one modality alone; an average or a PCR
+    over combinations that it cannot have would compare different things.
+
+    Args:
+        title: What is compared.
+        modalities: All modalities.
+        arms: Overrides of the recipe by arm, in order; the first is the reference of the others.
+        runs: The runs.
+        against: The reference of an arm, where it is not the first arm.
+    """
+
+    title: str
+    modalities: tuple[str, ...]
+    arms: dict[str, list[str]]
+    runs: tuple[Run, ...]
+    against: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What the runs measured, the metric of PCR first."""
+        reports = (run.report for run in self.runs if run.report)
+        return tuple(next(reports, {}).get("metrics", METRICS))
+
+    @property
+    def primary(self) -> str:
+        """The metric that PCR is of."""
+        return self.metrics[0]
+
+    def columns(self, metric: str | None = None) -> list[str]:
+        """List what is estimated: each combination, their average, and the mean PCR of the first metric."""
+        combinations = ["+".join(available) for available in modality_combinations(self.modalities)]
+        return [*combinations, *([AVERAGE] if len(combinations) > 1 else []), *([COLLAPSE] * self._collapses(metric))]
+
+    def _collapses(self, metric: str | None) -> bool:
+        return metric in (None, self.primary) and len(self.modalities) > 1
+
+    def reference(self, arm: str) -> str | None:
+        """Return the arm that an arm is compared with; None for the first one."""
+        first = next(iter(self.arms))
+        return self.against.get(arm, first if arm != first else None)
+
+    def estimate(self, arm: str, column: str, metric: str | None = None) -> Estimate | None:
+        """Estimate a metric of an arm in a column, see `columns`; None if no run has it."""
+        measured = {run.seed: self._value(run, column, metric or self.primary) for run in self.runs if run.arm == arm}
+        values = {seed: value for seed, value in measured.items() if value is not None}
+        return Estimate(values) if values else None
+
+    def difference(self, arm: str, column: str, metric: str | None = None) -> Estimate | None:
+        """Estimate by how much an arm exceeds its reference; None where there is nothing to compare."""
+        reference = self.reference(arm)
+        own, other = (self.estimate(name, column, metric) if name else None for name in (arm, reference))
+        if own is None or other is None:
+            return None
+        pairs = own.minus(other)
+        return pairs if pairs.values else None
+
+    def specialist(self, column: str) -> str | None:
+        """Return the arm that was trained and tested on the one modality of a column; None where there is none done."""
+        alone = (run.arm for run in self.runs if run.report and list(run.report["modalities"]) == [column])
+        return next(alone, None) if len(self.modalities) > 1 else None
+
+    def to_specialist(self, arm: str, column: str, metric: str | None = None) -> Estimate | None:
+        """Estimate by how much an arm exceeds the specialist of a modality with that modality alone; None without."""
+        specialist = self.specialist(column)
+        if specialist in (None, arm):
+            return None
+        own, other = (self.estimate(name, column, metric) for name in (arm, specialist))
+        pairs = own.minus(other) if own and other else None
+        return pairs if pairs and pairs.values else None
+
+    def _value(self, run: Run, column: str, metric: str) -> float | None:
+        if run.report is None:
+            return None
+        if column not in (AVERAGE, COLLAPSE):
+            return run.measure(metric, column.split("+"))
+        if set(run.report["modalities"]) != set(self.modalities):
+            return None
+        return run.report["average"][COLLAPSE if column == COLLAPSE else metric]
+
+    def done(self, arm: str) -> tuple[int, int]:
+        """Return how many runs of an arm are done, and how many there are to be."""
+        states = [run.state for run in self.runs if run.arm == arm]
+        return states.count("done"), len(states)
+
+    def progress(self) -> RenderableType:
+        """Lay out, for the terminal, how far the grid is."""
+        from rich.table import Table
+        from rich.text import Text
+
+        seeds = sorted({run.seed for run in self.runs})
+        done = sum(run.state == "done" for run in self.runs)
+        table = Table("arm", title=f"{done} of {len(self.runs)} runs done")
+        if done:  # else there is no figure, nor a report to tell its name
+            table.caption = f"{self.primary} with all modalities of the arm, and its average over all combinations"
+            table.min_width = len(table.caption)
+        for seed in seeds:
+            table.add_column(f"seed {seed}", justify="center")
+        styles = {"waiting": "dim", "begun": "dim", "running": "bold", "failed": "red"}
+        for arm in self.arms:
+            by_seed = {run.seed: run for run in self.runs if run.arm == arm}
+            table.add_row(
+                arm, *(Text(_progress(by_seed[s], self.primary), styles.get(by_seed[s].state, "")) for s in seeds)
+            )
+        return table
+
+    def table(self) -> RenderableType:
+        """Lay out means and differences of the first metric for the terminal, and what failed."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        parts: list[RenderableType] = []
+        for title, rows in self._tables(self.primary):
+            table = Table(*rows[0], title=title, min_width=min(len(title), TERMINAL))  # few columns make it narrow
+            table.columns[0].min_width = max(len(row[0]) for row in rows)  # names are not to be cut
+            for column in table.columns[1:]:
+                column.justify = "right"
+            for row in rows[1:]:
+                # several lines a cell, so that 80 columns hold it; and as Text, since brackets are markup else
+                lines = (re.sub(r" (?=[±[])|(?<=,) ", "\n", cell) for cell in row[1:])
+                table.add_row(row[0], *map(Text, lines))
+            parts.append(table)
+        return Group(*parts, *(Text(note) for note in self._notes()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values: runs, values by seed, means, differences and intervals."""
+        return {
+            "title": self.title,
+            "modalities": list(self.modalities),
+            "confidence": CONFIDENCE,
+            "arms": [
+                {
+                    "name": arm,
+                    "overrides": overrides,
+                    "against": self.reference(arm),
+                    "runs": [
+                        {"seed": run.seed, "state": run.state, "resumed": run.resumed, "error": run.error}
+                        for run in self.runs
+                        if run.arm == arm
+                    ],
+                    "metrics": {
+                        metric: {column: self._entry(arm, column, metric) for column in self.columns(metric)}
+                        for metric in self.metrics
+                    },
+                }
+                for arm, overrides in self.arms.items()
+            ],
+        }
+
+    def _entry(self, arm: str, column: str, metric: str) -> dict[str, Any] | None:
+        estimate, difference = self.estimate(arm, column, metric), self.difference(arm, column, metric)
+        if estimate is None:
+            return None
+        entry = {"values": estimate.values, "mean": estimate.mean, "std": estimate.std}
+        for key, pairs in (("difference", difference), ("to_specialist", self.to_specialist(arm, column, metric))):
+            if pairs is not None:
+                low, high = pairs.interval() or (None, None)
+                entry[key] = {"pairs": len(pairs.values), "mean": pairs.mean, "low": low, "high": high}
+        return entry
+
+    def save(self, folder: str | Path, stem: str = "compare") -> list[Path]:
+        """Write the comparison to a folder, as JSON, CSV, Markdown and a figure, and return the files.
+
+        The CSV has a row an arm, metric and column; the figure is left out while no run is done.
+        """
+        folder = Path(folder)
+        files = [folder / f"{stem}.{suffix}" for suffix in ("json", "csv", "md", "png")]
+        files[0].write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        with files[1].open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            header = "arm metric input seeds mean std against pairs difference low high"
+            header += " specialist_pairs to_specialist specialist_low specialist_high"
+            writer.writerow(header.split())
+            for arm in self.arms:
+                writer.writerows(self._csv_row(arm, c, metric) for metric in self.metrics for c in self.columns(metric))
+        files[2].write_text(self.markdown(), encoding="utf-8")
+        if not any(run.report for run in self.runs):
+            return files[:3]
+        plot_comparison(self, files[3])
+        return files
+
+    def _csv_row(self, arm: str, column: str, metric: str) -> list[Any]:
+        entry = self._entry(arm, column, metric) or {"values": {}, "mean": None, "std": None}
+        nothing = dict.fromkeys(("pairs", "mean", "low", "high"))
+        pairs = [*entry.get("difference", nothing).values(), *entry.get("to_specialist", nothing).values()]
+        values = [len(entry["values"]), entry["mean"], entry["std"], self.reference(arm), *pairs]
+        return [arm, metric, column, *("" if value is None else value for value in values)]
+
+    def markdown(self) -> str:
+        """Return the comparison as a Markdown document."""
+        lines = [f"# {self.title}", ""]
+        for metric in self.metrics:
+            for title, rows in self._tables(metric, bold="**"):
+                lines += [f"## {title}", "", *markdown_table(rows[0], rows[1:])]
+        lines += [*(f"{note}\n" for note in self._notes()), "## Arms", ""]
+        lines += [f"- {arm}: {_code(overrides) or 'the recipe as it is'}" for arm, overrides in self.arms.items()]
+        return "\n".join(lines) + "\n"
+
+    def _tables(self, metric: str, bold: str = "") -> list[tuple[str, list[list[str]]]]:
+        """Return the tables of a metric as text: title, and rows of which the first is the header."""
+        columns = self.columns(metric)
+        header = ["arm", *(f"{column} %" if column == COLLAPSE else column for column in columns)]
+        means, differences = [header], [header]
+        for arm in self.arms:
+            done, wanted = self.done(arm)
+            label = arm if done == wanted else f"{arm} ({done} of {wanted} seeds)"
+            means.append([label, *(_mean(self.estimate(arm, column, metric), column) for column in columns)])
+            if self.reference(arm) is not None:
+                label = arm if arm not in self.against else f"{arm} − {self.against[arm]}"
+                cells = (_difference(self.difference(arm, column, metric), column, bold) for column in columns)
+                differences.append([label, *cells])
+        tables = [(f"{metric}, mean ± standard deviation over seeds", means)]
+        if len(differences) > 1:
+            title = f"{metric}, difference to {next(iter(self.arms))}, paired by seed [95 % interval]"
+            tables.append((title, differences))
+        if specialists := [column for column in columns if self.specialist(column)]:
+            rows = [["arm", *specialists]]
+            for arm in self.arms:
+                pairs = [self.to_specialist(arm, column, metric) for column in specialists]
+                if any(pairs):
+                    rows.append([arm, *(_difference(own, c, bold) for own, c in zip(pairs, specialists, strict=True))])
+            title = f"{metric}, difference to the specialist of a modality, paired by seed [95 % interval]"
+            tables.append((title, rows))
+        return tables
+
+    def _notes(self) -> list[str]:
+        notes = [
+            "The average is over all combinations of modalities, PCR over the incomplete ones, of "
+            f"{self.primary}; less PCR is more robust. An arm with one modality alone has neither."
+        ]
+        if any(self.specialist(name) for name in self.modalities):
+            notes.append("A specialist is trained and tested on one modality: what a lone modality can give.")
+        pairs = [d for arm in self.arms for c in self.columns() if (d := self.difference(arm, c)) is not None]
+        if any(difference.interval() for difference in pairs):
+            notes.append(
+                "Intervals are of Student's t over seeds, each for itself: of twenty that hold no true difference, one "
+                "leaves out 0 by chance. They tell of the chance in training, not of that in the choice of images."
+            )
+        if any(difference.interval() is None for difference in pairs):
+            notes.append("One seed, or the same difference with all, tells nothing of chance: there is no interval.")
+        images = {run.arm: run.report.get("images") for run in self.runs if run.report}
+        if len(set(images.values())) > 1:  # of a uni-modal arm, images without partner are among them
+            counts = ", ".join(f"{arm} {count}" for arm, count in images.items())
+            notes.append(f"The arms were evaluated on different numbers of images: {counts}.")
+        notes += [f"Failed: {run.arm}, seed {run.seed}: {run.error}" for run in self.runs if run.state == "failed"]
+        unfinished = sum(run.state in ("waiting", "running", "begun") for run in self.runs)
+        return notes + ([f"{unfinished} of {len(self.runs)} runs are not finished."] if unfinished else [])
+
+
+def plot_comparison(comparison: Comparison, file: Path) -> None:
+    """Write the figure of a comparison."""
+    comparison_figure(comparison).savefig(file, dpi=150, facecolor="white")
+
+
+def comparison_figure(comparison: Comparison) -> Figure:
+    """Draw the first metric of every arm on every combination: means, standard deviations, and a dot a seed."""
+    columns = [column for column in comparison.columns() if column != COLLAPSE]
+    arms, inches = list(comparison.arms), 0.27 * len(comparison.arms) + 0.3
+    in_a_row = max(1, min(len(columns), round(FIGURE_WIDTH / inches)))
+    rows = [columns[first : first + in_a_row] for first in range(0, len(columns), in_a_row)]
+    legend_columns = min(len(arms), 5)
+    height = 3.4 * len(rows) + 0.25 * math.ceil(len(arms) / legend_columns) + 0.5
+    size = max(7.0, inches * in_a_row + 1), height
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(rows), sharey=True, squeeze=False)
+    for axis, row in zip(axes[:, 0], rows, strict=True):
+        for place, arm in enumerate(arms):
+            _draw_arm(axis, comparison, row, arm, place)
+        axis.set_xticks(range(len(row)), [column.replace("+", " + ") for column in row])
+        axis.set_xlim(-0.6, in_a_row - 0.4)  # the last row may be shorter
+        axis.set_ylabel(comparison.primary)
+        axis.grid(axis="y", alpha=0.3)
+        axis.set_axisbelow(True)
+        if AVERAGE in row:
+            axis.axvline(row.index(AVERAGE) - 0.5, color="grey", linewidth=0.8, linestyle=":")
+    axes[0, 0].set_ylim(bottom=0)  # of all rows, and once all are drawn: it ends the search for the other limit
+    figure.suptitle(f"{comparison.title}\nmean ± standard deviation; a dot a seed", fontsize="medium")
+    handles = [Patch(**_style(place)) for place in range(len(arms))]
+    # below the axes, so that long names cost height and no width
+    figure.legend(handles, arms, loc="outside lower center", ncols=legend_columns, frameon=False)
+    return figure
+
+
+def _style(place: int) -> dict[str, Any]:
+    """Return how the bars of an arm look."""
+    colour, hatch = COLOURS[place % len(COLOURS)], ("", "//", "..")[place // len(COLOURS) % 3]
+    return {"facecolor": f"{colour}73", "edgecolor": colour, "hatch": hatch}
+
+
+def _draw_arm(axis: Any, comparison: Comparison, columns: Sequence[str], arm: str, place: int) -> None:
+    """Draw one arm into its place beside the others."""
+    width, style = 0.84 / len(comparison.arms), _style(place)
+    for group, column in enumerate(columns):
+        if (estimate := comparison.estimate(arm, column)) is None:
+            continue
+        centre, colour = group + (place - (len(comparison.arms) - 1) / 2) * width, style["edgecolor"]
+        axis.bar(centre, estimate.mean, width * 0.92, **style)
+        if estimate.std is not None:
+            axis.errorbar(centre, estimate.mean, estimate.std, color=colour, capsize=3, linewidth=1.4)
+        places = [centre + offset for offset in _spread(len(estimate.values), width * 0.5)]
+        values = list(estimate.values.values())
+        axis.scatter(places, values, s=14, color=colour, edgecolor="white", linewidth=0.5, zorder=3)
+
+
+def _spread(count: int, width: float) -> list[float]:
+    """Place dots side by side, so that equal values do not hide each other."""
+    return [width * (place / (count - 1) - 0.5) if count > 1 else 0.0 for place in range(count)]
+
+
+def _progress(run: Run, metric: str) -> str:
+    if run.state != "done" or run.report is None:
+        return run.state
+    full, average = run.measure(metric, run.report["modalities"]), run.report["average"][metric]
+    return f"{full:.3f}" if len(run.report["modalities"]) == 1 else f"{full:.3f}, {average:.3f}"
+
+
+def _number(value: float, column: str, signed: bool = False) -> str:
+    digits = 1 if column == COLLAPSE else 3
+    text = f"{value:{'+' if signed else ''}.{digits}f}"
+    return text.replace("-", "−")
+
+
+def _mean(estimate: Estimate | None, column: str) -> str:
+    if estimate is None:
+        return "-"
+    spread = "" if estimate.std is None else f" ± {_number(estimate.std, column)}"
+    return _number(estimate.mean, column) + spread
+
+
+def _difference(difference: Estimate | None, column: str, bold: str) -> str:
+    if difference is None:
+        return "-"
+    text = _number(difference.mean, column, signed=True)
+    if (interval := difference.interval()) is None:
+        return text
+    low, high = interval
+    text += f" [{_number(low, column, signed=True)}, {_number(high, column, signed=True)}]"
+    return f"{bold}{text}{bold}" if low > 0 or high < 0 else text
+
+
+def _code(overrides: Iterable[str]) -> str:
+    return " ".join(f"`{override}`" for override in overrides)

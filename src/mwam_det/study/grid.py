@@ -1,0 +1,234 @@
+"""A comparison: arms × seeds of one recipe, trained in a grid that can be resumed."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mwam_det.experiments import Experiment
+from mwam_det.files.locks import Hold
+from mwam_det.files.terminal import tolerate_encodings
+from mwam_det.files.writing import written_whole
+from mwam_det.recipe import Recipe, RecipeError
+from mwam_det.study.arms import GRID_KEYS, SEEDS, arm_experiments, check_seeds, read_study
+from mwam_det.training.checkpoints import changed_settings
+
+if TYPE_CHECKING:
+    from mwam_det.study.comparison import Comparison, Run
+
+WITHOUT_EFFECT = ("project", "name", "exist_ok", "plots", "verbose", "save_period")
+"""Keys of the train section that do not change what is learnt: a finished run may have had others."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid.
+
+    Attributes:
+        arm: Name of the arm.
+        seed: Its seed.
+        experiment: What is trained, the seed included.
+        folder: The run's folder.
+    """
+
+    arm: str
+    seed: int
+    experiment: Experiment
+    folder: Path
+
+    @property
+    def record_file(self) -> Path:
+        """What tells how far the run is. Not in the run's folder, which Ultralytics deletes before a DDP training."""
+        return self.folder.with_suffix(".json")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the record says; nothing before the run was begun.
+
+        Raises:
+            RecipeError: If the file is damaged.
+        """
+        if not self.record_file.is_file():
+            return {}
+        try:
+            return json.loads(self.record_file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise RecipeError(f"{self.record_file} is damaged ({error}): delete it and {self.folder}") from None
+
+    def write_record(self, **content: Any) -> None:
+        """Write the record, whole or not at all."""
+        import torch
+        import ultralytics
+
+        import mwam_det
+
+        record = {"arm": self.arm, "seed": self.seed, **content, "recipe": _comparable(self.experiment.recipe)}
+        record["versions"] = {package.__name__: package.__version__ for package in (mwam_det, ultralytics, torch)}
+        self.record_file.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(self.record_file) as new:
+            new.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def as_run(self, *, running: bool = False) -> Run:
+        """Return how far the run is and what it achieved, as its files tell."""
+        from mwam_det.study.comparison import Run
+
+        record = self.record
+        state = "running" if running else record.get("state", "waiting")
+        report = None
+        if state == "done":
+            try:
+                report = json.loads((self.folder / "robustness.json").read_text(encoding="utf-8"))
+            except (OSError, json.JSONDecodeError):
+                state = "begun"  # the report was lost: it is made anew
+        return Run(self.arm, self.seed, state, report, record.get("error", ""), record.get("resumed", 0))
+
+
+# The grid ------------------------------------------------------------------------------------------------------------
+
+
+def compare(
+    recipe: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    arms: str | Path | Sequence[str] = "baseline,mwam",
+    seeds: int | None = None,
+) -> Comparison:
+    """Train arms × seeds, evaluate each best checkpoint on every combination of modalities, and compare.
+
+    Runs go to runs/<recipe>-compare/<arm>/seed<k>/ (`train.project` and `train.name` stand for "runs" and the recipe's
+    name), with a record each beside its folder. The same call again goes on: finished runs stay, interrupted ones are
+    resumed from their last checkpoint, failed ones are tried again. All arms of a seed are trained before the next
+    seed, so that what is there can be compared at any time. compare.json, .csv, .md and .png are renewed after every
+    run; with a file of arms they are called compare-<file>.
+
+    Args:
+        recipe: The recipe's file; that of the file of arms if left out.
+        overrides: As in `mwam_det.experiments.load`, for all arms.
+        arms: See `read_study`. The first is what the others are compared with.
+        seeds: Number of seeds, which are 0, 1, …; by default that of the file of arms, or 3.
+
+    Returns:
+        The comparison, already saved. Runs that failed are in it as such.
+
+    Raises:
+        RecipeError: If a recipe or an arm is wrong, or a run was begun with other settings.
+        FolderInUse: If another process trains the same grid.
+        DatasetError: If the dataset of an arm cannot be used.
+        KeyboardInterrupt: As it comes; nothing is lost but the epoch.
+    """
+    from rich.console import Console
+
+    study = read_study(arms)
+    if (recipe := recipe or study.recipe) is None:
+        raise RecipeError(f"name a recipe: {arms} has no key 'recipe'")
+    if seeds is None:
+        seeds = SEEDS if study.seeds is None else study.seeds
+    check_seeds(seeds)
+    base, experiments, changes = arm_experiments(recipe, overrides, study)
+    for experiment in experiments.values():
+        experiment.check()
+    folder = Path(str(base.train.get("project") or "runs")) / f"{base.train.get('name') or base.name}-compare"
+    folder = folder.expanduser().resolve()
+    cells = [
+        Cell(arm, seed, _seeded(experiment, seed), folder / arm / f"seed{seed}")
+        for seed in range(seeds)
+        for arm, experiment in experiments.items()
+    ]
+
+    def standing(current: Cell | None = None) -> Comparison:
+        from mwam_det.study.comparison import Comparison
+
+        runs = tuple(cell.as_run(running=cell is current) for cell in cells)
+        title = study.title or f"{base.name}: {', '.join(experiments)}"
+        return Comparison(title, tuple(base.data["modalities"]), changes, runs, study.against)
+
+    tolerate_encodings()
+    console = Console()
+    with Hold(folder):
+        _refuse_changed(cells)
+        for cell in cells:
+            if cell.as_run().state == "done":
+                continue
+            console.print(standing(cell).progress())
+            _run(cell)
+            standing().save(folder, study.stem)
+        result = standing()
+        files = result.save(folder, study.stem)
+    console.print(result.progress())
+    console.print(result.table())
+    print("\n".join(map(str, files)))  # not through rich, which would break the lines
+    return result
+
+
+def run_compare(*args: Any, **kwargs: Any) -> int:
+    """Call `compare` for the command line and return the exit status: 0 done, 1 a run failed, 130 interrupted."""
+    try:
+        result = compare(*args, **kwargs)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on where this one was.", file=sys.stderr)
+        return 130
+    return int(any(run.state == "failed" for run in result.runs))
+
+
+def _seeded(experiment: Experiment, seed: int) -> Experiment:
+    train = {key: value for key, value in experiment.recipe.train.items() if key not in GRID_KEYS}
+    if experiment.deterministic:
+        train["deterministic"] = True
+    return experiment.with_training({**train, "seed": seed})
+
+
+def _comparable(recipe: Recipe) -> dict[str, Any]:
+    """Return what decides on the result of a run, as JSON gives it back."""
+    content = {key: value for key, value in asdict(recipe).items() if key != "name"}
+    content["train"] = {key: value for key, value in recipe.train.items() if key not in WITHOUT_EFFECT}
+    return json.loads(json.dumps(content, default=str))
+
+
+def _refuse_changed(cells: Iterable[Cell]) -> None:
+    """Refuse to mix runs of different settings in a grid."""
+    for cell in cells:
+        record = cell.record
+        if not record:
+            if cell.folder.is_dir() and any(cell.folder.iterdir()):
+                raise RecipeError(f"{cell.folder} holds a run without a record: delete it, or choose a train.name")
+            continue
+        if what := changed_settings(record["recipe"], _comparable(cell.experiment.recipe)):
+            raise RecipeError(
+                f"{cell.folder} was begun with other settings ({what}): name the new comparison by train.name, or "
+                f"delete {cell.folder.parent}"
+            )
+
+
+# One run -------------------------------------------------------------------------------------------------------------
+
+
+def _run(cell: Cell) -> None:
+    """Train and evaluate one run, or go on with it; a failure is recorded, an interruption passes through."""
+    resumed = cell.record.get("resumed", 0) + (cell.folder / "weights" / "last.pt").is_file()
+    cell.write_record(state="begun", resumed=resumed)
+    try:
+        cell.experiment.go_on(cell.folder)
+        if not (cell.folder / "robustness.json").is_file():
+            raise FileNotFoundError(f"the training left no {cell.folder / 'robustness.json'}")
+    except Exception as error:
+        traceback.print_exc()
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        cell.write_record(state="failed", resumed=resumed, error=said, traceback=traceback.format_exc())
+    else:
+        cell.write_record(state="done", resumed=resumed)
+    finally:
+        _free_memory()
+
+
+def _free_memory() -> None:
+    """Give back what a run held, for the next one."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,56 @@
+"""Going on with an interrupted run: where its checkpoint is, and whether it was begun with the same settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+
+class Interrupted(KeyboardInterrupt):
+    """A training was interrupted.
+
+    Attributes:
+        resume: What `train.resume` has to be to go on; None if nothing was saved yet.
+    """
+
+    def __init__(self, resume: str | Path | None):
+        super().__init__()
+        self.resume = resume
+
+
+def checkpoint_to_resume(resume: Literal[True] | str, project: str | Path, name: str) -> Path:
+    """Find the checkpoint that `train.resume` asks for.
+
+    Args:
+        resume: A file, or True for the newest last.pt of the runs of one name.
+        project: The folder of the runs.
+        name: Their name; what is numbered on (name-2, name-3, …) belongs to it.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if resume is not True:
+        if not Path(resume).is_file() or Path(resume).suffix != ".pt":
+            raise ValueError(f"train.resume={resume} is not a file of weights: give a last.pt, or true for the newest")
+        return Path(resume)
+    runs = re.compile(rf"{re.escape(name)}(-\d+)?")
+    found = [file for file in Path(project).glob("*/weights/last.pt") if runs.fullmatch(file.parts[-3])]
+    if not found:
+        raise ValueError(f"train.resume=true, but there is no {project}/{name}*/weights/last.pt")
+    return max(found, key=lambda file: file.stat().st_mtime)
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say which settings of two recipes differ, like "train.lr0 was 0.01, is 0.5"; nothing if none does."""
+    old, new = _flat(before), _flat(now)
+    differing = sorted(key for key in old | new if old.get(key) != new.get(key))
+    return ", ".join(f"{key} was {old.get(key)}, is {new.get(key)}" for key in differing)
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Return {"section.key": value} of a nested mapping."""
+    if not isinstance(content, Mapping) or not content:
+        return {prefix: content}
+    return {k: v for key, value in content.items() for k, v in _flat(value, f"{prefix}.{key}".lstrip(".")).items()}

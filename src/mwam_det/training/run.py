@@ -1,0 +1,316 @@
+"""One training with modalities: what its loop observes, what it sees of incomplete input, and what it concludes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mwam_det.core.balancing.balancer import Attachment, Balancer, BalancingConfig, Streams
+from mwam_det.core.balancing.evidence import Evidence
+from mwam_det.core.balancing.methods import make_balancer
+from mwam_det.core.config import MWAMConfig
+from mwam_det.core.missing import collapse_without_each
+from mwam_det.core.mwam import MWAM
+from mwam_det.training.direction import DirectionCheck
+from mwam_det.training.history import MWAMHistory
+from mwam_det.training.incomplete import WARM_UP, IncompleteConfig, Views, check_incomplete, draw_views, views_alone
+from mwam_det.training.selection import Selection, selected_fitness
+
+EPOCH_SEEDS = 1_000_003
+"""Seeds of a run's epochs are this far from those of another run's: a prime above any number of epochs."""
+
+RANK_SEEDS = 7_368_787
+"""Seeds of a process are this far from those of the next: processes draw for other samples."""
+
+
+class ModalityRun:
+    """A training with modalities, in any loop.
+
+        run = ModalityRun(["rgb", "depth"], mwam=MWAMConfig(), incomplete=IncompleteConfig())
+        for epoch in range(epochs):
+            run.begin_epoch(epoch, epochs)
+            for rgb, depth, target in loader:
+                run.observe({"rgb": rgb, "depth": depth})               # before backward, on what the sensors gave
+                features = {"rgb": model.rgb(rgb), "depth": model.depth(depth)}
+                if views := run.incomplete(len(rgb)):
+                    mixed = [views.mix(name, own) for name, own in features.items()]
+                    loss = views.average(criterion(part, target) for part in views.split(model.head(mixed)))
+
+    With `balancing`, its method is attached once, and `balance` takes the place of `views.average`:
+
+        run.attach({"rgb": model.rgb, "depth": model.depth}, optimizer)
+        ...
+                    parts = views.split(model.head(mixed))
+                    loss = run.balance(views, [criterion(part, target) for part in parts], logits=parts, target=target)
+
+    All that it draws follows from seed, rank and epoch, so that a resumed run draws what an uninterrupted one does.
+
+    Args:
+        modalities: Names of the modalities, one or more.
+        mwam: MWAM's parameters, or None for a training without.
+        incomplete: What a step sees of missing modalities, or None for complete input alone.
+        balancing: Settings of a method that balances the modalities, or None.
+        selection: What decides on the best checkpoint.
+        file: Where the record of MWAM's mini-batches goes; None for nowhere.
+        seed: Of what is drawn.
+        rank: Number of this process; only 0 keeps the record.
+
+    Raises:
+        ValueError: If `incomplete` does not fit the modalities or MWAM, see `check_incomplete`, or `balancing` does not
+            fit the others, see `check_balancing`.
+        ImportError: If the method needs a package that is not installed.
+
+    Attributes:
+        modalities: As given.
+        mwam: The `MWAM` of the run, or None.
+        balancer: The method that balances the modalities, or None.
+        incomplete_config: What a step sees of missing modalities, or None.
+        selection: As given.
+        history: The record of MWAM's mini-batches, or None.
+        scores: The metric by available modalities, as last validated.
+        epoch: The epoch that is trained, from 0.
+        epochs: The number of epochs, as last told.
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        *,
+        mwam: MWAMConfig | None = None,
+        incomplete: IncompleteConfig | None = None,
+        balancing: BalancingConfig | None = None,
+        selection: Selection | None = None,
+        file: Path | None = None,
+        seed: int = 0,
+        rank: int = 0,
+    ):
+        check_incomplete(incomplete, modalities, mwam)
+        self.modalities = tuple(modalities)
+        self.mwam = MWAM(self.modalities, mwam) if mwam else None
+        self.balancer = make_balancer(balancing, self.modalities) if balancing else None
+        check_balancing(self.balancer, incomplete, mwam)
+        self.selection = selection or Selection()
+        self.history = MWAMHistory(file, self.modalities) if mwam and file and rank <= 0 else None
+        self.scores: dict[tuple[str, ...], float] = {}
+        self.epoch, self.epochs = 0, 1
+        self.incomplete_config = incomplete
+        self._seed, self._rank = seed, max(rank, 0)
+        self._generator = torch.Generator()
+        self._absent: tuple[str, ...] = ()
+        self._direction = DirectionCheck()
+
+    # In each epoch and step -------------------------------------------------------------------------------------------
+
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Say which epoch (from 0) of how many comes next."""
+        self.epoch, self.epochs = epoch, epochs
+        seed = self._seed * EPOCH_SEEDS + self._rank * RANK_SEEDS + epoch
+        self._generator.manual_seed(seed)
+        if self.balancer is not None:
+            self.balancer.begin_epoch(epoch, epochs, seed)
+        if self.history is not None:
+            self.history.discard_pending()  # an epoch that is begun again
+
+    def observe(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Let MWAM observe a mini-batch, see `MWAM.observe`, and note it, and balancing which modalities are absent.
+
+        Returns:
+            Weight of every modality by MWAM, 0-d float32, or {} without it.
+        """
+        if self.balancer is not None and self.balancer.needs_views:
+            self._absent = tuple(name for name, images in inputs.items() if not images.any())
+        if self.mwam is None:
+            return {}
+        weights = self.mwam.observe(inputs)
+        if self.history is not None and self.mwam.last is not None:
+            self.history.append(self.epoch + 1, self.mwam.last)
+        return weights
+
+    def incomplete(self, count: int) -> Views | None:
+        """Decide how this step sees its mini-batch, and what balancing has to measure of it.
+
+        Args:
+            count: Number of samples.
+
+        Returns:
+            The views, or None if the step is to see the samples complete and once.
+        """
+        config = self.incomplete_config
+        if config is None or self.epoch < config.start * self.epochs:
+            return self._views_of_balancing(count)
+        weights = self.mwam.weights if self.mwam is not None else None
+        share = self.epoch / self.epochs - config.start
+        return draw_views(count, self.modalities, config, weights, self._generator, min(share / WARM_UP, 1.0))
+
+    def _views_of_balancing(self, count: int) -> Views | None:
+        balancer = self.balancer
+        if balancer is None or not (balancer.needs_views and balancer.active):
+            return None
+        if balancer.trains_views and self.incomplete_config is not None:
+            return None  # it says when incomplete views begin to be trained
+        return views_alone(count, self.modalities, balancer.trains_views)
+
+    def attach(self, streams: Streams, optimizer: torch.optim.Optimizer) -> Attachment | None:
+        """Let the method of `balancing` act on the streams, see `Balancer.attach`; nothing without one."""
+        return None if self.balancer is None else self.balancer.attach(streams, optimizer)
+
+    def balance(
+        self,
+        views: Views | None,
+        losses: Sequence[Tensor],
+        *,
+        logits: Sequence[Tensor] | None = None,
+        target: Tensor | None = None,
+        scale: float = 1.0,
+    ) -> Tensor:
+        """Let balancing take in a mini-batch, and return the loss to call `backward` on.
+
+        Views whose share of the loss is 0 only measure. They need no gradient, but for `lfm`, and should leave nothing
+        behind: batch norms of the head that see them in training learn their statistics too.
+
+        Args:
+            views: What `incomplete` returned.
+            losses: Loss of each view in order, the mean over its samples, of any shape whose sum is the loss.
+            logits: Scores of classes of each view, shape (B, classes, …), of a task that has them.
+            target: Class numbers, shape (B, …), with logits.
+            scale: What the loss is multiplied by before its backward pass: `GradScaler.get_scale()`.
+
+        Returns:
+            Without balancing Σ_c w_c L_c, of the shape of a loss.
+
+        Raises:
+            ValueError: If the method needs logits and there are none.
+        """
+        if views is None:
+            return losses[0]
+        if self.balancer is None:
+            return views.average(losses)
+        combinations = [combination for combination in views.combinations if combination is not None]
+        evidence = Evidence(
+            losses=dict(zip(combinations, losses, strict=True)),
+            weights=dict(zip(combinations, views.weights, strict=True)),
+            logits=None if logits is None else dict(zip(combinations, logits, strict=True)),
+            target=target,
+            absent=self._absent,
+            count=next(iter(views.present.values())).shape[1],
+        )
+        self.balancer.observe(evidence)
+        return self.balancer.loss(evidence, scale)
+
+    # In each validation -----------------------------------------------------------------------------------------------
+
+    @property
+    def validates_combinations(self) -> bool:
+        """Whether something depends on validations of every combination of modalities."""
+        measures = self.mwam is not None and self.mwam.config.preference == "measured"
+        measures = measures or (self.balancer is not None and self.balancer.needs_validation)
+        return len(self.modalities) > 1 and (measures or self.selection.select != "full")
+
+    def due(self, epoch: int, last: bool = False) -> bool:
+        """Return whether the validation after an epoch is to be of every combination.
+
+        Args:
+            epoch: The epoch, from 0.
+            last: Whether it is the last one.
+        """
+        if not self.validates_combinations:
+            return False
+        known = len(self.scores) > 1
+        return last or not known or epoch % self.selection.every == 0
+
+    def take_in(
+        self,
+        scores: Mapping[tuple[str, ...], float],
+        metric: str = "mAP50",
+        losses: Mapping[tuple[str, ...], float] | None = None,
+    ) -> str | None:
+        """Take in a validation of every combination: MWAM and balancing hear what it found, if they ask.
+
+        Args:
+            scores: The metric, in [0, 1], by available modalities; all 2^M − 1 combinations. The same on all ranks.
+            metric: Its name.
+            losses: Validation losses likewise, at least with each modality alone, of a host that has them.
+
+        Returns:
+            A warning, once, when what MWAM takes for preferred contradicts what the model depends on.
+        """
+        self.scores = dict(scores)
+        if self.balancer is not None:
+            self.balancer.validated(
+                self._of_each_alone(scores), None if losses is None else self._of_each_alone(losses)
+            )
+        if self.mwam is None:
+            return None
+        if self.mwam.config.preference == "measured":
+            if (dependence := collapse_without_each(scores, self.modalities)) is not None:
+                self.mwam.measure(dependence)
+            return None
+        if self.mwam.last is None:
+            return None
+        return self._direction.update(self.mwam.last.share, {name: scores[name,] for name in self.modalities}, metric)
+
+    def fitness(self, values: Iterable[float]) -> float:
+        """Return what the selection "mean" or "worst" makes of the fitness of all combinations."""
+        return selected_fitness(values, self.selection.select)
+
+    def _of_each_alone(self, values: Mapping[tuple[str, ...], float]) -> dict[str, float]:
+        return {name: values[name,] for name in self.modalities}
+
+    # State ------------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed run needs as plain Python values, fit for any checkpoint."""
+        return {
+            "mwam": self.mwam and self.mwam.state_dict(),
+            "balancer": self.balancer and self.balancer.state_dict(),
+            "scores": {"+".join(available): score for available, score in self.scores.items()},
+            "direction": self._direction.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], epoch: int) -> None:
+        """Take over what `state_dict` returned after so many epochs; later ones leave the record.
+
+        Raises:
+            ValueError: If the state is of other modalities or another method of balancing, or of a run with MWAM or
+                balancing where this has none or the reverse.
+        """
+        balancer = state.get("balancer")  # runs of before there was balancing have none
+        for name, own, given in (("MWAM", self.mwam, state["mwam"]), ("balancing", self.balancer, balancer)):
+            if (given is None) != (own is None):
+                raise ValueError("the state is of a run " + ("with " if own is None else "without ") + name)
+        if self.balancer is not None and balancer is not None:
+            self.balancer.load_state_dict(balancer)
+        if self.mwam is not None:
+            self.mwam.load_state_dict(state["mwam"])
+        self.scores = {tuple(key.split("+")): score for key, score in state["scores"].items()}
+        self._direction.load_state_dict(state["direction"])
+        if self.history is not None:
+            self.history.keep_epochs(epoch)
+
+
+def check_balancing(balancer: Balancer | None, incomplete: IncompleteConfig | None, mwam: MWAMConfig | None) -> None:
+    """Check that a method of balancing fits the other settings of a run.
+
+    Raises:
+        ValueError: If it needs views that `incomplete` does not have, or it and MWAM would both change the gradients of
+            the streams.
+    """
+    if balancer is None:
+        return
+    method = balancer.config.method
+    if incomplete is not None and balancer.fixed_views:
+        raise ValueError(f"balancing.method={method} trains views of its own: set incomplete to false")
+    if incomplete is not None and balancer.needs_views and incomplete.views != "all":
+        raise ValueError(
+            f"incomplete.views={incomplete.views}: balancing.method={method} compares each modality alone, on all "
+            "samples: use all, or set incomplete to false"
+        )
+    if balancer.combines_gradients and mwam is not None and mwam.mode in ("gradient", "auto", "hybrid"):
+        raise ValueError(
+            f"mwam.mode={mwam.mode}: balancing.method={method} combines the gradients that MWAM would scale: use "
+            "mwam.mode=update or observe, or mwam=false"
+        )

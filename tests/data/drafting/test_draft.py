@@ -1,0 +1,513 @@
+"""Recipes drafted for folders as people have them: each loads, finds its pairs and labels, and trains."""
+
+import shlex
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from sources import write
+from training import train_recipe
+from ultralytics.cfg import get_cfg
+
+from mwam_det.cli.main import main
+from mwam_det.data.build import build_paired_dataset
+from mwam_det.data.drafting.draft import Draft, draft
+from mwam_det.data.drafting.known import Known
+from mwam_det.data.layout import DatasetError, resolve_dataset
+from mwam_det.experiments import load
+
+HEIGHT, WIDTH = 32, 40
+SPLITS = {"train": 6, "val": 3}
+BOX = "0 0.5 0.5 0.25 0.25\n1 0.25 0.25 0.125 0.125\n"
+
+
+def colour(number: int) -> np.ndarray:
+    """A picture whose red is far from its other channels, and whose blue is its number."""
+    image = np.random.default_rng(number).integers(0, 60, (HEIGHT, WIDTH, 3), np.uint8)
+    image[..., 2] = 200
+    image[..., 0] = number
+    return image
+
+
+def grey(number: int, dtype=np.uint8, scale: int = 1) -> np.ndarray:
+    """A grey picture of the same number, plus 100."""
+    image = np.full((HEIGHT, WIDTH), 100 + number, dtype) * dtype(scale)
+    image[0, :] = 0
+    return image
+
+
+def write_pairs(root: Path, rgb: str, ir: str, label: str | None, numbers, text=BOX, names="{:04}", thermal=grey):
+    """Write pairs by templates of their places, in which "{}" is the name."""
+    for number in numbers:
+        name = names.format(number)
+        write(root / rgb.format(name), colour(number))
+        write(root / ir.format(name), thermal(number))
+        if label is not None:
+            write(root / label.format(name), text)
+
+
+def by_split(root: Path, rgb: str, ir: str, label: str | None, splits=("train", "val"), **options):
+    start = 0
+    for split in splits:
+        count = SPLITS.get(split, 3)
+        places = [None if t is None else t.replace("SPLIT", split) for t in (rgb, ir, label)]
+        write_pairs(root, *places, range(start, start + count), **options)
+        start += count
+
+
+def drafted(folders, out: Path) -> tuple[dict, Draft]:
+    """Draft, write as the command does, and return the content of the recipe and the draft."""
+    made = draft(folders if isinstance(folders, list) else [folders], out)
+    assert isinstance(made, Draft), made
+    write(out, made.recipe)
+    for name, text in made.lists.items():
+        write(out.with_name(name), text)
+    return yaml.safe_load(made.recipe), made
+
+
+def check(folders, out: Path, pairs=SPLITS, boxes: int = 2) -> tuple[dict, Draft]:
+    """Check that a drafted recipe reads all pairs, each image with its own partner, and their labels."""
+    content, made = drafted(folders, out)
+    data = resolve_dataset(load(out).recipe.data)
+    seen = []
+    for split, count in pairs.items():
+        args = get_cfg(overrides={"imgsz": WIDTH, "task": content["task"]})
+        dataset = build_paired_dataset(args, data[split], 2, data, "val", rect=False, stride=32)
+        assert len(dataset) == count, split
+        for i in range(count):
+            red, _, blue = (int(dataset[i]["img"][channel, 16, 20]) for channel in range(3))
+            assert red == 200
+            seen.append(blue)
+            if "range" not in content["data"]:
+                assert dataset[i]["img"][3, 16, 20] == 100 + blue
+            if boxes:
+                assert len(dataset.labels[i]["cls"]) == boxes
+    assert sorted(seen) == list(range(sum(pairs.values())))
+    return content, made
+
+
+LAYOUTS = {
+    "modality, split": ("visible/SPLIT/{}.jpg", "infrared/SPLIT/{}.jpg", "labels/SPLIT/{}.txt"),
+    "modality, split, other words": ("RGB/SPLIT/{}.png", "Thermal_8bit/SPLIT/{}.bmp", "annotations/SPLIT/{}.txt"),
+    "split, modality": ("SPLIT/rgb/{}.png", "SPLIT/ir/{}.png", "SPLIT/labels/{}.txt"),
+    "images, modality, split": ("images/vis/SPLIT/{}.png", "images/lwir/SPLIT/{}.png", "labels/SPLIT/{}.txt"),
+    "images, split, modality": ("images/SPLIT/rgb/{}.png", "images/SPLIT/ir/{}.png", "labels/SPLIT/{}.txt"),
+    "modality, split, images": ("rgb/SPLIT/images/{}.png", "ir/SPLIT/images/{}.png", "rgb/SPLIT/labels/{}.txt"),
+    "modality, images, split": ("rgb/images/SPLIT/{}.png", "ir/images/SPLIT/{}.png", "rgb/labels/SPLIT/{}.txt"),
+    "clips below": ("visible/SPLIT/a/{}.png", "infrared/SPLIT/a/{}.png", "labels/SPLIT/a/{}.txt"),
+    "suffixes in one folder": ("SPLIT/{}_rgb.png", "SPLIT/{}_ir.png", "SPLIT/{}.txt"),
+    "labels beside images": ("SPLIT/{}_co.png", "SPLIT/{}_ir.png", "SPLIT/{}_co.txt"),
+    "a suffix for one alone": ("images/SPLIT/{}.png", "images/SPLIT/{}-thermal.png", "labels/SPLIT/{}.txt"),
+    "prefixes in one folder": ("SPLIT/RGB_{}.png", "SPLIT/T_{}.png", "SPLIT/RGB_{}.txt"),
+    "prefixes in folders": ("visible/SPLIT/VIS_{}.png", "infrared/SPLIT/IR{}.png", "labels/SPLIT/VIS_{}.txt"),
+    "suffixes in folders": ("rgb/SPLIT/{}_RGB.jpg", "thermal/SPLIT/{}_PreviewData.png", "labels/SPLIT/{}.txt"),
+    "nested in a folder": ("set 1/visible/SPLIT/{}.png", "set 1/infrared/SPLIT/{}.png", "set 1/labels/SPLIT/{}.txt"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_a_layout_with_splits_is_read(tmp_path, layout):
+    by_split(tmp_path / "set", *layout)
+    if ".jpg" in layout[0]:  # values survive in PNG alone
+        for file in [*(tmp_path / "set").rglob("*.jpg")]:
+            cv2.imwrite(str(file.with_suffix(".png")), cv2.imread(str(file), cv2.IMREAD_UNCHANGED))
+            file.unlink()
+        by_split(tmp_path / "set", *(place.replace(".jpg", ".png") for place in layout))
+    content, made = check(tmp_path / "set", tmp_path / "out/r.yaml")
+    assert list(content["data"]["modalities"])[:2] == ["rgb", "ir"]
+    assert content["task"] == "detect"
+    assert (content["data"]["train"], content["data"]["val"]) == ("train", "val")
+    assert not made.lists and not made.doubts
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_the_same_without_splits_gets_lists(tmp_path, layout):
+    if layout[0].startswith("SPLIT/{}") or layout[0].startswith("SPLIT/RGB"):
+        layout = tuple(place.replace("SPLIT/", "all/") for place in layout)
+    layout = [place.replace("SPLIT/", "").replace(".jpg", ".png") for place in layout]
+    write_pairs(tmp_path / "set", *layout, range(10))
+    content, made = check(tmp_path / "set", tmp_path / "out/r.yaml", {"train": 8, "val": 2})
+    assert content["data"]["train"] == str(tmp_path / "out/r-train.txt")
+    assert sorted(made.lists) == ["r-train.txt", "r-val.txt"]
+    assert drafted(tmp_path / "set", tmp_path / "again/r.yaml")[1].lists == made.lists
+
+
+ODD = [
+    "Flug #1, Bild 001",
+    "no",
+    "null",
+    "2024-01-05",
+    "a=b",
+    "it's",
+    "naïve – 汉字",
+    "x.v2",
+    "[1]",
+    "{split}",
+    "~",
+    "%41",
+]
+
+
+def test_odd_names_of_folders_and_files_are_read(tmp_path):
+    root = tmp_path / "Flug #1: 'Süd' [a] & b"
+    for number, name in enumerate(ODD):
+        write(root / "Bilder (RGB) #1" / f"{name}.png", colour(number))
+        write(root / "Wärme – IR, no" / f"{name}.png", grey(number))
+        write(root / "yes: labels" / f"{name}.txt", BOX)
+    (root / "yes: labels/classes.txt").write_text("no\n2024-01-05 # x\n")
+    content, _ = check(root, tmp_path / "out/r.yaml", {"train": 10, "val": 2})
+    assert content["data"]["names"] == {0: "no", 1: "2024-01-05 # x"}
+
+
+def test_two_folders_that_lie_apart_are_two_modalities(tmp_path):
+    write_pairs(tmp_path, "a/day/{}.png", "b/night/x/{}.png", "c/{}.txt", range(5))
+    with pytest.raises(DatasetError, match="5 pairs were found in .*, but no labels"):
+        draft([tmp_path / "a", tmp_path / "b"], tmp_path / "r.yaml")
+    write_pairs(tmp_path, "a/day/{}.png", "b/night/x/{}.png", "a/day/{}.txt", range(5))
+    content, _ = check([tmp_path / "a/day", tmp_path / "b/night"], tmp_path / "out/r.yaml", {"train": 4, "val": 1})
+    assert content["data"]["modalities"] == {"rgb": "a/day", "night": "b/night/x"}
+    assert content["data"]["labels"] == "a/day"
+
+
+def test_folders_that_no_word_names_are_known_by_their_colour(tmp_path):
+    by_split(tmp_path / "set", "cam0/SPLIT/{}.png", "cam1/SPLIT/{}.png", "labels/SPLIT/{}.txt")
+    content, _ = check(tmp_path / "set", tmp_path / "out/r.yaml")
+    assert content["data"]["modalities"] == {"rgb": "cam0", "cam1": "cam1"}
+
+
+def test_two_grey_modalities_have_none_that_takes_colour(tmp_path):
+    write_pairs(tmp_path / "set", "nir/{}.png", "lwir/{}.png", "labels/{}.txt", range(5))
+    for file in (tmp_path / "set/nir").iterdir():
+        cv2.imwrite(str(file), 255 - cv2.imread(str(file), 0))
+    content, _ = drafted(tmp_path / "set", tmp_path / "out/r.yaml")
+    assert sorted(content["data"]["modalities"]) == ["lwir", "nir"]
+    assert content["data"]["visible"] is None
+
+
+def test_exports_of_roboflow_for_yolo_are_read_side_by_side(tmp_path):
+    for number in range(9):
+        split = "train" if number < 6 else "valid"
+        for tool, image, digest in (("rgb-1", colour(number), f"a{number}"), ("thermal-1", grey(number), f"b{number}")):
+            stem = f"{number:04}_jpg.rf.{digest}ff"
+            write(tmp_path / tool / split / "images" / f"{stem}.png", image)
+            write(tmp_path / tool / split / "labels" / f"{stem}.txt", BOX)
+    write(tmp_path / "rgb-1/data.yaml", "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['car', 'van']\n")
+    content, _ = check([tmp_path / "rgb-1", tmp_path / "thermal-1"], tmp_path / "out/r.yaml")
+    assert content["data"]["labels"] == "rgb-1/{split}/labels"
+    assert content["data"]["val"] == "valid"
+    assert content["data"]["names"] == {0: "car", 1: "van"}
+
+
+def test_exports_of_cvat_for_yolo_are_read_side_by_side(tmp_path):
+    for number in range(5):
+        for tool, image in (("rgb", colour(number)), ("ir", grey(number))):
+            write(tmp_path / "set" / tool / "obj_train_data" / f"frame_{number:06}.png", image)
+            write(tmp_path / "set" / tool / "obj_train_data" / f"frame_{number:06}.txt", BOX)
+    write(tmp_path / "set/rgb/obj.names", "car\nvan\n")
+    write(tmp_path / "set/rgb/train.txt", "data/obj_train_data/frame_000000.png\n")
+    content, _ = check(tmp_path / "set", tmp_path / "out/r.yaml", {"train": 4, "val": 1})
+    assert content["data"]["names"] == {0: "car", 1: "van"}
+    assert content["data"]["labels"] == "rgb/obj_train_data"
+
+
+def test_clips_are_held_back_as_a_whole(tmp_path):
+    for clip in range(6):
+        write_pairs(
+            tmp_path / "set",
+            f"visible/clip{clip}/{{}}.png",
+            f"infrared/clip{clip}/{{}}.png",
+            f"labels/clip{clip}/{{}}.txt",
+            range(3 * clip, 3 * clip + 3),
+        )
+    _, made = check(tmp_path / "set", tmp_path / "out/r.yaml", {"train": 15, "val": 3})
+    clips = {split: {line.split("/")[1] for line in text.split()} for split, text in made.lists.items()}
+    assert not clips["r-train.txt"] & clips["r-val.txt"]
+
+
+def test_test_validates_where_there_is_no_val(tmp_path):
+    by_split(
+        tmp_path / "set", "visible/SPLIT/{}.png", "infrared/SPLIT/{}.png", "labels/SPLIT/{}.txt", ("train", "test")
+    )
+    content, made = check(tmp_path / "set", tmp_path / "out/r.yaml")
+    assert content["data"]["val"] == "test"
+    assert any("test is used to validate" in said for said in made.said)
+
+
+@pytest.mark.parametrize("layout", ["visible/train/{}.png infrared/train/{}.png labels/train/{}.txt",
+                                    "train/rgb/{}.png train/ir/{}.png train/labels/{}.txt"])  # fmt: skip
+def test_a_single_split_is_divided(tmp_path, layout):
+    write_pairs(tmp_path / "set", *layout.split(), range(5))
+    content, made = check(tmp_path / "set", tmp_path / "out/r.yaml", {"train": 4, "val": 1})
+    assert content["data"]["val"] == str(tmp_path / "out/r-val.txt")
+
+
+def test_modalities_below_clips_are_told_as_far_as_they_are_not_read(tmp_path):
+    for clip in range(3):
+        numbers = range(3 * clip, 3 * clip + 3)
+        write_pairs(tmp_path / "set", f"V{clip}/visible/{{}}.png", f"V{clip}/lwir/{{}}.png", "labels/{}.txt", numbers)
+    _, made = drafted(tmp_path / "set", tmp_path / "out/r.yaml")
+    assert any("12 images lie elsewhere and are not used" in doubt for doubt in made.doubts)
+
+
+def test_three_splits_are_named_all(tmp_path):
+    by_split(
+        tmp_path / "set",
+        "visible/SPLIT/{}.png",
+        "infrared/SPLIT/{}.png",
+        "labels/SPLIT/{}.txt",
+        ("train", "valid", "test"),
+    )
+    content, _ = check(tmp_path / "set", tmp_path / "out/r.yaml", {"train": 6, "val": 3, "test": 3})
+    assert [content["data"][split] for split in ("train", "val", "test")] == ["train", "valid", "test"]
+
+
+def test_images_of_more_than_8_bits_get_the_range_of_their_values(tmp_path):
+    by_split(
+        tmp_path / "set",
+        "visible/SPLIT/{}.png",
+        "infrared/SPLIT/{}.tiff",
+        "labels/SPLIT/{}.txt",
+        thermal=lambda number: np.random.default_rng(number).integers(29_000, 31_000, (HEIGHT, WIDTH), np.uint16),
+    )
+    by_split(
+        tmp_path / "set",
+        "visible/SPLIT/{}.png",
+        "depth/SPLIT/{}.tiff",
+        None,
+        thermal=lambda number: np.random.default_rng(number).integers(0, 2, (HEIGHT, WIDTH)).astype(np.float32) * 8.5,
+    )
+    content, _ = check(tmp_path / "set", tmp_path / "out/r.yaml")
+    assert list(content["data"]["modalities"]) == ["rgb", "ir", "depth"]
+    (low, high), far = content["data"]["range"]["ir"], content["data"]["range"].get("depth")
+    assert 28_990 < low < 29_100 and 30_900 < high < 31_010
+    assert far is None or far == [0.0, 8.5]
+
+
+LINES = {
+    "obb": "0 0.1 0.1 0.3 0.1 0.3 0.3 0.1 0.3\n",
+    "segment": "0 0.1 0.1 0.3 0.1 0.2 0.3\n0 0.1 0.1 0.3 0.1 0.3 0.3 0.1 0.4 0.1 0.2\n",
+    "detect": BOX,
+}
+
+
+@pytest.mark.parametrize("task", LINES)
+def test_the_columns_of_labels_tell_the_task(tmp_path, task):
+    layout = ("visible/SPLIT/{}.png", "infrared/SPLIT/{}.png", "labels/SPLIT/{}.txt")
+    by_split(tmp_path / "set", *layout, text=LINES[task])
+    content, _ = check(tmp_path / "set", tmp_path / "out/r.yaml", boxes=len(LINES[task].splitlines()))
+    assert content["task"] == task
+    assert {"obb": "-obb", "segment": "-seg", "detect": ".yaml"}[task] in content["model"]
+
+
+def test_of_several_sets_of_labels_that_of_the_first_modality_is_taken_and_the_others_named(tmp_path):
+    write_pairs(tmp_path / "set", "visible/{}.png", "infrared/{}.png", "ir_labels/{}.txt", range(6))
+    write_pairs(tmp_path / "set", "visible/{}.png", "infrared/{}.png", "rgb_obb/{}.txt", range(6), LINES["obb"])
+    write_pairs(tmp_path / "set", "visible/{}.png", "infrared/{}.png", "rgb_labels/{}.txt", range(5))
+    content, made = drafted(tmp_path / "set", tmp_path / "out/r.yaml")
+    assert content["data"]["labels"] == "rgb_labels"
+    assert "# or ir_labels (boxes), rgb_obb (rotated boxes)" in made.recipe
+    assert made.doubts == ["1 of 6 pairs have no label file"]
+
+
+def test_images_of_class_numbers_are_labels_of_pixels(tmp_path):
+    by_split(tmp_path / "set", "visible/SPLIT/{}.png", "infrared/SPLIT/{}.png", None)
+    by_split(tmp_path / "set", "visible/SPLIT/{}.png", "masks/SPLIT/{}.png", None, thermal=lambda number: grey(0) % 4)
+    content, _ = drafted(tmp_path / "set", tmp_path / "out/r.yaml")
+    assert (content["task"], content["model"]) == ("semantic", "yolo26n-sem.yaml")
+    assert content["data"]["labels"] == "masks"
+    check(tmp_path / "set", tmp_path / "again/r.yaml", boxes=0)
+
+
+def test_folders_that_are_called_alike_in_all_modalities_are_classes(tmp_path):
+    start = 0
+    for split in SPLITS:
+        for name in ("car", "no"):
+            places = (f"{split}/rgb/{name}/{{}}.png", f"{split}/ir/{name}/{{}}.png", None)
+            write_pairs(tmp_path / "set", *places, range(start, start + 2))
+            start += 2
+    content, _ = check(tmp_path / "set", tmp_path / "out/r.yaml", {"train": 4, "val": 4}, boxes=1)
+    assert content["task"] == "classify"
+    assert content["data"]["names"] == {0: "car", 1: "no"}
+
+
+def test_what_looks_wrong_is_told(tmp_path):
+    by_split(tmp_path / "set", "visible/SPLIT/{}.png", "infrared/SPLIT/{}.png", "labels/SPLIT/{}.txt")
+    (tmp_path / "set/infrared/train/0000.png").unlink()
+    write(tmp_path / "set/labels/train/0001.txt", "0 12 13 5 5\n")
+    write(tmp_path / "set/labels/train/0002.txt", "car 1 2\n")
+    write(tmp_path / "set/fused/train/0000.png", colour(0))
+    for file in (tmp_path / "set/visible").rglob("*.png"):
+        cv2.imwrite(str(file), np.dstack([cv2.imread(str(file)), np.full((HEIGHT, WIDTH), 200, np.uint8)]))
+        cv2.imwrite(str(file), np.hstack([cv2.imread(str(file), cv2.IMREAD_UNCHANGED)] * 2))
+    doubts = "\n".join(drafted(tmp_path / "set", tmp_path / "out/r.yaml")[1].doubts)
+    for words in (
+        "1 of 9 images of rgb have no partner: left out",
+        "images of rgb have a fourth channel, which is not used",
+        "ir has another ratio of width to height than rgb",
+        "these folders were taken for no modality: fused",
+        "some label files have coordinates that are no shares of the image, like labels/train/0001.txt",
+        "some label files cannot be read as numbers, like labels/train/0002.txt",
+    ):
+        assert words in doubts
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        (["a.txt"], "there is no image in"),
+        (["rgb/1.png", "rgb/2.png"], r"no pairs were found in .* Folders with images: rgb \(2\)"),
+        (["rgb/1.png", "ir/2.png"], "no pairs were found in"),
+        (["rgb/1.png", "ir/1.png"], r"1 pairs were found in .*, but no labels: .*\(1.txt for rgb/1.png\)"),
+        (["rgb/1.png", "ir/1.png", "labels/1.txt"], "there is one pair in .*: training and validation need one each"),
+    ],
+)
+def test_what_cannot_be_drafted_is_refused_with_what_is_there(tmp_path, places, words):
+    for number, place in enumerate(places):
+        write(tmp_path / "set" / place, BOX if place.endswith(".txt") else colour(number))
+    with pytest.raises(DatasetError, match=words):
+        draft([tmp_path / "set"], tmp_path / "r.yaml")
+
+
+def test_folders_that_are_none_or_lie_in_each_other_are_refused(tmp_path):
+    write(tmp_path / "set/rgb/1.png", colour(1))
+    with pytest.raises(DatasetError, match="nowhere is not a folder"):
+        draft([tmp_path / "nowhere"], tmp_path / "r.yaml")
+    with pytest.raises(DatasetError, match="lies in"):
+        draft([tmp_path / "set", tmp_path / "set/rgb"], tmp_path / "r.yaml")
+
+
+# What is to be converted ---------------------------------------------------------------------------------------------
+
+PUBLISHED = {
+    "dronevehicle": ["train/trainimg/1.jpg", "train/trainimgr/1.jpg", "train/trainlabel/1.xml"],
+    "llvip": ["visible/train/1.jpg", "infrared/train/1.jpg", "visible/test/2.jpg", "Annotations/1.xml"],
+    "flir": ["align/JPEGImages/FLIR_1_RGB.jpg", "align/Annotations/FLIR_1_PreviewData.xml", "align/align_train.txt"],
+    "kaist": ["set00/V000/visible/I00001.jpg", "set00/V000/lwir/I00001.jpg", "annotations/set00/V000/I00001.txt"],
+    "m3fd": ["Vis/1.png", "Ir/1.png", "Annotation/1.xml"],
+    "vedai": ["Vehicules512/1_co.png", "Vehicules512/1_ir.png", "Annotations512/1.txt"],
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_set_as_published_is_to_be_converted(tmp_path, name):
+    for place in PUBLISHED[name]:
+        content = "person 1 2 3 4 0\n" if place.endswith((".txt", ".xml")) else colour(1)
+        write(tmp_path / "my set" / place, content)
+    made = draft([tmp_path / "my set"], tmp_path / "r.yaml")
+    assert isinstance(made, Known) and made.title.endswith("as published")
+    words = shlex.split(made.command)
+    assert words == ["mwam-det", "convert", name, str(tmp_path / "my set"), "datasets/my-set"]
+
+
+def test_a_published_set_whose_labels_were_converted_gets_a_recipe(tmp_path):
+    by_split(tmp_path / "set", "visible/SPLIT/{}.png", "infrared/SPLIT/{}.png", "labels/SPLIT/{}.txt")
+    write(tmp_path / "set/Annotations/0001.xml", "<annotation/>")
+    check(tmp_path / "set", tmp_path / "out/r.yaml")
+
+
+def convert_command(folders) -> list[str]:
+    made = draft(folders, Path("r.yaml"))
+    assert isinstance(made, Known) and "COCO" in made.title
+    return shlex.split(made.command)
+
+
+def coco_json(names) -> str:
+    import json
+
+    images = [{"id": number, "file_name": name, "width": WIDTH, "height": HEIGHT} for number, name in enumerate(names)]
+    things = [{"image_id": n, "category_id": 1, "bbox": [5, 5, 10, 10]} for n in range(len(names))]
+    return json.dumps({"images": images, "annotations": things, "categories": [{"id": 1, "name": "car"}]})
+
+
+def test_an_export_of_roboflow_in_coco_is_converted_by_the_command_that_is_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for split, numbers in (("train", range(4)), ("valid", range(4, 6))):
+        for tool, picture, digest in (("rgb.v1", colour, "a"), ("thermal.v1", grey, "b")):
+            names = [f"{number:04}_jpg.rf.{digest}{number}.png" for number in numbers]
+            for number, name in zip(numbers, names, strict=True):
+                write(tmp_path / tool / split / name, picture(number))
+            write(tmp_path / tool / split / "_annotations.coco.json", coco_json(names))
+    words = convert_command([tmp_path / "rgb.v1", tmp_path / "thermal.v1"])
+    assert main(words[1:]) == 0
+    folder = Path(words[4])
+    assert folder == tmp_path.with_name(f"{tmp_path.name}-converted")
+    assert len(list((folder / "infrared/train").iterdir())) == 4
+    assert len(list((folder / "infrared/val").iterdir())) == 2
+
+
+def test_an_export_of_cvat_in_coco_is_converted_by_the_command_that_is_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / "set", "rgb/{}.png", "ir/{}.png", None, range(6))
+    names = [f"{number:04}.png" for number in range(6)]
+    write(tmp_path / "set/annotations/instances_default.json", coco_json(names))
+    words = convert_command([tmp_path / "set"])
+    assert main(words[1:]) == 0
+    assert len(list((Path(words[4]) / "visible/train").iterdir())) == 5
+
+
+def test_annotations_that_nothing_here_reads_are_named_with_what_to_do(tmp_path):
+    for name, place, title in (
+        ("a", "annotations.xml", "CVAT for images"),
+        ("b", "labels/0001.xml", "PASCAL VOC"),
+        ("c", "visible/0001.json", "labelme"),
+    ):
+        write_pairs(tmp_path / name, "visible/{}.png", "infrared/{}.png", None, range(3))
+        write(tmp_path / name / place, "<annotations/>")
+        made = draft([tmp_path / name], tmp_path / "r.yaml")
+        assert isinstance(made, Known) and title in made.title and not made.command and made.advice
+
+
+# The command ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_a_recipe_that_trains_and_nothing_else(tmp_path, monkeypatch, capsys):
+    root = tmp_path / "data/night #1"
+    write_pairs(root, "visible/{}.png", "infrared/{}.png", "labels/{}.txt", range(8))
+    before = {file: file.stat().st_mtime_ns for file in root.rglob("*")}
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert main(["init", str(root)]) == 0
+    said = capsys.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in root.rglob("*")} == before
+    assert sorted(file.name for file in Path().iterdir()) == ["night-1-train.txt", "night-1-val.txt", "night-1.yaml"]
+    assert shlex.split(said.splitlines()[-1]) == ["mwam-det", "train", "night-1.yaml"]
+    trainer = train_recipe(Path("night-1.yaml"), tmp_path / "runs")
+    assert (len(trainer.train_loader.dataset), len(trainer.test_loader.dataset)) == (6, 2)
+
+
+def test_the_command_overwrites_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / "set", "visible/{}.png", "infrared/{}.png", "labels/{}.txt", range(4))
+    write(tmp_path / "set-val.txt", "mine")
+    assert main(["init", "set"]) == 2
+    assert "set-val.txt is there already, and nothing is overwritten" in capsys.readouterr().err
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["set", "set-val.txt"]
+    assert main(["init", "set", "--out", "recipes/new.yaml"]) == 0
+    assert sorted(file.name for file in (tmp_path / "recipes").iterdir()) == [
+        *("new-train.txt", "new-val.txt", "new.yaml"),
+    ]
+    assert main(["init", "set", "--out", "new.txt"]) == 2
+
+
+def test_the_command_points_to_convert(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for place in PUBLISHED["m3fd"]:
+        write(tmp_path / "set" / place, "<annotation/>" if place.endswith(".xml") else colour(1))
+    assert main(["init", "set"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "This is M3FD as published. Convert it:"
+    assert said[1].startswith("mwam-det convert m3fd ")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["set"]
+
+
+def test_names_that_no_recipe_can_hold_are_refused_in_a_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    try:
+        write_pairs(tmp_path / "set", "rgb/{}.png", "ir/{}.png", "labels/{}.txt", range(3), names="\udcff{}")
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("the file system takes no such names")
+    assert main(["init", "set"]) == 2
+    assert "a name is in no encoding" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["set"]

@@ -1,0 +1,83 @@
+"""Arms × seeds of other hosts."""
+
+import csv
+import json
+
+import pytest
+import yaml
+from hosts import Toy, section, write_pictures
+
+from mwam_det.hosts.experiment import CLASSIFICATION, MODELS
+from mwam_det.hosts.loop import HostTrainer
+from mwam_det.recipe import RecipeError
+from mwam_det.study.grid import compare, run_compare
+
+ARMS = ["baseline", "mwam", "mwam+dropout"]
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """A recipe of a toy host; runs go to the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(MODELS[CLASSIFICATION], "resnet18-concat", lambda channels, classes: Toy())
+    content = {
+        "task": CLASSIFICATION,
+        "data": section(write_pictures(tmp_path / "set"), groups={"day": "day_*"}),
+        "train": {"epochs": 2, "imgsz": 16, "batch": 4, "device": "cpu"},
+    }
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return "toy.yaml"
+
+
+def test_arms_and_seeds_of_a_host_become_one_table(recipe, tmp_path, capsys):
+    result = compare(recipe, arms=ARMS, seeds=2)
+    assert (result.metrics, [run.state for run in result.runs]) == (("accuracy",), ["done"] * 6)
+    folder = tmp_path / "runs/toy-compare"
+    assert not (folder / "baseline/seed0/mwam.csv").exists() and (folder / "mwam/seed1/mwam.csv").is_file()
+    for run in result.runs:
+        own = json.loads((folder / run.arm / f"seed{run.seed}/robustness.json").read_text())
+        assert run.measure("accuracy", ("rgb", "ir")) == own["combinations"][-1]["accuracy"]
+        assert own["groups"]["day"]["images"] == 4
+    with (folder / "compare.csv").open(newline="") as stream:
+        assert {(row["arm"], row["metric"]) for row in csv.DictReader(stream)} == {(arm, "accuracy") for arm in ARMS}
+    assert "accuracy, mean ± standard deviation" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_grid_goes_on_where_it_was_interrupted_and_ends_alike(recipe, tmp_path, monkeypatch):
+    whole = compare(recipe, ["train.name=whole"], arms=ARMS[:2], seeds=1)
+    validate = HostTrainer._validate
+
+    def interrupt(self):
+        if self.mwam is not None and self.epoch == 2:
+            raise KeyboardInterrupt
+        return validate(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HostTrainer, "_validate", interrupt)
+        assert run_compare(recipe, [], arms=ARMS[:2], seeds=1) == 130
+    again = compare(recipe, arms=ARMS[:2], seeds=1)
+    assert [(run.state, run.resumed) for run in again.runs] == [("done", 0), ("done", 1)]
+    assert [run.report["combinations"] for run in again.runs] == [run.report["combinations"] for run in whole.runs]
+
+
+def test_a_run_that_was_stopped_before_its_report_is_only_evaluated(recipe, tmp_path, monkeypatch):
+    first = compare(recipe, arms=["baseline"], seeds=1)
+    (tmp_path / "runs/toy-compare/baseline/seed0/robustness.json").unlink()
+    monkeypatch.setattr(HostTrainer, "train", lambda self: pytest.fail("it was trained already"))
+    assert compare(recipe, arms=["baseline"], seeds=1).runs[0].report == first.runs[0].report
+
+
+@pytest.mark.parametrize(
+    ("overrides", "arms", "words"),
+    [
+        (["mwam.mode=all"], "baseline", "mode"),
+        (["fusion=concat"], "baseline", "fusion"),
+        (["data.path=nowhere"], "baseline", "nowhere"),
+        (["train.device=cuda:77"], "baseline", "cuda:77"),
+        ([], "only-ir", "two names or more"),
+    ],
+)
+def test_what_cannot_be_compared_is_said_before_anything_is_trained(recipe, tmp_path, overrides, arms, words):
+    with pytest.raises(RecipeError, match=words):
+        compare(recipe, overrides, arms=arms, seeds=1)
+    assert not list(tmp_path.glob("runs/*/*/seed0"))
