@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 
 from mwam_det.data.geometry import scaling
+from mwam_det.data.inspection.sampling import evenly
+from mwam_det.data.inspection.sizes import DISTORTED
 
 SIDE = 256
 """Views are compared as squares of this side, in pixels: images are stretched to it, which moves no place in them."""
@@ -164,9 +166,9 @@ def find_view(
         The shift of the second modality as its images lie, and how clear that is, told by all pairs together (see
         `find_peak`); and the view, or None if nothing is certain or nothing much clearer than that.
     """
-    chosen = np.unique(np.linspace(0, len(first) - 1, min(len(first), SEARCHED)).round().astype(int))
+    chosen = evenly(len(first), SEARCHED)
     first, second = ([images[i].astype(np.float32) for i in chosen] for images in (first, second))
-    aspects = [1.0] if abs(np.log(shapes)) < 0.02 else [1.0, np.sqrt(shapes)]
+    aspects = [1.0] if abs(np.log(shapes)) <= DISTORTED else [1.0, np.sqrt(shapes)]
     straight = np.eye(2)
     candidates = [(None, aspect, scale, straight) for aspect in aspects for scale in SCALES]
     candidates += [(turn, 1.0, 1.0, np.array(matrix, float)) for turn, matrix in TURNS.items()]
