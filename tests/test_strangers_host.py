@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet18
 
-TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
 
 
 def lines():
@@ -24,7 +24,7 @@ def train(code):
     batch = torch.rand(4, 3, 32, 32), smooth, torch.randint(0, 10, (4,))
     torch.manual_seed(1)
     scope = {"torch": torch, "nn": nn, "resnet18": resnet18, "loader": [batch]}
-    exec(compile(code, "README.md", "exec"), scope)
+    exec(compile(code, "extending.md", "exec"), scope)
     torch.manual_seed(1)
     start = dict(scope["TwoBranches"]().named_parameters())
     return {name: own.detach() - start[name].detach() for name, own in scope["model"].named_parameters()}, scope

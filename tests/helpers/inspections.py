@@ -1,12 +1,15 @@
 """Inspections of small sets, and what tests do to spoil a set."""
 
+import io
 from pathlib import Path
 
 import cv2
 import numpy as np
+from rich.console import Console
 
 from mwam_det.data.inspection.figures import Inspection
 from mwam_det.data.inspection.gather import inspect_dataset
+from mwam_det.data.inspection.tables import tables
 from mwam_det.data.layout import resolve_dataset
 from mwam_det.data.pairing import list_images
 
@@ -21,6 +24,13 @@ def finding_with(inspection: Inspection, word: str) -> str:
     found = [sentence for sentence in inspection.findings if word in sentence]
     assert len(found) == 1, (word, inspection.findings)
     return found[0]
+
+
+def render(inspection: Inspection) -> str:
+    """Return what the terminal shows of an inspection, its white space joined."""
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(tables(inspection))
+    return " ".join(console.export_text().split())
 
 
 def files(section: dict, name: str, split: str = "train") -> list[Path]:

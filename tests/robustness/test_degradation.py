@@ -367,8 +367,41 @@ def test_exactly_the_documented_share_of_pixels_saturates_and_they_are_the_warme
     saturated = result == 1
     assert saturated.float().mean().item() == pytest.approx(share, abs=2e-4)
     assert image[saturated].min() > image[~saturated].max()
-    ratio = result[~saturated & (image > 0)] / image[~saturated & (image > 0)]
-    assert ratio == pytest.approx(ratio[0].expand_as(ratio), rel=1e-5)
+
+
+@pytest.mark.parametrize("share", DEGRADATIONS["thermal_saturation"].levels)
+def test_what_is_colder_than_the_median_does_not_saturate_or_change(share):
+    image = torch.rand(1, 90, 110, generator=generator()).double()
+    result, median = thermal_saturation(image, share), image.median()
+    assert torch.equal(result[image <= median], image[image <= median])
+    warm = (image > median) & (result < 1)
+    gains = (result[warm] - median) / (image[warm] - median)
+    assert gains == pytest.approx(gains.median().expand_as(gains), rel=1e-3)
+    assert gains.median() > 1
+
+
+def test_the_noise_of_even_surroundings_is_no_heat():
+    image = 0.4 + 0.01 * torch.randn(1, 100, 100, generator=generator())
+    image[:, 50:55, 50:55] = 0.7  # 0.25 % of the pixels, fewer than are to saturate
+    result = thermal_saturation(image, 0.02)
+    assert (result[:, 50:55, 50:55] == 1).all()
+    assert result[:, :40].std() < 4 * 0.01
+    assert (result == 1).sum() == 25
+
+
+def test_an_even_image_does_not_saturate():
+    assert torch.equal(thermal_saturation(torch.full((1, 8, 8), 0.3), 0.05), torch.full((1, 8, 8), 0.3))
+
+
+def test_mild_saturation_is_mild_and_every_severity_is_harsher():
+    smooth = F.interpolate(torch.rand(4, 1, 6, 8, generator=generator()), (96, 128), mode="bicubic").clamp(0, 1)
+    images = 0.2 + 0.7 * smooth**2
+    change = [
+        (run(images, "thermal_saturation", severity, keys=range(4)) - images).abs().mean().item()
+        for severity in SEVERITIES
+    ]
+    assert change[0] < 0.04
+    assert change == sorted(change) and change[4] > 2 * change[0]
 
 
 def test_at_the_crossover_objects_vanish_and_then_turn_round():

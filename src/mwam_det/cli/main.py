@@ -327,6 +327,8 @@ def _inspect(recipe: Recipe, sample: int) -> None:
             batch=batch if isinstance(batch, int) and batch > 0 else 16,  # Ultralytics finds a size for training alone
             sample=sample,
             single_cls=single_cls,
+            task=recipe.task,
+            arguments=recipe.train,
         )
     except KeyboardInterrupt:
         print("\nStopped. Nothing was written.", file=sys.stderr)

@@ -45,6 +45,9 @@ NEAREST_DISTANCE = 0.4
 BACKGROUND_SIGMA = 1 / 12
 """Standard deviation of the Gaussian that tells objects from background, in shorter sides of the image."""
 
+HOTTEST = 4.0
+"""How many times warmer than its surroundings a saturated scene gets at most, beside what it was."""
+
 GREY_TOLERANCE = 8 / 255
 """An image whose channels differ by no more is grey: one sensor element a pixel made them all (JPEG adds a little)."""
 
@@ -161,9 +164,12 @@ def dead_lines(image: Tensor, share: float, generator: torch.Generator) -> Tenso
 
 
 def thermal_saturation(image: Tensor, share: float) -> Tensor:
-    """Heat a scene beyond the range of a thermal camera: the warmest share of the pixels is cut off at 1.
+    """Heat the warm parts of a scene beyond the range of a thermal camera: the warmest share of the pixels is white.
 
-    The rest keeps its proportions below the new upper end of the range, so the image as a whole gets brighter.
+    A microbolometer is linear up to the end of its range and flat beyond it, so whatever is not heated looks as before.
+    The median stands for the surroundings: the difference of all that is warmer is multiplied so that the share
+    reaches the end of the range, by `HOTTEST` at most. Where the surroundings are even and what is warm is smaller than
+    the share, that limit keeps their noise from being taken for heat, and fewer pixels saturate.
 
     Args:
         image: Shape (C, H, W), float in [0, 1], linear.
@@ -172,8 +178,11 @@ def thermal_saturation(image: Tensor, share: float) -> Tensor:
     Returns:
         The shape and dtype of `image`.
     """
-    limit = image.mean(0).quantile(1 - share)
-    return (image / limit.clamp(min=torch.finfo(image.dtype).tiny)).clamp(0, 1)
+    warmth = image.mean(0)
+    surroundings = warmth.median()
+    span = (warmth.quantile(1 - share) - surroundings).clamp(min=torch.finfo(image.dtype).tiny)
+    heated = surroundings + ((1 - surroundings) / span).clamp(max=HOTTEST) * (image - surroundings)
+    return torch.where(image > surroundings, heated, image).clamp(0, 1)
 
 
 def thermal_crossover(image: Tensor, contrast: float) -> Tensor:
@@ -251,7 +260,11 @@ DEGRADATIONS: dict[str, Degradation] = {
         "the weather of fog at the same severity: light fog absorbs long waves less than light, dense fog as much",
     ),
     "thermal_saturation": Degradation(
-        thermal_saturation, (0.05, 0.15, 0.3, 0.5, 0.7), "share of pixels beyond the range", "thermal"
+        thermal_saturation,
+        (0.002, 0.005, 0.02, 0.05, 0.15),
+        "share of pixels beyond the range",
+        "thermal",
+        "own choice: gain control cuts off less than 1 % as FLIR recommends (Tau 2, Camera Adjustments, 2014)",
     ),
     "thermal_crossover": Degradation(
         thermal_crossover, (0.5, 0.25, 0, -0.5, -1), "contrast left between object and background", "thermal"

@@ -189,7 +189,7 @@ class ModalityRun:
             return losses[0]
         if self.balancer is None:
             return views.average(losses)
-        combinations = views.combinations
+        combinations = [combination for combination in views.combinations if combination is not None]
         evidence = Evidence(
             losses=dict(zip(combinations, losses, strict=True)),
             weights=dict(zip(combinations, views.weights, strict=True)),
@@ -240,7 +240,9 @@ class ModalityRun:
         """
         self.scores = dict(scores)
         if self.balancer is not None:
-            self.balancer.validated(self._of_each_alone(scores), losses and self._of_each_alone(losses))
+            self.balancer.validated(
+                self._of_each_alone(scores), None if losses is None else self._of_each_alone(losses)
+            )
         if self.mwam is None:
             return None
         if self.mwam.config.preference == "measured":
@@ -280,7 +282,7 @@ class ModalityRun:
         for name, own, given in (("MWAM", self.mwam, state["mwam"]), ("balancing", self.balancer, balancer)):
             if (given is None) != (own is None):
                 raise ValueError("the state is of a run " + ("with " if own is None else "without ") + name)
-        if self.balancer is not None:
+        if self.balancer is not None and balancer is not None:
             self.balancer.load_state_dict(balancer)
         if self.mwam is not None:
             self.mwam.load_state_dict(state["mwam"])

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from inspections import files, finding_with, look_at, rewrite, scene
 
-from mwam_det.data.inspection.shift import agree_on_shift, estimate_shift
+from mwam_det.data.inspection.shift import agree_on_shift, estimate_shift, shift_remedy
+from mwam_det.data.layout import Modality
 from mwam_det.data.pairing import list_images
 
 
@@ -96,6 +97,15 @@ def test_the_remedy_that_is_offered_takes_the_shift_back(shared_data, tmp_path):
     mended = look_at({**section, "align": {"ir": remedy}}, 256)
     assert np.abs(mended.alignment["ir"].shift).max() < 1
     assert not [sentence for sentence in mended.findings if "shifted" in sentence]
+
+
+def test_a_remedy_on_top_of_a_homography_keeps_every_pixel_of_a_large_image_in_its_place():
+    calibrated = ((0.91234567, 0.0213, -31.77), (-0.0131, 0.93456789, 12.34), (3.21e-5, -1.27e-5, 1.0))
+    remedy = np.array(shift_remedy(Modality("ir", align=calibrated), (3.25, -7.5), (1080, 1920), (1080, 1920)))
+    corners = np.array([[0, 0, 1], [1919, 0, 1], [0, 1079, 1], [1919, 1079, 1]], float).T
+    exact, offered = (matrix @ corners for matrix in (np.array(calibrated), remedy))
+    moved = exact[:2] / exact[2] - np.array([[3.25], [-7.5]])
+    assert np.abs(offered[:2] / offered[2] - moved).max() < 1e-3
 
 
 def test_the_remedy_is_for_the_pixels_of_a_partner_of_another_size(shared_data, tmp_path):

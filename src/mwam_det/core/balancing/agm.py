@@ -40,7 +40,7 @@ class AGMConfig(BalancingConfig):
     alpha: float = 1.0
     limit: float = 10.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for key in ("alpha", "limit"):
             check_number(key, getattr(self, key))
@@ -141,13 +141,14 @@ class AGM(Balancer):
 
     def _losses(self, evidence: Evidence) -> dict[str, float]:
         combinations = modality_combinations(self.modalities)
-        if not evidence.has_labels or any(c not in evidence.logits for c in combinations):
+        if evidence.labelled is None or any(c not in evidence.labelled[0] for c in combinations):
             return evidence.losses_alone(self.modalities)
-        logits = {c: evidence.logits[c].detach().float() for c in combinations}
+        given, target = evidence.labelled
+        logits = {c: given[c].detach().float() for c in combinations}
         least = math.log(SMALLEST_PROBABILITY)
         return evidence.over_ranks(
             {
-                name: -label_log_probabilities(response, evidence.target).clamp(min=least).mean()
+                name: -label_log_probabilities(response, target).clamp(min=least).mean()
                 for name, response in shapley_responses(logits, self.modalities).items()
             }
         )

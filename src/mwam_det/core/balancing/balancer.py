@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -44,7 +43,7 @@ class BalancingConfig(Settings):
     start: float = 0.0
     stop: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for key in ("start", "stop"):
             check_number(key, getattr(self, key))
         if not 0 <= self.start < self.stop <= 1:
@@ -59,7 +58,7 @@ def check_number(key: str, value: Any) -> None:
     Raises:
         ValueError: If it is not; the message names both.
     """
-    if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) <= sys.float_info.max:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise ValueError(f"{key}={value!r} must be a finite number")
 
 

@@ -34,13 +34,16 @@ class Evidence:
     count: int = 1
 
     @property
-    def has_labels(self) -> bool:
-        """Whether scores of classes and labels are there."""
-        return self.logits is not None and self.target is not None
+    def labelled(self) -> tuple[Mapping[tuple[str, ...], Tensor], Tensor] | None:
+        """Scores of classes and labels, where both are there."""
+        return None if self.logits is None or self.target is None else (self.logits, self.target)
 
     def average(self) -> Tensor:
         """Return Σ w_c · L_c over the views that are trained, of the shape of a loss."""
-        return sum(self.weights[c] * loss for c, loss in self.losses.items() if self.weights[c])
+        first, *others = (self.weights[c] * loss for c, loss in self.losses.items() if self.weights[c])
+        for part in others:
+            first = first + part
+        return first
 
     def losses_alone(self, modalities: Collection[str]) -> dict[str, float]:
         """Return the loss of each modality alone, averaged over ranks; those without a finite one are left out."""

@@ -34,7 +34,7 @@ class JacobianDescentConfig(BalancingConfig):
     aggregator: str = "UPGrad"
     options: Mapping[str, Any] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.aggregator, str):
             raise ValueError(f"aggregator={self.aggregator!r} must be the name of an aggregator, such as UPGrad")

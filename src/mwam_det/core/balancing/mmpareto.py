@@ -32,7 +32,7 @@ class MMParetoConfig(BalancingConfig):
 
     gamma: float = 1.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_number("gamma", self.gamma)
         if not self.gamma > 0:
@@ -65,7 +65,8 @@ def pareto_gradient(joint: Tensor, alone: Tensor, gamma: float = 1.5) -> Tensor:
     length, wanted = combined.norm(), (joint + alone).norm()
     if length <= CANCELLED * (joint.norm() + alone.norm()):
         return torch.zeros_like(combined)
-    return gamma * (wanted / length).clamp(min=1) * combined
+    stretched: Tensor = gamma * (wanted / length).clamp(min=1) * combined
+    return stretched
 
 
 class MMPareto(CombiningBalancer):
@@ -97,6 +98,6 @@ class MMPareto(CombiningBalancer):
         }
         for name, loss in alone.items():
             parameters = combiner.parameters(name)
-            gradients = (combiner.measure(objective * scale, parameters) for objective in (complete, loss))
-            combiner.leave(parameters, pareto_gradient(*gradients, self.config.gamma))
+            joint, own = (combiner.measure(objective * scale, parameters) for objective in (complete, loss))
+            combiner.leave(parameters, pareto_gradient(joint, own, self.config.gamma))
         return complete + sum(alone.values())

@@ -34,7 +34,7 @@ class MSESConfig(BalancingConfig):
     patience: int = 80
     smoothing: float = 0.6
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.patience, bool) or not isinstance(self.patience, int) or self.patience < 0:
             raise ValueError(f"patience={self.patience!r} must be a number of validations, at least 0")

@@ -33,7 +33,7 @@ class MSLRConfig(BalancingConfig):
     window: int = 5
     rates: Mapping[str, float] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:
             raise ValueError(f"window={self.window!r} must be a number of validations, at least 1")

@@ -39,7 +39,7 @@ class OGMGEConfig(BalancingConfig):
     alpha: float = 0.3
     noise: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_number("alpha", self.alpha)
         if self.alpha < 0:
@@ -113,7 +113,7 @@ class OGMGE(Balancer):
         self._seed = 0
         self._generators: dict[torch.device, torch.Generator] = {}
 
-    def attach(self, streams: Streams, optimizer: torch.optim.Optimizer) -> Attachment:
+    def attach(self, streams: Streams, optimizer: torch.optim.Optimizer) -> Attachment | None:
         """Let the method act on the streams of a training, see `Balancer.attach`."""
         if not self.config.noise:
             return super().attach(streams, optimizer)
@@ -150,12 +150,10 @@ class OGMGE(Balancer):
         return {name: modulation_factor(ratio, self.config.alpha) for name, ratio in ratios.items()}
 
     def _scores(self, evidence: Evidence) -> dict[str, float]:
-        if evidence.has_labels:
+        if evidence.labelled is not None:
+            logits, target = evidence.labelled
             return evidence.over_ranks(
-                {
-                    name: label_log_probabilities(evidence.logits[name,], evidence.target).exp().mean()
-                    for name in self.modalities
-                }
+                {name: label_log_probabilities(logits[name,], target).exp().mean() for name in self.modalities}
             )
         losses = evidence.losses_alone(self.modalities)
         best = min(losses.values(), default=0.0)  # a common factor of all scores drops out of their ratios
@@ -171,4 +169,4 @@ class _NoisyGradientModulator(GradientModulator):
 
     def _scale(self, gradient: Tensor | None, name: str) -> Tensor | None:
         scaled = super()._scale(gradient, name)
-        return None if scaled is None else scaled + self._balancer.draw_noise(gradient)
+        return None if scaled is None or gradient is None else scaled + self._balancer.draw_noise(gradient)

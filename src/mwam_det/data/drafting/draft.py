@@ -156,7 +156,7 @@ class _Writer:
             "  nbs: 16          # step at every batch",
             "  optimizer: SGD",
             "  lr0: 0.01",
-            "robustness: {split: val}",
+            "report: {split: val}",
         ]
         if not any(name.lower() in VISIBLE_NAMES for name in names):
             coloured = [name for name in names if self.values[name].colour]

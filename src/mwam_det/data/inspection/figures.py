@@ -109,18 +109,21 @@ class AlignmentFigures:
 
 @dataclass(frozen=True)
 class PreferenceFigures:
-    """What MWAM makes of the modalities, measured as in training but without augmentation.
+    """What MWAM makes of the modalities at the start of training, with the augmentation of training.
+
+    Means and ranges are of the mini-batches in which the modality shows something; NaN where there is none.
 
     Attributes:
         rule: The rule that measures preference; "frequency_ratio" is FRM.
-        pairs: Pairs of the training split that were measured.
-        batch: Pairs in a mini-batch.
+        pairs: Samples of the training split in these mini-batches.
+        batch: Samples in a mini-batch.
         batches: Number of mini-batches.
         frm: By modality, mean over the mini-batches (Eq. 4, or the rule).
         share: T, mean over the mini-batches, the bank included (Eq. 6).
         weight: K, mean over the mini-batches (Eq. 5).
         share_range: Smallest and largest T of a mini-batch.
         weight_range: Smallest and largest K of a mini-batch.
+        dead: By modality, the mini-batches in which it is 0 throughout and another modality is not.
         flat_patches: Part of the patches of the images that is flat in all modalities, in [0, 1]; such patches are left
             out unless the configuration says otherwise. None where the rule cannot look (images smaller than a patch).
         skipped: Mini-batches without evidence, by reason.
@@ -135,6 +138,7 @@ class PreferenceFigures:
     weight: dict[str, float]
     share_range: dict[str, tuple[float, float]]
     weight_range: dict[str, tuple[float, float]]
+    dead: dict[str, int]
     flat_patches: float | None
     skipped: dict[str, int]
 

@@ -227,6 +227,13 @@ def _hints(inspection: Inspection) -> _Found:
             f"{flat:.0%} of the 8×8 patches are flat in all modalities at once: perhaps a frame around the images, "
             "which could be cut off.",
         )
+    for name, count in inspection.preference.dead.items():
+        if count:
+            yield (
+                _COSTLY,
+                f"{name} is 0 throughout in {count:,} of {inspection.preference.batches:,} mini-batches as training "
+                "makes them; its shares and weights are of the others.",
+            )
     for reason, count in inspection.preference.skipped.items():
         yield _COSTLY, f"MWAM has nothing to go by in {count:,} of {inspection.preference.batches:,} batches: {reason}."
 

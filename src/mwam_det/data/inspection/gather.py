@@ -25,11 +25,18 @@ from mwam_det.data.inspection.contact_sheet import Picture, choose_pictures
 from mwam_det.data.inspection.duplicates import files_of, identical_partners, repeated_files
 from mwam_det.data.inspection.figures import Inspection
 from mwam_det.data.inspection.findings import findings_of
+from mwam_det.data.inspection.minibatches import training_batches, training_dataset
 from mwam_det.data.inspection.pairs import alignment_figures, measure_pair, modality_figures
-from mwam_det.data.inspection.preference import PreferenceMeter
+from mwam_det.data.inspection.preference import PreferenceMeter, flat_share
 from mwam_det.data.inspection.sampling import DEFAULT_SAMPLE, divide_sample, evenly
 from mwam_det.data.inspection.splits import split_figures
 from mwam_det.data.layout import modalities_of
+
+GROUP = 16
+"""Pairs that are held in memory at a time."""
+
+MINI_BATCHES = 32
+"""So many mini-batches are augmented and measured at most."""
 
 
 def inspect_dataset(
@@ -40,6 +47,8 @@ def inspect_dataset(
     sample: int = DEFAULT_SAMPLE,
     single_cls: bool = False,
     pictures: int = 8,
+    task: str = "detect",
+    arguments: Mapping[str, Any] | None = None,
 ) -> tuple[Inspection, list[Picture]]:
     """Look at a dataset as training will see it.
 
@@ -47,10 +56,12 @@ def inspect_dataset(
         data: A resolved dataset (see `mwam_det.data.layout.resolve_dataset`).
         config: MWAM's parameters; the paper's if left out.
         imgsz: Training size, longer side in pixels.
-        batch: Pairs in a mini-batch, over which FRM is averaged.
+        batch: Samples in a mini-batch, over which FRM is averaged.
         sample: Pairs whose pixels are looked at, of all splits together.
         single_cls: Whether all classes count as one.
         pictures: How many pairs to return for a contact sheet.
+        task: One of Ultralytics' tasks; says what the labels are.
+        arguments: Ultralytics' training arguments, which say how mini-batches are augmented; its defaults if left out.
 
     Returns:
         Figures with findings, and pairs to look at: spread over the splits, pairs with objects preferred.
@@ -62,23 +73,29 @@ def inspect_dataset(
     if config.preference == "measured":  # that needs a trained model: show what the frequencies say
         config = replace(config, preference="frequency")
     modalities = modalities_of(data)
-    datasets = {split: _scan(data, split, imgsz, single_cls) for split in data["splits"]}
+    datasets = {split: _scan(data, split, imgsz, single_cls, task) for split in data["splits"]}
     splits = {split: split_figures(dataset) for split, dataset in datasets.items()}
     sampled = divide_sample({split: len(dataset) for split, dataset in datasets.items()}, sample)
-    preference = PreferenceMeter(modalities, config, imgsz, batch)
-    measured = []
+    measured, flat = [], []
     with Progress(transient=True) as progress, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        task = progress.add_task("Looking at pairs", total=sum(sampled.values()))
+        looking = progress.add_task("Looking at pairs", total=sum(sampled.values()))
         for split, dataset in datasets.items():
             chosen = evenly(len(dataset), sampled[split])
-            # Training shuffles, so that a mini-batch is a mixture: neighbours are often frames of one clip.
-            chosen = np.random.default_rng(0).permutation(chosen).tolist()
-            for start in range(0, len(chosen), batch):
-                group = list(pool.map(lambda i, d=dataset: measure_pair(d, i), chosen[start : start + batch]))
-                if split == "train":
-                    preference.observe([seen.stack for seen in group])
+            for start in range(0, len(chosen), GROUP):
+                group = list(pool.map(lambda i, d=dataset: measure_pair(d, i), chosen[start : start + GROUP]))
+                flat += [flat_share(seen.stack, modalities, config.patch) for seen in group if split == "train"]
                 measured += [replace(seen, stack=seen.stack[:0]) for seen in group]  # pixels are needed no longer
-                progress.advance(task, len(group))
+                progress.advance(looking, len(group))
+        preference = PreferenceMeter(modalities, config)
+        count = min(MINI_BATCHES, max(1, sample // batch))
+        looking = progress.add_task("Augmenting mini-batches", total=count)
+        with _messages_held_back():
+            changes = {**(arguments or {}), "imgsz": imgsz, "single_cls": single_cls}
+            training = training_dataset(data, task, batch, changes)
+        for images in training_batches(training, batch, count):
+            preference.observe(images)
+            progress.advance(looking)
+    flat = [share for share in flat if share is not None]
     same_files = {modality.name: identical_partners(datasets.values(), modality.name) for modality in modalities[1:]}
     sizes = [dataset.sizes[file] for dataset in datasets.values() for file in dataset.im_files]
     inspection = Inspection(
@@ -96,7 +113,7 @@ def inspect_dataset(
             for place, modality in enumerate(modalities)
             if place
         },
-        preference=preference.figures(),
+        preference=preference.figures(float(np.mean(flat)) if flat else None),
         repeated={
             modality.name: found
             for modality in modalities
@@ -106,7 +123,7 @@ def inspect_dataset(
     return replace(inspection, findings=tuple(findings_of(inspection))), choose_pictures(datasets, pictures)
 
 
-def _scan(data: Mapping[str, Any], split: str, imgsz: int, single_cls: bool) -> PairedDataset:
+def _scan(data: Mapping[str, Any], split: str, imgsz: int, single_cls: bool, task: str) -> PairedDataset:
     """Scan a split as training does, which reuses the result."""
     with _messages_held_back():
         return PairedDataset(
@@ -116,6 +133,7 @@ def _scan(data: Mapping[str, Any], split: str, imgsz: int, single_cls: bool) -> 
             cache=False,
             single_cls=single_cls,
             prefix=f"{split}: ",
+            task=task,
             data=dict(data),
         )
 

@@ -11,6 +11,9 @@ from mwam_det.data.reading import scaling
 CLEAR_RESPONSE = 0.05
 """Peak of the phase correlation from which it is no chance. Nearly all pairs of different scenes stay below."""
 
+DIGITS = 9
+"""Significant digits of the numbers of a matrix that is offered."""
+
 RELIABLE_PIXELS = 240**2
 """In images of fewer pixels chance has higher peaks, which are lowered in proportion to the root of their number."""
 
@@ -78,7 +81,11 @@ def shift_remedy(
         shift: How far it lies to the right of and below the first, in pixels of the first modality's files.
         first_size: (height, width) of the first modality's files.
         size: (height, width) of its own.
+
+    Returns:
+        Numbers of `DIGITS` digits: the last row of a homography is small, and what is lost there is multiplied by
+        thousands of pixels.
     """
     now = scaling(size, first_size) if modality.align is None else np.array(modality.align, float)
     back = np.array([[1, 0, -shift[0]], [0, 1, -shift[1]], [0, 0, 1]])
-    return [[round(value, 3) for value in row] for row in (back @ now).tolist()]
+    return [[float(f"{value:.{DIGITS}g}") for value in row] for row in (back @ now).tolist()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from rich.console import Group
@@ -107,11 +108,13 @@ def _preference(inspection: Inspection) -> Table:
     figures = inspection.preference
     rule = "FRM" if figures.rule == "frequency_ratio" else figures.rule
     batches = "1 mini-batch" if figures.batches == 1 else f"{figures.batches:,} mini-batches"
-    title = f"What MWAM would make of {figures.pairs:,} pairs of train: means over {batches} of {figures.batch:,}"
+    title = f"What MWAM makes of train, as it is augmented: means over {batches} of {figures.batch:,}"
     columns = ["", rule, "share T", "T, least to most", "weight K", "K, least to most"]
     table = _table(title, columns)
-    table.caption = f"imgsz={inspection.imgsz}, without augmentation: mosaic and scaling move these figures"
     for name in figures.frm:
+        if not math.isfinite(figures.share[name]):
+            _add(table, name, ["not measured"] + 4 * ["-"])
+            continue
         least_to_most = ["{:.2f} to {:.2f}".format(*by[name]) for by in (figures.share_range, figures.weight_range)]
         share, weight = f"{figures.share[name]:.2f}", f"{figures.weight[name]:.2f}"
         _add(table, name, [f"{figures.frm[name]:.3g}", share, least_to_most[0], weight, least_to_most[1]])
