@@ -96,6 +96,7 @@ def found_by_validation(model, section, task):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[1]}x{size[0]}")
 @pytest.mark.parametrize("task", MODELS)
 def test_prediction_finds_where_validation_finds(task, size, models, tmp_path, monkeypatch):
