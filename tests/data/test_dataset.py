@@ -907,23 +907,10 @@ def test_a_file_that_vanishes_after_the_scan_is_named(tmp_path, folder):
         dataset[1]
 
 
-@pytest.mark.parametrize("dark", ["rgb", "ir"])
-def test_dark_16_bit_images_give_one_warning(tmp_path, log, dark):
-    deep = [np.full((48, 64), 1000 + i, np.uint16) for i in range(4)]
-    bright = [flat(90)] * 4
-    build(make_set(tmp_path, deep if dark == "rgb" else bright, deep if dark == "ir" else bright))
-    (warning,) = [text for level, text in log if level == "WARNING" and "16 bits" in text]
-    file = tmp_path / {"rgb": "visible", "ir": "infrared"}[dark] / "train/0.png"
-    assert f"{dark} has 16 bits but {file} reaches only 1000 of 65535" in warning
-    assert "0 to 3 of 255" in warning
-    assert f"'range' which values become 0 and 255, like {{{dark}: [0, 1000]}}" in warning
-
-
-def test_a_dark_modality_with_a_range_gives_no_warning_and_is_bright(tmp_path, log):
+def test_a_dark_modality_with_a_range_is_bright(tmp_path):
     make_set(tmp_path, [flat(90)] * 2, [np.full((48, 64), 1000, np.uint16)] * 2)
     dataset = build(resolved(tmp_path, range={"ir": [0, 2000]}), "val")
     assert dataset[0]["img"][:, 32, 32].tolist() == [90] * 3 + [128] * 3
-    assert "16 bits" not in texts(log)
 
 
 def test_float_files_without_a_range_are_refused_with_the_key_that_says_how(tmp_path, log):
@@ -933,11 +920,6 @@ def test_float_files_without_a_range_are_refused_with_the_key_that_says_how(tmp_
         build(resolved(tmp_path))
     dataset = build(resolved(tmp_path, range={"ir": [290, 310]}, channels={"ir": 1}), "val")
     assert dataset[0]["img"][:, 32, 32].tolist() == [90] * 3 + [128]
-
-
-def test_bright_16_bit_images_give_no_warning(tmp_path, log):
-    build(make_set(tmp_path, [flat(90)] * 2, [np.full((48, 64), 40_000, np.uint16)] * 2))
-    assert "16 bits" not in texts(log)
 
 
 # Scans ---------------------------------------------------------------------------------------------------------------

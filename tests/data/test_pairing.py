@@ -13,7 +13,6 @@ from ultralytics.utils.patches import imread
 
 from mwam_det.data.layout import DatasetError, Modality, modalities_of
 from mwam_det.data.pairing import (
-    dark_16_bit_maximum,
     find_partners,
     image_size,
     list_images,
@@ -419,32 +418,6 @@ def test_an_unusual_image_either_fails_the_check_or_can_be_read_for_training(tmp
     pixels = imread(file, flags=cv2.IMREAD_COLOR)
     assert pixels is not None, "the image passed the check, but training could not read it"
     assert (pixels.shape, pixels.dtype) == ((*size, 3), np.uint8)
-
-
-def test_a_16_bit_image_that_would_be_nearly_black_is_told_by_its_maximum(tmp_path):
-    image = np.zeros(SIZE, np.uint16)
-    image[3, 4] = 4095  # of a 12-bit camera
-    assert dark_16_bit_maximum(write(tmp_path / "dark.png", image)) == 4095
-
-
-@pytest.mark.parametrize(
-    ("name", "image"),
-    [
-        ("bright.png", np.full(SIZE, 32 * 256, np.uint16)),
-        ("black.png", np.zeros(SIZE, np.uint8)),
-        ("black.jpg", np.zeros((*SIZE, 3), np.uint8)),
-    ],
-)
-def test_bright_16_bit_and_all_8_bit_images_are_not_called_dark(tmp_path, name, image):
-    assert dark_16_bit_maximum(write(tmp_path / name, image)) is None
-
-
-def test_a_16_bit_image_just_below_an_eighth_of_the_8_bit_range_is_dark(tmp_path):
-    assert dark_16_bit_maximum(write(tmp_path / "dark.tif", np.full(SIZE, 32 * 256 - 1, np.uint16))) == 8191
-
-
-def test_a_file_that_cannot_be_read_is_not_called_dark(tmp_path):
-    assert dark_16_bit_maximum(write(tmp_path / "none.png", b"no image")) is None
 
 
 # Pairs ---------------------------------------------------------------------------------------------------------------

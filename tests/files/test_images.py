@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from mwam_det.files.images import check_pixels, stated_sizes
+from mwam_det.files.images import Header, check_pixels, read_header, stated_sizes
 
 HEIGHT, WIDTH = 37, 300
 COLOUR = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -94,3 +94,30 @@ def test_what_pillow_does_not_know_is_not_known(tmp_path, content):
 def test_a_file_that_is_gone_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         check_pixels(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_a_header_states_how_an_image_is_turned_upright(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / f"turned{suffix}", exif=exif)
+    Image.new("RGB", (30, 20)).save(tmp_path / f"plain{suffix}")
+    assert read_header(tmp_path / f"turned{suffix}") == Header("RGB", False, 6, 1)
+    assert read_header(tmp_path / f"plain{suffix}") == Header("RGB", False, 1, 1)
+
+
+def test_a_header_states_transparency_and_pages(tmp_path):
+    Image.new("RGBA", (30, 20)).save(tmp_path / "clear.png")
+    assert read_header(tmp_path / "clear.png") == Header("RGBA", True, 1, 1)
+    page, preview = Image.new("L", (30, 20)), Image.new("L", (15, 10))
+    page.save(tmp_path / "pages.tif", save_all=True, append_images=[page, preview])
+    assert read_header(tmp_path / "pages.tif") == Header("L", False, 1, 2)  # a preview is no page
+
+
+def test_what_is_no_image_states_nothing(tmp_path):
+    (tmp_path / "text.png").write_bytes(b"no image")
+    assert read_header(tmp_path / "text.png") == Header()
+    exif = Image.Exif()
+    exif[274] = 77
+    Image.new("L", (30, 20)).save(tmp_path / "odd.jpg", exif=exif)
+    assert read_header(tmp_path / "odd.jpg").orientation == 1

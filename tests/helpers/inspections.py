@@ -52,3 +52,35 @@ def scene(seed: int, size: tuple[int, int] = (260, 300)) -> np.ndarray:
         y, x = rng.integers(0, size[0]), rng.integers(0, size[1])
         image[y : y + rng.integers(8, 60), x : x + rng.integers(8, 60)] = rng.uniform(0, 255)
     return image
+
+
+def write_pairs(folder: Path, rgb=None, ir=None, suffixes=(".jpg", ".png"), count: int = 12) -> dict:
+    """Write pairs of random blocks, a quarter of them in val, and return their data section.
+
+    Args:
+        folder: Where to.
+        rgb: Changes the colour image, (160, 208, 3) uint8, given its number in the split.
+        ir: Changes the infrared image, (160, 208) uint8, likewise.
+        suffixes: Of both.
+        count: How many pairs.
+    """
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        split, index = ("val", number // 4) if number % 4 == 3 else ("train", number - number // 4)
+        blocks = scene(number, (160, 208)) + rng.normal(0, 4, (160, 208))
+        colour = np.dstack([blocks * share for share in (1.0, 0.7, 0.4)]).clip(0, 255).astype(np.uint8)
+        warm = (200 - 0.6 * blocks + rng.normal(0, 4, blocks.shape)).clip(0, 255).astype(np.uint8)
+        images = (rgb(colour, index) if rgb else colour), (ir(warm, index) if ir else warm)
+        for name, suffix, image in zip(("visible", "infrared"), suffixes, images, strict=True):
+            (folder / name / split).mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(folder / name / split / f"{index:03}{suffix}"), image)
+        (folder / "labels" / split).mkdir(parents=True, exist_ok=True)
+        (folder / "labels" / split / f"{index:03}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    return {
+        "path": str(folder),
+        "modalities": {"rgb": "visible", "ir": "infrared"},
+        "labels": "labels",
+        "train": "train",
+        "val": "val",
+        "names": ["thing"],
+    }

@@ -3,16 +3,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 import yaml
-from hosts import Toy, rooms_section, section, write_pictures
+from hosts import Toy, rooms_section, section, write_pictures, write_rooms
 
 from mwam_det import MWAMConfig
 from mwam_det.cli.main import main
 from mwam_det.data.formats.nyuv2 import NYU40
 from mwam_det.experiments import HOST_TASKS
 from mwam_det.hosts.data.layout import find_samples
+from mwam_det.hosts.data.looking import look_at_samples
+from mwam_det.hosts.data.samples import check_files
 from mwam_det.hosts.experiment import CLASSIFICATION, MODELS, SEGMENTATION, TASKS, HostExperiment, load_host, new_folder
 from mwam_det.hosts.loop import HostTrainer
 
@@ -139,6 +142,7 @@ def test_a_recipe_of_another_host_is_refused_where_objects_are_meant(pictures, t
 # The command line -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_command_trains_a_classifier_and_reports_every_combination(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = write_pictures(tmp_path / "set", modalities=("rgb", "depth", "ir"))
@@ -204,6 +208,7 @@ def test_a_run_that_died_after_its_last_epoch_is_finished_by_a_resume(pictures, 
     assert (run / "history.csv").read_bytes() == history and not list(run.rglob("*unfinished*"))
 
 
+@pytest.mark.slow
 def test_one_command_trains_esanet_on_rooms(rooms, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = recipe(tmp_path, rooms_content(rooms, train={"class_weights": "median_frequency", "scale": 1.4}))
@@ -286,6 +291,7 @@ def test_real_rooms_are_found(shared_data):
     assert len(data.classes) == 40
 
 
+@pytest.mark.slow
 def test_a_host_is_trained_and_reported_without_ultralytics(pictures, tmp_path):
     settings = {**content(pictures), "train": {"imgsz": 32, "batch": 4, "epochs": 1, "project": str(tmp_path)}}
     program = f"""
@@ -298,3 +304,42 @@ print([name for name in sys.modules if name.partition(".")[0] == "ultralytics"])
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_host_says_what_spoils_its_training_and_not_again_on_resume(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = write_rooms(tmp_path / "rooms")
+    for file in root.rglob("depth/*.png"):
+        pixels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(file), cv2.resize(pixels, (48, 64), interpolation=cv2.INTER_NEAREST) // 40)
+    file = recipe(tmp_path, rooms_content(root, train={"imgsz": 32, "epochs": 2, "batch": 2, "device": "cpu"}))
+    validate = HostTrainer._validate
+
+    def interrupt_in_the_second_epoch(self):
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+        return validate(self)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(HostTrainer, "_validate", interrupt_in_the_second_epoch)
+        main(["train", file])
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Note: depth")]
+    assert len(notes) == 2
+    assert "depth fills levels" in notes[0]
+    assert "do not fit 'range: {depth: [0.0, 10000.0]}'" in notes[0]
+    assert "depth has another ratio of width to height than rgb in 8 of 8 pairs (48×64 px" in notes[1]
+    assert main(["train", file, "train.resume=true"]) == 0
+    assert "Note:" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_host_says_nothing_of_files_that_are_as_they_should_be(pictures, rooms, task):
+    segmentation = task == SEGMENTATION
+    data = find_samples(rooms_section(rooms) if segmentation else section(pictures), segmentation)
+    samples = [sample for split in data.splits.values() for sample in split]
+    sizes = check_files(samples, data.modalities)
+    assert sizes == [((64, 64),) * 2 if segmentation else ((16, 16),) * 2] * len(samples)
+    said = look_at_samples(samples, sizes, data.modalities, 64, segmentation)
+    assert ["same picture" in text for text in said] == [
+        True
+    ] * segmentation  # the depth of these rooms is their colour

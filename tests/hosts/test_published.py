@@ -85,6 +85,7 @@ def test_all_else_is_as_in_the_published_configuration(name):
         assert (train.distillation, train.regularization, train.mining_epochs) == (30, 0.5, 5)
 
 
+@pytest.mark.slow
 def test_gradients_are_scaled_from_the_stem_to_the_excitation_behind_layer_2_and_nowhere_else(faces, teacher, tmp_path):
     def gradients(mwam):
         experiment = recipe("published", faces, **FAST)
@@ -137,6 +138,7 @@ def test_the_teacher_sees_everything_and_stays_as_it_is(faces, teacher):
 # On faces -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_recipe_trains_on_a_set_with_the_lists_of_casia_surf(faces, teacher, tmp_path):
     changes = {"epochs": 5, "mining_epochs": 3, "warmup_epochs": 2, "step_epochs": [4], "teacher": str(teacher)}
     before = load_checkpoint(teacher)["model"]

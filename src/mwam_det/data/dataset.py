@@ -25,7 +25,7 @@ from mwam_det.data.layout import DatasetError, Modality, modalities_of
 from mwam_det.data.listing import list_split, partners_in
 from mwam_det.data.memory import empty_images
 from mwam_det.data.messages import brief_messages
-from mwam_det.data.pairing import dark_16_bit_maximum, stem_of, verify_pair
+from mwam_det.data.pairing import stem_of, verify_pair
 from mwam_det.data.reading import place, read_image, reduction_of
 from mwam_det.data.splits import groups_of, source_of
 from mwam_det.data.stacks import fingerprint, is_current, load_stack, save_stack, stack_name
@@ -103,7 +103,6 @@ class PairedDataset(YOLODataset):
         self.modalities = modalities_of(data)
         self.format_class = partial(self.stacked_format, self.modalities)
         super().__init__(*args, data=data, **kwargs)
-        self._warn_of_dark_images()
 
     @property
     def resize_short(self) -> bool:
@@ -428,18 +427,6 @@ class PairedDataset(YOLODataset):
             if "batch_idx" in sample:  # is written to, and labels of samples can be kept
                 sample["batch_idx"] = sample["batch_idx"].clone()
         return dict(sorted({**YOLODataset.collate_fn(rest), "img": stacked}.items()))
-
-    def _warn_of_dark_images(self) -> None:
-        for modality in self.modalities:
-            if modality.value_range is not None:
-                continue
-            file = self.partners[self.im_files[0]][modality.name][0]
-            if (maximum := dark_16_bit_maximum(file)) is not None:
-                LOGGER.warning(
-                    f"{self.prefix}{modality.name} has 16 bits but {file} reaches only {maximum} of 65535; the high "
-                    f"byte is read, so it is nearly black (0 to {maximum >> 8} of 255): say by the key 'range' which "
-                    f"values become 0 and 255, like {{{modality.name}: [0, {maximum}]}}"
-                )
 
 
 def _own_name(path: Path) -> str:

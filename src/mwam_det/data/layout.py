@@ -141,7 +141,7 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     - align: A 3×3 matrix by modality, {ir: [[a, b, c], [d, e, f], [g, h, i]]}, that maps its pixels (x, y, 1) to those
       of the first modality, both in the files as they are, counted from the centre of the upper left pixel: a
       homography from a calibration. Beyond its own view the image is mirrored. If left out, a partner of another size
-      is stretched to the first one's.
+      is stretched to the first one's. Inspection and training offer a matrix where the edges of the pairs tell one.
     - kpt_shape: For the task pose, [number of keypoints, 2 or 3]: x and y of each, and with 3 whether it is visible.
     - flip_idx: For the task pose, which keypoint each one becomes when an image is mirrored, a permutation of their
       numbers; without it, images are not mirrored.

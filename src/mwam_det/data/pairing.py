@@ -31,9 +31,6 @@ SMALLEST_SIDE = 10
 PLAIN = Modality("image")
 """How an image is read of which nothing more is known."""
 
-DARK_16_BIT = 32 * 256
-"""A 16-bit image whose largest value is below this would use less than an eighth of the 8-bit range."""
-
 
 def stem_of(file: str | Path, folder: str | Path, naming: Naming = "") -> str:
     """Return what partners share of a file's name: the path below their folder, without the file extension.
@@ -249,14 +246,6 @@ def read_mode(file: str | Path) -> str:
     _check_completeness(Path(file), PngImageFile)
     with PngImageFile(file) as image:
         return image.mode
-
-
-def dark_16_bit_maximum(file: str | Path) -> int | None:
-    """Return the largest value of a 16-bit image if reading it as 8 bit (its high byte) would leave it nearly black."""
-    pixels = decode(file, cv2.IMREAD_ANYDEPTH)
-    if pixels is None or pixels.dtype != np.uint16 or pixels.max() >= DARK_16_BIT:
-        return None
-    return int(pixels.max())
 
 
 def _stored_type(file: Path) -> str | None:

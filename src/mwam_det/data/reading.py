@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from ultralytics.utils.patches import PIL_FALLBACK_SUFFIXES, imread
 
+from mwam_det.data.geometry import scaling
 from mwam_det.data.layout import Modality
 
 AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
@@ -213,20 +214,6 @@ def place(
     else:
         return image
     return warped if warped.ndim == 3 else warped[..., None]
-
-
-def scaling(old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
-    """Return the 3×3 matrix that maps pixels (x, y, 1) of an image to those of the same image resized.
-
-    Corners of the images coincide, and whole numbers are the centres of pixels, as in OpenCV's `resize`.
-
-    Args:
-        old: (height, width) before.
-        new: (height, width) after.
-    """
-    (old_height, old_width), (new_height, new_width) = old, new
-    x, y = new_width / old_width, new_height / old_height
-    return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])
 
 
 def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulat
 from mwam_det.core.mwam import MWAM
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.dataset import PairedDataset
+from mwam_det.data.inspection.checks import look_before_training
 from mwam_det.data.layout import (
     READING_KEYS,
     as_single_class,
@@ -158,7 +159,7 @@ class PairTrainer(BaseTrainer):
         self._save_below(self.save_dir)
         self.waiting, self._ahead = 0, 0
         self._record: dict[str, Any] | None = None  # of a run that is resumed, until its first mini-batch
-        self._resumed = False
+        self._resumed, self._looked = False, False
         self.modalities = modalities_of(self.data)
         self.run = ModalityRun(
             [modality.name for modality in self.modalities],
@@ -358,6 +359,16 @@ class PairTrainer(BaseTrainer):
             self.world_size = WORLD_SIZE  # from here on they are counted as they are
             self.model = spread_on_cpu(self.model, bool(self.args.compile))
         super()._build_train_pipeline()
+        self._look_at_pairs()
+
+    def _look_at_pairs(self) -> None:
+        """Say what of the files costs accuracy, once: not again when a run is resumed or the batch made smaller."""
+        if RANK not in {-1, 0} or self.resume or self._looked:
+            return
+        self._looked = True
+        datasets = [loader.dataset for loader in (self.train_loader, self.test_loader)]
+        for sentence in look_before_training(datasets, self.args.imgsz, views=self.args.task != "classify"):
+            LOGGER.warning(sentence)
 
     def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """Build Ultralytics' optimizer, with the parameters of auxiliary heads among those of their kind."""

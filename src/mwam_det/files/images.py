@@ -6,6 +6,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,9 @@ from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Signatures of TIFF and BigTIFF, of which Ultralytics decodes every page."""
+
+ORIENTATION = 274
+"""Number of the EXIF tag that says how an image is to be turned upright."""
 
 DAMAGED = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, OverflowError, struct.error)
 """What Pillow's plugins raise where a header is not what it says."""
@@ -65,6 +69,44 @@ def stated_sizes(file: str | Path) -> Iterator[tuple[int, int]]:
     if image is not None:
         with image:
             yield image.height, image.width
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header of an image states.
+
+    Attributes:
+        mode: Pillow's name for how its numbers are stored, like "RGB", "RGBA" or "I;16"; None where Pillow has none.
+        transparent: Whether it has a channel or a colour that means transparency.
+        orientation: How it is to be turned upright, by EXIF: 1 to 8, 1 for not at all.
+        pages: How many pages of the size of the first one it has; more than 1 in a TIFF alone.
+    """
+
+    mode: str | None = None
+    transparent: bool = False
+    orientation: int = 1
+    pages: int = 1
+
+
+def read_header(file: str | Path) -> Header:
+    """Read the header of an image; where it is damaged, or Pillow does not know the format, nothing is stated.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    sizes = list(stated_sizes(file))
+    pages = max(sizes.count(sizes[0]), 1) if sizes else 1
+    with open(file, "rb") as stream:
+        image = _open(file, stream.read(16))
+    if image is None:
+        return Header(pages=pages)
+    with image:
+        orientation = 1
+        with suppress(*DAMAGED):
+            orientation = image.getexif().get(ORIENTATION, 1)
+        transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+        known = orientation if orientation in range(1, 9) else 1
+        return Header(image.mode, transparent, known, pages)
 
 
 def _pages(stream: BinaryIO, head: bytes) -> Iterator[tuple[int, int]]:

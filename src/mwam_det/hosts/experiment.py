@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.markup import escape
 from torch import nn
 from torch.utils.data import DataLoader
 
 from mwam_det.core.config import MWAMConfig, mwam_config, refuse_unknown_keys
 from mwam_det.core.missing import modality_combinations
 from mwam_det.hosts.data.layout import HostData, channels_of, check_section, find_samples
+from mwam_det.hosts.data.looking import look_at_samples
 from mwam_det.hosts.data.samples import Augmentation, MultimodalDataset, Normalise, check_files, count_labels
 from mwam_det.hosts.evaluation import Evaluation, evaluate
 from mwam_det.hosts.loop import Host, HostTrainer
@@ -326,8 +329,9 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
         for split, samples in data.splits.items()
     }
     with Progress() as progress:
-        for samples in data.splits.values():
-            check_files(samples, data.modalities, progress)
+        sizes = [check_files(samples, data.modalities, progress) for samples in data.splits.values()]
+    if checkpoint is None:
+        _speak_of_samples(experiment, data, [size for each in sizes for size in each])
     guidance = experiment.build_guidance(model, data)
     statistics = sets["train"].statistics() if checkpoint is None else checkpoint["statistics"]
     describe = {"recipe": _plain(experiment), "classes": list(data.classes), "statistics": statistics}
@@ -364,6 +368,14 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
     with trainer.progress:
         found = trainer.evaluate(dataset, modality_combinations(trainer.names), groups)
     return _report(experiment, data, task.metric, found, best, folder), folder
+
+
+def _speak_of_samples(experiment: HostExperiment, data: HostData, sizes: Sequence[Sequence[tuple[int, int]]]) -> None:
+    """Say what of the files costs accuracy; a run that is resumed has said it."""
+    samples = [sample for split in data.splits.values() for sample in split]
+    imgsz, views = max(experiment.train.size), experiment.task == SEGMENTATION
+    for sentence in look_at_samples(samples, sizes, data.modalities, imgsz, views):
+        Console().print(f"[bold]Note:[/bold] {escape(sentence)}", soft_wrap=True)
 
 
 def evaluate_experiment(

@@ -54,10 +54,12 @@ def test_a_real_set_is_inspected_and_has_sane_figures(shared_data, name):
     assert sum(inspection.preference.share.values()) == pytest.approx(len(section["modalities"]), rel=1e-3)
     assert all(0.5 <= weight <= 1.5 for weight in inspection.preference.weight.values())
     for figures in inspection.alignment.values():
-        assert (figures.swapped, figures.same_picture, figures.same_file) == (0, 0, 0)
+        assert (figures.swapped, figures.same_picture, figures.same_file, figures.view) == (0, {}, {}, None)
         assert figures.shift is not None
         assert np.abs(figures.shift).max() < 8
-    assert not [f for f in inspection.findings if any(word in f for word in ("swapped", "same picture", "shifted"))]
+    assert not [
+        f for f in inspection.findings if any(word in f for word in ("swapped", "same picture", "shifted", "view"))
+    ]
     assert ("alike" in " ".join(inspection.findings)) == (
         name in ("dronevehicle6", "nyuv2")
     )  # one folder for both splits

@@ -6,25 +6,32 @@ import filecmp
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mwam_det.data.dataset import PairedDataset
+
+def same_files(
+    files: Mapping[str, Sequence[str]], pairs: Sequence[int] | None = None
+) -> dict[str, dict[str, list[int]]]:
+    """Find the pairs in which two modalities have files of the same bytes.
+
+    Args:
+        files: By modality, in order, its file of every pair.
+        pairs: The numbers of the pairs to look at; all if left out.
+
+    Returns:
+        By modality and by each one before it, the numbers of these pairs.
+    """
+    names = list(files)
+    pairs = range(len(files[names[0]])) if pairs is None else pairs
+    return {
+        name: {other: [i for i in pairs if _are_same(files[other][i], files[name][i])] for other in names[:place]}
+        for place, name in enumerate(names)
+    }
 
 
-def files_of(dataset: PairedDataset, modality: str) -> list[str]:
-    """List the file of a modality for every pair."""
-    return [dataset.partners[file][modality][0] for file in dataset.im_files]
-
-
-def identical_partners(datasets: Iterable[PairedDataset], modality: str) -> list[str]:
-    """List the files of the first modality whose partner holds the same bytes."""
-    return [
-        file
-        for dataset in datasets
-        for file, partner in zip(dataset.im_files, files_of(dataset, modality), strict=True)
-        if os.path.getsize(file) == os.path.getsize(partner) and filecmp.cmp(file, partner, shallow=False)
-    ]
+def _are_same(file: str, other: str) -> bool:
+    return os.path.getsize(file) == os.path.getsize(other) and filecmp.cmp(file, other, shallow=False)
 
 
 def repeated_files(files: Mapping[str, Iterable[str]]) -> dict[str, int]:

@@ -4,59 +4,76 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from mwam_det.data.inspection.figures import SMALL_AT_TRAINING, Inspection
+from mwam_det.data.inspection.figures import SMALL_AT_TRAINING, Inspection, ModalityFigures, PairFigures
+from mwam_det.data.inspection.views import CLEAR
 
 PSEUDO_COLOUR_CHROMA = 60.0
 """Few photographs have a higher mean chroma, while thermal images in pseudo-colour have about 100."""
 
-MISMATCH_IMGSZ = 240
-"""Only of images at least so long at the training size, in pixels, it is told that their edges do not agree."""
-
-MISMATCH_PAIRS = 10
+MISMATCH_PAIRS = 6
 """Only of so many pairs it is told that their edges do not agree."""
 
 SHIFT_AT_TRAINING = 5.0
 """A shift of so many pixels at the training size is a finding: more than half a cell of the finest grid (8 pixels)."""
 
+NARROW_SHARE = 0.2
+"""Files of more than 8 bits that fill a narrow band are a finding from this share on: some scenes are of one warmth."""
 
-def findings_of(inspection: Inspection) -> list[str]:
-    """Say in sentences what a person should know, the most serious first; nothing if all is well."""
-    found = [
-        *_identical_findings(inspection),
-        *_swap_findings(inspection),
-        *_pixel_findings(inspection),
-        *_shift_findings(inspection),
-        *_leak_findings(inspection),
-        *_split_findings(inspection),
-        *_size_findings(inspection),
-        *_hints(inspection),
-    ]
-    return [sentence for _, sentence in sorted(found, key=lambda finding: finding[0])]  # stable
+EVEN = 8.0
+"""Levels that a modality must use for its edges to be told: where nothing is seen, nothing agrees."""
 
+CHANCE = 0.15
+"""In no more than this share of pairs edges agree by chance, where scenes are as simple as a few blocks."""
 
 _SERIOUS, _COSTLY, _HINT = range(3)
 _Found = Iterator[tuple[int, str]]
 
 
-def _identical_findings(inspection: Inspection) -> _Found:
-    first = inspection.first_modality
+def findings_of(inspection: Inspection) -> list[str]:
+    """Say in sentences what a person should know, the most serious first; nothing if all is well."""
+    found = [
+        *_pair_findings(inspection),
+        *_leak_findings(inspection),
+        *_split_findings(inspection),
+        *_hints(inspection),
+    ]
+    return [sentence for _, sentence in sorted(found, key=lambda finding: finding[0])]  # stable
+
+
+def pair_findings_of(figures: PairFigures) -> list[str]:
+    """Say what spoils a training that reads such files, in a sentence each, the most serious first."""
+    found = [finding for finding in _pair_findings(figures) if finding[0] < _HINT]
+    return [sentence for _, sentence in sorted(found, key=lambda finding: finding[0])]
+
+
+def _pair_findings(figures: PairFigures) -> _Found:
+    yield from _identical_findings(figures)
+    yield from _swap_findings(figures)
+    yield from _pixel_findings(figures)
+    yield from _lost_findings(figures)
+    yield from _size_findings(figures)
+    yield from _view_findings(figures)
+
+
+def _identical_findings(inspection: PairFigures) -> _Found:
     for name, figures in inspection.alignment.items():
-        if figures.same_file:
+        for other, count in figures.same_file.items():
             yield (
                 _SERIOUS,
-                f"{name} is the very file of {first} in {figures.same_file:,} of {inspection.pairs:,} pairs, byte for "
-                f"byte, like {figures.examples['same_file'][0]}: look whether the folders in 'modalities' are right.",
+                f"{name} is the very file of {other} in {count:,} of {figures.compared:,} pairs, byte for byte, like "
+                f"{figures.examples[f'same_file {other}'][0]}: look whether the folders in 'modalities' are right.",
             )
-        elif figures.same_picture:
-            yield (
-                _SERIOUS,
-                f"{name} shows the same picture as {first}, but for colour or compression, in {figures.same_picture:,} "
-                f"of {figures.sampled:,} pairs looked at, like {figures.examples['same_picture'][0]}: it is a copy, "
-                "not another sensor.",
-            )
+        for other, count in figures.same_picture.items():
+            if other not in figures.same_file:
+                yield (
+                    _SERIOUS,
+                    f"{name} shows the same picture as {other}, but for colour or compression, in {count:,} of "
+                    f"{figures.sampled:,} pairs looked at, like {figures.examples[f'same_picture {other}'][0]}: it is "
+                    "a copy, not another sensor.",
+                )
 
 
-def _swap_findings(inspection: Inspection) -> _Found:
+def _swap_findings(inspection: PairFigures) -> _Found:
     for name, figures in inspection.alignment.items():
         if not figures.swapped:
             continue
@@ -71,66 +88,197 @@ def _swap_findings(inspection: Inspection) -> _Found:
         )
 
 
-def _pixel_findings(inspection: Inspection) -> _Found:
+def _pixel_findings(inspection: PairFigures) -> _Found:
     for name, figures in inspection.modalities.items():
         low, _, high = figures.levels
         if figures.uniform:
             yield (
                 _SERIOUS,
                 f"{name} is one even value, as training reads it, in {figures.uniform:,} of {figures.sampled:,} pairs "
-                "looked at.",
+                f"looked at, like {figures.examples['uniform'][0]}.",
             )
-        if figures.uniform < figures.sampled and high - low < 32:
-            remedy = ""
-            if figures.value_range is not None:
-                given = figures.value_range if isinstance(figures.value_range, str) else list(figures.value_range)
-                remedy = f" Its values do not fit 'range: {{{name}: {given}}}' of the data section."
-            elif any(not kind.startswith("8 bit") for kind in figures.formats):
-                remedy = f" In the data section, 'range: {{{name}: percentile}}' or [lo, hi] spreads them."
+        if figures.narrow > NARROW_SHARE * figures.deep:
+            yield (
+                _SERIOUS,
+                f"{name} fills levels {figures.band[0]:.0f} to {figures.band[1]:.0f} of 255 alone, as training reads "
+                f"its files of more than 8 bits, in {figures.narrow:,} of {figures.sampled:,} pairs looked at, like "
+                f"{figures.examples['narrow'][0]}: it is nearly one even value.{_range_remedy(inspection, name)}",
+            )
+        elif figures.uniform < figures.sampled and high - low < 32:
             yield (
                 _SERIOUS,
                 f"{name} uses levels {low:.0f} to {high:.0f} of 255 alone, as training reads it (98 % of the pixels of "
                 f"{figures.sampled:,} pairs; files: {', '.join(figures.formats)}): it is nearly one even value."
-                f"{remedy}",
+                f"{_range_remedy(inspection, name)}",
             )
 
 
-def _shift_findings(inspection: Inspection) -> _Found:
+def _range_remedy(inspection: PairFigures, name: str) -> str:
+    """Say what the key "range" of the data section should be."""
+    figures = inspection.modalities[name]
+    given = figures.value_range
+    remedies = []
+    if figures.values is not None:
+        remedies.append(f"'range: {{{name}: {list(figures.values)}}}' spreads all that these files hold")
+    if inspection.aligns and given != "percentile" and figures.unmeasured < 0.01:  # the 1st percentile would be 0
+        remedies.append(f"'range: {{{name}: percentile}}' spreads each image by itself")
+    if not remedies:
+        remedies.append("[lo, hi] says which values become 0 and 255")
+    misfit = ""
+    if given is not None:
+        shown = given if isinstance(given, str) else list(given)
+        misfit = f" Its values do not fit 'range: {{{name}: {shown}}}'."
+    return f"{misfit} In the data section, {', and '.join(remedies)}."
+
+
+def _lost_findings(inspection: PairFigures) -> _Found:
+    for name, figures in inspection.modalities.items():
+        for what, count in figures.lost.items():
+            rest = "first alone" if what.endswith("pages") else "first 3 alone (a 4th is transparency, or a sensor)"
+            yield (
+                _SERIOUS,
+                f"{name} has {what} in {count:,} of {figures.sampled:,} pairs looked at, like "
+                f"{figures.examples['lost'][0]}, and training reads the {rest}: if the rest is a modality, write it to "
+                "files of its own and name their folder in 'modalities'.",
+            )
+
+
+def _size_findings(inspection: PairFigures) -> _Found:
+    first = inspection.first_modality
+    for name, figures in inspection.modalities.items():
+        beside = (
+            f"{brief_list(figures.sizes, 4)} px beside {brief_list(inspection.modalities[first].sizes, 4)} of {first}"
+        )
+        where = f"in {figures.other_shape:,} of {inspection.pairs:,} pairs"
+        if _is_distorted(inspection, name):
+            yield (
+                _COSTLY,
+                f"{name} has another ratio of width to height than {first} {where} ({beside}): it is distorted to fit."
+                f"{_turned_by_exif(inspection, name)}{_lies(inspection, name)}",
+            )
+        elif figures.other_shape:
+            shown = "; ".join(figures.examples["other_shape"])
+            yield (
+                _COSTLY,
+                f"{name} has another ratio of width to height than {first} {where}, like {shown}: it is distorted to "
+                "fit. Are these files whole, and of the same sensor?",
+            )
+        elif figures.other_size:
+            yield (
+                _HINT,
+                f"{name} has another size than {first} in {figures.other_size:,} of {inspection.pairs:,} pairs "
+                f"({beside}): it is resized to fit.",
+            )
+        if figures.odd:
+            shown = brief_list((f"{path} with {size} px" for path, size in figures.odd.items()), 4)
+            yield (
+                _COSTLY,
+                f"{name} has a size unlike the others in {len(figures.odd):,} of {inspection.pairs:,} pairs, like "
+                f"{shown}, where most have {next(iter(figures.sizes))}. Are these files whole, and of the same sensor?",
+            )
+
+
+def _turned_by_exif(inspection: PairFigures, name: str) -> str:
+    """Say which of a modality and the first is turned by EXIF in most pairs, if the other is not."""
+    first = inspection.first_modality
+    turned = [one for one in (first, name) if inspection.modalities[one].turned > 0.5 * inspection.sampled]
+    if len(turned) != 1:
+        return ""
+    other = name if turned == [first] else first
+    return f" {turned[0]} is turned upright by the EXIF tag of its files, and {other} has no such tag."
+
+
+def _levels(figures: ModalityFigures) -> float:
+    """Return how many levels of 255 a modality uses."""
+    return figures.levels[2] - figures.levels[0]
+
+
+def _is_distorted(inspection: PairFigures, name: str) -> bool:
+    """Return whether most files of a modality have another shape than their partners."""
+    return inspection.modalities[name].other_shape > 0.5 * inspection.pairs
+
+
+def _lies(inspection: PairFigures, name: str) -> str:
+    """Say how a modality of another shape lies beside the first, as far as edges tell."""
+    first, figures = inspection.first_modality, inspection.alignment[name]
+    if figures.view is not None:
+        turned = f" By its edges, {name} {figures.view.turn} against {first}." if figures.view.turn else ""
+        return f"{turned}{_align_remedy(inspection, name)}"
+    if figures.clarity >= CLEAR:
+        return f" Its edges agree with those of {first} when it is, so it may have been resized before."
+    return _align_remedy(inspection, name) if figures.looked else ""
+
+
+def _align_remedy(inspection: PairFigures, name: str) -> str:
+    """Say which matrix brings a modality to its place, or where one comes from."""
+    first, matrix = inspection.first_modality, inspection.alignment[name].remedy
+    by_hand = "a calibration, or from four points that both show (cv2.getPerspectiveTransform)"
+    if not inspection.aligns:
+        source = f"{matrix}" if matrix else f"a matrix from {by_hand}"
+        return f" There is no key for that here: write its files anew, mapped onto {first}'s by {source}."
+    if matrix:
+        return f" In the data section, 'align: {{{name}: {matrix}}}' maps it onto {first}."
+    return (
+        f" Look at pairs.png of `mwam-det inspect`; 'align: {{{name}: [[…], […], […]]}}' of the data section maps it "
+        f"onto {first}, by a matrix from {by_hand}."
+    )
+
+
+def _view_findings(inspection: PairFigures) -> _Found:
     first = inspection.first_modality
     longest = max(int(number) for number in next(iter(inspection.modalities[first].sizes)).split("×"))
     unit = longest / inspection.imgsz  # pixels of a file in one of training
     for name, figures in inspection.alignment.items():
-        rests = f"median of the {figures.edges_agree:,} of {figures.sampled:,} pairs looked at whose edges agree"
-        if figures.shift is not None:
+        if not figures.looked or first in figures.same_file or first in figures.same_picture:
+            continue
+        agree = f"edges agree in {figures.edges_agree:,} of {figures.sampled:,} pairs looked at"
+        if _is_distorted(inspection, name) and (figures.view is not None or figures.clarity < CLEAR):
+            continue  # it is told with the shape
+        if figures.view is not None and figures.view.turn is not None:
+            cause = _turned_by_exif(inspection, name)
+            yield _SERIOUS, f"{name} does not lie as {first} does ({agree}).{cause}{_lies(inspection, name)}"
+        elif figures.view is not None:
+            yield (
+                _SERIOUS,
+                f"{name} has another field of view than {first}: what both show is {figures.view.scale:.2f} times as "
+                f"wide in {name}, and {figures.view.displacement:.0f} px off in the mean ({agree} as they are). Labels "
+                f"fit one of the two at best.{_align_remedy(inspection, name)}",
+            )
+        elif figures.shift is not None:
             x, y = figures.shift
             if max(abs(x), abs(y)) / unit < SHIFT_AT_TRAINING:
                 continue
             sideways = f"{abs(x):.0f} px {'right' if x > 0 else 'left'} of"
             upright = f"{abs(y):.0f} px {'below' if y > 0 else 'above'}"
             parts = [part for part, by in ((sideways, x), (upright, y)) if abs(by) >= 1]
-            remedy = f" In the data section, 'align: {{{name}: {figures.remedy}}}' takes it back."
             yield (
                 _SERIOUS,
                 f"{name} is shifted: what it shows lies {' and '.join(parts)} where {first} shows it (in pixels of "
-                f"{first}'s files, {rests}). Boxes fit one of the two at best.{remedy if figures.remedy else ''}",
+                f"{first}'s files; {agree}). Labels fit one of the two at best.{_align_remedy(inspection, name)}",
             )
         elif figures.edges_agree >= max(5, 0.5 * figures.sampled) and max(figures.spread) / unit >= SHIFT_AT_TRAINING:
             x, y = figures.spread
             yield (
                 _COSTLY,
                 f"{name} is perhaps shifted against {first} by an amount that differs from pair to pair: half of the "
-                f"pairs lie within ±{x:.0f} px sideways and ±{y:.0f} px up and down ({rests}).",
+                f"pairs lie within ±{x:.0f} px sideways and ±{y:.0f} px up and down ({agree}).",
+            )
+        elif figures.clarity < CLEAR and (cause := _turned_by_exif(inspection, name)):
+            yield (
+                _COSTLY,
+                f"{name} and {first} perhaps do not lie alike ({agree}).{cause}{_align_remedy(inspection, name)}",
             )
         elif (
-            figures.edges_agree < 0.2 * figures.sampled
+            figures.clarity < CLEAR
+            and figures.edges_agree <= CHANCE * figures.sampled
             and figures.sampled >= MISMATCH_PAIRS
-            and inspection.imgsz >= MISMATCH_IMGSZ
-            and inspection.modalities[name].uniform < 0.5 * figures.sampled
+            and min(_levels(inspection.modalities[one]) for one in (first, name)) >= EVEN
         ):
             yield (
                 _COSTLY,
                 f"{name} and {first} have edges in common in {figures.edges_agree:,} of {figures.sampled:,} pairs "
-                "looked at: perhaps pairs are mixed up or far out of line, which the contact sheet shows.",
+                f"looked at, no more than chance explains: perhaps pairs are mixed up, or their fields of view "
+                f"differ.{_align_remedy(inspection, name)}",
             )
 
 
@@ -183,23 +331,6 @@ def _split_findings(inspection: Inspection) -> _Found:
             )
         if missing := [name for name, count in figures.boxes.items() if not count]:
             yield _COSTLY, f"{split}: no object of {brief_list(missing)}."
-
-
-def _size_findings(inspection: Inspection) -> _Found:
-    first = inspection.first_modality
-    for name, figures in inspection.modalities.items():
-        if figures.other_shape:
-            yield (
-                _COSTLY,
-                f"{name} has another ratio of width to height than {first} in {figures.other_shape:,} of "
-                f"{inspection.pairs:,} pairs ({brief_list(figures.sizes)} px): it is distorted to fit.",
-            )
-        elif figures.other_size:
-            yield (
-                _HINT,
-                f"{name} has another size than {first} in {figures.other_size:,} of "
-                f"{inspection.pairs:,} pairs ({brief_list(figures.sizes)} px): it is resized to fit.",
-            )
 
 
 def _hints(inspection: Inspection) -> _Found:

@@ -12,7 +12,8 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,18 +23,16 @@ from ultralytics.utils import LOGGER
 from mwam_det.core.config import MWAMConfig
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection.contact_sheet import Picture, choose_pictures
-from mwam_det.data.inspection.duplicates import files_of, identical_partners, repeated_files
+from mwam_det.data.inspection.duplicates import repeated_files, same_files
 from mwam_det.data.inspection.figures import Inspection
 from mwam_det.data.inspection.findings import findings_of
+from mwam_det.data.inspection.looking import files_of, measure_pair, sizes_of
 from mwam_det.data.inspection.minibatches import training_batches, training_dataset
-from mwam_det.data.inspection.pairs import alignment_figures, measure_pair, modality_figures
+from mwam_det.data.inspection.pairs import pair_figures
 from mwam_det.data.inspection.preference import PreferenceMeter, flat_share
 from mwam_det.data.inspection.sampling import DEFAULT_SAMPLE, divide_sample, evenly
 from mwam_det.data.inspection.splits import split_figures
 from mwam_det.data.layout import modalities_of
-
-GROUP = 16
-"""Pairs that are held in memory at a time."""
 
 MINI_BATCHES = 32
 """So many mini-batches are augmented and measured at most."""
@@ -81,11 +80,11 @@ def inspect_dataset(
         looking = progress.add_task("Looking at pairs", total=sum(sampled.values()))
         for split, dataset in datasets.items():
             chosen = evenly(len(dataset), sampled[split])
-            for start in range(0, len(chosen), GROUP):
-                group = list(pool.map(lambda i, d=dataset: measure_pair(d, i), chosen[start : start + GROUP]))
-                flat += [flat_share(seen.stack, modalities, config.patch) for seen in group if split == "train"]
-                measured += [replace(seen, stack=seen.stack[:0]) for seen in group]  # pixels are needed no longer
-                progress.advance(looking, len(group))
+            for seen in pool.map(partial(measure_pair, dataset), chosen):
+                measured.append(seen)
+                progress.advance(looking)
+            if split == "train":
+                flat = list(pool.map(partial(_flat_share, dataset, patch=config.patch), chosen))
         preference = PreferenceMeter(modalities, config)
         count = min(MINI_BATCHES, max(1, sample // batch))
         looking = progress.add_task("Augmenting mini-batches", total=count)
@@ -96,31 +95,25 @@ def inspect_dataset(
             preference.observe(images)
             progress.advance(looking)
     flat = [share for share in flat if share is not None]
-    same_files = {modality.name: identical_partners(datasets.values(), modality.name) for modality in modalities[1:]}
-    sizes = [dataset.sizes[file] for dataset in datasets.values() for file in dataset.im_files]
+    files = {modality.name: files_of(datasets.values(), modality.name) for modality in modalities}
+    same = same_files(files)
+    seen = pair_figures(modalities, measured, sizes_of(datasets.values()), files, imgsz, same, data["visible"])
     inspection = Inspection(
+        **{field.name: getattr(seen, field.name) for field in fields(seen)},
         path=str(data["path"]),
-        imgsz=imgsz,
-        visible=data["visible"],
-        sampled=len(measured),
         splits=splits,
-        modalities={
-            modality.name: modality_figures(measured, place, modality, sizes)
-            for place, modality in enumerate(modalities)
-        },
-        alignment={
-            modality.name: alignment_figures(measured, place, modalities, sizes, imgsz, same_files[modality.name])
-            for place, modality in enumerate(modalities)
-            if place
-        },
         preference=preference.figures(float(np.mean(flat)) if flat else None),
         repeated={
             modality.name: found
             for modality in modalities
-            if (found := repeated_files({split: files_of(d, modality.name) for split, d in datasets.items()}))
+            if (found := repeated_files({split: files_of([d], modality.name) for split, d in datasets.items()}))
         },
     )
     return replace(inspection, findings=tuple(findings_of(inspection))), choose_pictures(datasets, pictures)
+
+
+def _flat_share(dataset: PairedDataset, index: int, patch: int) -> float | None:
+    return flat_share(dataset.load_image(index)[0], dataset.modalities, patch)
 
 
 def _scan(data: Mapping[str, Any], split: str, imgsz: int, single_cls: bool, task: str) -> PairedDataset:

@@ -9,6 +9,9 @@ import numpy as np
 DEFAULT_SAMPLE = 500
 """Pairs whose pixels are looked at, of all splits together, if the user does not say."""
 
+TRAINING_SAMPLE = 32
+"""Pairs whose files are opened before a training, of all splits together, however large the dataset is."""
+
 
 def evenly(count: int, wanted: int) -> list[int]:
     """Return `wanted` of the numbers 0 … count − 1, or all if there are fewer, evenly spread."""

@@ -99,7 +99,7 @@ def _alignment(inspection: Inspection) -> Table:
     table = _table(f"Beside {first} ({inspection.sampled:,} pairs looked at; shifts in px of its files)", columns)
     for name, figures in inspection.alignment.items():
         shift = ["cannot tell"] * 2 if figures.shift is None else [f"{by:+.1f} px" for by in figures.shift]
-        values = [f"{figures.same_picture:,} pairs", f"{figures.edges_agree:,} pairs", *shift]
+        values = [f"{sum(figures.same_picture.values()):,} pairs", f"{figures.edges_agree:,} pairs", *shift]
         _add(table, name, values)
     return table
 

@@ -224,7 +224,7 @@ def read_image(file: Path, modality: Modality) -> np.ndarray:
         ValueError: If the file cannot be read or is too large (see `mwam_det.files.images.check_pixels`), or has more
             than 8 bits a value and its modality no range.
     """
-    pixels = _decode(file, AS_STORED)
+    pixels = decode(file, AS_STORED)
     if pixels is None:
         raise ValueError(f"{file} cannot be read as an image")
     if modality.value_range is not None:
@@ -241,14 +241,17 @@ def read_image(file: Path, modality: Modality) -> np.ndarray:
     return (pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY))[..., None]
 
 
-def _decode(file: Path, flags: int) -> np.ndarray | None:
+def decode(file: Path, flags: int) -> np.ndarray | None:
+    """Read an image by OpenCV; None if it cannot be read or is too large."""
     try:
         return cv2.imread(str(file), flags) if check_pixels(file) else None
     except (OSError, cv2.error):
         return None
 
 
-def check_files(samples: Sequence[Sample], modalities: Sequence[Modality], progress: Progress | None = None) -> None:
+def check_files(
+    samples: Sequence[Sample], modalities: Sequence[Modality], progress: Progress | None = None
+) -> list[tuple[tuple[int, int], ...]]:
     """Read every image once, so that one that cannot be read stops a training before it begins; of videos one frame.
 
     Args:
@@ -256,14 +259,17 @@ def check_files(samples: Sequence[Sample], modalities: Sequence[Modality], progr
         modalities: How their files are read.
         progress: Where it says how far it is, or None.
 
+    Returns:
+        By sample the (height, width) of every modality's image.
+
     Raises:
         ValueError: As `read_modality`, of the first such file.
     """
     files = [(sample.files[modality.name], modality) for sample in samples for modality in modalities]
     with ThreadPoolExecutor() as pool:
-        read = pool.map(lambda pair: read_modality(*pair) is None, files)
-        for _ in read if progress is None else progress.over(read, len(files), "reading file"):
-            pass
+        read = pool.map(lambda pair: read_modality(*pair).shape[:2], files)
+        sizes = list(read if progress is None else progress.over(read, len(files), "reading file"))
+    return [tuple(sizes[i : i + len(modalities)]) for i in range(0, len(sizes), len(modalities))]
 
 
 def read_labels(file: Path) -> np.ndarray:
@@ -272,7 +278,7 @@ def read_labels(file: Path) -> np.ndarray:
     Raises:
         ValueError: If the file cannot be read, is too large or is no grey picture.
     """
-    labels = _decode(file, cv2.IMREAD_UNCHANGED)
+    labels = decode(file, cv2.IMREAD_UNCHANGED)
     if labels is None or labels.ndim != 2:
         raise ValueError(
             f"{file} cannot be read as labels: it must be a grey picture with the number of a class a pixel"
