@@ -192,6 +192,7 @@ def test_an_incomplete_command_shows_its_usage(capsys, arguments):
     assert "usage: mwam-det" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "words"),
     [
@@ -297,6 +298,7 @@ def test_a_run_is_not_resumed_on_other_data_than_it_was_begun_with(capsys, folde
     assert "begun with other data (train, val, splits differ" in line
 
 
+@pytest.mark.slow
 def test_a_run_that_died_before_its_report_is_finished_and_a_finished_one_is_not_resumed(capsys, folder, demo_section):
     import torch
 

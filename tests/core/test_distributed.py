@@ -28,6 +28,7 @@ def test_without_torch_distributed_values_are_returned_as_they_are():
     assert mean_over_ranks(values, torch.tensor([3.0, 0.0])) is values
 
 
+@pytest.mark.slow
 def test_two_ranks_with_unequal_parts_agree_on_the_weights_of_the_whole_batch(ranks):
     first, second = (rank["observed"] for rank in ranks)
     assert first == second
@@ -40,6 +41,7 @@ def test_two_ranks_with_unequal_parts_agree_on_the_weights_of_the_whole_batch(ra
     assert first.frm["ir"] == pytest.approx(seen.last.frm["ir"], rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["gradients", "accumulated"])
 def test_ranks_observe_what_a_single_process_observes_on_the_whole_batch(ranks, alone, key):
     (_, first), (_, second), (_, whole) = ranks[0][key], ranks[1][key], alone[key]
@@ -50,6 +52,7 @@ def test_ranks_observe_what_a_single_process_observes_on_the_whole_batch(ranks, 
         assert abs(expected.weight["rgb"] - expected.weight["ir"]) > 0.1  # else nothing is told apart
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["gradients", "accumulated"])
 def test_averaged_gradients_of_the_ranks_are_the_scaled_gradients_of_the_whole_batch(ranks, alone, key):
     for name, expected in alone[key][0].items():
@@ -58,6 +61,7 @@ def test_averaged_gradients_of_the_ranks_are_the_scaled_gradients_of_the_whole_b
         assert torch.allclose(first, expected, rtol=1e-5, atol=1e-12), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["one step", "steps"])
 def test_scaled_steps_of_adamw_end_at_the_same_parameters_on_both_ranks_and_in_a_single_process(ranks, alone, key):
     start = dict(two_streams().named_parameters())

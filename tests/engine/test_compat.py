@@ -15,6 +15,7 @@ def test_ultralytics_finds_its_font_on_this_machine_and_downloads_none():
     assert str(check_font("Arial.ttf")).endswith("Arial.ttf")
 
 
+@pytest.mark.slow
 def test_half_precision_is_trusted_where_it_gives_about_the_same_outputs():
     model = build_two_stream(two_stream_cfg("yolov8n.yaml"))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -82,6 +82,7 @@ def test_the_dataset_of_the_training_is_remembered(trained, tmp_path):
     assert trained.val(imgsz=64, plots=False, project=str(tmp_path)).box.map50 >= 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restricted", ["0", "1"], ids=["default loading", "restricted loading"])
 def test_plain_yolo_opens_the_checkpoint_without_this_package_and_predicts_the_same(trained, tmp_path, restricted):
     weights = trained.trainer.best

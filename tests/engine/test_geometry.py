@@ -54,7 +54,8 @@ def models(tmp_path_factory):
             model = build_two_stream(two_stream_cfg(MODELS[task], MODALITIES), nc=3 if task == "semantic" else 1)
             model.names, model.args, model.task = dict(enumerate("abc"[: model.yaml["nc"]])), yolo.model.args, task
             yolo.model = awake(model, 6)
-            made[task] = yolo
+            yolo.save(file := tmp_path_factory.mktemp("model") / f"{task}.pt")
+            made[task] = MultimodalYOLO(file)  # weights are rounded where they are saved
         return made[task]
 
     return make
@@ -96,13 +97,28 @@ def found_by_validation(model, section, task):
     return found
 
 
+@pytest.fixture(scope="module")
+def exported(models):
+    """A function that gives what a model of a task was exported to."""
+    made = {}
+
+    def export(task):
+        if task not in made:
+            made[task] = MultimodalYOLO(models(task).export(format="torchscript", imgsz=NETWORK))
+        return made[task]
+
+    return export
+
+
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[1]}x{size[0]}")
+@pytest.mark.parametrize("kind", ["model", pytest.param("exported", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("task", MODELS)
-def test_prediction_finds_where_validation_finds(task, size, models, tmp_path, monkeypatch):
+def test_prediction_finds_where_validation_finds(task, kind, size, models, exported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a validation makes a folder
     model, section = models(task), pairs(tmp_path, task, size)
     expected = found_by_validation(model, section, task)
-    results = model.predict(folders(section), **ARGUMENTS)
+    predicting = model if kind == "model" else exported(task)
+    results = predicting.predict(folders(section), **{**ARGUMENTS, "batch": 1 if kind == "exported" else 2})
     assert [result.path for result in results] == sorted(expected)
     for result in results:
         theirs = expected[result.path]
@@ -112,9 +128,11 @@ def test_prediction_finds_where_validation_finds(task, size, models, tmp_path, m
             assert (ours == theirs).float().mean() > 0.998  # scores are enlarged, validation's classes are
             continue
         ours, boxes = (result.obb.xywhr if task == "obb" else result.boxes.xyxy), theirs["bboxes"]
-        if task == "segment":  # a prediction leaves out what has no mask
-            boxes = boxes[(ours[:, None] - boxes).abs().amax(2).argmin(1)]
-        assert len(ours) and torch.allclose(ours, boxes, atol=1e-3)
+        distances = (ours[:, None] - boxes).abs().amax(2).min(1).values  # without a mask, segment leaves a box out
+        if kind == "exported":  # computed in another order: of boxes that suppress each other, another may be left
+            assert len(ours) and (distances < 2e-2).float().mean() >= 0.9
+            continue
+        assert len(ours) and distances.max() <= 1e-3
         if task == "pose":
             assert torch.allclose(result.keypoints.data, theirs["keypoints"], atol=1e-3)
 

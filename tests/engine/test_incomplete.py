@@ -63,6 +63,7 @@ def test_what_stood_in_for_a_modality_is_what_plain_ultralytics_makes_of_zeros(t
         torch.testing.assert_close(own.expand_as(level), level, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_gradients_of_one_with_the_same_global_batch(tmp_path):
     if not torch.distributed.is_available():
         pytest.skip("this torch is built without torch.distributed")

@@ -58,7 +58,7 @@ def test_a_checkpoint_of_a_stock_model_named_as_the_model_is_where_every_stream_
         assert same(stream.parameters(), stock_backbone(single))
     arguments = {key: value for key, value in SHORT.items() if key != "model"}
     model.train(data=demo_section, robustness=False, project=str(tmp_path), **arguments)
-    assert model.trainer.args.pretrained == str(single) and model.trainer.args.model == "yolov8n.yaml"
+    assert model.trainer.args.pretrained == str(single) and model.trainer.args.model == TINY
     assert MultimodalYOLO(model.trainer.best).model.yaml["streams"]
     assert sum("Pretrained weights: " in text for _, text in log) == 1
     assert len(model.predict((torch.rand(1, 3, 64, 64),) * 2, verbose=False)) == 1

@@ -64,6 +64,7 @@ def two(demo_section, tmp_path_factory):
     return seen, Path(seen[0]["save_dir"])
 
 
+@pytest.mark.slow
 def test_both_ranks_end_with_the_same_model_and_the_same_mwam(two):
     (first, second), _ = two
     for name, parameter in first["parameters"].items():
@@ -72,6 +73,7 @@ def test_both_ranks_end_with_the_same_model_and_the_same_mwam(two):
     assert first["hooks"] == second["hooks"] == {0, 1}, "streams are hooked once, the rest is not"
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_bank_of_one_with_the_same_global_batch(two, demo_section, tmp_path):
     alone = read_csv(run(MWAMTrainer, demo_section, tmp_path, **ARGUMENTS).save_dir / "mwam.csv")
     together = read_csv(two[1] / "mwam.csv")
@@ -81,12 +83,14 @@ def test_two_processes_have_the_bank_of_one_with_the_same_global_batch(two, demo
             assert float(ours[key]) == pytest.approx(float(theirs[key]), rel=1e-5), key
 
 
+@pytest.mark.slow
 def test_ranks_drop_modalities_of_their_own_samples_independently(two):
     (first, second), _ = two
     assert first["lacking"].shape == second["lacking"].shape == (3, 2, 4)
     assert not torch.equal(first["lacking"], second["lacking"])
 
 
+@pytest.mark.slow
 def test_all_ranks_work_in_the_folder_of_the_first_and_leave_an_earlier_run_alone(two):
     seen, folder = two
     assert {rank["save_dir"] for rank in seen} == {str(folder)} and folder.name != "run"
@@ -94,6 +98,7 @@ def test_all_ranks_work_in_the_folder_of_the_first_and_leave_an_earlier_run_alon
     assert (folder / "weights" / "best.pt").is_file()
 
 
+@pytest.mark.slow
 def test_combinations_are_validated_by_all_ranks_in_the_same_epochs(two):
     rows = read_csv(two[1] / "results.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]

@@ -77,6 +77,7 @@ def six(tmp_path_factory):
     return section
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_killed_after_any_epoch_and_resumed_is_the_uninterrupted_run_bit_for_bit(request, tmp_path, name):
     data, arguments = RUNS[name]
@@ -181,6 +182,7 @@ def test_a_run_is_trained_after_its_last_epoch_or_where_it_was_stopped(epoch, st
     assert is_trained({"epoch": epoch, "train_args": arguments}) is expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "moment",
     ["final_eval", "strip last.pt", "strip best.pt", "report", "report's last file"],

@@ -105,6 +105,7 @@ def trained(sections, tmp_path_factory):
     return train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", MODELS)
 def test_a_task_trains_with_mwam_and_reports_every_combination(task, trained):
     model = trained(task)
@@ -129,6 +130,7 @@ def kept(predictions) -> list[torch.Tensor]:
     return [value.float() for image in predictions for key, value in sorted(image.items()) if key != "batch_idx"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", MODELS)
 def test_one_pass_finds_what_separate_validations_find(task, trained, sections, tmp_path):
     model, alone, together = MultimodalYOLO(trained(task).trainer.best), {}, {}
@@ -174,6 +176,7 @@ def test_one_pass_finds_what_separate_validations_find(task, trained, sections, 
     assert any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(alone[()], alone[("rgb",)], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", MODELS)
 def test_predict_gives_the_results_of_the_task_in_the_pixels_of_the_files(task, trained, demo_section):
     pair = {
@@ -193,6 +196,7 @@ def test_predict_gives_the_results_of_the_task_in_the_pixels_of_the_files(task, 
         assert len(found.xyxy if task == "obb" else found.xy) == 5
 
 
+@pytest.mark.slow
 def test_an_exported_classifier_finds_what_pytorch_finds(trained, sections, tmp_path):
     weights = tmp_path / "best.pt"
     weights.write_bytes(Path(trained("classify").trainer.best).read_bytes())

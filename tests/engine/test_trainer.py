@@ -115,6 +115,7 @@ def test_accumulated_gradients_equal_the_sum_of_separately_scaled_micro_batches(
         assert torch.allclose(gradient, expected[name], rtol=1e-4, atol=1e-5 * expected[name].abs().max()), name
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_its_third_epoch_resumes_with_its_bank_and_its_curves_join(
     demo_section, tmp_path, monkeypatch, capsys
 ):
@@ -193,6 +194,7 @@ def test_an_epoch_begun_again_with_a_smaller_batch_leaves_no_rows_of_its_first_t
     assert [row["iteration"] for row in rows_of(trainer)] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_run_under_the_name_of_an_earlier_one_leaves_none_of_its_records(demo_section, tmp_path):
     first = run(MWAMTrainer, demo_section, tmp_path, epochs=1)
     (first.save_dir / "robustness.json").write_text("{}")
@@ -278,6 +280,7 @@ def test_the_mode_decides_what_is_scaled(demo_section, tmp_path, mode, optimizer
     assert type(trainer.modulator) is modulator
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
 def test_scaled_updates_with_weights_of_one_are_the_stock_trainers_bit_for_bit(demo_section, tmp_path, optimizer):
     stock = run(StockTrainer, demo_section, tmp_path / "stock", freeze=[0], optimizer=optimizer, nbs=4)
@@ -315,6 +318,7 @@ def test_auxiliary_heads_learn_and_are_in_no_finished_checkpoint(with_heads, sto
         assert all(not module._forward_hooks for module in ours["model"].modules())
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_its_auxiliary_heads_and_their_optimizer_state_back(demo_section, tmp_path):
     class Stopped(Exception):
         pass
@@ -345,6 +349,7 @@ def test_a_resumed_run_has_its_auxiliary_heads_and_their_optimizer_state_back(de
     assert "run_state: null" in (trainer.save_dir / "args.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_auxiliary_losses_survive_the_recovery_from_a_nan_loss(demo_section, tmp_path):
     Struck = struck_once()
     arguments = {"mwam": {"mode": "hybrid"}, "batch": 8, "nbs": 8, "epochs": 3, "warmup_epochs": 0}
@@ -424,6 +429,7 @@ def test_combinations_are_validated_every_so_many_epochs_and_only_these_can_be_t
     assert trainer.stopper.best_epoch == 3 and trainer.best_fitness == pytest.approx(0.3)
 
 
+@pytest.mark.slow
 def test_epochs_that_are_left_out_are_no_epochs_without_progress(demo_section, tmp_path, scored):
     values = [0.1, 0.9, 0.3, 0.9, 0.2, 0.9]
     scored(lambda epoch: dict.fromkeys([("rgb",), ("ir",), ("rgb", "ir")], values[epoch or 0]))
@@ -433,6 +439,7 @@ def test_epochs_that_are_left_out_are_no_epochs_without_progress(demo_section, t
     assert trainer.stopper.best_epoch == 3
 
 
+@pytest.mark.slow
 def test_patience_is_a_number_of_epochs_that_count(demo_section, tmp_path, scored):
     values = [0.3, 0.9, 0.2, 0.9, 0.1, 0.9, 0.1, 0.9]
     scored(lambda epoch: dict.fromkeys([("rgb",), ("ir",), ("rgb", "ir")], values[epoch or 0]))
@@ -455,6 +462,7 @@ def test_a_run_without_selection_validates_as_ultralytics_does(demo_section, tmp
     assert not any("(rgb)" in column for column in results_of(trainer)[0])
 
 
+@pytest.mark.slow
 def test_a_contradiction_that_lasts_is_told_once_with_both_figures(demo_section, tmp_path, scored, log):
     scored({("ir",): 0.01, ("rgb",): 0.5, ("rgb", "ir"): 0.6})
     mwam = {"mode": "observe"}
@@ -477,6 +485,7 @@ class Watching(MWAMTrainer):
         return batch
 
 
+@pytest.mark.slow
 def test_samples_lack_one_modality_and_never_both(demo_section, tmp_path):
     trainer = run(Watching, demo_section, tmp_path, mwam=False, incomplete={"views": 1}, epochs=8)
     rgb, ir = (torch.cat([~views.present[name][0] for views in trainer.seen]) for name in ("rgb", "ir"))
@@ -484,6 +493,7 @@ def test_samples_lack_one_modality_and_never_both(demo_section, tmp_path):
     assert 8 <= rgb.sum() <= 26 and 8 <= ir.sum() <= 26
 
 
+@pytest.mark.slow
 def test_views_begin_where_they_are_asked_to_and_before_that_the_run_is_as_without(demo_section, tmp_path):
     without = run(MWAMTrainer, demo_section, tmp_path / "without", mwam=False, epochs=4)
     trainer = run(Watching, demo_section, tmp_path / "late", mwam=False, incomplete={"start": 0.5}, epochs=4)
@@ -497,6 +507,7 @@ def test_complete_input_alone_is_the_stock_trainer_bit_for_bit(demo_section, tmp
     assert ours.losses == stock.losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -518,6 +529,7 @@ def test_views_go_with_all_that_shapes_a_step(demo_section, tmp_path, arguments)
     assert not any(own._forward_hooks or own._forward_pre_hooks for own in saved.modules())
 
 
+@pytest.mark.slow
 def test_views_survive_the_recovery_from_a_nan_loss(demo_section, tmp_path):
     Struck = struck_once()
     arguments = {"incomplete": {"views": 2}, "batch": 8, "nbs": 8, "epochs": 3, "warmup_epochs": 0}
@@ -528,6 +540,7 @@ def test_views_survive_the_recovery_from_a_nan_loss(demo_section, tmp_path):
     assert hooks == sum(len(own._forward_pre_hooks) for own in fresh.model.modules()) > 0
 
 
+@pytest.mark.slow
 def test_mwam_measures_complete_images_whatever_a_step_sees(demo_section, tmp_path):
     alone = run(MWAMTrainer, demo_section, tmp_path, mwam={"mode": "observe"}, epochs=1)
     for level in ("features", "input"):
@@ -537,6 +550,7 @@ def test_mwam_measures_complete_images_whatever_a_step_sees(demo_section, tmp_pa
         assert alone.losses != dropped.losses
 
 
+@pytest.mark.slow
 def test_mwams_weights_let_the_preferred_modality_be_missing_more_often(demo_section, tmp_path):
     arguments = {"mwam": {"mode": "observe", "lam": 50.0}, "incomplete": {"views": 1, "p": 1.0, "weights": "mwam"}}
     trainer = run(Watching, demo_section, tmp_path, epochs=8, **arguments)
@@ -567,6 +581,7 @@ def test_gradients_of_auxiliary_heads_are_clipped_with_those_of_the_model(demo_s
     assert trainer.ema.updates == 2
 
 
+@pytest.mark.slow
 def test_observing_changes_nothing_in_the_training(demo_section, tmp_path):
     observed = run(MWAMTrainer, demo_section, tmp_path, mwam={"mode": "observe"})
     assert observed.losses == run(MWAMTrainer, demo_section, tmp_path, mwam=False).losses
@@ -656,6 +671,7 @@ def test_a_timed_run_ends_with_whole_epochs_in_its_history(demo_section, tmp_pat
     check_mwam(trainer, 1)
 
 
+@pytest.mark.slow
 def test_recovery_from_nan_and_a_smaller_batch_leave_one_hook_each(demo_section, tmp_path):
     Struck = struck_once()
 
@@ -671,6 +687,7 @@ def test_recovery_from_nan_and_a_smaller_batch_leave_one_hook_each(demo_section,
     check_mwam(trainer, 3)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_scaled_as_the_plain_one(demo_section, tmp_path, monkeypatch):
     compiled, whole = [], torch.compile
 

@@ -19,7 +19,7 @@ PAGES = [README, *sorted(DOCS.rglob("*.md"))]
 SCRIPTS = {"train": "train", "evaluate": "robustness"}
 """What each script in tools is the command of."""
 
-PLACEHOLDER = r"=[A-Z0-9_]+(\.pt)?$"
+PLACEHOLDER = r"=[A-Z][A-Z0-9_]+(\.pt)?$"
 """Overrides that a reader fills in."""
 
 

@@ -142,6 +142,7 @@ def test_a_recipe_of_another_host_is_refused_where_objects_are_meant(pictures, t
 # The command line -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_command_trains_a_classifier_and_reports_every_combination(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = write_pictures(tmp_path / "set", modalities=("rgb", "depth", "ir"))
@@ -207,6 +208,7 @@ def test_a_run_that_died_after_its_last_epoch_is_finished_by_a_resume(pictures, 
     assert (run / "history.csv").read_bytes() == history and not list(run.rglob("*unfinished*"))
 
 
+@pytest.mark.slow
 def test_one_command_trains_esanet_on_rooms(rooms, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = recipe(tmp_path, rooms_content(rooms, train={"class_weights": "median_frequency", "scale": 1.4}))
@@ -289,6 +291,7 @@ def test_real_rooms_are_found(shared_data):
     assert len(data.classes) == 40
 
 
+@pytest.mark.slow
 def test_a_host_is_trained_and_reported_without_ultralytics(pictures, tmp_path):
     settings = {**content(pictures), "train": {"imgsz": 32, "batch": 4, "epochs": 1, "project": str(tmp_path)}}
     program = f"""

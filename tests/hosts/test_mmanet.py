@@ -194,6 +194,7 @@ def rows(file):
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_results_and_leaves_an_sfmd(triples, teacher, tmp_path):
     recipe = content(triples, teacher=teacher)
     report, whole = train_experiment(HostExperiment.from_dict("mma", recipe), tmp_path / "whole")

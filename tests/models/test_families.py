@@ -68,7 +68,13 @@ def test_every_other_model_file_is_refused_with_a_reason(name):
     assert refusal_of(ALL[name]) in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name.removesuffix(".yaml") in UNLIKE_EACH_OTHER else pytest.mark.slow)
+        for name in FAMILIES
+    ],
+)
 def test_every_family_runs_on_two_modalities_and_small_ones_make_a_training_step(name):
     torch.manual_seed(0)
     model = build_two_stream(two_stream_cfg(smallest(name), {"rgb": 3, "ir": 2}), nc=2)
@@ -106,6 +112,7 @@ def test_every_scale_of_every_family_gets_streams(name, scale):
     assert cfg["scale"] == scale and list(cfg["streams"]) == ["rgb", "ir"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_at_the_largest_scale_streams_neck_and_head_are_as_wide_as_in_the_stock_model(name):
     cfg = at_scale(name, SCALES[name][-1])
@@ -117,6 +124,7 @@ def test_at_the_largest_scale_streams_neck_and_head_are_as_wide_as_in_the_stock_
     assert shapes(built[two["fusions"][1] :]) == shapes(stock[depth:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fusion", "share_backbone"), [*((fusion, False) for fusion in FUSIONS), ("late", True)])
 @torch.no_grad()
 def test_every_fusion_fits_families_that_are_unlike_each_other(fusion, share_backbone):

@@ -16,6 +16,7 @@ def ranks(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 
+@pytest.mark.slow
 def test_ranks_with_unequal_parts_agree_on_the_factors_of_the_whole_batch(ranks):
     first, second = (rank["steps"] for rank in ranks)
     assert first == second
@@ -24,6 +25,7 @@ def test_ranks_with_unequal_parts_agree_on_the_factors_of_the_whole_batch(ranks)
         assert len(set(found.values())) == 2
 
 
+@pytest.mark.slow
 def test_a_rank_without_evidence_takes_the_factors_of_those_that_have_some(ranks):
     first, second = (rank["gap"] for rank in ranks)
     assert first == second
@@ -31,6 +33,7 @@ def test_a_rank_without_evidence_takes_the_factors_of_those_that_have_some(ranks
     assert first[1] == {"rgb": 1, "ir": 1}
 
 
+@pytest.mark.slow
 def test_each_rank_combines_its_own_gradients_and_then_they_are_averaged(ranks):
     first, second = (rank["combined"] for rank in ranks)
     expected = expected_gradients()

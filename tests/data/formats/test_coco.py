@@ -485,6 +485,7 @@ def test_the_recipe_that_is_written_loads_the_converted_set(tmp_path):
     assert dataset[0]["img"].shape == (6, 64, 64)
 
 
+@pytest.mark.slow
 def test_training_starts_with_the_recipe_of_the_format(tmp_path):
     for split, numbers in (("train", (900, 3, 12, 5)), ("val", (1, 2))):
         things = [thing(i, *what) for i in numbers for what in ((17, (10, 8, 20, 12)), (90, (40, 20, 9, 25)))]

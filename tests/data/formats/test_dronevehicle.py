@@ -540,6 +540,7 @@ def test_real_pairs_put_back_into_their_frame_convert_to_the_labels_they_had(sha
             assert np.abs(before - after).mean() < 3  # compressed twice, at the same place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "options", "boxes"),
     [

@@ -273,6 +273,7 @@ def test_the_recipe_loads_the_converted_set_with_nested_stems(tmp_path):
     assert dataset[0]["img"].shape[0] == 6
 
 
+@pytest.mark.slow
 def test_training_starts_with_the_recipe_of_the_format(tmp_path):
     boxes = [(20, 10, 12, 30), (50, 20, 9, 25)]
     text = HEADER + "".join(line("person", *box) for box in boxes)

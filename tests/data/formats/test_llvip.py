@@ -133,6 +133,7 @@ def test_real_pairs_come_back_with_the_boxes_that_they_had(shared_data, tmp_path
             assert np.abs(corners - boxes[stem]).max() < 0.5
 
 
+@pytest.mark.slow
 def test_training_starts_with_the_recipe_of_the_format(source, tmp_path):
     record = convert(LLVIP, source, tmp_path / "set")
     trainer = train_recipe(RECIPE, tmp_path / "runs", f"data.path={tmp_path / 'set'}")

@@ -142,6 +142,7 @@ def test_another_folder_is_refused_with_what_it_lacks(source, tmp_path, name):
         convert(M3FD, source, tmp_path / "done")
 
 
+@pytest.mark.slow
 def test_training_starts_with_the_recipe_of_the_format(source, tmp_path):
     record = convert(M3FD, source, tmp_path / "set")
     trainer = train_recipe(RECIPE, tmp_path / "runs", f"data.path={tmp_path / 'set'}")

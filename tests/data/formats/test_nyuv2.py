@@ -208,6 +208,7 @@ def test_regions_find_the_boxes_that_others_made_of_the_same_class_maps(shared_d
     assert found > 0.95 * made
 
 
+@pytest.mark.slow
 def test_training_starts_with_the_recipe_of_the_format(tmp_path):
     for place in ("train/0002", "train/0003", "train/0004", "train/0006", "test/0001", "test/0005"):
         add(tmp_path / "n", place, {"chair": (10, 20, 30, 45), "lamp": (50, 5, 58, 20)})
@@ -216,6 +217,7 @@ def test_training_starts_with_the_recipe_of_the_format(tmp_path):
     check_training(trainer, record, {"rgb": 3, "depth": 1})
 
 
+@pytest.mark.slow
 def test_the_classes_of_pixels_train_with_their_recipe_and_void_counts_for_nothing(tmp_path):
     for place in ("train/0002", "train/0003", "test/0001"):
         add(tmp_path / "n", place, {"chair": (10, 20, 30, 45), "lamp": (50, 5, 58, 20)})

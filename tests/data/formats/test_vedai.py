@@ -293,6 +293,7 @@ def test_the_converted_set_loads_with_its_recipe(tmp_path):
     assert load(tmp_path / "set", "val")[0]["cls"].numel() == 0
 
 
+@pytest.mark.slow
 def test_training_starts_with_the_recipe_of_the_format(tmp_path):
     source, stems = tmp_path / "raw", [f"{i:08}" for i in range(6)]
     for i, stem in enumerate(stems):
