@@ -16,7 +16,7 @@ import yaml
 from pages import DOCS, PAGES, README, ROOT, as_command, blocks, check_recipe, command_parser, commands, name_of, parse
 
 from mwam_det import MultimodalYOLO, MWAMConfig
-from mwam_det.cli.main import EXPORT_KEYS, PREDICT_KEYS
+from mwam_det.cli.main import EXPORT_KEYS, PREDICT_KEYS, VAL_KEYS
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import SECTION_KEYS, modalities_of, resolve_dataset
@@ -37,7 +37,7 @@ OWN_OVERRIDES = {
     "inspect": ("sample",),
     "crops": ("margin", "smallest"),
     "robustness": REPORT_KEYS,
-    "val": ("missing", *REPORT_KEYS),
+    "val": VAL_KEYS,
 }
 """Overrides of a command that are not of the recipe."""
 
@@ -315,6 +315,7 @@ def test_every_measured_figure_is_one_of_the_recorded_results():
         figures |= set(re.findall(r"\d+\.\d+ ± \d+\.\d+", text))
         figures |= set(re.findall(r"[+−]\d+\.\d+ \[[^\]]+\]", text))
         figures |= set(re.findall(r"\d\.\d{3} \(\d\.\d{3}–\d\.\d{3}\)", text))
+        figures |= {figure for pair in re.findall(r"(\d+\.\d+) to (\d+\.\d{3}|\d+\.\d\b)", text) for figure in pair}
     assert len(figures) > 50
     assert not {figure for figure in figures if figure not in recorded}
 
