@@ -25,6 +25,7 @@ def model():
     return build_two_stream(two_stream_cfg("yolov8n.yaml"), nc=3).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", "nsmlx")
 def test_every_scale_of_yolov8_becomes_two_streams_as_wide_as_the_stock_backbone(scale):
     cfg = two_stream_cfg(f"yolov8{scale}.yaml")
