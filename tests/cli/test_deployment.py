@@ -6,7 +6,7 @@ import yaml
 from untrained import folders, make_set, untrained
 
 from mwam_det import MultimodalYOLO
-from mwam_det.cli.main import EXPORT_KEYS, PREDICT_KEYS, main
+from mwam_det.cli.main import EXPORT_KEYS, PREDICT_KEYS, VAL_KEYS, main
 from mwam_det.engine.deployment import describe
 
 SMALL = ["imgsz=64", "conf=0.1", "device=cpu"]
@@ -160,7 +160,25 @@ def test_what_was_exported_already_is_not_exported_again(capsys, folder):
     assert "best.onnx was exported already" in mistake(capsys, "export", "best.onnx", "format=onnx")
 
 
-@pytest.mark.parametrize("keys", [PREDICT_KEYS, EXPORT_KEYS])
+def test_one_combination_is_validated_on_the_data_of_a_recipe(capsys, section, monkeypatch):
+    Path("pairs.yaml").write_text(yaml.safe_dump({"data": section}, sort_keys=False))
+    given, validate = [], MultimodalYOLO.val
+    monkeypatch.setattr(
+        MultimodalYOLO, "val", lambda self, **options: given.append(options) or validate(self, **options)
+    )
+    words = ["val", "best.pt", "pairs.yaml", "missing=ir", "imgsz=64", "plots=false", "device=cpu", "workers=0"]
+    assert main(words) == 0
+    assert given[0]["missing"] == "ir" and given[0]["data"]["path"] == section["path"]
+    assert Path("runs/pairs-val").is_dir()
+    assert "choose from rgb, ir" in last_line_of_mistake(capsys, [*words, "missing=lidar"])
+
+
+def last_line_of_mistake(capsys, words):
+    assert main(words) == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("keys", [PREDICT_KEYS, EXPORT_KEYS, VAL_KEYS])
 def test_every_key_of_a_command_is_known_to_ultralytics_or_ours(keys):
     from ultralytics.utils import DEFAULT_CFG_DICT
 

@@ -59,7 +59,7 @@ def test_every_sample_is_seen_in_one_of_the_combinations_each_as_likely_and_remo
 
 def test_the_first_epoch_is_passed_over_the_rate_rises_and_falls_as_there():
     """The rate of the 99 epochs that follow, as the authors' schedulers set it after each epoch from 0 to 99."""
-    train = recipe("published").train
+    train = recipe("published").settings
     rise, falls = {1: 0.0, 2: 0.2, 3: 0.4, 4: 0.6, 5: 0.8}, {22: 0.1, 39: 0.01, 56: 0.001}
     rates, rate = [], 1.0
     for epoch in range(1, 100):
@@ -69,7 +69,7 @@ def test_the_first_epoch_is_passed_over_the_rate_rises_and_falls_as_there():
 
 
 def test_the_teacher_has_no_warm_up_and_its_rate_falls_earlier():
-    train = recipe("teacher").train
+    train = recipe("teacher").settings
     rates = [1.0] * 16 + [0.1] * 17 + [0.01] * 17 + [0.001] * 49  # the epochs from 1 to 99
     assert [train.rate_factor(epoch) for epoch in range(train.epochs)] == pytest.approx(rates)
     assert recipe("teacher").incomplete is None and recipe("teacher").mwam is None
@@ -77,7 +77,7 @@ def test_the_teacher_has_no_warm_up_and_its_rate_falls_earlier():
 
 @pytest.mark.parametrize("name", ["published", "teacher"])
 def test_all_else_is_as_in_the_published_configuration(name):
-    train = recipe(name).train
+    train = recipe(name).settings
     assert (train.batch, train.lr0, train.momentum, train.weight_decay) == (64, 1e-3, 0.9, 5e-4)
     assert (train.optimizer, train.size, train.flip, train.degrees) == ("SGD", (112, 112), 0.5, 30)
     assert train.scale * 112 == pytest.approx(144, abs=0.1)

@@ -33,6 +33,12 @@ PREDICT_KEYS = (
 )  # fmt: skip
 """What `predict` takes, of Ultralytics' arguments and ours."""
 
+VAL_KEYS = (
+    "missing", "split", "imgsz", "batch", "device", "workers", "conf", "iou", "max_det", "classes", "agnostic_nms",
+    "rect", "plots", "save_json", "save_txt", "project", "name", "exist_ok",
+)  # fmt: skip
+"""What `val` takes, likewise."""
+
 EXPORT_KEYS = (
     "format", "inputs", "imgsz", "batch", "dynamic", "simplify", "opset", "quantize", "workspace", "nms", "conf", "iou",
     "max_det", "agnostic_nms", "device", "data", "split", "fraction", "name",
@@ -60,6 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     robustness.add_argument("recipe", help="YAML file whose data section is evaluated")
     _add_overrides(robustness, "split=test, imgsz=320, fill=mean, degradations=true, or ")
     robustness.add_argument("--coco", action="store_true", help="measure by pycocotools too, and save its files")
+    val = commands.add_parser("val", help="validate weights with all modalities, or with some missing")
+    val.add_argument("weights", help="checkpoint, like runs/demo/weights/best.pt, or what was exported from one")
+    val.add_argument("recipe", help="YAML file whose data section is validated on")
+    _add_overrides(val, f"missing=ir, split=test, imgsz=320, … of {', '.join(VAL_KEYS)}, or ")
     _add_predict(commands)
     export = commands.add_parser("export", help="write weights in a format for deployment, like ONNX or OpenVINO")
     export.add_argument("weights", help="checkpoint of a two-stream model, like runs/demo/weights/best.pt")
@@ -112,6 +122,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             overrides = [f"report.{o}" if o.partition("=")[0] in REPORT_KEYS else o for o in options.overrides]
             overrides += ["report.coco=true"] * options.coco
             _robustness(options.weights, load(options.recipe, overrides))
+        elif options.command == "val":
+            own = [word for word in options.overrides if word.partition("=")[0] in VAL_KEYS]
+            words = [word for word in options.overrides if word not in own]
+            _val(options.weights, load(options.recipe, words).recipe, _arguments(own, VAL_KEYS))
         elif options.command == "predict":
             _predict(options)
         elif options.command == "export":
@@ -358,6 +372,18 @@ def _robustness(weights: str, experiment: Experiment) -> None:
     report, folder = experiment.evaluate(weights)
     report.show()
     print(f"Results: {folder}")
+
+
+def _val(weights: str, recipe: Recipe, arguments: dict[str, Any]) -> None:
+    if recipe.task in HOST_TASKS:
+        raise RecipeError(f"val is for models of Ultralytics, not for task={recipe.task}: use `mwam-det robustness`")
+    _check_weights(weights)
+    check_device(arguments.get("device"), "device")
+    arguments = {"project": str(RUNS.resolve()), "name": f"{recipe.name}-val", **arguments}
+    try:
+        load_model(weights).val(data=recipe.data, **arguments)
+    except ValueError as error:  # a modality that is unknown, or nothing is left
+        raise RecipeError(str(error)) from None
 
 
 def _predict(options: argparse.Namespace) -> None:

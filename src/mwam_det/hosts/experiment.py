@@ -373,7 +373,7 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
 def _speak_of_samples(experiment: HostExperiment, data: HostData, sizes: Sequence[Sequence[tuple[int, int]]]) -> None:
     """Say what of the files costs accuracy; a run that is resumed has said it."""
     samples = [sample for split in data.splits.values() for sample in split]
-    imgsz, views = max(experiment.train.size), experiment.task == SEGMENTATION
+    imgsz, views = max(experiment.settings.size), experiment.task == SEGMENTATION
     for sentence in look_at_samples(samples, sizes, data.modalities, imgsz, views):
         Console().print(f"[bold]Note:[/bold] {escape(sentence)}", soft_wrap=True)
 
