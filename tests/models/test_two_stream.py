@@ -197,6 +197,7 @@ def test_every_fusion_is_of_stock_layers_and_loads_with_the_restricted_unpickler
     assert torch.allclose(YOLO(file).model(images)[0], expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_every_fusion_can_be_traced_with_its_batch_norms_folded(fused):
     model = copy.deepcopy(fused).fuse(verbose=False)
