@@ -290,6 +290,7 @@ def test_the_run_of_a_recipe_whose_name_goes_on_with_a_digit_is_not_resumed(caps
     assert "there is no" in mistake(capsys, "train", "night.yaml", "train.resume=true")
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_on_other_data_than_it_was_begun_with(capsys, folder, demo_section):
     last = trained({"data": demo_section}, "night")
     other = {**demo_section, "modalities": {"rgb": "infrared", "ir": "visible"}}

@@ -164,6 +164,7 @@ def test_real_depth_trains_as_one_channel(shared_data, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_training_reads_from_the_disk_cache(demo_section, tmp_path):
     plain = run(MWAMTrainer, demo_section, tmp_path / "a", epochs=1, **dict.fromkeys(("mosaic", "translate"), 0.0))
     kept = run(

@@ -22,6 +22,7 @@ def seen(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov8n.yaml", "yolov10n.yaml", "yolo11n.yaml"])
 def test_one_pass_predicts_what_separate_validations_predict(name, demo_section, tmp_path, seen):
     torch.manual_seed(0)

@@ -225,6 +225,7 @@ def test_degradations_that_cannot_be_are_refused(names, words):
         degradation_conditions({"visible": None, "modalities": {"ir": 3}}, names)
 
 
+@pytest.mark.slow
 def test_degradations_and_fills_reach_the_report(model, demo_section, tmp_path):
     shared = {"imgsz": 64, "workers": 0, "device": "cpu"}
     report = model.robustness(demo_section, save_dir=tmp_path, degradations=["noise"], fill="noise", **shared)

@@ -173,6 +173,7 @@ def test_a_file_with_separate_inputs_differs_in_its_first_node_alone(onnxruntime
     assert back.graph == before.graph and {e.key: e.value for e in back.metadata_props} == expected
 
 
+@pytest.mark.slow
 def test_openvino_converts_a_file_with_separate_inputs(onnxruntime, weights, tmp_path):
     openvino = pytest.importorskip("openvino", reason="needs the extra 'export'")
     file = MultimodalYOLO(copied(weights, tmp_path)).export(**ONNX, inputs="separate")

@@ -110,8 +110,9 @@ def exported(models):
     return export
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[1]}x{size[0]}")
-@pytest.mark.parametrize("kind", ["model", pytest.param("exported", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["model", "exported"])
 @pytest.mark.parametrize("task", MODELS)
 def test_prediction_finds_where_validation_finds(task, kind, size, models, exported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a validation makes a folder

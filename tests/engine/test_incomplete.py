@@ -31,6 +31,7 @@ def trained(tmp_path_factory):
     return model, section
 
 
+@pytest.mark.slow
 def test_report_validations_and_the_exported_file_agree_on_every_combination(trained, tmp_path):
     pytest.importorskip("onnx", reason="needs the extra 'export'")
     pytest.importorskip("onnxruntime", reason="needs the extra 'export'")

@@ -41,6 +41,7 @@ def tensorboard(monkeypatch):
     return written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("val", [True, False])
 def test_tensorboard_shows_the_epoch_means_of_mwam_csv_and_results_csv_stays_ultralytics_own(
     tensorboard, demo_section, tmp_path, val

@@ -21,6 +21,7 @@ def said(log):
     return [text for level, text in log if level == "WARNING" and "ir fills levels" in text]
 
 
+@pytest.mark.slow
 def test_training_says_once_what_spoils_it_and_not_again_on_resume(dark_section, tmp_path, log):
     trainer = run(MWAMTrainer, dark_section, tmp_path, epochs=1)
     assert len(said(log)) == 1
@@ -44,6 +45,7 @@ def test_training_says_once_what_spoils_it_and_not_again_on_resume(dark_section,
     assert said(log) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rank", "sentences"), [(-1, 1), (0, 1), (1, 0)])
 def test_of_several_processes_the_first_one_speaks(dark_section, tmp_path, log, monkeypatch, rank, sentences):
     arguments = {"data": dark_section, "model": "yolov8n.yaml", "device": "cpu", "workers": 0, "plots": False}

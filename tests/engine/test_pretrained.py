@@ -50,6 +50,7 @@ def test_a_checkpoint_of_a_stock_model_fills_the_streams_and_the_report_is_logge
     assert trainer.args.pretrained == str(single)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_stock_model_named_as_the_model_is_where_every_stream_begins(
     single, demo_section, tmp_path, log
 ):
@@ -80,6 +81,7 @@ def test_a_checkpoint_for_one_modality_fills_its_stream(single, demo_section, tm
     assert not same(streams["rgb"].parameters(), stock_backbone(single))
 
 
+@pytest.mark.slow
 def test_the_face_takes_them_too_also_on_top_of_a_checkpoint_with_streams(single, demo_section, tmp_path):
     first = run(MWAMTrainer, demo_section, tmp_path, epochs=1)
     seen = {}
@@ -155,12 +157,14 @@ def test_a_stream_that_is_not_there_cannot_be_frozen(demo_section, tmp_path):
         trainer_for(demo_section, tmp_path, freeze=["thermal"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusion", ["add", "attention", "p3", "late"])
 def test_every_fusion_is_trained_with_mwam(fusion, demo_section, tmp_path):
     trainer = run(MWAMTrainer, demo_section, tmp_path, epochs=1, fusion=fusion)
     assert trainer.model.yaml["fusion"] == fusion and trainer.losses and trainer.last.is_file()
 
 
+@pytest.mark.slow
 def test_a_shared_backbone_is_trained_without_mwam_and_evaluated_on_every_combination(demo_section, tmp_path):
     model = MultimodalYOLO(TINY, share_backbone=True)
     model.train(

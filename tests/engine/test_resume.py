@@ -218,6 +218,7 @@ def test_a_run_killed_after_its_last_epoch_is_finished_by_a_resume(demo_section,
     assert [row["epoch"] for row in rows(folder / "results.csv")] == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_rows_that_a_dead_process_left_behind_its_checkpoint_or_in_half_are_dropped(demo_section, tmp_path):
     with pytest.raises(Killed):
         run(dying_after(0), demo_section, tmp_path)
@@ -229,6 +230,7 @@ def test_rows_that_a_dead_process_left_behind_its_checkpoint_or_in_half_are_drop
     assert trainer.csv.read_text().startswith(whole)
 
 
+@pytest.mark.slow
 def test_two_trainings_do_not_share_a_run_folder(demo_section, tmp_path):
     arguments = {**SHORT, "data": demo_section, "project": str(tmp_path), "name": "run", "exist_ok": True, "epochs": 1}
     first = MWAMTrainer(overrides=arguments)

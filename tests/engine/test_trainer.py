@@ -74,6 +74,7 @@ def test_a_finished_checkpoint_has_nothing_of_mwam_beyond_its_arguments(trained,
     }
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_equal_the_sum_of_separately_scaled_micro_batches(demo_section, tmp_path_factory):
     from mwam_det.data.synthetic import write_demo
 
@@ -173,6 +174,7 @@ def struck_once():
     return Struck
 
 
+@pytest.mark.slow
 def test_an_epoch_repeated_after_a_nan_loss_continues_from_the_checkpoints_bank(demo_section, tmp_path):
     Struck = struck_once()
     trainer = run(Struck, demo_section, tmp_path, batch=8, nbs=8, epochs=3, warmup_epochs=0)
@@ -181,6 +183,7 @@ def test_an_epoch_repeated_after_a_nan_loss_continues_from_the_checkpoints_bank(
     assert rows[1]["bank_ir"] == pytest.approx(0.5 * rows[0]["bank_ir"] + 0.5 * rows[1]["frm_ir"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_an_epoch_begun_again_with_a_smaller_batch_leaves_no_rows_of_its_first_try(demo_section, tmp_path):
     class Tight(MWAMTrainer):
         def preprocess_batch(self, batch):
@@ -203,6 +206,7 @@ def test_a_run_under_the_name_of_an_earlier_one_leaves_none_of_its_records(demo_
     assert not (second.save_dir / "mwam.csv").exists() and not (second.save_dir / "robustness.json").exists()
 
 
+@pytest.mark.slow
 def test_a_single_class_run_is_validated_as_one(demo_section, tmp_path, log):
     run(MWAMTrainer, demo_section, tmp_path, epochs=1, single_cls=True)
     assert not any("Skipping labels" in text for _, text in log)
@@ -305,6 +309,7 @@ def with_heads(demo_section, tmp_path_factory):
     return trainer, seen
 
 
+@pytest.mark.slow
 def test_auxiliary_heads_learn_and_are_in_no_finished_checkpoint(with_heads, stock):
     trainer, seen = with_heads
     first, last = (checkpoint["train_args"]["run_state"]["heads"] for checkpoint in seen)
@@ -388,6 +393,7 @@ def scored(monkeypatch):
     return score
 
 
+@pytest.mark.slow
 def test_measured_preference_follows_the_validation_without_each_modality(demo_section, tmp_path, scored):
     scored({("ir",): 0.6, ("rgb",): 0.2, ("rgb", "ir"): 0.8})
     mwam = {"preference": "measured", "omega": 0.0}
@@ -402,6 +408,7 @@ def results_of(trainer):
     return read_csv(trainer.save_dir / "results.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("select", "best"), [("mean", 1), ("worst", 2)])
 def test_the_best_checkpoint_is_the_one_that_the_selection_asks_for(demo_section, tmp_path, scored, select, best):
     values = {
@@ -419,6 +426,7 @@ def test_the_best_checkpoint_is_the_one_that_the_selection_asks_for(demo_section
     assert [float(row["metrics/mAP50(ir)"]) for row in rows] == [0.3, 0.7, 0.3]
 
 
+@pytest.mark.slow
 def test_combinations_are_validated_every_so_many_epochs_and_only_these_can_be_the_best(demo_section, tmp_path, scored):
     values = [0.1, 0.9, 0.3, 0.2]
     scored(lambda epoch: dict.fromkeys([("rgb",), ("ir",), ("rgb", "ir")], values[epoch or 0]))
@@ -449,6 +457,7 @@ def test_patience_is_a_number_of_epochs_that_count(demo_section, tmp_path, score
     assert trainer.stopper.best_epoch == 1
 
 
+@pytest.mark.slow
 def test_where_one_modality_finds_nothing_the_mean_decides_between_equally_bad_epochs(demo_section, tmp_path, scored):
     values = [0.2, 0.5, 0.3]
     scored(lambda epoch: {("rgb",): 0.0, ("ir",): values[epoch or 0], ("rgb", "ir"): 0.4})
@@ -456,6 +465,7 @@ def test_where_one_modality_finds_nothing_the_mean_decides_between_equally_bad_e
     assert trainer.stopper.best_epoch == 2
 
 
+@pytest.mark.slow
 def test_a_run_without_selection_validates_as_ultralytics_does(demo_section, tmp_path):
     trainer = run(MWAMTrainer, demo_section, tmp_path)
     assert type(trainer.validator).__name__ == "MultimodalValidator"
@@ -501,6 +511,7 @@ def test_views_begin_where_they_are_asked_to_and_before_that_the_run_is_as_witho
     assert trainer.losses[:4] == without.losses[:4] and trainer.losses[4] != without.losses[4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("off", [False, None])
 def test_complete_input_alone_is_the_stock_trainer_bit_for_bit(demo_section, tmp_path, stock, off):
     ours = run(MWAMTrainer, demo_section, tmp_path, mwam=False, incomplete=off)
@@ -559,6 +570,7 @@ def test_mwams_weights_let_the_preferred_modality_be_missing_more_often(demo_sec
     assert preferred.sum() > 1.5 * other.sum()
 
 
+@pytest.mark.slow
 def test_gradients_of_auxiliary_heads_are_clipped_with_those_of_the_model(demo_section, tmp_path):
     norms = []
 
@@ -614,6 +626,7 @@ def test_views_are_refused_where_the_loss_is_taken_outside_of_the_model(demo_sec
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_model_that_finds_nothing_yet_is_no_measurement(demo_section, tmp_path):
     trainer = run(MWAMTrainer, demo_section, tmp_path, mwam={"preference": "measured"}, epochs=1)
     assert trainer.mwam.last is None and not trainer.mwam.bank.values
@@ -648,6 +661,7 @@ def check_mwam(trainer, epochs):
     assert all(torch.isfinite(torch.tensor(trainer.losses)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [{"multi_scale": 0.5}, {"cos_lr": True}, {"amp": "bf16"}],
@@ -665,6 +679,7 @@ def test_what_ultralytics_does_to_the_loop_leaves_what_mwam_measures_alone(
     assert [row["frm_rgb"] for row in rows_of(trainer)][0] == rows_of(trained)[0]["frm_rgb"]
 
 
+@pytest.mark.slow
 def test_a_timed_run_ends_with_whole_epochs_in_its_history(demo_section, tmp_path):
     trainer = run(MWAMTrainer, demo_section, tmp_path, time=1e-9, epochs=50)
     assert trainer.epoch == 0

@@ -306,6 +306,7 @@ print([name for name in sys.modules if name.partition(".")[0] == "ultralytics"])
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_a_host_says_what_spoils_its_training_and_not_again_on_resume(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = write_rooms(tmp_path / "rooms")

@@ -231,6 +231,7 @@ def test_what_mmanet_needs_is_said_before_it_begins(triples, changes, words):
         HostExperiment.from_dict("mma", {**content(triples, teacher="t.pt"), **changes})
 
 
+@pytest.mark.slow
 def test_a_teacher_that_cannot_teach_is_refused_before_anything_is_written(triples, teacher, tmp_path):
     def refused(recipe, words):
         with pytest.raises(ValueError, match=words):

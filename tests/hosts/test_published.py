@@ -123,6 +123,7 @@ def test_gradients_are_scaled_from_the_stem_to_the_excitation_behind_layer_2_and
     }
 
 
+@pytest.mark.slow
 def test_the_teacher_sees_everything_and_stays_as_it_is(faces, teacher):
     experiment = recipe("published", faces, teacher=str(teacher), **FAST)
     data = find_samples(experiment.data, segmentation=False)

@@ -106,6 +106,7 @@ def shapes(layers):
     return [[tensor.shape for tensor in layer.state_dict().values()] for layer in layers]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "scale"), [(name, scale) for name in FAMILIES for scale in SCALES[name][:-1]])
 def test_every_scale_of_every_family_gets_streams(name, scale):
     cfg = two_stream_cfg(at_scale(name, scale), {"rgb": 3, "ir": 3})

@@ -25,6 +25,7 @@ def model():
     return build_two_stream(two_stream_cfg("yolov8n.yaml"), nc=3).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", "nsmlx")
 def test_every_scale_of_yolov8_becomes_two_streams_as_wide_as_the_stock_backbone(scale):
     cfg = two_stream_cfg(f"yolov8{scale}.yaml")
@@ -196,6 +197,7 @@ def test_every_fusion_is_of_stock_layers_and_loads_with_the_restricted_unpickler
     assert torch.allclose(YOLO(file).model(images)[0], expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_every_fusion_can_be_traced_with_its_batch_norms_folded(fused):
     model = copy.deepcopy(fused).fuse(verbose=False)

@@ -5,7 +5,7 @@ import torch
 from labels import labelled_batch
 from torch import nn
 from ultralytics.cfg import get_cfg
-from untrained import awake
+from untrained import TINY, awake
 
 from mwam_det.core.missing import drop_modalities
 from mwam_det.models.replay import FeatureTap, run_stream_on_zeros
@@ -21,7 +21,7 @@ HEADS = [
 ]  # fmt: skip
 
 
-def built(name="yolov8n.yaml", modalities=None, fusion="concat", share=False):
+def built(name=TINY, modalities=None, fusion="concat", share=False):
     """A model in training whose batch norms answer as in evaluation, so that samples do not see each other."""
     torch.manual_seed(0)
     modalities = modalities or TWO
@@ -70,6 +70,7 @@ def separate_losses(model, batch, views):
     return losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 def test_the_loss_of_every_head_is_the_weighted_sum_of_separate_losses(name):
     model = built(name)
@@ -90,7 +91,7 @@ def test_the_loss_of_every_head_is_the_weighted_sum_of_separate_losses(name):
 @pytest.mark.parametrize("level", ["features", "input"])
 def test_every_fusion_sees_all_combinations_of_three_modalities_at_either_level(fusion, share, level):
     modalities = dict.fromkeys(THREE, 2) if share else THREE
-    model = built("yolov5n.yaml", modalities, fusion, share)
+    model = built(TINY, modalities, fusion, share)
     batch = batch_of(model)
     whole = seen(batch, 2, modalities, level=level)
     expected = sum(separate_losses(model, batch, whole[VIEWS])).item() / 7

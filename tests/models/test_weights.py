@@ -85,6 +85,7 @@ def test_identical_inputs_in_all_streams_give_the_head_what_the_single_stream_mo
         )  # boxes are in pixels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolov5n.yaml", "yolov9t.yaml", "yolov10n.yaml", "yolo11n.yaml", "yolo26n.yaml"])
 def test_weights_of_other_families_arrive_too(name, tmp_path):
     single = stock(name)

@@ -91,6 +91,7 @@ def test_a_report_without_figures_leaves_none_of_an_earlier_one(tmp_path):
     assert "<img" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["latex", "html"])
 def test_a_report_that_dies_in_the_middle_leaves_the_earlier_one_and_is_made_whole_by_the_next(
     tmp_path, monkeypatch, moment
@@ -198,6 +199,7 @@ def test_a_degradation_that_costs_more_than_the_absence_is_marked():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("modalities", "classes"),
     [(("rgb",), 1), (("rgb", "ir"), 1), (("rgb", "ir", "depth"), 20), (ODD, 2)],

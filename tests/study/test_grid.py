@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tables import read_csv
+from untrained import TINY
 
 from mwam_det.data.layout import DatasetError
 from mwam_det.engine.experiment import UltralyticsExperiment, begun
@@ -12,6 +13,7 @@ from mwam_det.recipe import RecipeError
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.robustness.results import CombinationResult
 from mwam_det.study import comparison as comparison_module
+from mwam_det.study import grid as grid_module
 from mwam_det.study.arms import arm_experiments, read_study
 from mwam_det.study.grid import compare, run_compare
 
@@ -31,7 +33,7 @@ DATA = {
 def folder(tmp_path, monkeypatch) -> Path:
     """The working directory, with a recipe night.yaml and the folders of its dataset."""
     monkeypatch.chdir(tmp_path)
-    write("night.yaml", data=DATA, train={"epochs": 2})
+    write("night.yaml", model=TINY, data=DATA, train={"epochs": 2})
     for name in ("visible", "infrared", "labels"):
         for split in ("train", "val"):
             (tmp_path / "set" / name / split).mkdir(parents=True)
@@ -67,7 +69,8 @@ class Training:
 @pytest.fixture
 def training(monkeypatch) -> Training:
     fake = Training()
-    # half a second a run; the figure has tests of its own
+    # Half a second a run each: the figure has tests of its own, and nothing is held that could be given back.
+    monkeypatch.setattr(grid_module, "_free_memory", lambda: None)
     monkeypatch.setattr(comparison_module, "plot_comparison", lambda comparison, file: file.touch())
     monkeypatch.setattr(UltralyticsExperiment, "go_on", lambda *arguments: fake(*arguments))
     return fake
@@ -576,9 +579,10 @@ def test_a_planted_checkpoint_is_not_run_where_only_safe_loading_is_allowed(inte
 def tiny(demo_section) -> str:
     """A recipe that is trained in a moment."""
     train = {"epochs": 1, "imgsz": 64, "batch": 4, "workers": 0, "device": "cpu", "optimizer": "SGD", "plots": False}
-    return write("tiny.yaml", data=demo_section, train=train)
+    return write("tiny.yaml", model=TINY, data=demo_section, train=train)
 
 
+@pytest.mark.slow
 def test_real_arms_are_trained_and_evaluated_with_one_modality_and_with_two(tiny):
     result = compare(tiny, (), "dropout-mwam,only-ir", 1)
     assert [run.state for run in result.runs] == ["done", "done"]
@@ -597,6 +601,7 @@ def test_real_arms_are_trained_and_evaluated_with_one_modality_and_with_two(tiny
     assert report.with_name("results.csv").stat().st_mtime_ns == results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stop_after", "epochs_then"), [(1, 2), (2, 2)], ids=["in the middle", "after the last epoch"])
 def test_a_real_run_that_is_interrupted_goes_on_with_the_next_epoch(tiny, monkeypatch, stop_after, epochs_then):
     from mwam_det.engine.trainer import MWAMTrainer

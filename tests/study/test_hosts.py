@@ -29,6 +29,7 @@ def recipe(tmp_path, monkeypatch):
     return "toy.yaml"
 
 
+@pytest.mark.slow
 def test_arms_and_seeds_of_a_host_become_one_table(recipe, tmp_path, capsys):
     result = compare(recipe, arms=ARMS, seeds=2)
     assert (result.metrics, [run.state for run in result.runs]) == (("accuracy",), ["done"] * 6)
@@ -43,6 +44,7 @@ def test_arms_and_seeds_of_a_host_become_one_table(recipe, tmp_path, capsys):
     assert "accuracy, mean ± standard deviation" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_a_grid_goes_on_where_it_was_interrupted_and_ends_alike(recipe, tmp_path, monkeypatch):
     whole = compare(recipe, ["train.name=whole"], arms=ARMS[:2], seeds=1)
     validate = HostTrainer._validate
@@ -60,6 +62,7 @@ def test_a_grid_goes_on_where_it_was_interrupted_and_ends_alike(recipe, tmp_path
     assert [run.report["combinations"] for run in again.runs] == [run.report["combinations"] for run in whole.runs]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_before_its_report_is_only_evaluated(recipe, tmp_path, monkeypatch):
     first = compare(recipe, arms=["baseline"], seeds=1)
     (tmp_path / "runs/toy-compare/baseline/seed0/robustness.json").unlink()

@@ -462,6 +462,7 @@ def test_annotations_that_nothing_here_reads_are_named_with_what_to_do(tmp_path)
 # The command ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_recipe_that_trains_and_nothing_else(tmp_path, monkeypatch, capsys):
     root = tmp_path / "data/night #1"
     write_pairs(root, "visible/{}.png", "infrared/{}.png", "labels/{}.txt", range(8))

@@ -74,6 +74,7 @@ FINE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", FINE.values(), ids=FINE)
 @pytest.mark.parametrize("imgsz", [64, 640])
 def test_nothing_is_said_of_pairs_that_are_as_they_should_be(tmp_path, changes, imgsz):
@@ -155,6 +156,7 @@ def test_one_pair_of_another_size_is_named(tmp_path):
     assert "rgb has a size unlike the others in 1 of 12 pairs" in sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize(
     ("low", "high", "border", "given"),
@@ -252,6 +254,7 @@ def test_a_third_modality_that_is_the_second_is_named(tmp_path):
     assert "depth is the very file of ir in 12 of 12 pairs" in sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("imgsz", [64, 640])
 @pytest.mark.parametrize("seen", [(24, 31, 112, 146), (32, 0, 80, 104)], ids=str)
 @pytest.mark.parametrize("narrow", ["rgb", "ir"])
