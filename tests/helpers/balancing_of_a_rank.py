@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from balancing import NAMES, Streams, evidence_of_logits, flat_gradient, mini_batch, random_logits
-from torch import distributed as dist
+from ranks import one_of_two
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
@@ -85,13 +85,10 @@ def expected_gradients():
 
 def run_a_rank(rank, folder):
     """Do everything that one rank does, and save it as `folder`/rank.pt."""
-    torch.set_num_threads(1)
-    folder = Path(folder)
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
-    results = {
-        "steps": factors_over_steps(PARTS[rank]),
-        "gap": factors_with_a_gap(rank),
-        "combined": combined_gradients(PARTS[rank]),
-    }
-    dist.destroy_process_group()
-    torch.save(results, folder / f"{rank}.pt")
+    with one_of_two(rank, folder):
+        results = {
+            "steps": factors_over_steps(PARTS[rank]),
+            "gap": factors_with_a_gap(rank),
+            "combined": combined_gradients(PARTS[rank]),
+        }
+    torch.save(results, Path(folder) / f"{rank}.pt")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from labels import labelled_batch
-from torch import distributed as dist
+from ranks import one_of_two
 from ultralytics.cfg import get_cfg
 from untrained import TINY, awake
 
@@ -58,8 +58,6 @@ def gradients_alone():
 
 
 def gradients_of_a_rank(rank, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{Path(folder) / 'store'}", rank=rank, world_size=2)
-    found = step(small_objects(), lambda model: spread_on_cpu(model, compiled=False), 2)
-    dist.destroy_process_group()
+    with one_of_two(rank, folder):
+        found = step(small_objects(), lambda model: spread_on_cpu(model, compiled=False), 2)
     torch.save(found, Path(folder) / f"{rank}.pt")

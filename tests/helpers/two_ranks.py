@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from torch import distributed as dist
+from ranks import one_of_two
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -106,12 +106,9 @@ def work_of_a_rank(part=slice(None), wrap=None):
 
 def run_a_rank(rank, folder):
     """Do everything that one rank does, then on rank 0 what a single process does, and save it as `folder`/rank.pt."""
-    torch.set_num_threads(1)
-    folder = Path(folder)
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
     half = slice(0, 4) if rank == 0 else slice(4, 8)
-    results = {"observed": observe_a_share(rank), **work_of_a_rank(half, DistributedDataParallel)}
-    dist.destroy_process_group()
+    with one_of_two(rank, folder):
+        results = {"observed": observe_a_share(rank), **work_of_a_rank(half, DistributedDataParallel)}
     if rank == 0:
         results["alone"] = work_of_a_rank()  # here, where everything is imported already
-    torch.save(results, folder / f"{rank}.pt")
+    torch.save(results, Path(folder) / f"{rank}.pt")
