@@ -26,11 +26,11 @@ def pictures(shape: tuple[int, int, int, int], seed: int) -> Tensor:
     return (smooth + 2 * torch.randn(shape, generator=generator)).clamp(0, 255).round().byte()
 
 
-def demo_data(folder: Path, *, train: int = 8, size: tuple[int, int] = (64, 64)) -> dict[str, Any]:
+def demo_data(folder: Path, *, train: int = 8, val: int = 2, size: tuple[int, int] = (64, 64)) -> dict[str, Any]:
     """Write a tiny paired set and return its data section."""
     dataset.SCANS = folder / "scans"  # nothing stays behind in the user's cache
     with redirect_stdout(io.StringIO()):  # a progress bar
-        written = write_demo(folder / "set", train=train, val=2, size=size)
+        written = write_demo(folder / "set", train=train, val=val, size=size)
     return {
         "path": str(written),
         "modalities": {"rgb": "visible", "ir": "infrared"},
