@@ -68,8 +68,8 @@ from mwam_det.models.stock import stock_model
 from mwam_det.models.two_stream import (
     SPLIT_LAYER,
     build_two_stream,
-    check_trainable,
     streams_of,
+    takes_stretched,
     task_of,
     two_stream_cfg,
 )
@@ -212,7 +212,14 @@ class PairTrainer(BaseTrainer):
         """Build the dataset of pairs; arguments as in `DetectionTrainer.build_dataset`."""
         stride = max(int(stock_model(self.model).stride.max()), 32)
         return build_paired_dataset(
-            self.args, img_path, batch, self.data, mode, rect=self.args.rect or mode == "val", stride=stride
+            self.args,
+            img_path,
+            batch,
+            self.data,
+            mode,
+            rect=self.args.rect or mode == "val",
+            stride=stride,
+            stretch=self.plain.stretch,
         )
 
     def get_model(
@@ -236,7 +243,12 @@ class PairTrainer(BaseTrainer):
         cfg = cfg if isinstance(cfg, dict) else yaml_model_load(cfg)
         if "streams" not in cfg:
             cfg = two_stream_cfg(cfg, self.data["modalities"], self.args.fusion, self.args.share_backbone)
-        check_trainable(cfg)
+        if takes_stretched(cfg) != self.plain.stretch:
+            raise TypeError(
+                f"{cfg.get('yaml_file', 'the model')} is RT-DETR: train it with MultimodalYOLO or MWAMRTDETRTrainer"
+                if takes_stretched(cfg)
+                else f"MWAMRTDETRTrainer trains RT-DETR alone, and not {cfg.get('yaml_file', 'this model')}"
+            )
         if (task := task_of(cfg)) != self.args.task:
             raise ValueError(
                 f"{cfg.get('yaml_file', 'the model')} is made for the task '{task}', not '{self.args.task}'"

@@ -41,7 +41,12 @@ class PairValidator(BaseValidator):
         args: Ultralytics' arguments and `missing`, the names of the modalities to leave out; `data` may be a recipe's
             data section.
         _callbacks: As in `BaseValidator`.
+
+    Attributes:
+        stretch: Whether images are stretched to a square.
     """
+
+    stretch = False
 
     # What Ultralytics' validators have once they validate: declared as None, or in the class of a task alone.
     data: Any
@@ -95,7 +100,8 @@ class PairValidator(BaseValidator):
 
     def build_dataset(self, img_path: str, mode: str = "val", batch: int | None = None) -> PairedDataset:
         """Build the dataset of pairs; arguments as in `DetectionValidator.build_dataset`."""
-        return build_paired_dataset(self.args, img_path, batch, self.data, mode, self.args.rect, self.stride)
+        rect, stretch = self.args.rect, self.stretch
+        return build_paired_dataset(self.args, img_path, batch, self.data, mode, rect, self.stride, stretch)
 
     def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Normalise a batch and remove the missing modalities from it."""
