@@ -71,6 +71,15 @@ def load(file: str | Path, overrides: Iterable[str] = ()) -> Experiment:
         raise RecipeError(f"{file}: {' '.join(str(error).splitlines())}") from None
 
 
+def share_threads(count: int) -> None:
+    """Let all that is trained in this process compute with so many threads on the CPU, and no more."""
+    from mwam_det.engine.compat import compute_with
+    from mwam_det.hosts import threads
+
+    compute_with(count)
+    threads.MOST_THREADS = count
+
+
 def _kind_of(content: Mapping[str, Any]) -> Any:
     """Return the class of experiments that a recipe's task belongs to."""
     task = content.get("task", TASKS[0])
