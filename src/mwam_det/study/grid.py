@@ -17,6 +17,7 @@ from mwam_det.files.terminal import tolerate_encodings
 from mwam_det.files.writing import written_whole
 from mwam_det.recipe import Recipe, RecipeError
 from mwam_det.study.arms import GRID_KEYS, SEEDS, arm_experiments, check_seeds, read_study
+from mwam_det.study.cluster import run_on_cluster
 from mwam_det.study.workers import Place, run_all
 from mwam_det.training.checkpoints import changed_settings
 
@@ -100,6 +101,7 @@ def compare(
     seeds: int | None = None,
     jobs: int = 1,
     devices: Sequence[str] = (),
+    cluster: str | None = None,
 ) -> Comparison:
     """Train arms × seeds, evaluate each best checkpoint on every combination of modalities, and compare.
 
@@ -118,6 +120,9 @@ def compare(
             beside the run's record, and on the CPU the threads are shared out. Results are those of one after the
             other, bit for bit where the number of threads is the same.
         devices: Devices that the runs share, like ("0", "1"), also fewer than `jobs`; by default what the recipe says.
+        cluster: A Ray cluster whose nodes train the runs, `jobs` at a time on each: "auto" for the one that this
+            machine belongs to, or "ray://HOST:PORT". Every node must see the folder of the runs. A run whose node
+            is lost goes on elsewhere from its last checkpoint.
 
     Returns:
         The comparison, already saved. Runs that failed are in it as such.
@@ -127,9 +132,16 @@ def compare(
         FolderInUse: If another process trains the same grid.
         DatasetError: If the dataset of an arm cannot be used.
         KeyboardInterrupt: As it comes; nothing is lost but the epoch.
+        ValueError: If `jobs` is less than 1, or `devices` are named for a cluster, whose GPUs Ray shares out.
+        ImportError: If `cluster` is given and Ray is not installed.
+        ConnectionError: If there is no such cluster.
     """
     from rich.console import Console
 
+    if jobs < 1:
+        raise ValueError(f"jobs={jobs} must be 1 or more")
+    if cluster is not None and devices:
+        raise ValueError(f"devices={','.join(devices)} and cluster={cluster}: Ray shares out the GPUs of its nodes")
     study = read_study(arms)
     if (recipe := recipe or study.recipe) is None:
         raise RecipeError(f"name a recipe: {arms} has no key 'recipe'")
@@ -159,13 +171,16 @@ def compare(
     with Hold(folder):
         _refuse_changed(cells)
         left = [cell for cell in cells if cell.as_run().state != "done"]
-        if jobs > 1 or devices:
 
-            def changed(running: Sequence[Cell]) -> None:
-                console.print(standing(running).progress())
-                standing(running).save(folder, study.stem)
+        def changed(running: Sequence[Cell]) -> None:
+            console.print(standing(running).progress())
+            standing(running).save(folder, study.stem)
 
-            run_all(left, _run_in, jobs, devices, log_of=_log_of, changed=changed, died=_record_death)
+        told: Any = {"log_of": _log_of, "changed": changed, "died": _record_death}
+        if cluster is not None:
+            run_on_cluster(left, _run_in, cluster, jobs, folder, **told)
+        elif jobs > 1 or devices:
+            run_all(left, _run_in, jobs, devices, **told)
         else:
             for cell in left:
                 console.print(standing([cell]).progress())

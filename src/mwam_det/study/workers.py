@@ -95,7 +95,7 @@ def run_all(
 def _work(work: Callable[[Place[Task]], None], place: Place[Task]) -> None:
     """Do a task, in its process."""
     threading.Thread(target=_follow_parent, daemon=True).start()
-    with _printing_to(place.log):
+    with printing_to(place.log):
         work(place)
 
 
@@ -107,7 +107,7 @@ def _follow_parent() -> None:
 
 
 @contextmanager
-def _printing_to(log: Path) -> Iterator[None]:
+def printing_to(log: Path) -> Iterator[None]:
     """Append what this process and its own children print to a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
@@ -115,7 +115,11 @@ def _printing_to(log: Path) -> Iterator[None]:
     with log.open("a", encoding="utf-8") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
-        yield
+        try:
+            yield
+        finally:  # a process of Ray ends without
+            sys.stdout.flush()
+            sys.stderr.flush()
 
 
 def _interrupt(processes: Sequence[BaseProcess]) -> None:
