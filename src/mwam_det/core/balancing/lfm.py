@@ -69,6 +69,7 @@ class LFM(Balancer):
     """
 
     needs_views = True
+    follows_views = True
     needs_logits = True
 
     config: LFMConfig
