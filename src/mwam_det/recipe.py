@@ -21,6 +21,7 @@ KEYS = (
     "data",
     "mwam",
     "incomplete",
+    "balancing",
     "train",
     "report",
     "select",

@@ -166,18 +166,22 @@ class ModalityRun:
         logits: Sequence[Tensor] | None = None,
         target: Tensor | None = None,
         scale: float = 1.0,
+        multiple: float = 1.0,
     ) -> Tensor:
         """Let balancing take in a mini-batch, and return the loss to call `backward` on.
 
-        Views whose share of the loss is 0 only measure. They need no gradient, but for `lfm`, and should leave nothing
-        behind: batch norms of the head that see them in training learn their statistics too.
+        Where `views.measure_only`, views after the first are not trained. Look at them apart from the step, without
+        gradient and in evaluation (see `mwam_det.training.measuring`): batch norms that see them in training learn
+        their statistics too.
 
         Args:
             views: What `incomplete` returned.
-            losses: Loss of each view in order, the mean over its samples, of any shape whose sum is the loss.
+            losses: Loss of each view in order, `multiple` times the mean over its samples, of any shape whose sum is
+                the loss.
             logits: Scores of classes of each view, shape (B, classes, …), of a task that has them.
             target: Class numbers, shape (B, …), with logits.
             scale: What the loss is multiplied by before its backward pass: `GradScaler.get_scale()`.
+            multiple: See `losses`: 1 for means; the number of samples where the loss is their sum.
 
         Returns:
             Without balancing Σ_c w_c L_c, of the shape of a loss.
@@ -187,7 +191,7 @@ class ModalityRun:
         """
         if views is None:
             return losses[0]
-        if self.balancer is None:
+        if self.balancer is None or not self.balancer.needs_views:
             return views.average(losses)
         combinations = [combination for combination in views.combinations if combination is not None]
         evidence = Evidence(
@@ -197,6 +201,7 @@ class ModalityRun:
             target=target,
             absent=self._absent,
             count=next(iter(views.present.values())).shape[1],
+            multiple=multiple,
         )
         self.balancer.observe(evidence)
         return self.balancer.loss(evidence, scale)
