@@ -21,6 +21,7 @@ KEYS = (
     "data",
     "mwam",
     "incomplete",
+    "balancing",
     "train",
     "report",
     "select",
@@ -56,6 +57,7 @@ class Recipe:
         pretrained: Weights to begin with; False to take a checkpoint's structure, but not its weights.
         mwam: True, False, or values of `MWAMConfig`.
         incomplete: True, False, or values of `IncompleteConfig`: what training sees of missing modalities.
+        balancing: A mapping with the method that balances the modalities and its settings; None or False for none.
         train: How it is trained.
         report: What the report at the end is of; False for none.
         select: What decides on the best checkpoint, see `mwam_det.training.selection.selection_of`.
@@ -73,6 +75,7 @@ class Recipe:
     incomplete: bool | dict[str, Any] = False
     share_backbone: bool = False
     pretrained: bool | str | dict[str, str] = True
+    balancing: bool | dict[str, Any] | None = None
 
 
 def read_recipe(file: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:

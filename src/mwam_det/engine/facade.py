@@ -160,8 +160,9 @@ class MultimodalYOLO(YOLO):
             select: Which combinations of modalities decide on the best checkpoint: "full", "mean", "worst", or a
                 mapping like {"by": "mean", "every": 5} (see `Selection`).
             **kwargs: Arguments of Ultralytics, with `data` a recipe's data section or a file that holds one, and
-                `mwam`, `incomplete`, `fusion` and `share_backbone` (see `MWAMTrainer`). `pretrained` may name a
-                checkpoint of a stock single-stream model, or one for each modality, and `freeze` streams by modality.
+                `mwam`, `incomplete`, `balancing`, `fusion` and `share_backbone` (see `MWAMTrainer`). `pretrained` may
+                name a checkpoint of a stock single-stream model, or one for each modality, and `freeze` streams by
+                modality.
 
         Returns:
             Ultralytics' metrics of the best checkpoint.

@@ -18,13 +18,13 @@ from mwam_det.recipe import Recipe, RecipeError, format_override
 from mwam_det.training.incomplete import DROPOUT_PROBABILITY
 
 BUILT_IN = {
-    "baseline": "neither MWAM nor incomplete views",
+    "baseline": "neither MWAM nor incomplete views nor balancing",
     "dropout": "modality dropout of the input, the recipe's p or 0.5, uniform",
     "dropout-mwam": "modality dropout of the input that follows MWAM's weights, which scale nothing",
     "views": "every combination of modalities in each step",
     "mwam": "MWAM with the recipe's parameters or the paper's",
 }
-"""Arms that need no file. Joined by "+", they are applied in this order; all start from a recipe without either."""
+"""Arms that need no file. Joined by "+", they are applied in this order; all start from a recipe without any of it."""
 
 ONLY = "only-"
 """Prefix of the uni-modal arms: one stream, trained and evaluated on one modality."""
@@ -201,6 +201,8 @@ def arm_overrides(name: str, study: Study, base: Recipe) -> list[str]:
     if len(both := [part for part in built_in if part in ("dropout", "dropout-mwam", "views")]) > 1:
         raise RecipeError(f"arm '{name}': incomplete views come in one way, {' or '.join(both)}")
     settings = {"mwam": "false", "incomplete": "false"} if modalities or built_in else {}
+    if settings and base.balancing:
+        settings["balancing"] = "false"
     for part in built_in:
         settings |= _switched_on(part, base)
     overrides = [f"{key}={value}" for key, value in settings.items()]
