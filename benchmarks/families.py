@@ -34,7 +34,6 @@ from mwam_det.models.two_stream import (
     FUSIONS,
     MODEL_CLASSES,
     TASKS,
-    UNTRAINABLE_HEADS,
     build_two_stream,
     streams_of,
     task_of,
@@ -155,7 +154,7 @@ def main() -> None:
         del single
         with tempfile.TemporaryDirectory() as folder:
             exported = tried(exports, model.eval(), Path(folder))
-        step = tried(makes_a_step, model) + ("*" if head in UNTRAINABLE_HEADS else "")
+        step = tried(makes_a_step, model)
         table.add_row(
             *(name, "yes", step, exported),
             *(f"{parameters:.2f}", f"{of_single:.2f}", f"{parameters / of_single:.2f}"),
@@ -166,8 +165,6 @@ def main() -> None:
     shared = ", one backbone for both" if args.share_backbone else ""
     console.print(f"fusion={args.fusion}{shared}, 2 classes, GFLOPs at {args.imgsz} px by Ultralytics' get_flops")
     console.print(table)
-    for head, reason in UNTRAINABLE_HEADS.items():
-        console.print(f"* the model's own loss and SGD; our trainer refuses {head}. {reason}.")
     for name, reason in refused.items():
         console.print(f"refused: {name}: {reason}.")
 
