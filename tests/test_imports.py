@@ -19,6 +19,7 @@ LADDER = [
     {"experiments"},
     {"study"},
     {"cli", "__init__"},
+    {"__main__"},
 ]
 """Rooms and modules, the lowest first. Those on one rung do not use each other."""
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mwam_det.engine.experiment import TASKS, UltralyticsExperiment
 from mwam_det.recipe import Recipe, RecipeError, read_recipe
 
 if TYPE_CHECKING:
@@ -73,11 +72,13 @@ def load(file: str | Path, overrides: Iterable[str] = ()) -> Experiment:
 
 def _kind_of(content: Mapping[str, Any]) -> Any:
     """Return the class of experiments that a recipe's task belongs to."""
-    task = content.get("task", TASKS[0])
+    task = content.get("task", "detect")
     if task in HOST_TASKS:
         from mwam_det.hosts.experiment import HostExperiment  # needs torchvision and torchmetrics
 
         return HostExperiment
+    from mwam_det.engine.experiment import TASKS, UltralyticsExperiment  # slow to import
+
     if task not in TASKS:
         raise ValueError(f"task={task!r} is unknown: choose from {', '.join((*TASKS, *HOST_TASKS))}")
     return UltralyticsExperiment

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.files.values import format_value, parse_text, parse_value
 from mwam_det.files.yaml_text import read_yaml
 
@@ -26,6 +25,9 @@ KEYS = (
     "select",
 )
 """The sections of a recipe."""
+
+REPORT_KEYS = ("split", "imgsz", "batch", "device", "workers", "fill", "degradations", "coco")
+"""What the section "report" may hold."""
 
 TEXTS = {
     **dict.fromkeys(("task", "model", "fusion", "data.path", "data.labels", "data.visible", "data.format"), "text"),
@@ -112,6 +114,8 @@ def read_arguments(words: Iterable[str], known: Iterable[str]) -> dict[str, Any]
     Raises:
         RecipeError: If a word is no argument, or a key (the nearest known one is named) or a value is wrong.
     """
+    from mwam_det.core.config import refuse_unknown_keys  # needs torch: slow to import
+
     arguments: dict[str, Any] = {}
     try:
         for word in words:

@@ -5,18 +5,21 @@ import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import yaml
+from pages import command_parser, parse
 
-from mwam_det.cli import main as cli
-from mwam_det.cli.main import main
+from mwam_det import experiments
+from mwam_det.cli.main import COMMANDS, main
 from mwam_det.data.conversion import ConversionError, Format, Option
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import resolve_dataset
 from mwam_det.experiments import load
+from mwam_det.study import grid
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "tools"
@@ -226,7 +229,8 @@ def test_the_scripts_start(folder, script, words):
 )  # fmt: skip
 def test_compare_takes_its_words_in_any_order(monkeypatch, words, recipe, overrides):
     called = []
-    monkeypatch.setattr(cli, "run_compare", lambda *args, **kwargs: called.append((args, kwargs)) or 1)
+    failed = SimpleNamespace(runs=[SimpleNamespace(state="failed")])
+    monkeypatch.setattr(grid, "compare", lambda *args, **kwargs: called.append((args, kwargs)) or failed)
     assert main(["compare", *words]) == 1
     assert called == [((recipe, overrides), {"arms": "x", "seeds": 2})]
 
@@ -407,9 +411,7 @@ def test_an_interrupted_conversion_says_how_it_goes_on_and_does(capsys, publishe
 
     with monkeypatch.context() as patch:
         patch.setattr("mwam_det.data.conversion._write", interrupt)
-        with pytest.raises(SystemExit) as caught:
-            main(["convert", "llvip", str(published), "set"])
-    assert caught.value.code == 130
+        assert main(["convert", "llvip", str(published), "set"]) == 130
     assert "same command goes on" in capsys.readouterr().err
     assert main(["convert", "llvip", str(published), "set"]) == 0
 
@@ -524,9 +526,7 @@ def test_an_interrupted_inspection_writes_nothing(capsys, demo_recipe, folder, m
         raise KeyboardInterrupt
 
     monkeypatch.setattr("mwam_det.data.inspection.gather.inspect_dataset", interrupt)
-    with pytest.raises(SystemExit) as caught:
-        main(["inspect", demo_recipe])
-    assert caught.value.code == 130
+    assert main(["inspect", demo_recipe]) == 130
     assert "Nothing was written" in capsys.readouterr().err
     assert not (folder / "runs").exists()
 
@@ -546,11 +546,56 @@ def test_ctrl_c_ends_any_command_with_a_word_and_130(monkeypatch, capsys):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    for name in ("load", "_with_objects"):
-        monkeypatch.setattr(cli, name, interrupted)
+    monkeypatch.setattr(experiments, "read_recipe", interrupted)
     for words in (["train", "a.yaml"], ["robustness", "a.pt", "a.yaml"], ["inspect", "a.yaml"]):
         assert main(words) == 130
-        assert capsys.readouterr().err.strip() == "Stopped."
+        assert capsys.readouterr().err.startswith("\nStopped.")
+
+
+WITHOUT_TORCH = """
+import sys
+from mwam_det.cli.main import main
+try:
+    status = main(sys.argv[1:])
+except SystemExit as exit_:
+    status = exit_.code
+slow = {"torch", "ultralytics", "cv2", "numpy"} & set(sys.modules)
+sys.exit(f"{slow} imported" if slow else status)
+"""
+NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["--help"], 0),
+        *(([name, "--help"], 0) for name in NAMES if name != "convert"),  # the formats are in its help
+        (["trian"], 2),
+        (["train", "none.yaml"], 2),
+        (["val", "night.yaml", "best.pt"], 2),
+        (["predict", "none.pt", "--source", "rgb=a"], 2),
+    ],
+)
+def test_help_and_cheap_mistakes_import_nothing_slow(folder, words, status):
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_help_ends_in_two_examples_that_are_understood(name):
+    command = command_parser()[name]
+    examples = [line.strip() for line in command.epilog.splitlines()[1:]]
+    assert len(examples) == 2
+    for example in examples:
+        program, *words = shlex.split(example)
+        assert program == "mwam-det" and words[0] == name
+        if words[-1] != "--help":
+            parse(words)
+
+
+def test_the_package_is_a_program(folder):
+    done = subprocess.run([sys.executable, "-m", "mwam_det", "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith("usage: mwam-det ")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from mwam_det.engine.arguments import (
 from mwam_det.files.yaml_text import read_yaml
 from mwam_det.models.two_stream import FUSIONS, check_trainable, task_of, two_stream_cfg
 from mwam_det.models.weights import pretrained_files
-from mwam_det.recipe import KEYS, Recipe, RecipeError
+from mwam_det.recipe import KEYS, REPORT_KEYS, Recipe, RecipeError
 from mwam_det.robustness.degradation import DEGRADATIONS, FILLS
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.training.checkpoints import Interrupted, checkpoint_to_resume
@@ -35,7 +35,6 @@ from mwam_det.training.incomplete import check_incomplete, incomplete_config, re
 from mwam_det.training.selection import refuse_former_section, selection_of
 
 TASKS = ("detect", "obb", "segment", "pose", "semantic", "classify")
-REPORT_KEYS = ("split", "imgsz", "batch", "device", "workers", "fill", "degradations", "coco")
 
 RUNS = Path("runs")
 """Results go to a folder below this one, in the working directory, named after the recipe."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +15,8 @@ from mwam_det.files.locks import Hold
 from mwam_det.files.terminal import tolerate_encodings
 from mwam_det.files.writing import written_whole
 from mwam_det.recipe import Recipe, RecipeError
-from mwam_det.study.arms import GRID_KEYS, SEEDS, arm_experiments, check_seeds, read_study
+from mwam_det.study.arms import GRID_KEYS, arm_experiments, check_seeds, read_study
+from mwam_det.study.built_in import SEEDS
 from mwam_det.training.checkpoints import changed_settings
 
 if TYPE_CHECKING:
@@ -163,16 +163,6 @@ def compare(
     console.print(result.table())
     print("\n".join(map(str, files)))  # not through rich, which would break the lines
     return result
-
-
-def run_compare(*args: Any, **kwargs: Any) -> int:
-    """Call `compare` for the command line and return the exit status: 0 done, 1 a run failed, 130 interrupted."""
-    try:
-        result = compare(*args, **kwargs)
-    except KeyboardInterrupt:
-        print("\nStopped. The same command goes on where this one was.", file=sys.stderr)
-        return 130
-    return int(any(run.state == "failed" for run in result.runs))
 
 
 def _seeded(experiment: Experiment, seed: int) -> Experiment:
