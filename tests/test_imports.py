@@ -14,7 +14,7 @@ LADDER = [
     {"files"},
     {"core"},
     {"training", "recipe"},
-    {"data", "models", "robustness"},
+    {"data", "models", "robustness", "keys"},
     {"engine", "hosts"},
     {"experiments"},
     {"study"},

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mwam_det.experiments import HOST_TASKS, load
-from mwam_det.recipe import Recipe, RecipeError, read_arguments
+from mwam_det.experiments import load
+from mwam_det.recipe import HOST_TASKS, Recipe, RecipeError, read_arguments
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from mwam_det.cli import compare, convert, crops, export, init, inspect, predict, robustness, train, val
-from mwam_det.cli.parser import Parser
+from mwam_det.cli.parser import Parser, Versions
 from mwam_det.files.terminal import tolerate_encodings
 from mwam_det.recipe import RecipeError
 
@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     tolerate_encodings()  # of the help, and of what Ultralytics says
     parser = Parser(prog="mwam-det", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--version", action=Versions, nargs=0, help="print the versions of what is installed, and exit")
     commands = parser.add_subparsers(dest="command", required=True)
     for command in COMMANDS:
         command.add(commands)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import platform
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import mwam_det
 
 OVERRIDES_HELP = "section.key=value, like train.epochs=60, data.path=datasets/LLVIP or mwam=false"
 
@@ -20,6 +23,23 @@ class Parser(argparse.ArgumentParser):
             fill, self.fill = self.fill, None
             fill(self)
         return super().parse_known_args(*args, **kwargs)
+
+
+class Versions(argparse.Action):
+    """Prints the versions of this package and of what it stands on, without importing them."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
+        """Print, and exit."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        found = [f"mwam-det {mwam_det.__version__}"]
+        for package in ("ultralytics", "torch"):
+            try:
+                found.append(f"{package} {version(package)}")
+            except PackageNotFoundError:  # installed under another name, or not at all
+                found.append(f"{package} unknown")
+        print(", ".join([*found, f"Python {platform.python_version()}"]))
+        parser.exit()
 
 
 def add_command(

@@ -7,8 +7,8 @@ from typing import Any
 
 from mwam_det.cli.checks import check_order, check_weights, read_own
 from mwam_det.cli.parser import OVERRIDES_HELP, add_command, add_overrides, add_weights, split_words
-from mwam_det.experiments import HOST_TASKS, load
-from mwam_det.recipe import RecipeError
+from mwam_det.experiments import load
+from mwam_det.recipe import HOST_TASKS, RecipeError
 
 KEYS = (
     "missing", "split", "imgsz", "batch", "device", "workers", "conf", "iou", "max_det", "classes", "agnostic_nms",

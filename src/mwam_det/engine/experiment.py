@@ -36,6 +36,9 @@ from mwam_det.training.selection import refuse_former_section, selection_of
 
 TASKS = ("detect", "obb", "segment", "pose", "semantic", "classify")
 
+STOCK_NAMES = ("yolo", "rtdetr")
+"""How the names of Ultralytics' own descriptions and weights begin."""
+
 RUNS = Path("runs")
 """Results go to a folder below this one, in the working directory, named after the recipe."""
 
@@ -347,7 +350,9 @@ def _check_model(model: Any, fusion: str, task: str) -> None:
     text = str(model)
     if text.endswith(".pt"):
         if not os.path.isfile(text):
-            raise ValueError(f"model={text} is not a file")
+            stock = Path(text).with_suffix(".yaml").name
+            hint = f": write model: {stock} with pretrained: {text}, once you have those weights; nothing is downloaded"
+            raise ValueError(f"model={text} is not a file" + (hint if stock.startswith(STOCK_NAMES) else ""))
     elif not text.endswith((".yaml", ".yml")):
         raise ValueError(f"model={text} must be a stock description like yolov8n.yaml or a checkpoint like best.pt")
     else:
