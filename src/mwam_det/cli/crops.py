@@ -11,6 +11,9 @@ from mwam_det.cli.checks import load_with_objects, read_own
 from mwam_det.cli.parser import OVERRIDES_HELP, add_command, add_overrides, split_words
 from mwam_det.recipe import RecipeError
 
+KEYS = ("margin", "smallest")
+"""What the command takes beside a recipe's keys."""
+
 EXAMPLES = (
     "mwam-det crops cfg/flir.yaml datasets/flir_crops",
     "mwam-det crops cfg/flir.yaml datasets/flir_crops margin=0.2 smallest=24",
@@ -29,13 +32,12 @@ def add(commands: Any) -> None:
     )
     command.add_argument("recipe", help="YAML file whose data section names the dataset")
     command.add_argument("destination", metavar="DST", help="new or empty folder")
-    add_overrides(command, f"margin=0.1, of the longer side, smallest=16, in pixels, or {OVERRIDES_HELP}")
+    add_overrides(command, f"margin=0.1, of the longer side, smallest=16, in pixels, or {OVERRIDES_HELP}", KEYS)
 
 
 def run(options: argparse.Namespace) -> int:
     """Cut objects out, and print how many of each class there are."""
-    keys = ("margin", "smallest")
-    own, words = split_words(options.overrides, keys)
+    own, words = split_words(options.overrides, KEYS)
     recipe = load_with_objects(options.recipe, words, "crops cuts out objects")
     from rich.console import Console
     from rich.table import Table
@@ -43,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     from mwam_det.data.crops import MARGIN, SMALLEST, cut_objects
     from mwam_det.data.layout import resolve_dataset
 
-    given = {"margin": MARGIN, "smallest": SMALLEST, **read_own(own, keys)}
+    given = {"margin": MARGIN, "smallest": SMALLEST, **read_own(own, KEYS)}
     for key, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise RecipeError(f"{key}={value} must be a number, at least 0")

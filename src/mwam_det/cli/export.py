@@ -30,6 +30,8 @@ def add(commands: Any) -> None:
         command,
         "format=onnx, inputs=separate (one input a modality, called by its name; ONNX alone), imgsz=640, "
         f"dynamic=true, quantize=16, … of {', '.join(KEYS)}",
+        KEYS,
+        of_recipe=False,
     )
 
 

@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     text = "tell what is in a recipe's dataset, before a long run"
     command = add_command(commands, "inspect", run, text, EXAMPLES, stopped="Nothing was written.")
     command.add_argument("recipe", help="YAML file whose data section is looked at")
-    add_overrides(command, f"sample=500, the pairs whose pixels are looked at, or {OVERRIDES_HELP}")
+    add_overrides(command, f"sample=500, the pairs whose pixels are looked at, or {OVERRIDES_HELP}", ("sample",))
 
 
 def run(options: argparse.Namespace) -> int:

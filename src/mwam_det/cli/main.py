@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from mwam_det.cli import compare, convert, crops, export, init, inspect, predict, robustness, train, val
+from mwam_det.cli.completion import answer
 from mwam_det.cli.parser import Parser, Versions
 from mwam_det.files.terminal import tolerate_encodings
 from mwam_det.recipe import RecipeError
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for command in COMMANDS:
         command.add(commands)
+    answer(parser)
     options, rest = parser.parse_known_args(argv)
     if rest:  # argparse does not look for overrides behind an option
         if not hasattr(options, "overrides") or any(word.startswith("-") for word in rest):

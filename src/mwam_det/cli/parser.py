@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import mwam_det
+from mwam_det.cli.completion import completer_of, set_completer
 
 OVERRIDES_HELP = "section.key=value, like train.epochs=60, data.path=datasets/LLVIP or mwam=false"
 
@@ -71,9 +72,12 @@ def add_command(
     return command
 
 
-def add_overrides(command: argparse.ArgumentParser, text: str = OVERRIDES_HELP) -> None:
-    """Add the words KEY=VALUE; `main` adds those that follow an option."""
-    command.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=text)
+def add_overrides(
+    command: argparse.ArgumentParser, text: str = OVERRIDES_HELP, keys: Sequence[str] = (), of_recipe: bool = True
+) -> None:
+    """Add the words KEY=VALUE, which are of the command's own keys or of a recipe; `main` adds those behind options."""
+    words = command.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=text)
+    set_completer(words, completer_of(keys, of_recipe))
 
 
 def add_weights(command: argparse.ArgumentParser) -> None:

@@ -35,9 +35,8 @@ def add(commands: Any) -> None:
         help="a folder, file, pattern or video of each modality, like rgb=visible ir=infrared; what is left out is "
         "missing",
     )
-    add_overrides(
-        command, f"imgsz=320, conf=0.4, missing=ir, save_txt=true, … of {', '.join(KEYS)}; may follow the sources"
-    )
+    text = f"imgsz=320, conf=0.4, missing=ir, save_txt=true, … of {', '.join(KEYS)}; may follow the sources"
+    add_overrides(command, text, KEYS, of_recipe=False)
 
 
 def run(options: argparse.Namespace) -> int:

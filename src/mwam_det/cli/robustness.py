@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     command = add_command(commands, "robustness", run, text, EXAMPLES)
     add_weights(command)
     command.add_argument("recipe", help="YAML file whose data section is evaluated")
-    add_overrides(command, f"split=test, imgsz=320, fill=mean, degradations=true, or {OVERRIDES_HELP}")
+    add_overrides(command, f"split=test, imgsz=320, fill=mean, degradations=true, or {OVERRIDES_HELP}", REPORT_KEYS)
     command.add_argument("--coco", action="store_true", help="measure by pycocotools too, and save its files")
 
 

@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import Any
 
+from mwam_det.cli.completion import complete_recipe, set_completer
 from mwam_det.cli.parser import OVERRIDES_HELP, add_command, add_overrides
 from mwam_det.cli.stock_words import read_stock_words
 from mwam_det.experiments import experiment_of, load
@@ -24,7 +25,7 @@ NAME = "train"
 def add(commands: Any) -> None:
     """Add the command."""
     command = add_command(commands, "train", run, "train a recipe, then tell what a missing modality costs", EXAMPLES)
-    command.add_argument("recipe", nargs="?", help="YAML file of the experiment")
+    set_completer(command.add_argument("recipe", nargs="?", help="YAML file of the experiment"), complete_recipe)
     add_overrides(
         command,
         f"{OVERRIDES_HELP}; without a recipe in Ultralytics' own words, like model=yolo11n.yaml data=FOLDER epochs=3",

@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
     command = add_command(commands, "val", run, text, EXAMPLES)
     add_weights(command)
     command.add_argument("recipe", help="YAML file whose data section is validated on")
-    add_overrides(command, f"missing=ir, split=test, imgsz=320, … of {', '.join(KEYS)}, or {OVERRIDES_HELP}")
+    add_overrides(command, f"missing=ir, split=test, imgsz=320, … of {', '.join(KEYS)}, or {OVERRIDES_HELP}", KEYS)
 
 
 def run(options: argparse.Namespace) -> int:
