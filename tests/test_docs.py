@@ -68,7 +68,7 @@ def test_every_file_that_a_command_names_is_in_the_repository_or_comes_of_a_comm
     for file in files:
         made = file.startswith("runs/") or file == "my_pairs.yaml"
         assert made or (ROOT / file).is_file(), file
-    programs = ("pip", "python", "pytest", "ruff", "torchrun", "mwam-det", "mkdocs")
+    programs = ("pip", "python", "pytest", "ruff", "torchrun", "mwam-det", "mkdocs", "eval")
     assert words[0] in programs
 
 
