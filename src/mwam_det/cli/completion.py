@@ -48,7 +48,7 @@ def _names(recipe: str | None) -> list[str]:
     """Return the keys of the recipe's task; in Ultralytics' own words, those of training also without their section."""
     own_words = recipe is not None and "=" in recipe
     try:
-        task = "detect" if recipe is None or own_words else read_recipe(recipe).get("task", "detect")
+        task = "detect" if recipe is None or own_words else str(read_recipe(recipe).get("task", "detect"))
     except RecipeError:
         task = "detect"
     sections = recipe_keys(task)

@@ -20,7 +20,7 @@ def read_stock_words(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Read words as the content of a recipe.
 
     Args:
-        words: Keys of a recipe, like "fusion=sum" or "incomplete.views=2"; without a section, also those of its train
+        words: Keys of a recipe, like "fusion=add" or "incomplete.views=2"; without a section, also those of its train
             section, like "epochs=3"; and "data=…", a folder of pairs, or a YAML file with a data section, which may be
             a recipe.
 
@@ -44,7 +44,7 @@ def read_stock_words(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
         by_ending = {Path(name).stem.partition("-")[2]: task for task, name in TASK2MODEL.items()}  # "obb" and so on
         content["task"] = by_ending.get(Path(str(given["model"])).stem.rpartition("-")[2], "detect")
-    keys = recipe_keys((content | given).get("task", "detect"))["train"]
+    keys = recipe_keys(str((content | given).get("task", "detect")))["train"]
     rest = [word for word in words if not word.startswith("data=")]
     full = [f"train.{word}" if "=" in word and word.partition("=")[0] in keys else word for word in rest]
     return with_overrides(content, full), sentences

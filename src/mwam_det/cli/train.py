@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any
 
 from mwam_det.cli.completion import complete_recipe, set_completer
@@ -36,10 +37,10 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train, and show the report."""
     words = [word for word in (options.recipe, *options.overrides) if word]
-    recipe = words.pop(0) if words and "=" not in words[0] else None
+    recipe = words.pop(0) if words and ("=" not in words[0] or Path(words[0]).is_file()) else None
     if options.keys:
         content = with_overrides({}, words) if recipe is None else read_recipe(recipe, words)
-        print_keys(content.get("task", "detect"))
+        print_keys(str(content.get("task", "detect")))
         return 0
     if recipe is not None:
         experiment = load(recipe, words)
@@ -47,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
         content, sentences = read_stock_words(words)
         experiment = experiment_of(NAME, content)
         if os.environ.get("RANK", "0") == "0":
-            print("\n".join(sentences))
+            for sentence in sentences:
+                print(sentence)
     else:
         options.usage_error("the following arguments are required: recipe, or data=…")
     report, folder = experiment.train()
