@@ -16,7 +16,7 @@ import yaml
 from pages import DOCS, PAGES, README, ROOT, as_command, blocks, check_recipe, command_parser, commands, name_of, parse
 
 from mwam_det import MultimodalYOLO, MWAMConfig
-from mwam_det.cli import export, predict, val
+from mwam_det.cli import compare, export, predict, val
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import SECTION_KEYS, modalities_of, resolve_dataset
@@ -33,6 +33,7 @@ SHORTEST = 8
 """Shorter parts of a sentence are not looked for in the code."""
 
 OWN_OVERRIDES = {
+    "compare": compare.KEYS,
     "inspect": ("sample",),
     "crops": ("margin", "smallest"),
     "robustness": REPORT_KEYS,

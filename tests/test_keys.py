@@ -5,6 +5,7 @@ from dataclasses import MISSING, fields
 import pytest
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from mwam_det.core.balancing.methods import METHODS
 from mwam_det.core.config import MWAMConfig
 from mwam_det.data.layout import SECTION_KEYS
 from mwam_det.engine.arguments import NOT_FOR_RECIPES
@@ -34,6 +35,7 @@ def test_the_keys_are_those_that_recipes_take(task):
         "data": set(HOST_DATA_KEYS if host else SECTION_KEYS),
         "mwam": names(MWAMConfig),
         "incomplete": names(IncompleteConfig),
+        "balancing": {"method"}.union(*(names(config) for config, _ in METHODS.values())),
         "train": names(TrainSettings) if host else DEFAULT_CFG_DICT.keys() - NOT_FOR_RECIPES,
         "report": {"split"} if host else set(REPORT_KEYS),
         "select": SELECT,
@@ -46,6 +48,12 @@ def test_every_key_has_a_line_and_outside_of_data_a_type(task):
         for name, key in keys.items():
             assert key.text and "\n" not in key.text and not key.text.endswith("(Eq."), name
             assert key.kind or section == "data", name
+
+
+def test_the_line_of_a_balancing_setting_says_whose_it_is():
+    keys = recipe_keys()["balancing"]
+    assert set(keys["method"].text.removeprefix("One of ").rstrip(".").split(", ")) == set(METHODS)
+    assert keys["noise"].text.startswith("Of ogm_ge: Whether noise is added") and keys["noise"].default == "true"
 
 
 def test_the_defaults_are_those_that_hold():
@@ -67,7 +75,7 @@ def test_the_defaults_are_those_that_hold():
         ("epochs", ["train.epochs"]),
         ("epoch", ["train.epochs"]),
         ("batch", ["train.batch", "report.batch"]),
-        ("gamma", ["mwam.gamma"]),
+        ("gamma", ["mwam.gamma", "balancing.gamma"]),
         ("modell", []),  # a key of no section is nearer
         ("qqqq", []),
     ],

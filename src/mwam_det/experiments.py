@@ -86,6 +86,15 @@ def experiment_of(name: str, content: Mapping[str, Any], source: str = "") -> Ex
         raise RecipeError(f"{source}{text}") from None
 
 
+def share_threads(count: int) -> None:
+    """Let all that is trained in this process compute with so many threads on the CPU, and no more."""
+    from mwam_det.engine.compat import compute_with
+    from mwam_det.hosts import threads
+
+    compute_with(count)
+    threads.MOST_THREADS = count
+
+
 def _kind_of(content: Mapping[str, Any]) -> Any:
     """Return the class of experiments that a recipe's task belongs to."""
     task = content.get("task", "detect")

@@ -49,6 +49,7 @@ def recipe_keys(task: str = "detect") -> dict[str, dict[str, Key]]:
         "data": _described("data.layout", "resolve_dataset"),
         "mwam": _arguments("core.config", "MWAMConfig"),
         "incomplete": _arguments("training.incomplete", "IncompleteConfig"),
+        "balancing": _balancing(),
         "train": {key: stock[key] for key in stock if key not in _literal("engine.arguments", "NOT_FOR_RECIPES")},
         "report": _only(REPORT_KEYS, shared | _arguments("engine.facade", "robustness")),
         "select": {"by" if k == "select" else k: v for k, v in _arguments("training.selection", "Selection").items()},
@@ -89,10 +90,27 @@ def _ultralytics() -> dict[str, Key]:
             for key, default, kind, line in lines}  # fmt: skip
 
 
+def _balancing() -> dict[str, Key]:
+    """Return the settings of all balancing methods; a line says which methods one is of."""
+    shared = _arguments("core.balancing.balancer", "BalancingConfig")
+    methods: dict[str, dict[str, Key]] = {}
+    for path in sorted(Path(__file__).parent.glob("core/balancing/*.py")):
+        module = f"core.balancing.{path.stem}"
+        for node in _tree(module).body:
+            if isinstance(node, ast.ClassDef) and "BalancingConfig" in map(ast.unparse, node.bases):
+                name = next(ast.literal_eval(f.value) for f in node.body if isinstance(f, ast.Assign))
+                methods[name] = _arguments(module, node.name)
+    keys = {"method": Key("str", text=f"One of {', '.join(methods)}."), **shared}
+    for name in dict.fromkeys(name for settings in methods.values() for name in settings if name not in keys):
+        of = {method: settings[name] for method, settings in methods.items() if name in settings}
+        kinds, defaults = ({getattr(key, part) for key in of.values()} for part in ("kind", "default"))
+        text = " ".join(f"Of {method}: {key.text}" for method, key in of.items())
+        keys[name] = Key(" | ".join(sorted(kinds)), defaults.pop() if len(defaults) == 1 else "", text)
+    return keys
+
+
 def _tree(module: str) -> ast.Module:
-    spec = find_spec(f"mwam_det.{module}")
-    assert spec is not None and spec.origin is not None
-    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    return ast.parse(Path(__file__).parent.joinpath(f"{module.replace('.', '/')}.py").read_text(encoding="utf-8"))
 
 
 def _node(module: str, name: str) -> Any:
@@ -112,7 +130,8 @@ def _arguments(module: str, name: str) -> dict[str, Key]:
     node, texts = _node(module, name), _described(module, name)
     if isinstance(node, ast.ClassDef):
         found = [(f.target.id, f.annotation, f.value) for f in node.body
-                 if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)]  # fmt: skip
+                 if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name) and
+                 not ast.unparse(f.annotation).startswith("ClassVar")]  # fmt: skip
     else:
         given = node.args.args[1:]
         found = [(a.arg, a.annotation, d) for a, d in zip(given, node.args.defaults, strict=True)]

@@ -22,6 +22,7 @@ KEYS = (
     "data",
     "mwam",
     "incomplete",
+    "balancing",
     "train",
     "report",
     "select",
@@ -37,7 +38,9 @@ HOST_TASKS = ("multimodal-classification", "rgbd-segmentation")
 TEXTS = {
     **dict.fromkeys(("task", "model", "fusion", "data.path", "data.labels", "data.visible", "data.format"), "text"),
     **dict.fromkeys(("train.name", "train.project", "train.teacher", "report.split"), "text"),
-    **dict.fromkeys(("name", "project", "data", "format", "split"), "text"),  # of commands that take no recipe
+    **dict.fromkeys(
+        ("name", "project", "data", "format", "split", "cluster"), "text"
+    ),  # of commands that take no recipe
     **dict.fromkeys(("data.modalities", "data.train", "data.val", "data.test", "data.names"), "texts"),
     **dict.fromkeys(("data.suffix", "data.match", "data.groups", "missing"), "texts"),
     **dict.fromkeys(("pretrained", "train.resume"), "texts or switch"),
@@ -63,6 +66,7 @@ class Recipe:
         pretrained: Weights to begin with; False to take a checkpoint's structure, but not its weights.
         mwam: True, False, or values of `MWAMConfig`.
         incomplete: True, False, or values of `IncompleteConfig`: what training sees of missing modalities.
+        balancing: A mapping with the method that balances the modalities and its settings; None or False for none.
         train: How it is trained.
         report: What the report at the end is of; False for none.
         select: What decides on the best checkpoint: `by` alone, or both keys.
@@ -80,6 +84,7 @@ class Recipe:
     incomplete: bool | dict[str, Any] = False
     share_backbone: bool = False
     pretrained: bool | str | dict[str, str] = True
+    balancing: bool | dict[str, Any] | None = None
 
 
 def read_recipe(file: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:

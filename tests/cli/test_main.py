@@ -238,6 +238,34 @@ def test_compare_takes_its_words_in_any_order(monkeypatch, words, recipe, overri
     assert called == [((recipe, overrides), {"arms": "x", "seeds": 2})]
 
 
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        (["jobs=4", "devices=0,1"], {"jobs": 4, "devices": ("0", "1")}),
+        (["devices=cpu"], {"devices": ("cpu",)}),
+        (["cluster=ray://head:10001"], {"cluster": "ray://head:10001"}),
+    ],
+)
+def test_compare_says_how_many_runs_are_trained_at_a_time_and_where(monkeypatch, words, given):
+    called = []
+    result = SimpleNamespace(runs=[])
+    monkeypatch.setattr(grid, "compare", lambda *args, **kwargs: called.append((args, kwargs)) or result)
+    assert main(["compare", "a.yaml", *words, "train.epochs=1"]) == 0
+    assert called == [(("a.yaml", ["train.epochs=1"]), {"arms": "baseline,mwam", "seeds": None, **given})]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["jobs=0"], "jobs=0 must be 1 or more"),
+        (["jobs=many"], "jobs='many' must be a whole number"),
+        (["devices=0,1", "cluster=auto"], "devices=0,1 and cluster=auto"),
+    ],
+)
+def test_runs_that_cannot_be_shared_out_so_are_an_error_of_one_line(capsys, words, said):
+    assert said in mistake(capsys, "compare", "night.yaml", *words)
+
+
 @pytest.mark.parametrize("words", [["compare", "a.yaml", "--arm", "--nonsense"], ["convert", "llvip", "a", "b", "c=1"]])
 def test_a_word_that_no_command_knows_is_refused(words, capsys):
     with pytest.raises(SystemExit) as caught:

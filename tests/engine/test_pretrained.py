@@ -181,12 +181,6 @@ def test_mwam_and_a_shared_backbone_exclude_each_other(demo_section, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_cannot_be_trained_is_refused(demo_section, tmp_path):
-    trainer = trainer_for(demo_section, tmp_path, model="yolov8-rtdetr.yaml")
-    with pytest.raises(NotImplementedError, match="RT-DETR needs a trainer"):
-        trainer.setup_model()
-
-
 # Recipes -------------------------------------------------------------------------------------------------------------
 
 DATA = {
@@ -217,10 +211,6 @@ def test_a_recipe_names_checkpoints_fusion_and_shared_backbone(single, tmp_path)
         ({"share_backbone": "yes", "mwam": False}, "share_backbone='yes' must be true or false"),
         ({"train": {"freeze": ["thermal"]}}, "freeze names 'thermal': choose from rgb, ir"),
         ({"fusion": "early"}, "fusion='early' is unknown: choose from concat, add, attention, p3, late"),
-        (
-            {"model": "rtdetr-l.yaml"},
-            "model=rtdetr-l.yaml: rtdetr-l.yaml ends in RTDETRDecoder: RT-DETR needs a trainer",
-        ),
         ({"model": "yolov9e.yaml", "fusion": "p3"}, "passes several maps on at once"),
     ],
     ids=str,

@@ -151,7 +151,7 @@ def rooms_section(root: Path, **changes) -> dict:
 
 def toy_trainer(root: Path, folder: Path, model=None, **values) -> HostTrainer:
     """A trainer of `Toy` on `write_pictures`; values are those of `TrainSettings` or of `Host`."""
-    own = {key: values.pop(key) for key in ("mwam", "incomplete", "selection") if key in values}
+    own = {key: values.pop(key) for key in ("mwam", "incomplete", "balancing", "selection") if key in values}
     settings = TrainSettings(**{"epochs": 2, "batch": 4, "imgsz": SIZE, "lr0": 0.1, "device": "cpu", **values})
     data = find_samples(section(root), segmentation=False)
     train, val = (

@@ -15,9 +15,7 @@ from mwam_det.models.two_stream import (
     MODEL_CLASSES,
     REFUSED_HEADS,
     REFUSED_LAYERS,
-    UNTRAINABLE_HEADS,
     build_two_stream,
-    check_trainable,
     streams_of,
     task_of,
     two_stream_cfg,
@@ -156,16 +154,3 @@ def test_the_streams_of_a_classifier_meet_before_its_head(fusion):
 def test_what_no_fusion_can_cut_is_refused_with_a_sentence():
     with pytest.raises(ValueError, match=r"fusion='p3' would fuse layer 13 of .*yolov9e\.yaml, which passes several"):
         two_stream_cfg("yolov9e.yaml", fusion="p3")
-
-
-@pytest.mark.parametrize("head", UNTRAINABLE_HEADS)
-def test_a_model_that_is_built_but_not_trained_says_why(head):
-    name = next(name for name in FAMILIES if ALL[name]["head"][-1][2] == head)
-    with pytest.raises(NotImplementedError, match=f"ends in {head}: .* built here, but not trained"):
-        check_trainable(ALL[name])
-
-
-def test_other_models_are_trained():
-    for name in FAMILIES:
-        if ALL[name]["head"][-1][2] not in UNTRAINABLE_HEADS:
-            check_trainable(ALL[name])

@@ -10,8 +10,8 @@ from untrained import TINY, awake
 from mwam_det.core.missing import drop_modalities
 from mwam_det.models.replay import FeatureTap, run_stream_on_zeros
 from mwam_det.models.two_stream import FUSIONS, build_two_stream, streams_of, task_of, two_stream_cfg
-from mwam_det.models.views import VIEWS, IncompleteViews
-from mwam_det.training.incomplete import IncompleteConfig, Views, draw_views
+from mwam_det.models.views import VIEWS, IncompleteViews, loss_multiple
+from mwam_det.training.incomplete import IncompleteConfig, Views, draw_views, views_alone
 
 TWO, THREE = {"rgb": 3, "ir": 2}, {"rgb": 3, "ir": 2, "depth": 1}
 HEADS = [
@@ -209,3 +209,90 @@ def test_following_the_complete_view_adds_a_loss_that_is_zero_where_nothing_is_m
     added = [loss(some, distill).item() - loss(some, 0.0).item() for distill in (1.0, 2.0)]
     assert added[0] > 1e-4 and added[1] == pytest.approx(2 * added[0], rel=1e-4)
     loss(some, 1.0).backward()
+
+
+# Views that only measure ----------------------------------------------------------------------------------------------
+
+
+def heard(model, batch, modalities):
+    """The loss of a step whose views only measure, and what balancing was told."""
+    told = {}
+
+    def balance(views, losses, **evidence):
+        told.update(evidence, views=views, losses=losses)
+        return views.average(losses)
+
+    hooks = IncompleteViews(model, balance)
+    loss = model({**batch, VIEWS: views_alone(2, list(modalities), measure_only=True)})[0]
+    hooks.remove()
+    return loss, told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEADS)
+def test_what_is_measured_of_every_head_is_its_loss_on_one_modality(name):
+    model = built(name)
+    batch = batch_of(model)
+    separate = separate_losses(model, batch, views_alone(2, list(TWO)))
+    loss, told = heard(model, batch, TWO)
+    found = [own.sum().item() for own in told["losses"]]
+    assert found == pytest.approx([own.item() for own in separate], rel=2e-5)
+    assert loss.sum().item() == pytest.approx(separate[0].item(), rel=1e-6)
+    assert [own.requires_grad for own in told["losses"]] == [True, False, False]
+    assert told.get("logits") is None or [len(own) for own in told["logits"]] == [2, 2, 2]
+    assert ("logits" in told) == name.endswith(("-cls.yaml", "-sem.yaml"))
+
+
+@pytest.mark.parametrize(("fusion", "share"), [*((fusion, False) for fusion in FUSIONS), ("concat", True)])
+def test_every_fusion_measures_each_of_three_modalities_alone(fusion, share):
+    modalities = dict.fromkeys(THREE, 2) if share else THREE
+    model = built(TINY, modalities, fusion, share)
+    batch = batch_of(model)
+    separate = separate_losses(model, batch, views_alone(2, list(modalities)))
+    _, told = heard(model, batch, modalities)
+    assert [own.sum().item() for own in told["losses"]] == pytest.approx([own.item() for own in separate], rel=2e-5)
+
+
+@pytest.mark.parametrize("name", [TINY, "yolov8n-cls.yaml"])
+def test_measuring_leaves_gradients_batch_norms_and_random_numbers_bit_for_bit(name):
+    torch.manual_seed(0)
+    model = build_two_stream(two_stream_cfg(name, TWO), nc=2)
+    model.args, model.nc = get_cfg(), 2
+    awake(model, 5).train()
+    twin, batch = copy.deepcopy(model), batch_of(model)
+    torch.manual_seed(1)
+    expected = twin(batch)[0].sum()
+    expected.backward()
+    drawn = torch.rand(3)
+    torch.manual_seed(1)
+    loss = heard(model, batch, TWO)[0].sum()
+    loss.backward()
+    assert torch.equal(torch.rand(3), drawn) and loss.item() == expected.item()
+    for own, other in zip(model.parameters(), twin.parameters(), strict=True):
+        assert (own.grad is None) == (other.grad is None) and (own.grad is None or torch.equal(own.grad, other.grad))
+    assert all(torch.equal(*pair) for pair in zip(model.buffers(), twin.buffers(), strict=True))
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("name", [TINY, "yolov8n-cls.yaml", "yolo26n-sem.yaml"])
+def test_a_loss_is_so_many_times_its_mean_over_the_samples(name):
+    model = built(name)
+    batch = batch_of(model)
+    if name == TINY:  # boxes as large as those that the model finds: where none fits, Ultralytics' loss has a floor
+        batch["bboxes"] = torch.tensor([[0.5, 0.5, 0.25, 0.25], [0.4, 0.6, 0.25, 0.25]])
+        for boxes in model.model[-1].cv2:
+            boxes[-1].bias.data.view(4, -1)[:, 1] += 5
+    losses = []
+    for count in (8, 16):
+        several = {key: torch.cat([value] * count) for key, value in batch.items()}
+        several["batch_idx"] = torch.arange(2.0 * count)
+        losses.append(model(several)[0].sum().item() / loss_multiple(model, several))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_labels_of_pixels_are_taken_at_the_size_of_the_scores():
+    model = built("yolo26n-sem.yaml")
+    batch = batch_of(model)
+    _, told = heard(model, batch, TWO)
+    assert told["target"].shape == (2, *told["logits"][0].shape[2:]) != batch["semantic_mask"].shape
+    assert set(told["target"].unique().tolist()) <= {0, 1}

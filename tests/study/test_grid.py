@@ -2,8 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from tables import read_csv
+from ultralytics.nn.tasks import load_checkpoint
 from untrained import TINY
 
 from mwam_det.cli.main import main
@@ -18,6 +20,7 @@ from mwam_det.study import grid as grid_module
 from mwam_det.study.arms import arm_experiments, read_study
 from mwam_det.study.grid import compare
 
+RUN_LOG = "runs/tiny-compare/baseline/seed0.log"
 CFG = Path(__file__).parents[2] / "cfg"
 STUDIES = sorted((CFG / "studies").glob("*.yaml"))
 DATA = {
@@ -336,14 +339,16 @@ def test_a_file_of_arms_that_is_no_yaml_is_refused():
 
 
 def test_there_is_a_study_for_each_ablation_of_the_paper():
-    tables = {f"table{number}" for number in (1, 5, 7, 8, 9, 10)}
+    tables = {f"table{number}" for number in (1, 5, 7, 8, 9, 10, 13)}
     assert {file.stem for file in STUDIES} == {"interventions", "robust", *tables}
 
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_the_arms_of_every_study_are_recipes_that_differ(file):
     study = read_study(file)
-    _, recipes, _ = arm_experiments(CFG / "llvip.yaml", (), study)
+    if "upgrad" in study.arms:
+        pytest.importorskip("torchjd", reason="TorchJD is an extra: pip install '.[balancing]'")
+    _, recipes, _ = arm_experiments(CFG.parent / (study.recipe or "cfg/llvip.yaml"), (), study)
     assert list(recipes) == list(study.arms)
     assert len({repr(recipe) for recipe in recipes.values()}) == len(recipes) > 1
     assert study.seeds >= 3
@@ -623,3 +628,32 @@ def test_a_real_run_that_is_interrupted_goes_on_with_the_next_epoch(tiny, monkey
     epochs = [row["epoch"] for row in read_csv(run / "results.csv")]
     assert epochs == [str(epoch + 1) for epoch in range(epochs_then)]
     assert json.loads(run.with_suffix(".json").read_text())["resumed"] == 1
+
+
+@pytest.mark.slow
+def test_runs_side_by_side_come_out_as_one_after_the_other_bit_for_bit(tiny):
+    before = compare(tiny, (), "baseline,mwam", 1)
+    Path("runs").rename("serial")
+    after = compare(tiny, (), "baseline,mwam", 1, jobs=2)
+    assert [run.state for run in after.runs] == ["done", "done"]
+    for one, other in zip(before.runs, after.runs, strict=True):
+        assert one.report["combinations"] == other.report["combinations"]
+    for arm in ("baseline", "mwam"):
+        cell = f"tiny-compare/{arm}/seed0"
+        one, other = (load_checkpoint(f"{root}/{cell}/weights/best.pt")[0].state_dict() for root in ("serial", "runs"))
+        assert all(torch.equal(one[key], other[key]) for key in one | other)
+        assert "epochs completed" in Path(f"runs/{cell}.log").read_text()
+        told = [json.loads(Path(f"{root}/{cell}.json").read_text()) for root in ("serial", "runs")]
+        assert told[0]["recipe"] == told[1]["recipe"]
+
+
+@pytest.mark.slow
+def test_a_run_whose_process_dies_has_failed(tiny, monkeypatch):
+    monkeypatch.setattr(grid_module, "_run_in", die)
+    (run,) = compare(tiny, (), "baseline", 1, jobs=2).runs
+    assert (run.state, run.error) == ("failed", f"its process ended with exit status 7; see {Path.cwd()}/{RUN_LOG}")
+    assert json.loads(Path("runs/tiny-compare/baseline/seed0.json").read_text())["state"] == "failed"
+
+
+def die(place):
+    raise SystemExit(7)

@@ -13,7 +13,7 @@ from mwam_det import MWAMConfig
 from mwam_det.core.balancing.methods import METHODS, balancing_config
 from mwam_det.core.missing import modality_combinations
 from mwam_det.training.incomplete import IncompleteConfig, draw_views, views_alone
-from mwam_det.training.run import ModalityRun
+from mwam_det.training.run import ModalityRun, build_balancer
 
 NAMES = ("weak", "strong")
 SIGNAL = {"weak": 0.25, "strong": 1.0}
@@ -245,6 +245,11 @@ def test_without_balancing_the_loss_is_the_average_of_the_views():
         ({"balancing": "agm", "incomplete": IncompleteConfig(views=1)}, "use all, or set incomplete to false"),
         ({"balancing": "mmpareto", "incomplete": IncompleteConfig()}, "mmpareto trains views of its own"),
         ({"balancing": "mmpareto", "mwam": MWAMConfig()}, "mwam.mode=gradient: balancing.method=mmpareto combines"),
+        (
+            {"balancing": "mmpareto", "mwam": MWAMConfig(mode="loss")},
+            "mwam.mode=loss: .*mmpareto combines",
+        ),
+        ({"balancing": "torchjd", "incomplete": IncompleteConfig(distill=0.5)}, "would lose those of another one"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_when_built(settings, message):
@@ -253,9 +258,20 @@ def test_what_does_not_fit_together_is_refused_when_built(settings, message):
         ModalityRun(NAMES, **settings)
 
 
-@pytest.mark.parametrize("mode", ["update", "observe", "loss"])
+@pytest.mark.parametrize("mode", ["update", "observe"])
 def test_mwam_that_leaves_gradients_alone_goes_with_what_combines_them(mode):
     ModalityRun(NAMES, mwam=MWAMConfig(mode=mode), balancing=balancing_config({"method": "mmpareto"}))
+
+
+def test_balancing_needs_two_modalities():
+    with pytest.raises(ValueError, match="balancing: with rgb alone there is nothing to balance; set it to false"):
+        build_balancer(balancing_config({"method": "ogm_ge"}), ["rgb"], None, None)
+
+
+def test_a_method_that_compares_predicted_classes_is_refused_where_there_are_none():
+    with pytest.raises(ValueError, match="balancing.method=lfm compares predicted classes"):
+        build_balancer(balancing_config({"method": "lfm"}), NAMES, None, None, classes=False)
+    assert build_balancer(balancing_config({"method": "lfm"}), NAMES, None, None).needs_logits
 
 
 def test_the_state_of_a_run_with_balancing_is_refused_by_one_without_and_older_states_load():
@@ -270,7 +286,7 @@ def test_the_state_of_a_run_with_balancing_is_refused_by_one_without_and_older_s
 
 
 def test_views_know_the_combination_that_they_keep():
-    assert views_alone(3, NAMES, trained=True).combinations == [NAMES, ("weak",), ("strong",)]
+    assert views_alone(3, NAMES, shared=True).combinations == [NAMES, ("weak",), ("strong",)]
     drawn = draw_views(64, NAMES, IncompleteConfig(views=2), generator=torch.Generator().manual_seed(0))
     assert drawn.combinations == [NAMES, None]
-    assert views_alone(3, ("a", "b", "c"), trained=False).weights == (1, 0, 0, 0)
+    assert views_alone(3, ("a", "b", "c")).weights == (1, 0, 0, 0)

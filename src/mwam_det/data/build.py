@@ -9,7 +9,7 @@ from ultralytics.data.utils import get_split_fraction
 from ultralytics.utils import colorstr
 
 from mwam_det.data.classes import PairedClassificationDataset
-from mwam_det.data.dataset import PairedDataset
+from mwam_det.data.dataset import PairedDataset, StretchedDataset
 from mwam_det.data.semantic import PairedSemanticDataset
 
 KINDS = {"semantic": PairedSemanticDataset, "classify": PairedClassificationDataset}
@@ -24,6 +24,7 @@ def build_paired_dataset(
     mode: str,
     rect: bool,
     stride: int,
+    stretch: bool = False,
 ) -> PairedDataset:
     """Build the dataset of one split for trainer or validator, as `ultralytics.data.build_yolo_dataset` does.
 
@@ -35,14 +36,15 @@ def build_paired_dataset(
         mode: "train" augments, "val" does not.
         rect: Whether batches are rectangular; images of the task classify are square.
         stride: Stride of the model, in pixels.
+        stretch: Whether images are stretched to a square, as RT-DETR takes them.
     """
-    return KINDS.get(args.task, PairedDataset)(
+    return (StretchedDataset if stretch else KINDS.get(args.task, PairedDataset))(
         img_path=img_path,
         imgsz=args.imgsz,
         batch_size=batch,
         augment=mode == "train",
         hyp=args,
-        rect=rect and args.task != "classify",
+        rect=rect and args.task != "classify" and not stretch,
         cache=args.cache or None,
         single_cls=args.single_cls or False,
         stride=stride,

@@ -98,7 +98,7 @@ class PairedClassificationDataset(PairedDataset):
         DatasetError: If no image lies in the folder of a class.
     """
 
-    resize_short = True
+    fit = "short"
 
     def get_img_files(self, img_path: str | list[str]) -> list[str]:
         """List the images of the first modality that have a class, and find the partners of each."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -39,6 +39,9 @@ from mwam_det.data.transforms import (
     fuse_letterbox,
 )
 from mwam_det.files.folders import list_files
+
+Fit = Literal["long", "short", "stretch"]
+"""How an image is brought to a size: by its longer side, by its shorter side, or each side to its own."""
 
 SCANS = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mwam_det"
 """Where the results of scans are kept, and in "stacks" what `cache="disk"` keeps; all of it may be deleted."""
@@ -105,9 +108,9 @@ class PairedDataset(YOLODataset):
         super().__init__(*args, data=data, **kwargs)
 
     @property
-    def resize_short(self) -> bool:
-        """Whether images are brought to the training size by their shorter side."""
-        return False
+    def fit(self) -> Fit:
+        """How images are brought to the training size."""
+        return "long"
 
     def get_img_files(self, img_path: str | list[str]) -> list[str]:
         """List the images of the first modality and find the partners of each.
@@ -248,7 +251,7 @@ class PairedDataset(YOLODataset):
         return super()._load_or_scan_cache(SCANS / f"{_own_name(Path(name))}.cache", cache_hash)
 
     def load_image(
-        self, i: int, rect_mode: bool = True, resize_short: bool | None = None
+        self, i: int, rect_mode: bool | None = None, resize_short: bool | None = None
     ) -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
         """Read image `i` of every modality, bring it to the training size and stack all along the channels.
 
@@ -266,8 +269,8 @@ class PairedDataset(YOLODataset):
         if self.ims[i] is not None:
             return self.ims[i], self.im_hw0[i], self.im_hw[i]
         original = self.sizes[self.im_files[i]][0]
-        short = self.resize_short if resize_short is None else resize_short
-        target = target_size(original, self.imgsz, rect_mode, short)
+        fit: Fit = "stretch" if rect_mode is False else "short" if resize_short else self.fit
+        target = target_size(original, self.imgsz, fit)
         stack = self._kept_stack(self.im_files[i], target) if self.cache == "disk" else None
         if stack is None:
             stack = self._read_stack(self.im_files[i], target)
@@ -288,7 +291,7 @@ class PairedDataset(YOLODataset):
         Returns:
             Whether stacks can be kept; if not, a warning says why, and files are decoded each time.
         """
-        sizes = [target_size(self.sizes[f][0], self.imgsz, True, self.resize_short) for f in self.im_files]
+        sizes = [target_size(self.sizes[f][0], self.imgsz, self.fit) for f in self.im_files]
         # Ultralytics' progress bar looks these up; its own would lie beside the images of the user
         self.npy_files = [self._stack_file(f, size) for f, size in zip(self.im_files, sizes, strict=True)]
         missing = (size for file, size in zip(self.npy_files, sizes, strict=True) if not file.is_file())
@@ -315,7 +318,7 @@ class PairedDataset(YOLODataset):
         made_from = fingerprint(self._files(first))
         if is_current(file, made_from):
             return
-        target = target_size(self.sizes[first][0], self.imgsz, True, self.resize_short)
+        target = target_size(self.sizes[first][0], self.imgsz, self.fit)
         stack = self._read_stack(first, target)
         try:
             save_stack(file, made_from, stack)
@@ -403,7 +406,7 @@ class PairedDataset(YOLODataset):
         unread = self.ims[i] is None
         if unread:  # Ultralytics takes the shape from the image
             original = self.sizes[self.im_files[i]][0]
-            target = target_size(original, self.imgsz, True, self.resize_short)
+            target = target_size(original, self.imgsz, self.fit)
             blank = np.broadcast_to(np.uint8(), (*target, self.channels))
             self.ims[i], self.im_hw0[i], self.im_hw[i] = blank, original, target
         try:
@@ -447,16 +450,23 @@ def side_by_side(images: Sequence[torch.Tensor]) -> torch.Tensor | None:
     return first.as_strided((len(images), *first.shape), (size, *first.stride()))
 
 
-def target_size(
-    original: tuple[int, int], imgsz: int | tuple[int, int], rect_mode: bool, resize_short: bool
-) -> tuple[int, int]:
+class StretchedDataset(PairedDataset):
+    """Pairs whose images are stretched to the training size, as RT-DETR takes them."""
+
+    @property
+    def fit(self) -> Fit:
+        """How images are brought to the training size."""
+        return "stretch"
+
+
+def target_size(original: tuple[int, int], imgsz: int | tuple[int, int], fit: Fit) -> tuple[int, int]:
     """Return the (height, width) that Ultralytics brings an image to before augmentation."""
     rows, columns = imgsz if isinstance(imgsz, tuple | list) else (imgsz, imgsz)
-    if not rect_mode:
+    if fit == "stretch":
         return rows, columns
     height, width = original
     longest = max(rows, columns)
-    if resize_short:
+    if fit == "short":
         ratio = longest / min(original)
         return (longest, math.ceil(width * ratio)) if height < width else (math.ceil(height * ratio), longest)
     ratio = longest / max(original)

@@ -11,7 +11,7 @@ from ultralytics.data.augment import SemanticFormat
 from ultralytics.data.dataset import SemanticDataset
 from ultralytics.data.utils import read_mask
 
-from mwam_det.data.dataset import PairedDataset
+from mwam_det.data.dataset import Fit, PairedDataset
 from mwam_det.data.layout import IGNORED
 from mwam_det.data.pairing import check_pair, read_mode
 from mwam_det.data.transforms import StackedFormat
@@ -52,9 +52,9 @@ class PairedSemanticDataset(PairedDataset, SemanticDataset):
         return verify_masked_pair, zip(self.im_files, candidates, self.mask_files, *constants)  # noqa: B905 (endless)
 
     @property
-    def resize_short(self) -> bool:
-        """Whether images are brought to the training size by their shorter side, as Ultralytics trains this task."""
-        return self.augment
+    def fit(self) -> Fit:
+        """How images are brought to the training size: by their shorter side, as Ultralytics trains this task."""
+        return "short" if self.augment else "long"
 
 
 def verify_masked_pair(args: tuple) -> tuple:

@@ -20,7 +20,7 @@ from ultralytics.data.utils import IMG_FORMATS, VID_FORMATS
 from ultralytics.utils import LOGGER
 
 from mwam_det.core.missing import check_missing
-from mwam_det.data.dataset import target_size
+from mwam_det.data.dataset import Fit, target_size
 from mwam_det.data.layout import Modality
 from mwam_det.data.pairing import find_partners, list_images, select_files, stem_of
 from mwam_det.data.reading import as_stacked, from_pillow, place, read_image, reduction_of
@@ -207,7 +207,7 @@ def read_pair(
     missing: Sequence[str],
     imgsz: Sequence[int],
     path: str,
-    resize_short: bool = False,
+    fit: Fit = "long",
 ) -> Pair:
     """Read a pair exactly as a validation reads it.
 
@@ -219,10 +219,10 @@ def read_pair(
         modalities: The modalities of the model.
         missing: Names of those that are missing though they may be in `inputs`. What is missing is 0 in the stack, and
             has no image.
-        imgsz: (height, width) of the network's input; the longer one is what the longer side of images becomes.
+        imgsz: (height, width) of the network's input.
         path: What the pair is called.
-        resize_short: Whether the shorter side becomes that instead; where height and width differ, both become theirs,
-            as Ultralytics' classification has it.
+        fit: Which side of the image becomes the longer one of `imgsz`; or "stretch", for each its own. Where height and
+            width of `imgsz` differ, "short" stretches too, as Ultralytics' classification has it.
 
     Raises:
         FileNotFoundError: If a file cannot be read.
@@ -231,8 +231,7 @@ def read_pair(
     given = [modality for modality in modalities if modality.name in inputs]
     pixels = {modality.name: _pixels(inputs[modality.name], modality, path) for modality in given}
     size = pixels[given[0].name].shape[:2]
-    stretched = resize_short and imgsz[0] != imgsz[1]
-    target = target_size(size, tuple(imgsz), rect_mode=not stretched, resize_short=resize_short)
+    target = target_size(size, tuple(imgsz), "stretch" if fit == "short" and imgsz[0] != imgsz[1] else fit)
     images, stacked = {}, []
     for modality in modalities:
         if modality.name in missing or modality.name not in inputs:
@@ -262,7 +261,7 @@ class PairLoader(LoadImagesAndVideos):
         batch: Pairs a batch.
         vid_stride: Every so many frames of videos are read.
         imgsz: (height, width) of the network's input.
-        resize_short: See `read_pair`.
+        fit: See `read_pair`.
         partners: See `list_pairs`.
 
     Raises:
@@ -278,13 +277,13 @@ class PairLoader(LoadImagesAndVideos):
         batch: int = 1,
         vid_stride: int = 1,
         imgsz: Sequence[int] = (640, 640),
-        resize_short: bool = False,
+        fit: Fit = "long",
         partners: str = "error",
     ):
         first = modalities[0].name
         named = {name: given for name, given in named.items() if name == first or name not in missing}
         self.modalities, self.missing, self.imgsz = tuple(modalities), tuple(missing), tuple(imgsz)
-        self.resize_short = resize_short
+        self.fit: Fit = fit
         self.entries = list_pairs(named, modalities, partners)
         titles = [_title(entry, index) for index, entry in enumerate(self.entries)]
         unseen = [title for title, entry in zip(titles, self.entries, strict=True) if not set(entry) - set(missing)]
@@ -331,7 +330,7 @@ class PairLoader(LoadImagesAndVideos):
                 absent = [name for name in self.given if name not in inputs]
                 without = f" without {', '.join(absent)}" if absent else ""
                 told = "" if self.source_type.from_img else f"{told} {path}{without}: "
-                pair = read_pair(inputs, self.modalities, self.missing, self.imgsz, path, self.resize_short)
+                pair = read_pair(inputs, self.modalities, self.missing, self.imgsz, path, self.fit)
                 batch.append((path, pair, told))
                 if len(batch) == self.bs:
                     yield _transposed(batch)

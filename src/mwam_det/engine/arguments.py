@@ -10,7 +10,11 @@ import torch
 from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from mwam_det.core.balancing.balancer import Balancer
+from mwam_det.core.balancing.methods import METHODS, balancing_config
 from mwam_det.core.config import MWAMConfig, refuse_unknown_keys
+from mwam_det.training.incomplete import IncompleteConfig
+from mwam_det.training.run import build_balancer
 from mwam_det.training.selection import Selection
 
 OWN_ARGUMENTS: dict[str, Any] = {
@@ -18,6 +22,7 @@ OWN_ARGUMENTS: dict[str, Any] = {
     "fusion": "concat",  # see models.two_stream.FUSIONS
     "share_backbone": False,  # one backbone for all modalities
     "incomplete": False,  # what training sees of missing modalities: True, False, or values of IncompleteConfig
+    "balancing": False,  # False, or a mapping with a method that balances the modalities and its settings
     "select": {},  # what decides on the best checkpoint: values of training.selection.Selection
     "run_state": None,  # state of the ModalityRun on its way through a checkpoint; never set by hand
 }
@@ -54,6 +59,11 @@ def refuse_unsupported(arguments: Mapping[str, Any]) -> None:
     if arguments.get("incomplete") not in (None, False) and arguments.get("compile"):
         raise NotImplementedError("compile takes the loss outside of the model, where views are not told apart: "
                                   "set compile=false or incomplete=false")  # fmt: skip
+    config = balancing_config(arguments.get("balancing"))
+    if config is not None and METHODS[config.method][1].needs_views and arguments.get("compile"):
+        raise NotImplementedError("compile takes the loss outside of the model, where "
+                                  f"balancing.method={config.method} cannot change it: set compile=false or "
+                                  "balancing=false")  # fmt: skip
 
 
 def check_train_arguments(arguments: Mapping[str, Any]) -> None:
@@ -127,11 +137,11 @@ def freeze_with(
     return layers if layer in layers else [layer, *layers]
 
 
-def check_shared_backbone(share_backbone: Any, mwam: MWAMConfig | None) -> None:
-    """Check that what MWAM would scale is there.
+def check_shared_backbone(share_backbone: Any, mwam: MWAMConfig | None, balances: bool = False) -> None:
+    """Check that what MWAM or a balancing method would act on is there.
 
     Raises:
-        ValueError: If there is one backbone for all modalities, but MWAM scales the gradients of one each.
+        ValueError: If there is one backbone for all modalities, but one of each is to be led by itself.
     """
     if not isinstance(share_backbone, bool):
         raise ValueError(f"share_backbone={share_backbone!r} must be true or false")
@@ -140,18 +150,63 @@ def check_shared_backbone(share_backbone: Any, mwam: MWAMConfig | None) -> None:
             "share_backbone=true leaves MWAM nothing to weigh: it scales the gradients of a backbone for each "
             "modality, and here all have the same one; set mwam=false"
         )
+    if share_backbone and balances:
+        raise ValueError(
+            "share_backbone=true leaves nothing to balance: balancing acts on a backbone for each modality, and here "
+            "all have the same one; set balancing=false"
+        )
 
 
-def check_validation(selection: Selection, mwam: MWAMConfig | None, val: bool) -> None:
+def check_validation(
+    selection: Selection, mwam: MWAMConfig | None, val: bool, balancer: Balancer | None = None
+) -> None:
     """Check that what goes by validations has them.
 
     Raises:
         ValueError: If it has not.
     """
-    measured = mwam is not None and mwam.preference == "measured"
-    if not val and (measured or selection.select != "full"):
-        needs = "mwam.preference=measured" if measured else f"select={selection.select}"
+    if val:
+        return
+    needs = None
+    if mwam is not None and mwam.preference == "measured":
+        needs = "mwam.preference=measured"
+    elif balancer is not None and balancer.needs_validation:
+        needs = f"balancing.method={balancer.config.method}"
+    elif selection.select != "full":
+        needs = f"select={selection.select}"
+    if needs is not None:
         raise ValueError(f"{needs} goes by the validations, but val is false")
+
+
+def check_balancing(
+    value: Any,
+    modalities: Sequence[str],
+    incomplete: IncompleteConfig | None,
+    mwam: MWAMConfig | None,
+    task: str,
+    classes: int,
+) -> Balancer | None:
+    """Check the argument `balancing` with the others that it has to fit.
+
+    Args:
+        value: The argument.
+        modalities: All modalities.
+        incomplete: What training sees of missing modalities, or None.
+        mwam: MWAM's parameters, or None.
+        task: What the model does.
+        classes: Number of classes.
+
+    Returns:
+        The method, to ask what it needs; None without one.
+
+    Raises:
+        ValueError: If the method cannot be used, or a package that it needs is not installed.
+    """
+    scores = task == "classify" or (task == "semantic" and classes > 1)
+    try:
+        return build_balancer(balancing_config(value), modalities, incomplete, mwam, scores)
+    except ImportError as error:
+        raise ValueError(str(error)) from None
 
 
 def check_precision(amp: Any, device: Any) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from ultralytics import __version__
-from ultralytics.utils import LOGGER
+from ultralytics.utils import LOGGER, torch_utils
 from ultralytics.utils.torch_utils import autocast
 
 TESTED = (8, 4)
@@ -45,6 +45,14 @@ def _changed(holder: Any, **values: Any) -> Iterator[None]:
         yield
     finally:
         vars(holder).update(before)
+
+
+def compute_with(threads: int) -> None:
+    """Let Ultralytics compute with so many threads on the CPU: it sets their number anew wherever it selects a device.
+
+    For a process that shares the machine with others, for as long as it lives.
+    """
+    torch_utils.NUM_THREADS = threads
 
 
 def without_precision_check(args: Any):

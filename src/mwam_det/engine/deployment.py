@@ -11,6 +11,7 @@ from torch import nn
 from ultralytics.nn.backends.base import BaseBackend
 
 from mwam_det.data.layout import READING_KEYS, DatasetError, Modality, modalities_of
+from mwam_det.models.two_stream import STRETCHED_HEAD, takes_stretched
 
 DESCRIBED = ("modalities", "reading")
 """Keys of a model's YAML that go into the metadata of exported files."""
@@ -52,6 +53,17 @@ def task_and_size(file: str | Path) -> tuple[str | None, list[int] | None]:
     told = BaseBackend.read_metadata(file) or {}
     size = told.get("imgsz")
     return told.get("task"), ast.literal_eval(size) if isinstance(size, str) else size
+
+
+def is_stretched(model: Any) -> bool:
+    """Return whether a model takes images stretched to a square, as RT-DETR does.
+
+    Args:
+        model: A model with streams, or the path of an exported file, whose metadata name its head.
+    """
+    if isinstance(model, str | Path):
+        return bool((BaseBackend.read_metadata(model) or {}).get("head") == STRETCHED_HEAD)
+    return takes_stretched(model.yaml)
 
 
 def modalities_of_model(model: Any, data: dict[str, Any] | None = None) -> tuple[Modality, ...]:

@@ -11,21 +11,24 @@ from typing import Any
 
 from ultralytics.nn.tasks import torch_safe_load
 
+from mwam_det.core.balancing.methods import balancing_config
 from mwam_det.core.config import mwam_config, refuse_unknown_keys
 from mwam_det.data.foreign import refuse_foreign_recipe
 from mwam_det.data.layout import SPLITS, DatasetError, check_keys, check_labels, check_split, resolve_dataset
 from mwam_det.data.names import check_modality_names
 from mwam_det.engine.arguments import (
     check_auxiliary,
+    check_balancing,
     check_coco,
     check_precision,
     check_shared_backbone,
     check_train_arguments,
     check_validation,
     freeze_with,
+    refuse_unsupported,
 )
 from mwam_det.files.yaml_text import read_yaml
-from mwam_det.models.two_stream import FUSIONS, check_trainable, task_of, two_stream_cfg
+from mwam_det.models.two_stream import FUSIONS, task_of, two_stream_cfg
 from mwam_det.models.weights import pretrained_files
 from mwam_det.recipe import KEYS, REPORT_KEYS, Recipe, RecipeError
 from mwam_det.robustness.degradation import DEGRADATIONS, FILLS
@@ -190,6 +193,7 @@ class UltralyticsExperiment:
                 data=recipe.data,
                 mwam=recipe.mwam,
                 incomplete=recipe.incomplete,
+                balancing=recipe.balancing or False,
                 pretrained=recipe.pretrained,
                 robustness=recipe.report if report is None else report,
                 select=recipe.select,
@@ -294,12 +298,18 @@ def _check(content: Mapping[str, Any]) -> None:
     check_modality_names(modalities)
     modalities = list(modalities)
     task, mwam = content.get("task", "detect"), mwam_config(content.get("mwam", True))
-    check_shared_backbone(content.get("share_backbone", False), mwam)
-    check_validation(selection_of(content.get("select")), mwam, content.get("train", {}).get("val", True))
+    balances = balancing_config(content.get("balancing")) is not None
+    check_shared_backbone(content.get("share_backbone", False), mwam, balances)
+    balancer, incomplete = None, incomplete_config(content.get("incomplete"))
     if modalities:
-        check_incomplete(incomplete_config(content.get("incomplete")), modalities, mwam)
+        check_incomplete(incomplete, modalities, mwam)
+        classes = len(content["data"].get("names") or ())
+        balancer = check_balancing(content.get("balancing"), modalities, incomplete, mwam, task, classes)
+    check_validation(selection_of(content.get("select")), mwam, content.get("train", {}).get("val", True), balancer)
     check_labels(content["data"], task, content.get("train", {}).get("single_cls", False))
     try:
+        led = {key: content.get(key) for key in ("incomplete", "balancing")}
+        refuse_unsupported({**content.get("train", {}), **led})
         check_auxiliary(mwam, task)
         check_coco(isinstance(report, Mapping) and report.get("coco", False), task)
     except NotImplementedError as error:
@@ -360,8 +370,7 @@ def _check_model(model: Any, fusion: str, task: str) -> None:
             if os.path.isfile(text):
                 read_yaml(text)  # Ultralytics' reading would end in a traceback
             described = two_stream_cfg(text, fusion=fusion)
-            check_trainable(described)
-        except (NotImplementedError, ValueError) as error:
+        except ValueError as error:
             raise ValueError(f"model={text}: {error}") from None
         except FileNotFoundError:
             raise ValueError(

@@ -17,12 +17,12 @@ from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.layout import check_split, resolve_dataset
 from mwam_det.engine.arguments import check_coco
 from mwam_det.engine.combinations import OnePass, missing_conditions
-from mwam_det.engine.deployment import task_and_size
+from mwam_det.engine.deployment import is_stretched, task_and_size
 from mwam_det.engine.evaluation import degradation_conditions
 from mwam_det.engine.exporter import MultimodalExporter
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.predictor import PairSource
-from mwam_det.engine.tasks import TASKS
+from mwam_det.engine.tasks import TASKS, task_classes
 from mwam_det.engine.validator import check_modalities
 from mwam_det.models.stock import StockModel
 from mwam_det.models.two_stream import build_two_stream, task_of, two_stream_cfg
@@ -81,12 +81,12 @@ class MultimodalYOLO(YOLO):
     ):
         self._wanted = modalities, fusion, share_backbone
         self._stock: str | None = None  # the stock checkpoint that the streams begin with, until they are trained
-        super().__init__(str(model), verbose=verbose)
+        super(YOLO, self).__init__(str(model), verbose=verbose)  # YOLO's own turns into another class for RT-DETR
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
         """Classes for each task."""
-        return {name: task.as_map() for name, task in TASKS.items()}
+        return {name: task_classes(name, is_stretched(self.model)).as_map() for name in TASKS}
 
     def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
         self.cfg = self.model_name = cfg
@@ -160,8 +160,9 @@ class MultimodalYOLO(YOLO):
             select: Which combinations of modalities decide on the best checkpoint: "full", "mean", "worst", or a
                 mapping like {"by": "mean", "every": 5} (see `Selection`).
             **kwargs: Arguments of Ultralytics, with `data` a recipe's data section or a file that holds one, and
-                `mwam`, `incomplete`, `fusion` and `share_backbone` (see `MWAMTrainer`). `pretrained` may name a
-                checkpoint of a stock single-stream model, or one for each modality, and `freeze` streams by modality.
+                `mwam`, `incomplete`, `balancing`, `fusion` and `share_backbone` (see `MWAMTrainer`). `pretrained` may
+                name a checkpoint of a stock single-stream model, or one for each modality, and `freeze` streams by
+                modality.
 
         Returns:
             Ultralytics' metrics of the best checkpoint.
@@ -346,7 +347,9 @@ class MultimodalYOLO(YOLO):
         stock = {key: value for key, value in args.items() if key in DEFAULT_CFG_DICT}
         save_dir = Path(save_dir or get_save_dir(get_cfg(overrides=stock)))
         own = {"conditions": conditions, "samples": SAMPLES if plots else 0, "coco": coco}
-        validator = TASKS[self.task].reporting(None, save_dir, {**args, **own}, self.callbacks)
+        validator = task_classes(self.task, is_stretched(self.model)).reporting(
+            None, save_dir, {**args, **own}, self.callbacks
+        )
         validator(model=self.model)
         report = validator.report(str(self.overrides.get("model", "")), [*notes, *_contradictions(validator, shares)])
         report.save(save_dir, plots)

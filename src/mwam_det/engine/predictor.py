@@ -17,6 +17,7 @@ from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.checks import check_imgsz
 
+from mwam_det.data.dataset import Fit
 from mwam_det.data.layout import Modality
 from mwam_det.data.names import class_folders
 from mwam_det.data.sources import Pair, PairLoader, by_modality, missing_modalities, stack_tensors
@@ -101,11 +102,11 @@ class PairPredictor(BasePredictor):
     Attributes:
         modalities: The modalities of the model, once there was a source.
         missing: Names of those that are missing in it.
-        resize_short: Whether images are resized by their shorter side, to be cropped, rather than by the longer one, to
-            be padded.
+        fit: How images are resized: by their longer side, to be padded, by the shorter one, to be cropped, or
+            stretched.
     """
 
-    resize_short = False
+    fit: Fit = "long"
 
     # What Ultralytics' predictor has once there are a model and a source, and declares as None.
     model: Any
@@ -164,7 +165,7 @@ class PairPredictor(BasePredictor):
         imgsz = check_imgsz(self.args.imgsz, stride=stride or self.model.stride, min_dim=2)
         args = self.args
         loader = PairLoader(
-            named, self.modalities, self.missing, args.batch, args.vid_stride, imgsz, self.resize_short, source.partners
+            named, self.modalities, self.missing, args.batch, args.vid_stride, imgsz, self.fit, source.partners
         )
         super().setup_source(loader, stride)
 

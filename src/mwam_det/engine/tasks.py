@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from ultralytics.models.rtdetr import RTDETRPredictor, RTDETRValidator
+from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.obb import OBBPredictor, OBBTrainer, OBBValidator
 from ultralytics.models.yolo.pose import PosePredictor, PoseTrainer, PoseValidator
 from ultralytics.models.yolo.segment import SegmentationPredictor, SegmentationTrainer, SegmentationValidator
@@ -19,6 +21,7 @@ from ultralytics.models.yolo.semantic import (
 )
 from ultralytics.utils import DEFAULT_CFG, ops
 
+from mwam_det.core.config import mwam_config
 from mwam_det.data.sources import Pair
 from mwam_det.engine.classification import (
     StackedClassificationPredictor,
@@ -31,6 +34,52 @@ from mwam_det.engine.geometry import Placement
 from mwam_det.engine.predictor import MultimodalPredictor, PairPredictor, PairResults
 from mwam_det.engine.trainer import MWAMTrainer, PairTrainer
 from mwam_det.engine.validator import MultimodalValidator, PairValidator
+from mwam_det.training.incomplete import incomplete_config
+
+
+class MultimodalRTDETRValidator(PairValidator, RTDETRValidator):
+    """Validate RT-DETR."""
+
+    stretch = True
+
+
+class OnePassRTDETRValidator(OnePass, MultimodalRTDETRValidator):
+    """Validate RT-DETR under several conditions."""
+
+    plain = MultimodalRTDETRValidator
+
+
+class ReportingRTDETRValidator(Reporting, OnePassRTDETRValidator):
+    """A report on RT-DETR."""
+
+
+class MWAMRTDETRTrainer(PairTrainer, RTDETRTrainer):
+    """Train RT-DETR with a stream for each modality.
+
+    Raises:
+        NotImplementedError: If `incomplete.distill` or MWAM's auxiliary heads are asked for.
+    """
+
+    plain = MultimodalRTDETRValidator
+    one_pass = OnePassRTDETRValidator
+
+    def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
+        requested = overrides or {}
+        incomplete, mwam = incomplete_config(requested.get("incomplete")), mwam_config(requested.get("mwam", True))
+        if incomplete is not None and incomplete.distill:
+            raise NotImplementedError("incomplete.distill: queries of RT-DETR have no fixed places to be compared at")
+        if mwam is not None and mwam.mode in ("loss", "hybrid"):
+            raise NotImplementedError(
+                f"mwam.mode={mwam.mode} puts a head of YOLO on each backbone, whose labels are not RT-DETR's: choose "
+                "gradient, update or auto"
+            )
+        super().__init__(cfg, overrides, _callbacks)
+
+
+class MultimodalRTDETRPredictor(PairPredictor, RTDETRPredictor):
+    """Predict on pairs with RT-DETR, whose boxes are shares of an image that was stretched."""
+
+    fit = "stretch"
 
 
 class MultimodalOBBValidator(PairValidator, OBBValidator):
@@ -250,7 +299,7 @@ class MWAMClassificationTrainer(PairTrainer, StackedClassificationTrainer):
 class MultimodalClassificationPredictor(PairPredictor, StackedClassificationPredictor):
     """Predict classes of pairs."""
 
-    resize_short = True
+    fit = "short"
 
 
 @dataclass(frozen=True)
@@ -295,3 +344,11 @@ TASKS = {
     ),
 }
 """By Ultralytics' name of the task."""
+
+RTDETR = Task(MWAMRTDETRTrainer, MultimodalRTDETRValidator, ReportingRTDETRValidator, MultimodalRTDETRPredictor)
+"""The classes of RT-DETR, whose task is "detect" too."""
+
+
+def task_classes(task: str, stretched: bool) -> Task:
+    """Return the classes of a task, for a model that takes stretched images or not."""
+    return RTDETR if stretched and task == "detect" else TASKS[task]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import copy
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch import distributed as dist
-from torch import nn
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK, WORLD_SIZE
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
+from mwam_det.core.balancing.methods import balancing_config
 from mwam_det.core.config import mwam_config
 from mwam_det.core.distributed import from_first_rank, of_all_ranks
 from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
@@ -33,6 +35,7 @@ from mwam_det.data.layout import (
 )
 from mwam_det.engine.arguments import (
     check_auxiliary,
+    check_balancing,
     check_precision,
     check_shared_backbone,
     check_validation,
@@ -68,8 +71,8 @@ from mwam_det.models.stock import stock_model
 from mwam_det.models.two_stream import (
     SPLIT_LAYER,
     build_two_stream,
-    check_trainable,
     streams_of,
+    takes_stretched,
     task_of,
     two_stream_cfg,
 )
@@ -77,7 +80,7 @@ from mwam_det.models.views import VIEWS, IncompleteViews
 from mwam_det.models.weights import load_pretrained, pretrained_files
 from mwam_det.robustness.results import FILES
 from mwam_det.training.history import keep_epochs
-from mwam_det.training.incomplete import check_incomplete, incomplete_config
+from mwam_det.training.incomplete import Views, check_incomplete, incomplete_config
 from mwam_det.training.run import ModalityRun
 from mwam_det.training.selection import Selection
 
@@ -91,15 +94,16 @@ class PairTrainer(BaseTrainer):
 
     Takes all arguments of Ultralytics and `mwam` (True, False, or values of `MWAMConfig`), `fusion` and
     `share_backbone` (see `two_stream_cfg`), `incomplete` (True, False, or values of `IncompleteConfig`: what training
-    sees of missing modalities) and `select` (values of `Selection`: which combinations of modalities decide on the best
-    checkpoint).
+    sees of missing modalities), `balancing` (a mapping with a method and its settings, see
+    `mwam_det.core.balancing.methods.balancing_config`) and `select` (values of `Selection`: which combinations of
+    modalities decide on the best checkpoint).
     `pretrained` may name a checkpoint of a stock single-stream model, or one for each modality (see `load_pretrained`),
     and `freeze` streams by modality beside layers. `data` is a recipe's data section or a file that holds
     one; `model` a stock description such as "yolov8n.yaml", or a checkpoint of this trainer. MWAM measures each
     mini-batch as the loader gives it, uint8, after augmentation and complete, before Ultralytics normalises and resizes
     it, so that the metric is exact.
 
-    Without MWAM and incomplete views the run is Ultralytics' own, bit for bit.
+    Without MWAM, incomplete views and balancing the run is Ultralytics' own, bit for bit.
 
     Args:
         cfg: As in `BaseTrainer`.
@@ -129,16 +133,21 @@ class PairTrainer(BaseTrainer):
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         requested = overrides or {}
         config = mwam_config(requested.get("mwam", True))  # a mistake in these should not cost a run folder
-        check_validation(Selection.from_dict(requested.get("select") or {}), config, requested.get("val", True))
+        selection, task = Selection.from_dict(requested.get("select") or {}), requested.get("task", "detect")
+        check_validation(selection, config, requested.get("val", True))
         refuse_unsupported(requested)
         check_precision(requested.get("amp"), device_of_worker(requested.get("device")))
-        check_shared_backbone(requested.get("share_backbone", False), config)
-        check_auxiliary(config, requested.get("task", "detect"))
+        balances = balancing_config(requested.get("balancing")) is not None
+        check_shared_backbone(requested.get("share_backbone", False), config, balances)
+        check_auxiliary(config, task)
         check_processes(requested, config)
         if requested.get("data") is not None:
             data = resolve_dataset(requested["data"])
-            check_labels(data, requested.get("task", "detect"), requested.get("single_cls") or False)
-            check_incomplete(incomplete_config(requested.get("incomplete")), list(data["modalities"]), config)
+            check_labels(data, task, requested.get("single_cls") or False)
+            incomplete, names = incomplete_config(requested.get("incomplete")), list(data["modalities"])
+            check_incomplete(incomplete, names, config)
+            balancer = check_balancing(requested.get("balancing"), names, incomplete, config, task, data["nc"])
+            check_validation(selection, config, requested.get("val", True), balancer)
             freeze_with(SPLIT_LAYER, requested.get("freeze"), tuple(data["modalities"]))
             if _names_files(requested.get("pretrained")) and not requested.get("resume"):
                 pretrained_files(requested["pretrained"], data["modalities"])
@@ -165,6 +174,7 @@ class PairTrainer(BaseTrainer):
             [modality.name for modality in self.modalities],
             mwam=mwam_config(self.args.mwam),
             incomplete=incomplete_config(self.args.incomplete),
+            balancing=balancing_config(self.args.balancing),
             selection=Selection.from_dict(self.args.select or {}),
             file=self.save_dir / "mwam.csv",
             seed=self.args.seed,
@@ -212,7 +222,14 @@ class PairTrainer(BaseTrainer):
         """Build the dataset of pairs; arguments as in `DetectionTrainer.build_dataset`."""
         stride = max(int(stock_model(self.model).stride.max()), 32)
         return build_paired_dataset(
-            self.args, img_path, batch, self.data, mode, rect=self.args.rect or mode == "val", stride=stride
+            self.args,
+            img_path,
+            batch,
+            self.data,
+            mode,
+            rect=self.args.rect or mode == "val",
+            stride=stride,
+            stretch=self.plain.stretch,
         )
 
     def get_model(
@@ -236,7 +253,12 @@ class PairTrainer(BaseTrainer):
         cfg = cfg if isinstance(cfg, dict) else yaml_model_load(cfg)
         if "streams" not in cfg:
             cfg = two_stream_cfg(cfg, self.data["modalities"], self.args.fusion, self.args.share_backbone)
-        check_trainable(cfg)
+        if takes_stretched(cfg) != self.plain.stretch:
+            raise TypeError(
+                f"{cfg.get('yaml_file', 'the model')} is RT-DETR: train it with MultimodalYOLO or MWAMRTDETRTrainer"
+                if takes_stretched(cfg)
+                else f"MWAMRTDETRTrainer trains RT-DETR alone, and not {cfg.get('yaml_file', 'this model')}"
+            )
         if (task := task_of(cfg)) != self.args.task:
             raise ValueError(
                 f"{cfg.get('yaml_file', 'the model')} is made for the task '{task}', not '{self.args.task}'"
@@ -307,6 +329,7 @@ class PairTrainer(BaseTrainer):
                 super()._setup_train()
         if self.mwam is not None:
             self.modulator = modulate(self.mwam, streams_of(self.model), self.optimizer)
+        self.run.attach(streams_of(self.model), self.optimizer)
         if self._validates_combinations and self.run.selection.select != "full":
             self.stopper.patience *= self.run.selection.every  # it counts epochs, of which the others do not count
         self._attach()
@@ -317,10 +340,17 @@ class PairTrainer(BaseTrainer):
     def _attach(self) -> None:
         """Lead the model through the views and add the losses of auxiliary heads, by hooks."""
         model = stock_model(self.model)
-        if self.run.incomplete_config is not None:
-            self._attached.append(IncompleteViews(model))
+        balancer = self.run.balancer
+        if self.run.incomplete_config is not None or (balancer is not None and balancer.needs_views):
+            self._attached.append(IncompleteViews(model, self._balance))
         if self.heads is not None and self.mwam is not None:
             self._attached.append(AuxiliaryLoss(model, self.heads, self.mwam))
+
+    def _balance(self, views: Views, losses: Sequence[Tensor], multiple: int, **evidence: Any) -> Tensor:
+        """Let balancing make one loss of those of the views, which the loop then multiplies."""
+        processes = self.world_size if RANK != -1 else 1
+        scale = self.scaler.get_scale() * processes
+        return self.run.balance(views, losses, scale=scale, multiple=multiple, **evidence)
 
     def _detach(self) -> None:
         for hooks in self._attached:
@@ -329,8 +359,10 @@ class PairTrainer(BaseTrainer):
 
     def auto_batch(self, *args: Any, **kwargs: Any) -> int:
         """Find the largest batch as Ultralytics does, for one view; several need no more than so many times as much."""
-        config = self.run.incomplete_config
+        config, balancer = self.run.incomplete_config, self.run.balancer
         views = config.count(self.run.modalities) if config else 1
+        if balancer is not None and balancer.needs_views:
+            views = max(views, 1 + len(self.run.modalities))
         return max(super().auto_batch(*args, **kwargs) // views, 1)
 
     def _setup_train_in_half_precision(self) -> None:
@@ -396,7 +428,7 @@ class PairTrainer(BaseTrainer):
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Let MWAM observe the mini-batch, prepare it as Ultralytics does, and say in which views the model sees it."""
-        if self._ready and self.mwam is not None:
+        if self._ready and (self.mwam is not None or self.run.balancer is not None):
             images = batch["img"] = batch["img"].to(self.device, non_blocking=self.device.type == "cuda")
             self.run.observe({modality.name: images[:, modality.slice] for modality in self.modalities})
         batch = super().preprocess_batch(batch)

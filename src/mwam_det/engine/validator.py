@@ -42,7 +42,12 @@ class PairValidator(BaseValidator):
         args: Ultralytics' arguments and `missing`, the names of the modalities to leave out; `data` may be a recipe's
             data section.
         _callbacks: As in `BaseValidator`.
+
+    Attributes:
+        stretch: Whether images are stretched to a square.
     """
+
+    stretch = False
 
     # What Ultralytics' validators have once they validate: declared as None, or in the class of a task alone.
     data: Any
@@ -98,7 +103,8 @@ class PairValidator(BaseValidator):
     def build_dataset(self, img_path: str, mode: str = "val", batch: int | None = None) -> PairedDataset:
         """Build the dataset of pairs; arguments as in `DetectionValidator.build_dataset`, but the split says where."""
         source = source_of(groups_of(self.data["splits"][self.args.split]), self.modalities[0].name)
-        return build_paired_dataset(self.args, source, batch, self.data, mode, self.args.rect, self.stride)
+        rect, stretch = self.args.rect, self.stretch
+        return build_paired_dataset(self.args, source, batch, self.data, mode, rect, self.stride, stretch)
 
     def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Normalise a batch and remove the missing modalities from it."""

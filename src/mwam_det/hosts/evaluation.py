@@ -100,9 +100,9 @@ def evaluate(
     metrics = {(group, c): task.new_metric().to(device) for group in [None, *names] for c in combinations}
     counts = dict.fromkeys([None, *names], 0)
     for target, indices, passes in _mini_batches(model, loader, normalise, combinations, device):
-        members = {None: torch.ones(len(target), dtype=torch.bool)}
+        members: dict[str | None, Tensor] = {None: torch.ones(len(target), dtype=torch.bool)}
         for name in names:
-            members[name] = torch.tensor([name in groups[index] for index in indices.tolist()])
+            members[name] = torch.tensor([name in (groups or ())[index] for index in indices.tolist()])
         for group, mask in members.items():
             counts[group] += int(mask.sum())
         for available, logits in passes:

@@ -1,7 +1,7 @@
 """A recipe of another host: checked, trained, evaluated.
 
-A recipe's keys are `task`, `model`, `pretrained`, `data`, `mwam`, `incomplete`, `train`, `report` and `select`, as
-those of detectors are; what `model` and `train` may hold is their own (see `MODELS` and `TrainSettings`).
+A recipe's keys are `task`, `model`, `pretrained`, `data`, `mwam`, `incomplete`, `balancing`, `train`, `report` and
+`select`, as those of detectors are; what `model` and `train` may hold is their own (see `MODELS` and `TrainSettings`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from rich.markup import escape
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mwam_det.core.balancing.balancer import BalancingConfig
+from mwam_det.core.balancing.methods import balancing_config
 from mwam_det.core.config import MWAMConfig, mwam_config, refuse_unknown_keys
 from mwam_det.core.missing import modality_combinations
 from mwam_det.hosts.data.layout import HostData, channels_of, check_section, find_samples
@@ -45,6 +47,7 @@ from mwam_det.training.incomplete import (
     incomplete_config,
     refuse_missing_section,
 )
+from mwam_det.training.run import build_balancer
 from mwam_det.training.selection import Selection, refuse_former_section, selection_of
 
 CLASSIFICATION, SEGMENTATION = "multimodal-classification", "rgbd-segmentation"
@@ -61,7 +64,7 @@ MODELS = {
 """The hosts by task and name; the first of a task is its default. Each takes the channels by modality, and classes."""
 
 TASKS = tuple(MODELS)
-KEYS = ("task", "model", "pretrained", "data", "mwam", "incomplete", "train", "report", "select")
+KEYS = ("task", "model", "pretrained", "data", "mwam", "incomplete", "balancing", "train", "report", "select")
 REPORT_KEYS = ("split",)
 
 
@@ -77,6 +80,7 @@ class HostExperiment:
         pretrained: A file of encoder weights, files by modality, or None.
         mwam: MWAM's parameters, or None.
         incomplete: What training sees of missing modalities, or None.
+        balancing: Settings of a method that balances the modalities, or None.
         settings: How it is trained.
         selection: What decides on the best checkpoint.
         split: The split of the report.
@@ -90,6 +94,7 @@ class HostExperiment:
     pretrained: str | dict[str, str] | None = None
     mwam: MWAMConfig | None = field(default_factory=MWAMConfig)
     incomplete: IncompleteConfig | None = None
+    balancing: BalancingConfig | None = None
     settings: TrainSettings = field(default_factory=TrainSettings)
     selection: Selection = field(default_factory=Selection)
     split: str = "val"
@@ -133,6 +138,7 @@ class HostExperiment:
             pretrained or None,
             _in_section("mwam", lambda: mwam_config(content.get("mwam", True))),
             _in_section("incomplete", lambda: incomplete_config(content.get("incomplete"))),
+            balancing_config(content.get("balancing")),
             _in_section("train", lambda: TrainSettings.from_dict(train)),
             selection_of(content.get("select")),
             split,
@@ -206,7 +212,12 @@ class HostExperiment:
             raise RecipeError(f"{self.name}: {error}") from None
 
     def _check_together(self) -> None:
-        check_incomplete(self.incomplete, list(self.data["modalities"]), self.mwam)
+        modalities = list(self.data["modalities"])
+        check_incomplete(self.incomplete, modalities, self.mwam)
+        try:
+            build_balancer(self.balancing, modalities, self.incomplete, self.mwam)
+        except ImportError as error:
+            raise ValueError(str(error)) from None
         if self.mwam is not None and self.mwam.layout != "image":
             raise ValueError(f"mwam.layout={self.mwam.layout!r} must be 'image': that is what these hosts take")
         if self.model in MMANETS and (self.settings.teacher is None or self.incomplete is None):
@@ -350,6 +361,7 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
             settings,
             experiment.mwam,
             experiment.incomplete,
+            experiment.balancing,
             experiment.selection,
             guidance,
             describe,
@@ -488,6 +500,8 @@ def _plain(experiment: HostExperiment) -> dict[str, Any]:
     """Return what decides on the results of a run; neither where they go nor what runs it."""
     content = {key: value for key, value in asdict(experiment).items() if key not in ("name", "split", "content")}
     content["train"] = content.pop("settings")
+    if experiment.balancing is not None:
+        content["balancing"]["method"] = experiment.balancing.method
     for key in ("device", "workers", "project", "name", "resume"):
         del content["train"][key]
     return content

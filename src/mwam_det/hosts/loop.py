@@ -17,6 +17,7 @@ from rich.text import Text
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mwam_det.core.balancing.balancer import BalancingConfig
 from mwam_det.core.config import MWAMConfig
 from mwam_det.core.missing import modality_combinations
 from mwam_det.core.modulation import modulate, weighted_loss
@@ -31,6 +32,7 @@ from mwam_det.hosts.settings import TrainSettings
 from mwam_det.hosts.tasks import Task
 from mwam_det.training.history import keep_epochs
 from mwam_det.training.incomplete import IncompleteConfig, Views, confident_divergence
+from mwam_det.training.measuring import evaluating
 from mwam_det.training.run import EPOCH_SEEDS, ModalityRun
 from mwam_det.training.selection import Selection
 
@@ -52,6 +54,7 @@ class Host:
         settings: How it is trained.
         mwam: MWAM's parameters, or None.
         incomplete: What training sees of missing modalities, or None.
+        balancing: Settings of a method that balances the modalities, or None.
         selection: What decides on the best checkpoint.
         guidance: Losses beside the host's own, or None; it needs incomplete views.
         describe: What else goes into the checkpoints: plain values and tensors.
@@ -67,6 +70,7 @@ class Host:
     settings: TrainSettings = field(default_factory=TrainSettings)
     mwam: MWAMConfig | None = field(default_factory=MWAMConfig)
     incomplete: IncompleteConfig | None = None
+    balancing: BalancingConfig | None = None
     selection: Selection = field(default_factory=Selection)
     guidance: MMANetGuidance | None = None
     describe: dict[str, Any] = field(default_factory=dict)
@@ -94,8 +98,9 @@ class HostTrainer:
     def __init__(self, host: Host):
         if host.guidance is not None and host.incomplete is None:
             raise ValueError("guidance is for a host that learns from incomplete input")
+        self._takes_views = "views" in signature(host.model.forward).parameters
         by_features = host.incomplete is not None and host.incomplete.level == "features"
-        if by_features and "views" not in signature(host.model.forward).parameters:
+        if by_features and not self._takes_views:
             raise ValueError(
                 f"incomplete.level=features needs a forward(inputs, views), which {type(host.model).__name__} lacks: "
                 "use level: input"
@@ -114,10 +119,17 @@ class HostTrainer:
             self.names,
             mwam=host.mwam,
             incomplete=host.incomplete,
+            balancing=host.balancing,
             selection=host.selection,
             file=host.folder / "mwam.csv",
             seed=settings.seed,
         )
+        balancer = self.run.balancer
+        if balancer and (balancer.trains_views or balancer.follows_views) and not self._takes_views:
+            raise ValueError(
+                f"balancing.method={balancer.config.method} needs a forward(inputs, views), which "
+                f"{type(host.model).__name__} lacks"
+            )
         self.guidance = host.guidance.to(self.device) if host.guidance else None
         self.heads: AuxiliaryHeads | None = None
         if host.mwam and host.mwam.mode in ("loss", "hybrid"):
@@ -132,6 +144,7 @@ class HostTrainer:
         self.scaler = torch.amp.GradScaler("cuda", enabled=settings.amp and self.device.type == "cuda")
         if self.mwam is not None:
             modulate(self.mwam, host.streams, self.optimizer)
+        self.run.attach(host.streams, self.optimizer)
         self.history = History(host.folder / "history.csv", self._columns())
         self.epoch = 0
         self.best = -math.inf
@@ -283,13 +296,16 @@ class HostTrainer:
 
     def _step(self, images: dict[str, Tensor], target: Tensor) -> dict[str, float]:
         weights = self.run.observe(images)
-        views = self.run.incomplete(len(target))
+        inputs, views = self.normalise(images), self.run.incomplete(len(target))
+        seen = None if views is None or views.measure_only else views
+        measured = self._measure(inputs, views) if views is not None and views.measure_only else []
         with self._precision():
-            parts = self._outputs(self.normalise(images), views)
-            each = [self.host.task.losses(part, target).mean() for part in parts]
-            fused = each[0] if views is None else views.average(each)
-            alone = self._losses_alone(target, views)
-            guiding = self.guidance.losses(images, target, views or self._complete(target)) if self.guidance else {}
+            parts = self._outputs(inputs, seen)
+            each = [self.host.task.losses(part, target).mean() for part in [*parts, *measured[1:]]]
+            alone = self._losses_alone(target, seen)
+            guiding = self.guidance.losses(images, target, seen or self._complete(target)) if self.guidance else {}
+        logits = [part if isinstance(part, Tensor) else part[0] for part in measured or parts]
+        fused = self.run.balance(views, each, logits=logits, target=target, scale=self.scaler.get_scale())
         loss = sum(guiding.values(), weighted_loss(fused, alone, weights) if alone else fused)
         if views is not None and views.distill:
             loss = loss + views.distill * self._following(parts, views)
@@ -320,6 +336,14 @@ class HostTrainer:
         if views.level == "input":
             return views.split(self.model({name: views.mix(name, own) for name, own in inputs.items()}))
         return views.split(self.model(inputs, views))
+
+    @torch.no_grad()
+    def _measure(self, inputs: dict[str, Tensor], views: Views) -> list[Tensor]:
+        """Return the logits that the model would have in each view in evaluation; nothing of it stays in the model."""
+        with evaluating(self.model.modules()), self._precision():
+            if self._takes_views:
+                return views.split(self.model(inputs, views))
+            return views.split(self.model({name: views.mix(name, own) for name, own in inputs.items()}))
 
     def _complete(self, target: Tensor) -> Views:
         """Return the one view of a step on complete input."""

@@ -73,14 +73,15 @@ class Progress:
             The items; each is done when the next is asked for.
         """
         start = monotonic()
-        task = None if self._bar is None else self._bar.add_task(what, total=total)
+        bar = self._bar
+        task = None if bar is None else bar.add_task(what, total=total)
         for done, item in enumerate(items, 1):
             yield item
-            if task is not None:
-                self._bar.advance(task)
+            if bar is not None and task is not None:
+                bar.advance(task)
             elif (now := monotonic()) - self._last >= self._interval:
                 each = (now - start) / done
                 left = timedelta(seconds=round(each * (total - done)))
                 self.say(f"{what} {done} of {total}: {each:.3g} s each, {left} left")
-        if task is not None:
-            self._bar.remove_task(task)
+        if bar is not None and task is not None:
+            bar.remove_task(task)

@@ -84,7 +84,7 @@ class Segmentation:
             outputs: Logits of shape (B, classes, h, w), or several of them; labels are taken at their size.
             target: Shape (B, H, W), `VOID` where there is no label.
         """
-        total = 0
+        total = torch.zeros(())
         for logits in [outputs] if isinstance(outputs, Tensor) else outputs:
             labels = target
             if logits.shape[2:] != target.shape[1:]:

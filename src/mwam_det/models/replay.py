@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mwam_det.models.stock import StockModel
+from mwam_det.training.measuring import evaluating
 
 
 def levels_of(model: StockModel) -> dict[str, list[int]]:
@@ -102,19 +104,16 @@ def run_stream_on_zeros(model: StockModel, name: str, images: Tensor) -> list[Te
         Its levels, shapes (1, C_l, H_l, W_l), without gradient.
     """
     first, end = model.yaml["streams"][name]
-    training = [module for layer in model.model[first:end] for module in layer.modules() if module.training]
+    with evaluating(module for layer in model.model[first:end] for module in layer.modules()), _uncached(images):
+        return run_stream(model, name, images.new_zeros(1, model.yaml["modalities"][name], *images.shape[2:]))
+
+
+def _uncached(images: Tensor) -> AbstractContextManager:
+    """Switch the cache of autocast off: a weight that is cast without gradient would have none in the step itself."""
     device = images.device.type
-    for module in training:
-        module.training = False
-    try:
-        # Without the cache of autocast: a weight that it casts here would have no gradient in the step itself.
-        with torch.autocast(
-            device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device), cache_enabled=False
-        ):
-            return run_stream(model, name, images.new_zeros(1, model.yaml["modalities"][name], *images.shape[2:]))
-    finally:
-        for module in training:
-            module.training = True
+    return torch.autocast(
+        device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device), cache_enabled=False
+    )
 
 
 def run_from_levels(model: StockModel, features: Mapping[str, Sequence[Tensor]]) -> Any:

@@ -84,11 +84,8 @@ REFUSED_LAYERS = {
 }
 """Layers of stock models that streams cannot have, and why."""
 
-UNTRAINABLE_HEADS = {
-    "RTDETRDecoder": "RT-DETR needs a trainer, a dataset and a validator of its own in Ultralytics (images stretched "
-    "to a square, no NMS), and there are none for several modalities yet: it is built here, but not trained",
-}
-"""Heads that are built, but not by our trainer trained, and why."""
+STRETCHED_HEAD = "RTDETRDecoder"
+"""The head whose boxes are shares of an image that was stretched to a square."""
 
 PROBE_SIZE = 256
 """Side of the image with which the widths of a stock model are found, in pixels. No pixel is computed."""
@@ -212,18 +209,13 @@ def task_of(cfg: Mapping[str, Any]) -> str:
     return TASKS[MODEL_CLASSES[cfg["head"][-1][2]]]
 
 
-def check_trainable(cfg: Mapping[str, Any]) -> None:
-    """Check that our trainer can train a model.
+def takes_stretched(cfg: Mapping[str, Any]) -> bool:
+    """Return whether a model takes images stretched to a square, without a border: RT-DETR does.
 
     Args:
         cfg: A description, stock or with streams.
-
-    Raises:
-        NotImplementedError: With the reason, if it cannot.
     """
-    head = cfg["head"][-1][2]
-    if head in UNTRAINABLE_HEADS:
-        raise NotImplementedError(f"{cfg.get('yaml_file', 'the model')} ends in {head}: {UNTRAINABLE_HEADS[head]}")
+    return bool(cfg["head"][-1][2] == STRETCHED_HEAD)
 
 
 def _as_list(sources: int | list[int]) -> list[int]:

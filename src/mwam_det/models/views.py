@@ -1,26 +1,39 @@
 """Training a model with streams on several views of each mini-batch, with modalities missing in some.
 
 Stock layers and stock losses, led by hooks: streams run once, the fusions read their levels in all views, neck and head
-run once on all of them, and the model's own loss is taken of each view. Nothing of it is in its checkpoint.
+run once on all of them, and the model's own loss is taken of each view. Views that only measure wait until the model
+has gone over the complete mini-batch as ever: fusion, neck and head then look at them once more, without gradient.
+Nothing of it is in the model's checkpoint.
 """
 
 from __future__ import annotations
 
-from functools import reduce
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial, reduce
 from operator import add
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from ultralytics.nn.modules.head import RTDETRDecoder
+from torch.nn import functional as F
+from ultralytics.nn.modules.head import Classify, RTDETRDecoder, SemanticSegment
 
 from mwam_det.models.following import follow
-from mwam_det.models.replay import levels_of, run_stream_on_zeros
+from mwam_det.models.replay import levels_of, run_from_levels, run_stream_on_zeros
 from mwam_det.models.stock import StockModel
 from mwam_det.training.incomplete import Views
+from mwam_det.training.measuring import evaluating
 
 VIEWS = "views"
 """Key of a batch under which the trainer says how the step sees it: a `Views`; without it the step is as ever."""
+
+UNSTEADY = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.MultiheadAttention)
+"""Modules that keep something of what they see in training, or draw at random. Others only differ in what they return,
+and losses want what a head returns in training."""
+
+Balance = Callable[..., Tensor]
+"""Takes views and the loss of each, and `multiple`, `logits` and `target`, as `ModalityRun.balance` does."""
 
 
 class IncompleteViews:
@@ -30,13 +43,19 @@ class IncompleteViews:
 
     Args:
         model: A model that `build_two_stream` built, without wrapper.
+        balance: What makes one loss of those of the views; their weighted average if left out. Needed for views that
+            only measure.
     """
 
-    def __init__(self, model: StockModel):
+    def __init__(self, model: StockModel, balance: Balance | None = None):
         self._model = model
+        self._balance = balance
+        self._unsteady = [module for module in model.modules() if isinstance(module, UNSTEADY)]
         self._levels = levels_of(model)
         self._place = {index: (name, place) for name in self._levels for place, index in enumerate(self._levels[name])}
-        self._views: Views | None = None
+        self._views: Views | None = None  # that the step is trained on
+        self._measured: Views | None = None  # that are only looked at
+        self._seen: dict[int, Tensor] = {}  # levels of the complete mini-batch, while others are to be measured
         self._absent: dict[str, list[Tensor]] = {}
         self._mixed: dict[int, Tensor] = {}
         self._parts: list[Any] = []
@@ -46,6 +65,7 @@ class IncompleteViews:
         self._handles = [
             model.register_forward_pre_hook(self._begin),
             model.model[0].register_forward_pre_hook(self._mix_input),
+            *(model.model[index].register_forward_hook(partial(self._keep_level, index)) for index in self._place),
             *(layer.register_forward_pre_hook(self._mix_levels) for layer in model.model[first:end]),
             head.register_forward_pre_hook(self._repeat_targets),
             head.register_forward_hook(self._take_apart),
@@ -61,14 +81,25 @@ class IncompleteViews:
     def _begin(self, model: StockModel, inputs: tuple[Any, ...]) -> None:
         batch = inputs[0] if inputs and isinstance(inputs[0], dict) else {}
         self._forget()
-        self._views = batch.get(VIEWS)
-        if self._views is not None and self._views.level == "features":
+        views: Views | None = batch.get(VIEWS)
+        if views is None:
+            return
+        if views.level == "features":
             # Before the streams run: hooks that keep what a level puts out are to keep what comes then.
-            lacking = [name for name, own in self._views.present.items() if not own.all()]
+            lacking = [name for name, own in views.present.items() if not own.all()]
             self._absent = {name: run_stream_on_zeros(model, name, batch["img"]) for name in lacking}
+        if views.measure_only:
+            self._measured = views
+        else:
+            self._views = views
 
     def _forget(self) -> None:
-        self._views, self._absent, self._mixed, self._parts = None, {}, {}, []
+        self._views, self._measured = None, None
+        self._seen, self._absent, self._mixed, self._parts = {}, {}, {}, []
+
+    def _keep_level(self, index: int, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        if self._measured is not None:
+            self._seen[index] = output.detach()
 
     def _mix_input(self, layer: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
         """Put the stacked images of all views in place of those of the mini-batch."""
@@ -109,11 +140,13 @@ class IncompleteViews:
         """Let the model take its own loss of the first view; keep the others."""
         if self._views is None:
             return None
-        if isinstance(head, RTDETRDecoder):
-            self._parts = self._decoder_parts(self._views, outputs)
-        else:
-            self._parts = self._views.split(outputs)
+        self._parts = self._split(self._views, outputs)
         return self._parts[0]
+
+    def _split(self, views: Views, outputs: Any) -> list[Any]:
+        if isinstance(self._model.model[-1], RTDETRDecoder):
+            return self._decoder_parts(views, outputs)
+        return views.split(outputs)
 
     def _decoder_parts(self, views: Views, outputs: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """Take apart what RT-DETR's decoder puts out: layers come before samples there, and labels have numbers."""
@@ -132,17 +165,60 @@ class IncompleteViews:
 
     def _average(self, model: StockModel, inputs: tuple[Any, ...], output: Any) -> Any:
         """Put the loss of all views in place of that of the first."""
+        if self._measured is not None:
+            return self._with_measured(model, self._measured, inputs[0], output)
         views, parts = self._views, self._parts
         self._forget()
         if views is None or len(parts) < 2:
             return None
         batch = {key: value for key, value in inputs[0].items() if key != VIEWS}
         losses = [output, *(model.loss(batch, part) for part in parts[1:])]
-        loss = views.average(own for own, _ in losses)
+        loss = self._total(views, batch, [own for own, _ in losses], parts)
         items = {name: views.average(own[name] for _, own in losses) for name in output[1]}
         if views.distill:
             loss = loss.sum() + views.distill * self._distillation(views, parts)
         return loss, items
+
+    def _with_measured(self, model: StockModel, views: Views, whole: dict[str, Any], output: Any) -> Any:
+        """Look at views that only measure, and put what balancing makes of it in place of the loss."""
+        batch = {key: value for key, value in whole.items() if key != VIEWS}
+        # Scores of classes are compared with those of the complete view, which is then among them, on equal terms.
+        first = 0 if has_class_scores(model) else 1
+        parts = self._measure(_without_first(views, first))
+        with torch.no_grad():
+            losses = [model.loss(batch, part)[0] for part in parts[1 - first :]]
+        return self._total(views, batch, [output[0], *losses], parts), output[1]
+
+    @torch.no_grad()
+    def _measure(self, views: Views) -> list[Any]:
+        """Return what fusion, neck and head put out in each view by the levels of this mini-batch; it leaves no trace.
+
+        Batch norms go by their running statistics, as at inference.
+        """
+        seen, absent, levels = self._seen, self._absent, self._levels
+        self._forget()
+        mixed = {
+            name: [
+                views.mix(name, seen[index], absent[name][place] if name in absent else None)
+                for place, index in enumerate(levels[name])
+            ]
+            for name in levels
+        }
+        with evaluating(self._unsteady):
+            return self._split(views, run_from_levels(self._model, mixed))
+
+    def _total(self, views: Views, batch: dict[str, Any], losses: Sequence[Tensor], parts: Sequence[Any]) -> Tensor:
+        """Make one loss of those of the views, at their scale."""
+        if self._balance is None:
+            return views.average(losses)
+        scores = [class_scores(self._model, batch, part) for part in parts]
+        known = [score for score in scores if score is not None]
+        multiple = loss_multiple(self._model, batch)
+        with torch.autocast(batch["img"].device.type, enabled=False):  # what it takes gradients of is already made
+            if not known:
+                return self._balance(views, losses, multiple=multiple)
+            logits, target = [own for own, _ in known], known[0][1]
+            return self._balance(views, losses, multiple=multiple, logits=logits, target=target)
 
     def _distillation(self, views: Views, parts: list[Any]) -> Tensor:
         if isinstance(self._model.model[-1], RTDETRDecoder):
@@ -150,3 +226,36 @@ class IncompleteViews:
         gains = vars(self._model.args)
         following = zip(views.weights[1:], parts[1:], strict=True)
         return reduce(add, (weight * follow(part, parts[0], gains) for weight, part in following))
+
+
+def has_class_scores(model: StockModel) -> bool:
+    """Return whether a model says of whole images, or of places in them, which one of several classes they show."""
+    head = model.model[-1]
+    return isinstance(head, Classify) or (isinstance(head, SemanticSegment) and head.nc > 1)
+
+
+def class_scores(model: StockModel, batch: dict[str, Any], output: Any) -> tuple[Tensor, Tensor] | None:
+    """Return the scores of classes in what a model put out in training, and the labels.
+
+    Returns:
+        Shapes (B, classes, …) and (B, …), labels at the size of the scores; None without, see `has_class_scores`.
+    """
+    if not has_class_scores(model):
+        return None
+    if isinstance(model.model[-1], Classify):
+        return output, batch["cls"]
+    scores = output if isinstance(output, Tensor) else output[0]
+    masks = batch["semantic_mask"].to(scores.device)
+    if masks.shape[1:] != scores.shape[2:]:
+        masks = F.interpolate(masks[:, None].float(), scores.shape[2:], mode="nearest")[:, 0].long()
+    return scores, masks
+
+
+def loss_multiple(model: StockModel, batch: dict[str, Any]) -> int:
+    """Return how many times its mean over the samples a model's loss is: Ultralytics sums over them in most tasks."""
+    return 1 if isinstance(model.model[-1], Classify | RTDETRDecoder) else len(batch["img"])
+
+
+def _without_first(views: Views, count: int) -> Views:
+    present = {name: own[count:] for name, own in views.present.items()}
+    return replace(views, present=present, weights=views.weights[count:])

@@ -192,6 +192,8 @@ def arm_overrides(name: str, study: Study, base: Recipe) -> list[str]:
     if len(both := [part for part in built_in if part in ("dropout", "dropout-mwam", "views")]) > 1:
         raise RecipeError(f"arm '{name}': incomplete views come in one way, {' or '.join(both)}")
     settings = {"mwam": "false", "incomplete": "false"} if modalities or built_in else {}
+    if settings and base.balancing:
+        settings["balancing"] = "false"
     for part in built_in:
         settings |= _switched_on(part, base)
     overrides = [f"{key}={value}" for key, value in settings.items()]

@@ -10,13 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mwam_det.experiments import Experiment
+from mwam_det.experiments import Experiment, share_threads
 from mwam_det.files.locks import Hold
 from mwam_det.files.terminal import tolerate_encodings
 from mwam_det.files.writing import written_whole
 from mwam_det.recipe import Recipe, RecipeError
 from mwam_det.study.arms import GRID_KEYS, arm_experiments, check_seeds, read_study
 from mwam_det.study.built_in import SEEDS
+from mwam_det.study.cluster import run_on_cluster
+from mwam_det.study.workers import Place, run_all
 from mwam_det.training.checkpoints import changed_settings
 
 if TYPE_CHECKING:
@@ -97,6 +99,9 @@ def compare(
     overrides: Iterable[str] = (),
     arms: str | Path | Sequence[str] = "baseline,mwam",
     seeds: int | None = None,
+    jobs: int = 1,
+    devices: Sequence[str] = (),
+    cluster: str | None = None,
 ) -> Comparison:
     """Train arms × seeds, evaluate each best checkpoint on every combination of modalities, and compare.
 
@@ -111,18 +116,32 @@ def compare(
         overrides: As in `mwam_det.experiments.load`, for all arms.
         arms: See `read_study`. The first is what the others are compared with.
         seeds: Number of seeds, which are 0, 1, …; by default that of the file of arms, or 3.
+        jobs: How many runs are trained at a time. More than one: each in a process of its own, which prints to a file
+            beside the run's record, and on the CPU the threads are shared out. Results are those of one after the
+            other, bit for bit where the number of threads is the same.
+        devices: Devices that the runs share, like ("0", "1"), also fewer than `jobs`; by default what the recipe says.
+        cluster: A Ray cluster whose nodes train the runs, `jobs` at a time on each: "auto" for the one that this
+            machine belongs to, or "ray://HOST:PORT". Every node must see the folder of the runs. A run whose node
+            is lost goes on elsewhere from its last checkpoint.
 
     Returns:
         The comparison, already saved. Runs that failed are in it as such.
 
     Raises:
-        RecipeError: If a recipe or an arm is wrong, or a run was begun with other settings.
+        RecipeError: If a recipe or an arm is wrong, a run was begun with other settings, `jobs` is less than 1, or
+            `devices` are named for a cluster, whose GPUs Ray shares out.
         FolderInUse: If another process trains the same grid.
         DatasetError: If the dataset of an arm cannot be used.
         KeyboardInterrupt: As it comes; nothing is lost but the epoch.
+        ImportError: If `cluster` is given and Ray is not installed.
+        ConnectionError: If there is no such cluster.
     """
     from rich.console import Console
 
+    if jobs < 1:
+        raise RecipeError(f"jobs={jobs} must be 1 or more")
+    if cluster is not None and devices:
+        raise RecipeError(f"devices={','.join(devices)} and cluster={cluster}: Ray shares out the GPUs of its nodes")
     study = read_study(arms)
     if (recipe := recipe or study.recipe) is None:
         raise RecipeError(f"name a recipe: {arms} has no key 'recipe'")
@@ -140,10 +159,10 @@ def compare(
         for arm, experiment in experiments.items()
     ]
 
-    def standing(current: Cell | None = None) -> Comparison:
+    def standing(current: Sequence[Cell] = ()) -> Comparison:
         from mwam_det.study.comparison import Comparison
 
-        runs = tuple(cell.as_run(running=cell is current) for cell in cells)
+        runs = tuple(cell.as_run(running=cell in current) for cell in cells)
         title = study.title or f"{base.name}: {', '.join(experiments)}"
         return Comparison(title, tuple(base.data["modalities"]), changes, runs, study.against)
 
@@ -151,12 +170,22 @@ def compare(
     console = Console()
     with Hold(folder):
         _refuse_changed(cells)
-        for cell in cells:
-            if cell.as_run().state == "done":
-                continue
-            console.print(standing(cell).progress())
-            _run(cell)
-            standing().save(folder, study.stem)
+        left = [cell for cell in cells if cell.as_run().state != "done"]
+
+        def changed(running: Sequence[Cell]) -> None:
+            console.print(standing(running).progress())
+            standing(running).save(folder, study.stem)
+
+        told: Any = {"log_of": _log_of, "changed": changed, "died": _record_death}
+        if cluster is not None:
+            run_on_cluster(left, _run_in, cluster, jobs, folder, **told)
+        elif jobs > 1 or devices:
+            run_all(left, _run_in, jobs, devices, **told)
+        else:
+            for cell in left:
+                console.print(standing([cell]).progress())
+                _run(cell)
+                standing().save(folder, study.stem)
         result = standing()
         files = result.save(folder, study.stem)
     console.print(result.progress())
@@ -194,15 +223,42 @@ def _refuse_changed(cells: Iterable[Cell]) -> None:
             )
 
 
+# In processes --------------------------------------------------------------------------------------------------------
+
+
+def _log_of(cell: Cell) -> Path:
+    return cell.folder.with_suffix(".log")
+
+
+def _run_in(place: Place[Cell]) -> None:
+    """Train a run in a process that shares the machine with others."""
+    share_threads(place.threads)
+    _run(place.task, place.device)
+
+
+def _record_death(cell: Cell, how: str) -> None:
+    """Record the failure of a run whose process could not do so itself."""
+    if (record := cell.record).get("state") != "failed":
+        cell.write_record(state="failed", resumed=record.get("resumed", 0), error=f"{how}; see {_log_of(cell)}")
+
+
 # One run -------------------------------------------------------------------------------------------------------------
 
 
-def _run(cell: Cell) -> None:
-    """Train and evaluate one run, or go on with it; a failure is recorded, an interruption passes through."""
+def _run(cell: Cell, device: str | None = None) -> None:
+    """Train and evaluate one run, or go on with it; a failure is recorded, an interruption passes through.
+
+    Args:
+        cell: The run.
+        device: Where it is trained, if not where its recipe says. It has no part in the record of its settings.
+    """
     resumed = cell.record.get("resumed", 0) + (cell.folder / "weights" / "last.pt").is_file()
     cell.write_record(state="begun", resumed=resumed)
     try:
-        cell.experiment.go_on(cell.folder)
+        experiment = cell.experiment
+        if device is not None:
+            experiment = experiment.with_training({**experiment.recipe.train, "device": device})
+        experiment.go_on(cell.folder)
         if not (cell.folder / "robustness.json").is_file():
             raise FileNotFoundError(f"the training left no {cell.folder / 'robustness.json'}")
     except Exception as error:

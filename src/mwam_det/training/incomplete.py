@@ -161,12 +161,15 @@ class Views:
         weights: Share of the loss of each view, V numbers with the sum 1.
         level: Where modalities are removed, see `IncompleteConfig`.
         distill: Weight of following the complete view in this step, warm-up included.
+        measure_only: Whether the step trains the complete input as if there were no other view, and looks at the others
+            apart from that, without gradient and in evaluation.
     """
 
     present: Mapping[str, Tensor]
     weights: tuple[float, ...]
     level: str = "features"
     distill: float = 0.0
+    measure_only: bool = False
 
     @property
     def combinations(self) -> list[tuple[str, ...] | None]:
@@ -294,19 +297,19 @@ def draw_views(
     )
 
 
-def views_alone(count: int, modalities: Sequence[str], trained: bool) -> Views:
+def views_alone(count: int, modalities: Sequence[str], *, shared: bool = False, measure_only: bool = False) -> Views:
     """Return the complete view and one of each modality alone.
 
     Args:
         count: Number of samples B.
         modalities: All modalities, two or more.
-        trained: Whether all views have the same share of the loss; otherwise the complete one has all of it, and the
-            others only measure.
+        shared: Whether all views have the same share of the loss; otherwise the complete one has all of it.
+        measure_only: See `Views`.
     """
     kept = [tuple(modalities), *((name,) for name in modalities)]
-    shares = [1 / len(kept)] * len(kept) if trained else [1.0, *[0.0] * len(modalities)]
+    shares = [1 / len(kept)] * len(kept) if shared else [1.0, *[0.0] * len(modalities)]
     present = {name: torch.tensor([name in c for c in kept])[:, None].expand(-1, count) for name in modalities}
-    return Views(present, tuple(shares))
+    return Views(present, tuple(shares), measure_only=measure_only)
 
 
 def confident_divergence(student: Tensor, teacher: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class ModalityRun:
 
     Raises:
         ValueError: If `incomplete` does not fit the modalities or MWAM, see `check_incomplete`, or `balancing` does not
-            fit the others, see `check_balancing`.
+            fit the others, see `build_balancer`.
         ImportError: If the method needs a package that is not installed.
 
     Attributes:
@@ -91,8 +91,7 @@ class ModalityRun:
         check_incomplete(incomplete, modalities, mwam)
         self.modalities = tuple(modalities)
         self.mwam = MWAM(self.modalities, mwam) if mwam else None
-        self.balancer = make_balancer(balancing, self.modalities) if balancing else None
-        check_balancing(self.balancer, incomplete, mwam)
+        self.balancer = build_balancer(balancing, self.modalities, incomplete, mwam)
         self.selection = selection or Selection()
         self.history = MWAMHistory(file, self.modalities) if mwam and file and rank <= 0 else None
         self.scores: dict[tuple[str, ...], float] = {}
@@ -152,7 +151,8 @@ class ModalityRun:
             return None
         if balancer.trains_views and self.incomplete_config is not None:
             return None  # it says when incomplete views begin to be trained
-        return views_alone(count, self.modalities, balancer.trains_views)
+        measure_only = not (balancer.trains_views or balancer.follows_views)
+        return views_alone(count, self.modalities, shared=balancer.trains_views, measure_only=measure_only)
 
     def attach(self, streams: Streams, optimizer: torch.optim.Optimizer) -> Attachment | None:
         """Let the method of `balancing` act on the streams, see `Balancer.attach`; nothing without one."""
@@ -166,18 +166,22 @@ class ModalityRun:
         logits: Sequence[Tensor] | None = None,
         target: Tensor | None = None,
         scale: float = 1.0,
+        multiple: float = 1.0,
     ) -> Tensor:
         """Let balancing take in a mini-batch, and return the loss to call `backward` on.
 
-        Views whose share of the loss is 0 only measure. They need no gradient, but for `lfm`, and should leave nothing
-        behind: batch norms of the head that see them in training learn their statistics too.
+        Where `views.measure_only`, views after the first are not trained. Look at them apart from the step, without
+        gradient and in evaluation (see `mwam_det.training.measuring`): batch norms that see them in training learn
+        their statistics too.
 
         Args:
             views: What `incomplete` returned.
-            losses: Loss of each view in order, the mean over its samples, of any shape whose sum is the loss.
+            losses: Loss of each view in order, `multiple` times the mean over its samples, of any shape whose sum is
+                the loss.
             logits: Scores of classes of each view, shape (B, classes, …), of a task that has them.
             target: Class numbers, shape (B, …), with logits.
             scale: What the loss is multiplied by before its backward pass: `GradScaler.get_scale()`.
+            multiple: See `losses`: 1 for means; the number of samples where the loss is their sum.
 
         Returns:
             Without balancing Σ_c w_c L_c, of the shape of a loss.
@@ -187,7 +191,7 @@ class ModalityRun:
         """
         if views is None:
             return losses[0]
-        if self.balancer is None:
+        if self.balancer is None or not self.balancer.needs_views:
             return views.average(losses)
         combinations = [combination for combination in views.combinations if combination is not None]
         evidence = Evidence(
@@ -197,6 +201,7 @@ class ModalityRun:
             target=target,
             absent=self._absent,
             count=next(iter(views.present.values())).shape[1],
+            multiple=multiple,
         )
         self.balancer.observe(evidence)
         return self.balancer.loss(evidence, scale)
@@ -292,16 +297,44 @@ class ModalityRun:
             self.history.keep_epochs(epoch)
 
 
-def check_balancing(balancer: Balancer | None, incomplete: IncompleteConfig | None, mwam: MWAMConfig | None) -> None:
-    """Check that a method of balancing fits the other settings of a run.
+def build_balancer(
+    balancing: BalancingConfig | None,
+    modalities: Sequence[str],
+    incomplete: IncompleteConfig | None,
+    mwam: MWAMConfig | None,
+    classes: bool = True,
+) -> Balancer | None:
+    """Build the method that balances a run, and check that it fits the other settings.
+
+    A method and MWAM may both act on the streams: their factors multiply, MWAM's first. Not where the method puts other
+    gradients in the place of those that MWAM has scaled or added to.
+
+    Args:
+        balancing: Settings of the method, or None.
+        modalities: All modalities.
+        incomplete: What a step sees of missing modalities, or None.
+        mwam: MWAM's parameters, or None.
+        classes: Whether the host puts out scores of classes.
+
+    Returns:
+        The method; None without one.
 
     Raises:
-        ValueError: If it needs views that `incomplete` does not have, or it and MWAM would both change the gradients of
-            the streams.
+        ValueError: If the settings do not fit the modalities or each other, or the method needs views that `incomplete`
+            does not have, or scores of classes that the host does not have.
+        ImportError: If the method needs a package that is not installed.
     """
-    if balancer is None:
-        return
-    method = balancer.config.method
+    if balancing is None:
+        return None
+    method = balancing.method
+    if len(modalities) < 2:
+        raise ValueError(f"balancing: with {', '.join(modalities)} alone there is nothing to balance; set it to false")
+    balancer = make_balancer(balancing, modalities)
+    if balancer.needs_logits and not classes:
+        raise ValueError(
+            f"balancing.method={method} compares predicted classes of whole images or pixels, and this task predicts "
+            "none: choose another method"
+        )
     if incomplete is not None and balancer.fixed_views:
         raise ValueError(f"balancing.method={method} trains views of its own: set incomplete to false")
     if incomplete is not None and balancer.needs_views and incomplete.views != "all":
@@ -309,8 +342,16 @@ def check_balancing(balancer: Balancer | None, incomplete: IncompleteConfig | No
             f"incomplete.views={incomplete.views}: balancing.method={method} compares each modality alone, on all "
             "samples: use all, or set incomplete to false"
         )
-    if balancer.combines_gradients and mwam is not None and mwam.mode in ("gradient", "auto", "hybrid"):
+    if not balancer.combines_gradients:
+        return balancer
+    if mwam is not None and mwam.mode not in ("update", "observe"):
         raise ValueError(
-            f"mwam.mode={mwam.mode}: balancing.method={method} combines the gradients that MWAM would scale: use "
-            "mwam.mode=update or observe, or mwam=false"
+            f"mwam.mode={mwam.mode}: balancing.method={method} combines the gradients that MWAM would scale or add to: "
+            "use mwam.mode=update or observe, or mwam=false"
         )
+    if incomplete is not None and incomplete.distill:
+        raise ValueError(
+            f"incomplete.distill={incomplete.distill}: balancing.method={method} combines the gradients of the views' "
+            "losses, and would lose those of another one: set it to 0"
+        )
+    return balancer

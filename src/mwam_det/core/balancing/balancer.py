@@ -97,7 +97,10 @@ class Balancer:
     """Whether a step must see each modality alone, beside the complete input."""
 
     trains_views: ClassVar[bool] = False
-    """Whether these views are trained as well; otherwise they only measure, and their share of the loss is 0."""
+    """Whether each of these views has a share of the loss; otherwise the complete input has all of it."""
+
+    follows_views: ClassVar[bool] = False
+    """Whether gradients come from views without a share of the loss as well; otherwise such views only measure."""
 
     fixed_views: ClassVar[bool] = False
     """Whether the views must be these and no others."""

@@ -16,14 +16,15 @@ class Evidence:
     """What the views of one mini-batch yielded, by the combination of modalities that each view keeps.
 
     Args:
-        losses: Loss of each view, the mean over the samples of this process, 0-d or of any shape whose sum is the loss.
-            The complete combination and each modality alone are among them; more may be.
+        losses: Loss of each view, `multiple` times its mean over the samples of this process, 0-d or of any shape whose
+            sum is the loss. The complete combination and each modality alone are among them; more may be.
         weights: Share of each view in the loss that is trained. 0 for a view that only measures.
         logits: Class scores of each view, shape (B, classes, …); None for a task without.
         target: Class numbers, shape (B, …), integers; numbers outside 0..classes − 1 are not counted. None without
             logits.
         absent: Modalities that are 0 in the whole mini-batch: alone they are no evidence.
         count: Number of samples B, which weighs this process against others.
+        multiple: See `losses`. 1 for a host that trains on the mean; B for one that trains on the sum.
     """
 
     losses: Mapping[tuple[str, ...], Tensor]
@@ -32,6 +33,7 @@ class Evidence:
     target: Tensor | None = None
     absent: Collection[str] = ()
     count: int = 1
+    multiple: float = 1.0
 
     @property
     def labelled(self) -> tuple[Mapping[tuple[str, ...], Tensor], Tensor] | None:
@@ -46,8 +48,8 @@ class Evidence:
         return first
 
     def losses_alone(self, modalities: Collection[str]) -> dict[str, float]:
-        """Return the loss of each modality alone, averaged over ranks; those without a finite one are left out."""
-        return self.over_ranks({name: self.losses[name,].detach().sum() for name in modalities})
+        """Return the mean loss of each modality alone, averaged over ranks; those without a finite one are left out."""
+        return self.over_ranks({name: self.losses[name,].detach().sum() / self.multiple for name in modalities})
 
     def over_ranks(self, values: Mapping[str, Tensor]) -> dict[str, float]:
         """Average a value of each modality over all ranks, weighted by their numbers of samples.

@@ -116,8 +116,11 @@ class JacobianDescent(CombiningBalancer):
             if weight and not set(combination) <= set(evidence.absent)
         ]
         parameters = combiner.parameters()
-        # Measured at the scale of the host, which keeps small gradients of half precision; aggregated at its own.
+        if not parameters:  # all streams are frozen
+            return evidence.average()
+        # Measured at the scale of the host, which keeps small gradients of half precision; aggregated at that of means.
         rows = torch.stack([combiner.measure(objective * scale, parameters) for objective in objectives])
         if rows.isfinite().all():
-            combiner.leave(parameters, self._aggregate(rows * (len(rows) / scale)) * scale)
+            total = scale * evidence.multiple
+            combiner.leave(parameters, self._aggregate(rows * (len(rows) / total)) * total)
         return evidence.average()

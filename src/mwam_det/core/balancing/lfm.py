@@ -69,6 +69,7 @@ class LFM(Balancer):
     """
 
     needs_views = True
+    follows_views = True
     needs_logits = True
 
     config: LFMConfig
@@ -97,7 +98,7 @@ class LFM(Balancer):
         present = [name for name in self.modalities if name not in evidence.absent]
         pairs = [alignment(evidence.logits[a,], evidence.logits[b,]) for a, b in combinations(present, 2)]
         weight = label_weight(self._share)
-        apart = torch.stack(pairs).mean() if pairs else 0.0
+        apart = evidence.multiple * torch.stack(pairs).mean() if pairs else 0.0
         return 2 * (weight * average + (1 - weight) * apart)
 
     def attach(self, streams: Streams, optimizer: torch.optim.Optimizer) -> Attachment | None:

@@ -98,6 +98,8 @@ class MMPareto(CombiningBalancer):
         }
         for name, loss in alone.items():
             parameters = combiner.parameters(name)
+            if not parameters:  # the stream is frozen
+                continue
             joint, own = (combiner.measure(objective * scale, parameters) for objective in (complete, loss))
             combiner.leave(parameters, pareto_gradient(joint, own, self.config.gamma))
         return complete + sum(alone.values())

@@ -121,7 +121,7 @@ def _check_modalities(section: Mapping[str, Any], format_: str) -> None:
             if isinstance(place, list) and isinstance(channels, Mapping) and name in channels:
                 raise ValueError(f"channels={{{name}: …}}: {name} has a channel for each of its {len(place)} folders")
         places = [part for place in places for part in _parts(place)]
-    if not fits or not all(type(place) is kind and (kind is str or place >= 0) for place in places):
+    if not fits or not all(type(place) is kind and (isinstance(place, str) or place >= 0) for place in places):
         what = "columns, like {rgb: 0, depth: 1}" if kind is int else "folders, like {rgb: visible, ir: infrared}"
         raise ValueError(f"modalities={modalities!r} must map two names or more to {what}")
     check_modality_names(modalities)

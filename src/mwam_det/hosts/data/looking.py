@@ -77,7 +77,8 @@ def _measure(modalities: Sequence[Modality], sample: Sample) -> MeasuredPair:
 
 def _look_at(sample: Sample, modality: Modality) -> SeenFile:
     file = _shown(sample, modality)
-    stored = decode(file, AS_STORED)
+    if (stored := decode(file, AS_STORED)) is None:
+        raise FileNotFoundError(f"{file} cannot be read")
     read = np.ascontiguousarray(read_modality(sample.files[modality.name], modality)[..., ::-1])
     return see_file(str(file), stored[..., None] if stored.ndim == 2 else stored, read, square(read))
 

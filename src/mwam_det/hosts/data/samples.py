@@ -297,6 +297,8 @@ def count_labels(samples: Sequence[Sample], classes: int) -> np.ndarray:
     """
     counts = np.zeros((len(samples), classes + 1), np.int64)
     for row, sample in zip(counts, samples, strict=True):
+        if isinstance(sample.target, int):
+            raise TypeError(f"a sample of class {sample.target} has no labels of pixels")
         own = np.bincount(read_labels(sample.target).ravel())
         if len(own) > classes + 1:
             raise ValueError(f"{sample.target} has the label {len(own) - 1}, but there are {classes} classes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,8 @@ class ResNet18Concat(nn.Module):
     @property
     def encoders(self) -> dict[str, nn.Module]:
         """What pretrained weights go to."""
-        return {name: stream[0].resnet for name, stream in self.streams.items()}
+        streams: dict[str, Any] = dict(self.streams)
+        return {name: stream[0].resnet for name, stream in streams.items()}
 
     def forward(self, inputs: Mapping[str, Tensor], views: Views | None = None) -> Tensor:
         """Classify normalised images, shape (B, C_m, H_m, W_m) by modality: logits of shape (B, classes).
@@ -92,7 +94,8 @@ class SFMD(nn.Module):
     @property
     def encoders(self) -> dict[str, nn.Module]:
         """What pretrained weights go to."""
-        return {name: stream[0].resnet for name, stream in self.streams.items()}
+        streams: dict[str, Any] = dict(self.streams)
+        return {name: stream[0].resnet for name, stream in streams.items()}
 
     def forward(self, inputs: Mapping[str, Tensor], views: Views | None = None) -> Tensor:
         """Classify normalised images, shape (B, C_m, H, W) by modality: logits of shape (B, classes).
@@ -131,7 +134,7 @@ class _Trunk(nn.Module):
         self.resnet = resnet
 
     def forward(self, images: Tensor) -> Tensor:
-        net = self.resnet
+        net: Any = self.resnet
         features = net.maxpool(net.relu(net.bn1(net.conv1(images))))
         return net.layer4(net.layer3(net.layer2(net.layer1(features))))
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import add
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +88,7 @@ class LearnedUpsampling(nn.Module):
         ramp = torch.tensor([0.25, 0.5, 0.25])
         with torch.no_grad():
             self.smooth.weight.copy_(torch.outer(ramp, ramp).expand(channels, 1, 3, 3))
-            self.smooth.bias.zero_()
+            self.smooth.get_parameter("bias").zero_()
 
     def forward(self, features: Tensor) -> Tensor:
         """Return features of shape (B, C, 2H, 2W)."""
@@ -201,10 +204,11 @@ class ESANetMD(nn.Module):
         fused = self._fuse(0, own, access)
         main = next(iter(self.streams))
         own[main] = fused
-        own = {name: self.streams[name].maxpool(features) for name, features in own.items()}
+        streams: dict[str, Any] = dict(self.streams)  # resnets, whose layers are looked up by name
+        own = {name: streams[name].maxpool(features) for name, features in own.items()}
         skips = []
         for stage in range(1, 5):
-            own = {name: getattr(self.streams[name], f"layer{stage}")(features) for name, features in own.items()}
+            own = {name: getattr(streams[name], f"layer{stage}")(features) for name, features in own.items()}
             own[main] = fused = self._fuse(stage, own, access)
             skips.append(fused)
         features = self.context(fused)
@@ -216,10 +220,11 @@ class ESANetMD(nn.Module):
         return [logits, *outputs[::-1]] if self.training else logits
 
     def _fuse(self, place: int, own: Mapping[str, Tensor], access: Access) -> Tensor:
-        return sum(access(name, self.excite[name][place](features)) for name, features in own.items())
+        excite: Any = self.excite  # a dictionary of lists
+        return reduce(add, (access(name, excite[name][place](features)) for name, features in own.items()))
 
 
-def _stem(encoder: nn.Module, images: Tensor) -> Tensor:
+def _stem(encoder: Any, images: Tensor) -> Tensor:
     return encoder.relu(encoder.bn1(encoder.conv1(images)))
 
 

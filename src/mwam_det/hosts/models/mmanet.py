@@ -123,6 +123,8 @@ class MMANetGuidance(nn.Module):
         self.network = nn.Sequential(fused_stages(STREAM_WIDTH * len(self.modalities)), classifier(classes))
         self.register_buffer("shifts", torch.zeros(len(self.modalities), dtype=torch.float64))
         self.register_buffer("weakest", torch.tensor(UNKNOWN))
+        self.shifts: Tensor
+        self.weakest: Tensor
         self._weights = distillation, regularization
         self._mining_epochs = mining_epochs
         self._teacher = (teacher.model.eval().requires_grad_(False), teacher.normalise)  # no submodule of this one
@@ -137,7 +139,7 @@ class MMANetGuidance(nn.Module):
     @property
     def without(self) -> str | None:
         """See the class."""
-        return None if self.weakest == UNKNOWN else self.modalities[self.weakest]
+        return None if self.weakest == UNKNOWN else self.modalities[int(self.weakest)]
 
     def losses(self, images: Mapping[str, Tensor], target: Tensor, views: Views) -> dict[str, Tensor]:
         """Return the weighted losses of the mini-batch that the host has just seen; none before they begin.
