@@ -16,14 +16,13 @@ import yaml
 from pages import DOCS, PAGES, README, ROOT, as_command, blocks, check_recipe, command_parser, commands, name_of, parse
 
 from mwam_det import MultimodalYOLO, MWAMConfig
-from mwam_det.cli.main import EXPORT_KEYS, PREDICT_KEYS, VAL_KEYS
+from mwam_det.cli import compare, export, predict, val
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import SECTION_KEYS, modalities_of, resolve_dataset
-from mwam_det.engine.experiment import REPORT_KEYS
 from mwam_det.experiments import load
-from mwam_det.recipe import KEYS, read_arguments
-from mwam_det.study.arms import BUILT_IN
+from mwam_det.recipe import KEYS, REPORT_KEYS, read_arguments
+from mwam_det.study.built_in import BUILT_IN
 from mwam_det.training.incomplete import IncompleteConfig
 
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
@@ -34,10 +33,11 @@ SHORTEST = 8
 """Shorter parts of a sentence are not looked for in the code."""
 
 OWN_OVERRIDES = {
+    "compare": compare.KEYS,
     "inspect": ("sample",),
     "crops": ("margin", "smallest"),
     "robustness": REPORT_KEYS,
-    "val": VAL_KEYS,
+    "val": val.KEYS,
 }
 """Overrides of a command that are not of the recipe."""
 
@@ -69,7 +69,7 @@ def test_every_file_that_a_command_names_is_in_the_repository_or_comes_of_a_comm
     for file in files:
         made = file.startswith("runs/") or file == "my_pairs.yaml"
         assert made or (ROOT / file).is_file(), file
-    programs = ("pip", "python", "pytest", "ruff", "torchrun", "mwam-det", "mkdocs")
+    programs = ("pip", "python", "pytest", "ruff", "torchrun", "mwam-det", "mkdocs", "eval")
     assert words[0] in programs
 
 
@@ -77,10 +77,10 @@ def test_every_file_that_a_command_names_is_in_the_repository_or_comes_of_a_comm
 def test_the_command_line_understands_every_command(page, words):
     options, overrides = parse(words)
     if words[0] == "predict":
-        read_arguments([word for word in options.source if word.partition("=")[0] not in ("rgb", "ir")], PREDICT_KEYS)
-        read_arguments(overrides, PREDICT_KEYS)
+        read_arguments([word for word in options.source if word.partition("=")[0] not in ("rgb", "ir")], predict.KEYS)
+        read_arguments(overrides, predict.KEYS)
     elif words[0] == "export":
-        read_arguments(overrides, EXPORT_KEYS)
+        read_arguments(overrides, export.KEYS)
     elif (recipe := getattr(options, "recipe", None) or "").startswith("cfg/"):
         own = OWN_OVERRIDES.get(words[0], ())
         check_recipe(recipe, [o for o in overrides if o.partition("=")[0] not in own], getattr(options, "arms", None))

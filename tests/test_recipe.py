@@ -203,17 +203,24 @@ def test_the_file_is_not_changed_by_overrides(tmp_path):
 # Mistakes ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_recipe_is_refused_with_those_there_are(tmp_path, monkeypatch):
+def test_a_missing_recipe_is_refused_with_the_nearest_one_or_those_there_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cfg" / "more").mkdir(parents=True)
     (tmp_path / "cfg" / "one.yaml").touch()
     (tmp_path / "cfg" / "more" / "two.yaml").touch()
     with pytest.raises(RecipeError) as caught:
         load("cfg/on.yaml")
-    message = str(caught.value)
-    assert "there is no recipe cfg/on.yaml" in message
-    assert "cfg/one.yaml" in message
-    assert "cfg/more/two.yaml" in message
+    assert str(caught.value) == "there is no recipe cfg/on.yaml: did you mean cfg/one.yaml?"
+    with pytest.raises(RecipeError, match="there is no recipe zz.yaml; there are cfg/more/two.yaml, cfg/one.yaml$"):
+        load("zz.yaml")
+
+
+@pytest.mark.parametrize("name", ["night", "nigth.yaml", "cfg/night.yaml"])
+def test_a_mistyped_recipe_is_looked_for_in_the_working_folder_too(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    recipe_file(tmp_path)
+    with pytest.raises(RecipeError, match=f"^there is no recipe {name}: did you mean night.yaml\\?$"):
+        load(name)
 
 
 def test_a_missing_recipe_where_there_are_none_is_refused(tmp_path, monkeypatch):
@@ -223,7 +230,7 @@ def test_a_missing_recipe_where_there_are_none_is_refused(tmp_path, monkeypatch)
 
 
 def test_a_folder_is_no_recipe(tmp_path):
-    with pytest.raises(RecipeError, match="there is no recipe"):
+    with pytest.raises(RecipeError, match="there is no recipe .*: it is a folder. `mwam-det init .* writes a recipe"):
         load(tmp_path)
 
 
@@ -301,7 +308,10 @@ def test_a_file_that_maps_no_keys_is_refused_with_the_keys(tmp_path, text):
     ("override", "parts"),
     [
         ("modell=yolov8n.yaml", ["unknown key 'modell'", "did you mean 'model'?"]),
-        ("names=1", ["unknown key 'names'", "choose from task, model, fusion, share_backbone, pretrained, data"]),
+        ("qqqq=1", ["unknown key 'qqqq'", "choose from task, model, fusion, share_backbone, pretrained, data"]),
+        ("names=1", ["unknown key 'names': did you mean 'data.names'?"]),
+        ("epochs=3", ["unknown key 'epochs': did you mean 'train.epochs'?"]),
+        ("batch=3", ["unknown key 'batch': did you mean 'train.batch' or 'report.batch'?"]),
         ("train.epoch=3", ["in section 'train'", "unknown key 'epoch'", "did you mean 'epochs'?"]),
         ("train.learning_rate=3", ["in section 'train'", "unknown key 'learning_rate'"]),
         ("mwam.gama=1", ["in section 'mwam'", "unknown key 'gama'", "did you mean 'gamma'?"]),
@@ -361,6 +371,7 @@ def test_an_unknown_choice_is_refused_with_the_choices(tmp_path, override, parts
         ("yolov99n.yaml", ["yolov99n.yaml", "yolov8n.yaml"]),
         ("yolov8n", ["yolov8n", "yolov8n.yaml", ".pt"]),
         ("runs/none/best.pt", ["runs/none/best.pt is not a file"]),
+        ("yolov8n.pt", ["is not a file", "write model: yolov8n.yaml with pretrained: yolov8n.pt"]),
         ("resnet50.onnx", ["resnet50.onnx"]),
     ],
 )

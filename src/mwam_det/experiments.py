@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mwam_det.engine.experiment import TASKS, UltralyticsExperiment
-from mwam_det.recipe import Recipe, RecipeError, read_recipe
+from mwam_det.keys import full_names
+from mwam_det.recipe import HOST_TASKS, Recipe, RecipeError, read_recipe
 
 if TYPE_CHECKING:
     from mwam_det.robustness.report import RobustnessReport
-
-HOST_TASKS = ("multimodal-classification", "rgbd-segmentation")
-"""Tasks of other models than Ultralytics'."""
 
 
 class Experiment(Protocol):
@@ -64,11 +62,28 @@ def load(file: str | Path, overrides: Iterable[str] = ()) -> Experiment:
     Raises:
         RecipeError: If the file, a key or a value is wrong.
     """
-    content = read_recipe(file, overrides)
+    return experiment_of(Path(file).stem, read_recipe(file, overrides), f"{file}: ")
+
+
+def experiment_of(name: str, content: Mapping[str, Any], source: str = "") -> Experiment:
+    """Check the content of a recipe.
+
+    Args:
+        name: Names the run folder.
+        content: By section, as `read_recipe` returns it.
+        source: Where it is from; errors begin with it.
+
+    Raises:
+        RecipeError: If a key or a value is wrong.
+    """
     try:
-        return _kind_of(content).from_dict(Path(file).stem, content)
+        return _kind_of(content).from_dict(name, content)
     except ValueError as error:
-        raise RecipeError(f"{file}: {' '.join(str(error).splitlines())}") from None
+        text = " ".join(str(error).splitlines())
+        unknown = re.match("unknown key '(.+?)'", text)
+        if unknown and unknown[1] in content and (meant := full_names(unknown[1], content.get("task", "detect"))):
+            text = f"{unknown[0]}: did you mean {' or '.join(map(repr, meant))}?"
+        raise RecipeError(f"{source}{text}") from None
 
 
 def share_threads(count: int) -> None:
@@ -82,11 +97,13 @@ def share_threads(count: int) -> None:
 
 def _kind_of(content: Mapping[str, Any]) -> Any:
     """Return the class of experiments that a recipe's task belongs to."""
-    task = content.get("task", TASKS[0])
+    task = content.get("task", "detect")
     if task in HOST_TASKS:
         from mwam_det.hosts.experiment import HostExperiment  # needs torchvision and torchmetrics
 
         return HostExperiment
+    from mwam_det.engine.experiment import TASKS, UltralyticsExperiment  # slow to import
+
     if task not in TASKS:
         raise ValueError(f"task={task!r} is unknown: choose from {', '.join((*TASKS, *HOST_TASKS))}")
     return UltralyticsExperiment

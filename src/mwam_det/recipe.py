@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.files.values import format_value, parse_text, parse_value
 from mwam_det.files.yaml_text import read_yaml
 
@@ -28,10 +29,18 @@ KEYS = (
 )
 """The sections of a recipe."""
 
+REPORT_KEYS = ("split", "imgsz", "batch", "device", "workers", "fill", "degradations", "coco")
+"""What the section "report" may hold."""
+
+HOST_TASKS = ("multimodal-classification", "rgbd-segmentation")
+"""Tasks of other models than Ultralytics'."""
+
 TEXTS = {
     **dict.fromkeys(("task", "model", "fusion", "data.path", "data.labels", "data.visible", "data.format"), "text"),
     **dict.fromkeys(("train.name", "train.project", "train.teacher", "report.split"), "text"),
-    **dict.fromkeys(("name", "project", "data", "format", "split"), "text"),  # of commands that take no recipe
+    **dict.fromkeys(
+        ("name", "project", "data", "format", "split", "cluster"), "text"
+    ),  # of commands that take no recipe
     **dict.fromkeys(("data.modalities", "data.train", "data.val", "data.test", "data.names"), "texts"),
     **dict.fromkeys(("data.suffix", "data.match", "data.groups", "missing"), "texts"),
     **dict.fromkeys(("pretrained", "train.resume"), "texts or switch"),
@@ -49,8 +58,8 @@ class Recipe:
 
     Attributes:
         name: The file's name without suffix; names the run folder.
-        data: Data section; folders are not looked at yet.
-        model: What is trained.
+        data: Where the pairs lie and how they are read. The folders are not looked at yet.
+        model: What is trained: a stock description such as yolo11s.yaml, or a checkpoint.
         task: What the model does.
         fusion: How streams are fused.
         share_backbone: Whether all modalities pass one backbone.
@@ -60,7 +69,7 @@ class Recipe:
         balancing: A mapping with the method that balances the modalities and its settings; None or False for none.
         train: How it is trained.
         report: What the report at the end is of; False for none.
-        select: What decides on the best checkpoint, see `mwam_det.training.selection.selection_of`.
+        select: What decides on the best checkpoint: `by` alone, or both keys.
     """
 
     name: str
@@ -91,18 +100,22 @@ def read_recipe(file: str | Path, overrides: Iterable[str] = ()) -> dict[str, An
     """
     file = Path(file)
     if not file.is_file():
-        there = ", ".join(sorted(str(p) for p in Path("cfg").glob("**/*.yaml") if "studies" not in p.parts))
-        raise RecipeError(f"there is no recipe {file}" + (f"; there are {there}" if there else ""))
+        raise RecipeError(f"there is no recipe {file}{_what_instead(file)}")
     try:
         content = read_yaml(file)
     except ValueError as error:
         raise RecipeError(str(error)) from None
     if not isinstance(content, Mapping):
         raise RecipeError(f"{file} must map keys to values: {', '.join(KEYS)}")
-    content = _with_numbers(content)
+    return with_overrides(_with_numbers(content), overrides)
+
+
+def with_overrides(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Apply overrides to the content of a recipe, which is not changed; see `read_recipe`."""
+    changed = deepcopy(dict(content))
     for override in overrides:
-        _apply(content, override)
-    return {key: value for key, value in content.items() if value is not None}  # "train:" alone, "pretrained=null"
+        _apply(changed, override)
+    return {key: value for key, value in changed.items() if value is not None}  # "train:" alone, "pretrained=null"
 
 
 def read_arguments(words: Iterable[str], known: Iterable[str]) -> dict[str, Any]:
@@ -115,6 +128,8 @@ def read_arguments(words: Iterable[str], known: Iterable[str]) -> dict[str, Any]
     Raises:
         RecipeError: If a word is no argument, or a key (the nearest known one is named) or a value is wrong.
     """
+    from mwam_det.core.config import refuse_unknown_keys  # needs torch: slow to import
+
     arguments: dict[str, Any] = {}
     try:
         for word in words:
@@ -132,6 +147,17 @@ def format_override(path: str, value: Any) -> str:
     """Write an override that `read_recipe` reads as this value of the key `path`."""
     is_text = _kind_of_text(path) is not None and isinstance(value, str)
     return f"{path}={value if is_text else format_value(value)}"
+
+
+def _what_instead(missing: Path) -> str:
+    """Say what may be meant by a recipe that is not there: the nearest file, or all that there are."""
+    if missing.is_dir():
+        return f": it is a folder. `mwam-det init {missing}` writes a recipe for one, and data={missing} trains on it"
+    shipped = sorted(path for path in Path("cfg").glob("**/*.yaml") if "studies" not in path.parts)
+    paths = {path.stem: path for path in (*shipped, *sorted(Path().glob("*.y*ml")))}
+    if near := get_close_matches(missing.stem, paths, n=1):
+        return f": did you mean {paths[near[0]]}?"
+    return f"; there are {', '.join(map(str, shipped))}" if shipped else ""
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

@@ -6,7 +6,8 @@ import yaml
 from untrained import folders, make_set, untrained
 
 from mwam_det import MultimodalYOLO
-from mwam_det.cli.main import EXPORT_KEYS, PREDICT_KEYS, VAL_KEYS, main
+from mwam_det.cli import export, predict, val
+from mwam_det.cli.main import main
 from mwam_det.engine.deployment import describe
 
 SMALL = ["imgsz=64", "conf=0.1", "device=cpu"]
@@ -178,7 +179,7 @@ def last_line_of_mistake(capsys, words):
     return capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("keys", [PREDICT_KEYS, EXPORT_KEYS, VAL_KEYS])
+@pytest.mark.parametrize("keys", [predict.KEYS, export.KEYS, val.KEYS])
 def test_every_key_of_a_command_is_known_to_ultralytics_or_ours(keys):
     from ultralytics.utils import DEFAULT_CFG_DICT
 

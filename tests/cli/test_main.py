@@ -3,20 +3,26 @@ import os
 import shlex
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import yaml
+from pages import command_parser, parse
+from untrained import TINY
 
-from mwam_det.cli import main as cli
-from mwam_det.cli.main import main
+import mwam_det
+from mwam_det import experiments
+from mwam_det.cli.main import COMMANDS, main
+from mwam_det.cli.stock_words import read_stock_words
 from mwam_det.data.conversion import ConversionError, Format, Option
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import resolve_dataset
 from mwam_det.experiments import load
+from mwam_det.study import grid
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "tools"
@@ -226,9 +232,38 @@ def test_the_scripts_start(folder, script, words):
 )  # fmt: skip
 def test_compare_takes_its_words_in_any_order(monkeypatch, words, recipe, overrides):
     called = []
-    monkeypatch.setattr(cli, "run_compare", lambda *args, **kwargs: called.append((args, kwargs)) or 1)
+    failed = SimpleNamespace(runs=[SimpleNamespace(state="failed")])
+    monkeypatch.setattr(grid, "compare", lambda *args, **kwargs: called.append((args, kwargs)) or failed)
     assert main(["compare", *words]) == 1
     assert called == [((recipe, overrides), {"arms": "x", "seeds": 2})]
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        (["jobs=4", "devices=0,1"], {"jobs": 4, "devices": ("0", "1")}),
+        (["devices=cpu"], {"devices": ("cpu",)}),
+        (["cluster=ray://head:10001"], {"cluster": "ray://head:10001"}),
+    ],
+)
+def test_compare_says_how_many_runs_are_trained_at_a_time_and_where(monkeypatch, words, given):
+    called = []
+    result = SimpleNamespace(runs=[])
+    monkeypatch.setattr(grid, "compare", lambda *args, **kwargs: called.append((args, kwargs)) or result)
+    assert main(["compare", "a.yaml", *words, "train.epochs=1"]) == 0
+    assert called == [(("a.yaml", ["train.epochs=1"]), {"arms": "baseline,mwam", "seeds": None, **given})]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["jobs=0"], "jobs=0 must be 1 or more"),
+        (["jobs=many"], "jobs='many' must be a whole number"),
+        (["devices=0,1", "cluster=auto"], "devices=0,1 and cluster=auto"),
+    ],
+)
+def test_runs_that_cannot_be_shared_out_so_are_an_error_of_one_line(capsys, words, said):
+    assert said in mistake(capsys, "compare", "night.yaml", *words)
 
 
 @pytest.mark.parametrize("words", [["compare", "a.yaml", "--arm", "--nonsense"], ["convert", "llvip", "a", "b", "c=1"]])
@@ -407,9 +442,7 @@ def test_an_interrupted_conversion_says_how_it_goes_on_and_does(capsys, publishe
 
     with monkeypatch.context() as patch:
         patch.setattr("mwam_det.data.conversion._write", interrupt)
-        with pytest.raises(SystemExit) as caught:
-            main(["convert", "llvip", str(published), "set"])
-    assert caught.value.code == 130
+        assert main(["convert", "llvip", str(published), "set"]) == 130
     assert "same command goes on" in capsys.readouterr().err
     assert main(["convert", "llvip", str(published), "set"]) == 0
 
@@ -524,9 +557,7 @@ def test_an_interrupted_inspection_writes_nothing(capsys, demo_recipe, folder, m
         raise KeyboardInterrupt
 
     monkeypatch.setattr("mwam_det.data.inspection.gather.inspect_dataset", interrupt)
-    with pytest.raises(SystemExit) as caught:
-        main(["inspect", demo_recipe])
-    assert caught.value.code == 130
+    assert main(["inspect", demo_recipe]) == 130
     assert "Nothing was written" in capsys.readouterr().err
     assert not (folder / "runs").exists()
 
@@ -546,11 +577,169 @@ def test_ctrl_c_ends_any_command_with_a_word_and_130(monkeypatch, capsys):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    for name in ("load", "_with_objects"):
-        monkeypatch.setattr(cli, name, interrupted)
+    monkeypatch.setattr(experiments, "read_recipe", interrupted)
     for words in (["train", "a.yaml"], ["robustness", "a.pt", "a.yaml"], ["inspect", "a.yaml"]):
         assert main(words) == 130
-        assert capsys.readouterr().err.strip() == "Stopped."
+        assert capsys.readouterr().err.startswith("\nStopped.")
+
+
+WITHOUT_TORCH = """
+import sys
+from mwam_det.cli.main import main
+try:
+    status = main(sys.argv[1:])
+except SystemExit as exit_:
+    status = exit_.code
+slow = {"torch", "ultralytics", "cv2", "numpy"} & set(sys.modules)
+sys.exit(f"{slow} imported" if slow else status)
+"""
+NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["--help"], 0),
+        *(([name, "--help"], 0) for name in NAMES if name != "convert"),  # the formats are in its help
+        (["trian"], 2),
+        (["train", "none.yaml"], 2),
+        (["val", "night.yaml", "best.pt"], 2),
+        (["predict", "none.pt", "--source", "rgb=a"], 2),
+    ],
+)
+def test_help_and_cheap_mistakes_import_nothing_slow(folder, words, status):
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_help_ends_in_two_examples_that_are_understood(name):
+    command = command_parser()[name]
+    examples = [line.strip() for line in command.epilog.splitlines()[1:]]
+    assert len(examples) == 2
+    for example in examples:
+        program, *words = shlex.split(example)
+        assert program == "mwam-det" and words[0] == name
+        if words[-1] != "--help":
+            parse(words)
+
+
+def test_the_versions_are_told():
+    code = WITHOUT_TORCH
+    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for package in ("ultralytics", "torch"):
+        assert f"{package} {version(package)}" in done.stdout
+    assert done.stdout.startswith(f"mwam-det {mwam_det.__version__}, ")
+
+
+@pytest.mark.parametrize("command", ["val", "robustness"])
+def test_weights_and_recipe_that_are_swapped_are_put_in_order(capsys, command):
+    line = mistake(capsys, command, "night.yaml", "best.pt")
+    assert line == f"error: the weights come before the recipe: mwam-det {command} best.pt night.yaml"
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ([], "train.close_mosaic=10"),
+        (["night.yaml"], "data.labels="),
+        (["task=rgbd-segmentation"], "train.schedule=one-cycle"),
+        ([str(ROOT / "cfg/seg/nyuv2_esanet.yaml"), "train.epochs=3"], "data.groups="),
+    ],
+)
+def test_the_keys_of_a_task_are_shown(capsys, words, key):
+    assert main(["train", *words, "--keys"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(f"  {key} ") for line in lines)
+    assert any(line.startswith("  mwam.gamma=0.7 ") for line in lines)
+
+
+# train in Ultralytics' own words --------------------------------------------------------------------------------------
+
+
+def test_words_without_a_recipe_are_the_content_of_one(folder):
+    words = ["data=night.yaml", "model=yolo11n.yaml", "epochs=3", "mwam=false", "incomplete.views=2", "data.val=test"]
+    assert read_stock_words(words) == (
+        {
+            "data": {**DATA, "val": "test"},
+            "task": "detect",
+            "model": "yolo11n.yaml",
+            "train": {"epochs": 3},
+            "mwam": False,
+            "incomplete": {"views": 2},
+        },
+        [],
+    )
+
+
+def test_data_may_be_the_section_itself_and_the_task_that_of_the_model(folder):
+    (folder / "section.yaml").write_text(yaml.safe_dump(DATA))
+    content, _ = read_stock_words(["data=section.yaml", "model=yolov8n-obb.yaml"])
+    assert content["data"] == DATA and content["task"] == "obb"
+
+
+def test_data_may_be_the_recipe_of_another_host():
+    recipe = ROOT / "cfg/seg/nyuv2_esanet.yaml"
+    content, _ = read_stock_words([f"data={recipe}", "schedule=constant"])
+    written = yaml.safe_load(recipe.read_text())
+    assert content == {key: written[key] for key in ("task", "model", "data")} | {"train": {"schedule": "constant"}}
+
+
+def test_a_folder_is_what_init_concludes_about_it_and_nothing_is_written(folder):
+    from mwam_det.data.synthetic import write_demo
+
+    write_demo(folder / "pairs", train=8, val=4, size=(64, 96))
+    for kind in ("visible", "infrared", "labels"):
+        (folder / "flat" / kind).mkdir(parents=True)
+        for file in (folder / "pairs" / kind / "train").iterdir():
+            (folder / "flat" / kind / file.name).write_bytes(file.read_bytes())
+    before = sorted(folder.rglob("*"))
+    content, sentences = read_stock_words(["data=pairs"])
+    assert content["task"] == "detect" and (content["data"]["train"], content["data"]["val"]) == ("train", "val")
+    assert any("4 pairs in val" in sentence for sentence in sentences)
+    assert list(content) == ["task", "model", "data"]  # what is not said of data has a recipe's defaults
+    content, _ = read_stock_words(["data=flat"])
+    drawn = content["data"]["train"] + content["data"]["val"]
+    assert sorted(drawn) == sorted(f"visible/{file.name}" for file in (folder / "flat/visible").iterdir())
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model=yolo11n.yaml", "epochs=3"], "there is no data to train on"),
+        (["data=nowhere"], "data=nowhere is neither a folder of pairs nor a YAML file"),
+        (["data=night.yaml", "epoch=3"], "did you mean 'train.epochs'?"),
+        (["data=night.yaml", "epochs=x"], "in section 'train': 'epochs=x'"),
+        (["data=night.yaml", "epochs"], "'epochs' is no override"),
+        (["data=night.yaml", "task=obb"], "model=yolov8n.yaml is made for the task 'detect'"),
+        (["data=night.yaml", "model=yolov8n.pt"], "write model: yolov8n.yaml with pretrained: yolov8n.pt"),
+    ],
+)
+def test_a_mistake_in_own_words_is_an_error_of_one_line(capsys, words, said):
+    assert said in mistake(capsys, "train", *words)
+
+
+@pytest.mark.slow
+def test_a_folder_is_trained_on_in_own_words(capsys, folder):
+    from mwam_det.data.synthetic import write_demo
+
+    write_demo(folder / "pairs", train=8, val=4, size=(64, 96))
+    for kind in ("visible", "infrared", "labels"):  # no split: one is drawn
+        (folder / "flat" / kind).mkdir(parents=True)
+        for file in (folder / "pairs" / kind / "train").iterdir():
+            (folder / "flat" / kind / file.name).write_bytes(file.read_bytes())
+    small = ["epochs=1", "imgsz=64", "batch=4", "workers=0", "plots=false", "device=cpu"]
+    assert main(["train", f"model={TINY}", "data=flat", *small]) == 0
+    said = capsys.readouterr().out
+    assert "6 pairs were drawn for train and 2 for val" in said and "Missing modalities" in said
+    assert json.loads(Path("runs/train/robustness.json").read_text())["images"] == 2
+
+
+def test_the_package_is_a_program(folder):
+    done = subprocess.run([sys.executable, "-m", "mwam_det", "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith("usage: mwam-det ")
 
 
 @pytest.mark.parametrize(

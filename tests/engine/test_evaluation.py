@@ -251,3 +251,23 @@ def test_unknown_fills_and_degradations_are_refused_with_the_choices(model, demo
 def test_samples_are_spread_over_the_whole_split():
     assert evenly_spaced([str(number) for number in range(100)], 4) == ["12", "37", "62", "87"]
     assert evenly_spaced(["a", "b"], 6) == ["a", "b"] and evenly_spaced(["a"], 0) == []
+
+
+# Splits of several folders, or of listed images -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "places", [["visible/val/0000.jpg", "visible/val/0001.jpg"], ["train", "val"], ["a.txt", "b.txt"]]
+)
+def test_a_split_that_is_no_single_folder_is_evaluated(model, many, tmp_path, places):
+    count = 61 if places == ["train", "val"] else 2
+    for number, name in enumerate(("a.txt", "b.txt")):
+        (tmp_path / name).write_text(f"visible/val/000{number}.jpg\n")
+    folders = {} if count > 2 else {"modalities": {"rgb": "visible/{split}", "ir": "infrared/{split}"}}
+    section = {**many, **folders, "val": [str(tmp_path / p) if p.endswith(".txt") else p for p in places]}
+    section = {**section, "labels": "labels/{split}"} if folders else section
+    options = {"imgsz": 64, "device": "cpu", "workers": 0, "verbose": False, "plots": False}
+    model.model.names = CLASS_NAMES
+    report = model.robustness(section, save_dir=tmp_path / "report", **options)
+    assert report.to_dict()["images"] == count
+    assert model.val(data=section, project=str(tmp_path), **options).box.map50 >= 0

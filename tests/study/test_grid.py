@@ -8,6 +8,7 @@ from tables import read_csv
 from ultralytics.nn.tasks import load_checkpoint
 from untrained import TINY
 
+from mwam_det.cli.main import main
 from mwam_det.data.layout import DatasetError
 from mwam_det.engine.experiment import UltralyticsExperiment, begun
 from mwam_det.files.locks import FolderInUse, Hold
@@ -17,7 +18,7 @@ from mwam_det.robustness.results import CombinationResult
 from mwam_det.study import comparison as comparison_module
 from mwam_det.study import grid as grid_module
 from mwam_det.study.arms import arm_experiments, read_study
-from mwam_det.study.grid import compare, run_compare
+from mwam_det.study.grid import compare
 
 RUN_LOG = "runs/tiny-compare/baseline/seed0.log"
 CFG = Path(__file__).parents[2] / "cfg"
@@ -402,20 +403,20 @@ def test_more_arms_and_seeds_go_on_from_what_is_there(training):
 
 def test_an_interruption_keeps_what_is_done_and_the_same_call_goes_on(training, capsys):
     training.instead["mwam/seed0"] = KeyboardInterrupt()
-    assert run_compare("night.yaml", (), "baseline,mwam", 2) == 130
+    assert main(["compare", "night.yaml", "--arms", "baseline,mwam", "--seeds", "2"]) == 130
     assert "The same command goes on" in capsys.readouterr().err
     assert record("mwam/seed0")["state"] == "begun"
     content = json.loads(Path("runs/night-compare/compare.json").read_text())
     assert content["arms"][0]["runs"][0]["state"] == "done"
     training.instead.clear()
     training.calls.clear()
-    assert run_compare("night.yaml", (), "baseline,mwam", 2) == 0
+    assert main(["compare", "night.yaml", "--arms", "baseline,mwam", "--seeds", "2"]) == 0
     assert training.calls == ["mwam/seed0", "baseline/seed1", "mwam/seed1"]
 
 
 def test_a_failed_run_is_told_and_the_others_go_on(training, capsys):
     training.instead["mwam/seed0"] = ValueError("too\nmuch")
-    assert run_compare("night.yaml", (), "baseline,mwam", 2) == 1
+    assert main(["compare", "night.yaml", "--arms", "baseline,mwam", "--seeds", "2"]) == 1
     assert training.calls[-1] == "mwam/seed1"
     said = record("mwam/seed0")
     assert (said["state"], said["error"]) == ("failed", "ValueError: too much")
@@ -436,7 +437,7 @@ def test_a_failed_run_is_tried_again_by_the_same_call(training):
 
 def test_where_all_runs_fail_there_are_tables_that_say_so(training):
     training.instead = {f"{arm}/seed0": ValueError("no") for arm in ("baseline", "mwam")}
-    assert run_compare("night.yaml", (), "baseline,mwam", 1) == 1
+    assert main(["compare", "night.yaml", "--arms", "baseline,mwam", "--seeds", "1"]) == 1
     assert "0 of 1 seeds" in Path("runs/night-compare/compare.md").read_text()
 
 
@@ -516,7 +517,7 @@ def test_two_processes_do_not_train_the_same_grid(training):
 def interrupted(training, monkeypatch) -> list:
     """A run that was interrupted, and what its next training is given to start from."""
     training.instead["baseline/seed0"] = KeyboardInterrupt()
-    run_compare("night.yaml", (), "baseline", 1)
+    main(["compare", "night.yaml", "--arms", "baseline", "--seeds", "1"])
     training.instead.clear()
     starts = []
 
@@ -618,10 +619,11 @@ def test_a_real_run_that_is_interrupted_goes_on_with_the_next_epoch(tiny, monkey
         if trainer.epoch + 1 == stop_after:
             raise KeyboardInterrupt
 
+    words = ["compare", str(tiny), "train.epochs=2", "--arms", "baseline", "--seeds", "1"]
     with monkeypatch.context() as patch:
         patch.setattr(MWAMTrainer, "save_model", save_and_stop)
-        assert run_compare(tiny, ["train.epochs=2"], "baseline", 1) == 130
-    assert run_compare(tiny, ["train.epochs=2"], "baseline", 1) == 0
+        assert main(words) == 130
+    assert main(words) == 0
     run = Path("runs/tiny-compare/baseline/seed0")
     epochs = [row["epoch"] for row in read_csv(run / "results.csv")]
     assert epochs == [str(epoch + 1) for epoch in range(epochs_then)]

@@ -30,7 +30,7 @@ from mwam_det.engine.arguments import (
 from mwam_det.files.yaml_text import read_yaml
 from mwam_det.models.two_stream import FUSIONS, task_of, two_stream_cfg
 from mwam_det.models.weights import pretrained_files
-from mwam_det.recipe import KEYS, Recipe, RecipeError
+from mwam_det.recipe import KEYS, REPORT_KEYS, Recipe, RecipeError
 from mwam_det.robustness.degradation import DEGRADATIONS, FILLS
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.training.checkpoints import Interrupted, checkpoint_to_resume
@@ -38,7 +38,9 @@ from mwam_det.training.incomplete import check_incomplete, incomplete_config, re
 from mwam_det.training.selection import refuse_former_section, selection_of
 
 TASKS = ("detect", "obb", "segment", "pose", "semantic", "classify")
-REPORT_KEYS = ("split", "imgsz", "batch", "device", "workers", "fill", "degradations", "coco")
+
+STOCK_NAMES = ("yolo", "rtdetr")
+"""How the names of Ultralytics' own descriptions and weights begin."""
 
 RUNS = Path("runs")
 """Results go to a folder below this one, in the working directory, named after the recipe."""
@@ -358,7 +360,9 @@ def _check_model(model: Any, fusion: str, task: str) -> None:
     text = str(model)
     if text.endswith(".pt"):
         if not os.path.isfile(text):
-            raise ValueError(f"model={text} is not a file")
+            stock = Path(text).with_suffix(".yaml").name
+            hint = f": write model: {stock} with pretrained: {text}, once you have those weights; nothing is downloaded"
+            raise ValueError(f"model={text} is not a file" + (hint if stock.startswith(STOCK_NAMES) else ""))
     elif not text.endswith((".yaml", ".yml")):
         raise ValueError(f"model={text} must be a stock description like yolov8n.yaml or a checkpoint like best.pt")
     else:

@@ -24,6 +24,7 @@ from mwam_det.data.layout import (
     resolve_dataset,
     save_dataset_yaml,
 )
+from mwam_det.data.splits import groups_of, source_of
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.compat import use_bundled_font
 from mwam_det.engine.deployment import describe, stacked_inputs
@@ -84,8 +85,9 @@ class PairValidator(BaseValidator):
             data = as_single_class(data)
         else:
             check_classes(model, data)
+        there = dict.fromkeys(data["splits"], data["path"])  # Ultralytics checks: several folders, or a list, are none
         with tempfile.TemporaryDirectory() as folder:  # Ultralytics wants a file
-            self.args.data = save_dataset_yaml(data, Path(folder))
+            self.args.data = save_dataset_yaml({**data, **there}, Path(folder))
             if not isinstance(model, nn.Module):
                 model = stacked_inputs(model, folder)
             try:
@@ -99,9 +101,10 @@ class PairValidator(BaseValidator):
         return modalities_of(self.data)
 
     def build_dataset(self, img_path: str, mode: str = "val", batch: int | None = None) -> PairedDataset:
-        """Build the dataset of pairs; arguments as in `DetectionValidator.build_dataset`."""
+        """Build the dataset of pairs; arguments as in `DetectionValidator.build_dataset`, but the split says where."""
+        source = source_of(groups_of(self.data["splits"][self.args.split]), self.modalities[0].name)
         rect, stretch = self.args.rect, self.stretch
-        return build_paired_dataset(self.args, img_path, batch, self.data, mode, rect, self.stride, stretch)
+        return build_paired_dataset(self.args, source, batch, self.data, mode, rect, self.stride, stretch)
 
     def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Normalise a batch and remove the missing modalities from it."""

@@ -15,22 +15,13 @@ from mwam_det.experiments import Experiment, load
 from mwam_det.files.values import format_value
 from mwam_det.files.yaml_text import read_yaml
 from mwam_det.recipe import Recipe, RecipeError, format_override
+from mwam_det.study.built_in import BUILT_IN
 from mwam_det.training.incomplete import DROPOUT_PROBABILITY
-
-BUILT_IN = {
-    "baseline": "neither MWAM nor incomplete views nor balancing",
-    "dropout": "modality dropout of the input, the recipe's p or 0.5, uniform",
-    "dropout-mwam": "modality dropout of the input that follows MWAM's weights, which scale nothing",
-    "views": "every combination of modalities in each step",
-    "mwam": "MWAM with the recipe's parameters or the paper's",
-}
-"""Arms that need no file. Joined by "+", they are applied in this order; all start from a recipe without any of it."""
 
 ONLY = "only-"
 """Prefix of the uni-modal arms: one stream, trained and evaluated on one modality."""
 
 STUDY_KEYS = ("title", "recipe", "seeds", "common", "arms", "against", "longer")
-SEEDS = 3
 GRID_KEYS = ("seed", "resume", "project", "name", "exist_ok", "deterministic")
 """Keys of the train section that belong to the grid: an arm may not set them."""
 

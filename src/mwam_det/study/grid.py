@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +15,8 @@ from mwam_det.files.locks import Hold
 from mwam_det.files.terminal import tolerate_encodings
 from mwam_det.files.writing import written_whole
 from mwam_det.recipe import Recipe, RecipeError
-from mwam_det.study.arms import GRID_KEYS, SEEDS, arm_experiments, check_seeds, read_study
+from mwam_det.study.arms import GRID_KEYS, arm_experiments, check_seeds, read_study
+from mwam_det.study.built_in import SEEDS
 from mwam_det.study.cluster import run_on_cluster
 from mwam_det.study.workers import Place, run_all
 from mwam_det.training.checkpoints import changed_settings
@@ -128,20 +128,20 @@ def compare(
         The comparison, already saved. Runs that failed are in it as such.
 
     Raises:
-        RecipeError: If a recipe or an arm is wrong, or a run was begun with other settings.
+        RecipeError: If a recipe or an arm is wrong, a run was begun with other settings, `jobs` is less than 1, or
+            `devices` are named for a cluster, whose GPUs Ray shares out.
         FolderInUse: If another process trains the same grid.
         DatasetError: If the dataset of an arm cannot be used.
         KeyboardInterrupt: As it comes; nothing is lost but the epoch.
-        ValueError: If `jobs` is less than 1, or `devices` are named for a cluster, whose GPUs Ray shares out.
         ImportError: If `cluster` is given and Ray is not installed.
         ConnectionError: If there is no such cluster.
     """
     from rich.console import Console
 
     if jobs < 1:
-        raise ValueError(f"jobs={jobs} must be 1 or more")
+        raise RecipeError(f"jobs={jobs} must be 1 or more")
     if cluster is not None and devices:
-        raise ValueError(f"devices={','.join(devices)} and cluster={cluster}: Ray shares out the GPUs of its nodes")
+        raise RecipeError(f"devices={','.join(devices)} and cluster={cluster}: Ray shares out the GPUs of its nodes")
     study = read_study(arms)
     if (recipe := recipe or study.recipe) is None:
         raise RecipeError(f"name a recipe: {arms} has no key 'recipe'")
@@ -192,16 +192,6 @@ def compare(
     console.print(result.table())
     print("\n".join(map(str, files)))  # not through rich, which would break the lines
     return result
-
-
-def run_compare(*args: Any, **kwargs: Any) -> int:
-    """Call `compare` for the command line and return the exit status: 0 done, 1 a run failed, 130 interrupted."""
-    try:
-        result = compare(*args, **kwargs)
-    except KeyboardInterrupt:
-        print("\nStopped. The same command goes on where this one was.", file=sys.stderr)
-        return 130
-    return int(any(run.state == "failed" for run in result.runs))
 
 
 def _seeded(experiment: Experiment, seed: int) -> Experiment:

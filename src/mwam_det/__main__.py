@@ -1,0 +1,8 @@
+"""`python -m mwam_det` is `mwam-det`."""
+
+import sys
+
+from mwam_det.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

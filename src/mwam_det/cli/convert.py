@@ -1,0 +1,83 @@
+"""`mwam-det convert`, with a command a format below it, whose options are the format's."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from mwam_det.cli.parser import add_command
+
+EXAMPLES = (
+    "mwam-det convert llvip downloads/LLVIP datasets/LLVIP",
+    "mwam-det convert dronevehicle --help",
+)
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(
+        commands,
+        "convert",
+        run,
+        "turn a dataset as it was published into what training reads",
+        EXAMPLES,
+        stopped="The same command goes on where this one was.",
+    )
+    command.fill = add_formats
+
+
+def add_formats(command: argparse.ArgumentParser) -> None:
+    """Add the formats, which take seconds to import."""
+    from mwam_det.data.formats import FORMATS
+
+    formats = command.add_subparsers(dest="format", metavar="FORMAT", required=True)
+    for format_ in FORMATS.values():
+        title = format_.title.replace("%", "%%")
+        one = formats.add_parser(format_.name, help=title, description=title)
+        one.add_argument("source", metavar="SRC", help="folder of the dataset as published; it is not changed")
+        one.add_argument(
+            "destination",
+            metavar="DST",
+            help="new or empty folder, or that of an interrupted conversion, which goes on",
+        )
+        for name, option in format_.options.items():
+            flag, text = f"--{name.replace('_', '-')}", option.help.replace("%", "%%")
+            if isinstance(option.default, bool):
+                one.add_argument(flag, dest=f"option {name}", action="store_true", help=text)
+                continue
+            one.add_argument(
+                flag,
+                dest=f"option {name}",
+                type=str if option.default is None else type(option.default),
+                default=option.default,
+                choices=option.choices or None,
+                metavar=None if option.choices else name.upper(),
+                help=text if option.default in (None, "") else f"{text} (default: {option.default})",
+            )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Convert a dataset; the status is 0 if it can be trained on, 1 if it is to be looked at first."""
+    from rich.console import Console
+
+    from mwam_det.data.conversion import convert, summary
+    from mwam_det.data.formats import FORMATS
+
+    format_ = FORMATS[options.format]
+    chosen = {name: getattr(options, f"option {name}") for name in format_.options}
+    record = convert(format_, options.source, options.destination, chosen)
+    Console().print(summary(record))
+    destination = Path(options.destination)
+    if format_.recipe is None:
+        recipe = [str(destination / "recipe.yaml")]
+    else:
+        recipe = [f"cfg/{format_.recipe}", f"data.path={destination}"]
+    if record["doubts"]:
+        print(
+            "This set is not to be trained on before the doubts are settled. Look at it, if there is something to see:"
+        )
+    command = "inspect" if record["doubts"] else "train"
+    print(shlex.join(["mwam-det", command, *recipe]))  # not through rich, which would break the line
+    return int(bool(record["doubts"]))

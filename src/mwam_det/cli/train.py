@@ -1,0 +1,73 @@
+"""`mwam-det train`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from mwam_det.cli.completion import complete_recipe, set_completer
+from mwam_det.cli.parser import OVERRIDES_HELP, add_command, add_overrides
+from mwam_det.cli.stock_words import read_stock_words
+from mwam_det.experiments import experiment_of, load
+from mwam_det.keys import recipe_keys
+from mwam_det.recipe import read_recipe, with_overrides
+
+EXAMPLES = (
+    "mwam-det train cfg/demo.yaml train.epochs=3",
+    "mwam-det train model=yolo11n.yaml data=my_pairs epochs=60 incomplete.views=2",
+)
+
+NAME = "train"
+"""Names the run folder of a training without a recipe, as Ultralytics does."""
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = add_command(commands, "train", run, "train a recipe, then tell what a missing modality costs", EXAMPLES)
+    set_completer(command.add_argument("recipe", nargs="?", help="YAML file of the experiment"), complete_recipe)
+    add_overrides(
+        command,
+        f"{OVERRIDES_HELP}; without a recipe in Ultralytics' own words, like model=yolo11n.yaml data=FOLDER epochs=3",
+    )
+    command.add_argument("--keys", action="store_true", help="print every key that a recipe of its task takes")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, and show the report."""
+    words = [word for word in (options.recipe, *options.overrides) if word]
+    recipe = words.pop(0) if words and ("=" not in words[0] or Path(words[0]).is_file()) else None
+    if options.keys:
+        content = with_overrides({}, words) if recipe is None else read_recipe(recipe, words)
+        print_keys(str(content.get("task", "detect")))
+        return 0
+    if recipe is not None:
+        experiment = load(recipe, words)
+    elif words:
+        content, sentences = read_stock_words(words)
+        experiment = experiment_of(NAME, content)
+        if os.environ.get("RANK", "0") == "0":
+            for sentence in sentences:
+                print(sentence)
+    else:
+        options.usage_error("the following arguments are required: recipe, or data=…")
+    report, folder = experiment.train()
+    if report is not None:
+        report.show()
+        print(f"Results: {folder}")
+    return 0
+
+
+def print_keys(task: str) -> None:
+    """Print the keys of a recipe by section, as they are typed, each with its default, type and a line."""
+    sections = recipe_keys(task)
+    top = sections[""]
+    keys = {key: value for key, value in top.items() if key not in sections}
+    for name, section in {**sections, "": keys}.items():
+        if name:
+            default = f"={top[name].default}" if top[name].default not in ("", "{}") else ""
+            print(f"\n{name}{default}  {top[name].text}")
+        for key, value in section.items():
+            typed = f"  {name}{'.' * bool(name)}{key}={value.default}"
+            print(f"{typed:<36} {f'({value.kind}) ' if value.kind else ''}{value.text}")
