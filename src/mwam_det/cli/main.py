@@ -14,6 +14,7 @@ from typing import Any
 
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from mwam_det.cli.next_steps import next_commands, shown
 from mwam_det.core.config import mwam_config
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import DatasetError, as_single_class, resolve_dataset
@@ -117,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{options.command} runs in one process, and all would write the same: leave torchrun out"
             )
         if options.command == "train":
-            _train(load(options.recipe, options.overrides))
+            _train(load(options.recipe, options.overrides), [options.recipe, *options.overrides])
         elif options.command == "robustness":
             overrides = [f"report.{o}" if o.partition("=")[0] in REPORT_KEYS else o for o in options.overrides]
             overrides += ["report.coco=true"] * options.coco
@@ -355,7 +356,7 @@ def _inspect(recipe: Recipe, sample: int) -> None:
     print(f"Figures: {folder / 'inspection.json'}\nPairs with their boxes: {folder / 'pairs.png'}")
 
 
-def _train(experiment: Experiment) -> None:
+def _train(experiment: Experiment, words: Sequence[str]) -> None:
     try:
         report, folder = experiment.train()
     except Interrupted as interruption:
@@ -364,14 +365,19 @@ def _train(experiment: Experiment) -> None:
         raise SystemExit(130) from None
     if report is not None:
         report.show()
-        print(f"Results: {folder}")
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if (page := folder / "report.html").is_file():
+        print(f"Report: {shown(page)}")
+    if commands := next_commands(folder, experiment.recipe, words, experiment.split):
+        print("\n".join(["Next:", *commands]))  # not through rich, which would break the lines
 
 
 def _robustness(weights: str, experiment: Experiment) -> None:
     _check_weights(weights)
     report, folder = experiment.evaluate(weights)
     report.show()
-    print(f"Results: {folder}")
+    print(f"Report: {shown(folder / 'report.html')}")
 
 
 def _val(weights: str, recipe: Recipe, arguments: dict[str, Any]) -> None:

@@ -24,7 +24,8 @@ def in_words(results: RobustnessResults) -> str | None:
     finds = "finds" if metric.startswith("mAP") else "reaches"
     if complete == 0:
         return f"With {everything} this model {finds} nothing ({metric} 0.000), so there is nothing to compare."
-    parts, reference = [], f" of what it {finds} with {everything}"
+    parts: list[str] = []
+    reference = f" of what it {finds} with {everything}"
     for name, value in sorted(without.items(), key=lambda item: item[1]):
         share = value / complete
         if value == 0:
