@@ -2,11 +2,11 @@ import base64
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pytest
+from html_pages import Page
 from reports import full_report, table
 from tables import read_csv
 
@@ -19,35 +19,6 @@ from mwam_det.robustness.words import in_words
 
 ODD = ("a<b>&c$x$", "50%_{d}#", "e|f~g^h\\i")
 FIGURES = {"bars", "curves", "degradations", "samples"}
-VOID = {"meta", "img", "br"}
-
-
-class Page(HTMLParser):
-    """Collects text and attributes of a page, and checks that tags are closed in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.links, self.tags, self.text, self.tables = [], [], [], "", []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.links += [value for key, value in attrs if key in ("src", "href", "data", "action", "srcset")]
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append(0)
-        elif tag in ("td", "th"):
-            self.tables[-1][-1] += int(dict(attrs).get("colspan", 1))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 import os
@@ -11,10 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
-
 from mwam_det.robustness.degradation import SEVERITIES
 from mwam_det.robustness.figures import draw_figures
+from mwam_det.robustness.pages import embedded, render
 from mwam_det.robustness.results import CONFIDENCE, FILES, IOU, RobustnessResults
 from mwam_det.robustness.tables import (
     class_table,
@@ -128,13 +126,11 @@ def html(report: RobustnessResults, figures: dict[str, bytes] | None = None) -> 
         figures: PNG files by name, see `draw_figures`; and "history", mwam.png of the training.
     """
     worst = min(report.results, key=lambda result: result.metrics[report.primary])
-    page = Environment(
-        loader=PackageLoader("mwam_det.robustness", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    ).get_template("report.html")
-    return page.render(
+    return render(
+        "report.html",
         report=report,
         tables={name: combination_table(each) for name, each in {"": report, **report.groups}.items()},
-        figures={name: base64.b64encode(picture).decode() for name, picture in (figures or {}).items()},
+        figures={name: embedded(picture) for name, picture in (figures or {}).items()},
         key_figures=[
             (f"{report.primary}, complete", score(report.full.metrics[report.primary])),
             (f"{report.primary}, average", score(report.average())),
