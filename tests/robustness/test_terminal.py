@@ -38,8 +38,9 @@ def test_degradations_are_a_table_a_modality_with_a_mark_where_absence_would_be_
     report.show()
     shown = capsys.readouterr().out
     for modality, rows in degradation_table(report).items():
-        assert f"mAP50 with {modality} degraded (missing: {report.without(modality).metrics['mAP50']:.3f})" in " ".join(
-            shown.split()
+        assert (
+            f"mAP50 with {modality} degraded (without it: {report.without(modality).metrics['mAP50']:.3f})"
+            in " ".join(shown.split())
         )
         for row in rows:
             assert row["name"] in shown and all(f"{cell['value']:.3f}" in shown for cell in row["cells"])

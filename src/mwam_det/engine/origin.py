@@ -29,7 +29,7 @@ def trained_with(weights: str | Path) -> dict[str, str]:
     if "mwam" not in arguments:
         return {}
     return {
-        "model": _model(arguments),
+        "model": _model(arguments, str(getattr(model, "yaml", {}).get("yaml_file", ""))),
         "run": str(arguments["name"]),
         "training": _training(arguments, content.get("train_results") or {}),
         "MWAM": switch_in_words(arguments["mwam"]),
@@ -37,11 +37,14 @@ def trained_with(weights: str | Path) -> dict[str, str]:
     }
 
 
-def _model(arguments: Mapping[str, Any]) -> str:
-    words = [str(arguments["model"]), f"fusion {arguments['fusion']}"]
+def _model(arguments: Mapping[str, Any], described: str) -> str:
+    given, pretrained = str(arguments["model"]), arguments["pretrained"]
+    words = [described or given, f"fusion {arguments['fusion']}"]
     if arguments["share_backbone"]:
         words.append("one backbone for all")
-    pretrained = arguments["pretrained"]
+    own = Path(given).parent == Path(str(arguments.get("save_dir"))) / "weights"  # of a run that was resumed
+    if given.endswith(".pt") and not own:
+        words.append(f"from {given}")
     if isinstance(pretrained, Mapping):
         words.append(f"from {switch_in_words(pretrained)}")
     elif not isinstance(pretrained, bool) and pretrained:

@@ -48,7 +48,7 @@ def _print_degradations(results: RobustnessResults, console: Console) -> None:
         absent = results.without(modality)
         title = f"{results.primary} with {modality} degraded"
         if absent is not None:
-            title += f" (missing: {score(absent.metrics[results.primary])})"
+            title += f" (without it: {score(absent.metrics[results.primary])})"
         table = Table(title=escape(title))
         table.add_column("severity")
         for severity in SEVERITIES:
