@@ -343,7 +343,11 @@ def test_a_run_that_died_before_its_report_is_finished_and_a_finished_one_is_not
     torch.save({**content, "epoch": content["train_args"]["epochs"] - 1}, last)
     (folder / "night.yaml").write_text(yaml.safe_dump({"data": demo_section}, sort_keys=False))
     assert main(["train", "night.yaml", "train.resume=true"]) == 0
-    assert "Missing modalities" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Missing modalities" in shown
+    report, following, *commands = shown.splitlines()[-4:]
+    assert report == "Report: runs/night/report.html" and Path("runs/night/report.html").is_file()
+    assert following == "Next:" and [command.split()[1] for command in commands] == ["predict", "robustness"]
     assert (last.parent.parent / "robustness.json").is_file()
     assert all(torch.load(last.with_name(f), weights_only=False)["epoch"] == -1 for f in ("last.pt", "best.pt"))
     assert "finished" in mistake(capsys, "train", "night.yaml", "train.resume=true")

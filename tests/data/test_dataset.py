@@ -937,14 +937,25 @@ def test_files_and_folders_of_the_user_are_as_before_the_scan(tmp_path):
     assert snapshot(tmp_path) == before
 
 
-def test_a_second_dataset_uses_the_scan_of_the_first(tmp_path, scans, scanned):
+def test_samples_from_memory_are_the_same_each_time_so_that_no_warning_says_otherwise(tmp_path, log):
+    data = make_set(tmp_path, [noise(i) for i in range(5)])
+    dataset = build(data, cache="ram", deterministic=True, mosaic=1.0, mixup=1.0, degrees=10.0)
+    first, second = ([sample(dataset, i, seed=i)["img"] for i in range(5)] for _ in range(2))
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    assert not any("deterministic" in text for _, text in log)
+
+
+def test_a_second_dataset_uses_the_scan_of_the_first(tmp_path, scans, scanned, log):
     data = make_set(tmp_path, [noise(i) for i in range(3)])
     first = build(data)
     assert sorted(scanned) == ["0.png", "1.png", "2.png"]
     assert list(scans.iterdir())
     scanned.clear()
+    log.clear()
     second = build(data)
     assert scanned == []
+    assert any("3 images" in text and "scanned before" in text for _, text in log)
+    assert not any(".cache" in text for _, text in log)
     assert second.im_files == first.im_files
     assert torch.equal(sample(second, 2)["img"], sample(first, 2)["img"])
 

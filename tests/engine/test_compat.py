@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.checks import check_font
 
 from mwam_det.engine import compat
@@ -50,6 +51,24 @@ def test_a_newer_series_of_ultralytics_is_warned_of_once(release, warned, monkey
     compat.warn_of_untested_release()
     assert [release in text and "8.4.*" in text for _, text in log] == [True] * warned
     compat.warn_of_untested_release.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{colorstr('engine/trainer: ')}amp=True, batch=4",
+        "Freezing layer 'model.0.conv.weight'",
+        "Freezing layer 'model.41.dfl.conv.weight'",
+        "Optimizer stripped from last.pt, saved as unfinished/last.pt, 9.2MB",
+    ],
+)
+def test_lines_that_say_nothing_of_this_training_are_left_out_and_warnings_never(line, log):
+    with compat.without_chatter():
+        LOGGER.info(line)
+        LOGGER.info("Freezing layer 'model.1.conv.weight'")
+        LOGGER.warning(line)
+    LOGGER.info(line)
+    assert [(level, line in text) for level, text in log] == [("INFO", False), ("WARNING", True), ("INFO", True)]
 
 
 @pytest.mark.parametrize("aside", [compat.without_precision_check, compat.without_task, compat.without_gpu_names])

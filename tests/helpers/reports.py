@@ -4,6 +4,7 @@ import numpy as np
 
 from mwam_det.core.missing import modality_combinations
 from mwam_det.robustness.degradation import degradations_for
+from mwam_det.robustness.origin import Origin
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.robustness.results import RECALLS, Boxes, ClassResult, CombinationResult, DegradationResult, Sample
 
@@ -70,6 +71,17 @@ def full_report(modalities=("rgb", "ir"), classes=("car", "bus"), images=3, coco
         degradations=tuple(degradations),
         notes=("The detector leans on the second modality.",),
         images=images,
+        origin=Origin(
+            {
+                "model": "yolov8n.yaml, fusion concat",
+                "run": "demo",
+                "training": "14 epochs, 320 px, batch 4, SGD, seed 0",
+                "MWAM": "on",
+                "incomplete": "views=2",
+            },
+            {"mwam_det": "0.2.0", "ultralytics": "8.4.190", "torch": "2.14.1"},
+            "2026-11-27T02:50+00:00",
+        ),
         visible=modalities[0],
         samples=tuple(samples),
         groups={"night": table(modalities, dict.fromkeys(modality_combinations(modalities), 0.3), images=1)},

@@ -1,11 +1,12 @@
+import base64
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import pytest
+from html_pages import Page
 from reports import full_report, table
 from tables import read_csv
 
@@ -13,39 +14,11 @@ from mwam_det.robustness.figures import curves, degradation_curves, draw_figures
 from mwam_det.robustness.files import html, latex, markdown
 from mwam_det.robustness.results import FILES, Boxes, DegradationResult
 from mwam_det.robustness.samples import HIT, MISS, judge, sample_sheet
-from mwam_det.robustness.tables import degradation_table
+from mwam_det.robustness.tables import degradation_table, markdown_text
+from mwam_det.robustness.words import in_words
 
 ODD = ("a<b>&c$x$", "50%_{d}#", "e|f~g^h\\i")
 FIGURES = {"bars", "curves", "degradations", "samples"}
-VOID = {"meta", "img", "br"}
-
-
-class Page(HTMLParser):
-    """Collects text and attributes of a page, and checks that tags are closed in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.links, self.tags, self.text, self.tables = [], [], [], "", []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.links += [value for key, value in attrs if key in ("src", "href", "data", "action", "srcset")]
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append(0)
-        elif tag in ("td", "th"):
-            self.tables[-1][-1] += int(dict(attrs).get("colspan", 1))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +105,32 @@ def test_the_page_shows_the_figures_of_the_table_and_the_notes(saved):
         assert f"{result.metrics['mAP50']:.3f}" in text
     assert f"{report.average_collapse_rate():.2f} %" in text
     assert report.notes[0] in text
+
+
+def test_the_page_says_what_was_trained_by_what_and_when(saved):
+    report, folder = saved
+    text = Page((folder / "report.html").read_text(encoding="utf-8")).text
+    assert all(name in text and value in text for name, value in report.origin.trained.items())
+    assert all(f"{name} {version}" in text for name, version in report.origin.versions.items())
+    assert report.origin.date[:10] in text and in_words(report) in text
+    document = (folder / "robustness.md").read_text(encoding="utf-8")
+    assert "MWAM: on, incomplete: views=2" in document and markdown_text(in_words(report)) in document
+
+
+def test_the_page_shows_mwam_over_the_training_where_there_is_a_picture_of_it(tmp_path):
+    report = table(
+        ("a", "b"), {("a",): 0.1, ("b",): 0.1, ("a", "b"): 0.2}, weights=str(tmp_path / "run/weights/best.pt")
+    )
+    report.save(tmp_path / "elsewhere")
+    pages = [(tmp_path / "elsewhere/report.html").read_text(encoding="utf-8")]
+    (tmp_path / "run/weights").mkdir(parents=True)
+    (tmp_path / "run/mwam.png").write_bytes(b"of this run")
+    for plots in (True, False):
+        report.save(tmp_path / "elsewhere", plots=plots)
+        pages.append((tmp_path / "elsewhere/report.html").read_text(encoding="utf-8"))
+    encoded = base64.b64encode(b"of this run").decode()
+    assert [encoded in page for page in pages] == [False, True, False]
+    assert ["MWAM over the training" in page for page in pages] == [False, True, False]
 
 
 def test_odd_names_are_text_on_the_page():

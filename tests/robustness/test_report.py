@@ -127,7 +127,8 @@ def test_the_table_shows_which_modalities_were_there(capsys):
     report(0.4, 0.5, 0.8).show()
     shown = capsys.readouterr().out
     assert "43.75" in shown and "0.567" in shown
-    assert [line.count("●") for line in shown.splitlines() if "●" in line] == [1, 1, 2]
+    rows = [line for line in shown.splitlines() if line.startswith("│")]
+    assert [row.count("●") for row in rows if "●" in row] == [1, 1, 2]
 
 
 def test_the_terminal_shows_notes_and_names_as_they_are(capsys):

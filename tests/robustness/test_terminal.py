@@ -3,10 +3,11 @@ import subprocess
 import sys
 
 import pytest
-from reports import table
+from reports import full_report, table
 
 from mwam_det.cli.main import main
 from mwam_det.files.terminal import marks_in
+from mwam_det.robustness.tables import degradation_table
 
 SCORES = {("rgb",): 0.4, ("ir",): 0.5, ("rgb", "ir"): 0.8}
 
@@ -23,6 +24,33 @@ def test_a_report_is_printed_in_any_encoding_and_tells_what_was_there(monkeypatc
     assert (of_both.count(there), of_both.count(f" {missing} ")) == (2, 0)
     assert (of_one.count(there), of_one.count(f" {missing} ")) == (1, 1)
     assert any("320" in line for line in lines)
+
+
+def test_below_the_table_stand_the_legend_and_a_sentence(capsys):
+    table(("rgb", "ir"), SCORES).show()
+    shown = capsys.readouterr().out.split()
+    assert "● present ○ missing. PCR: share of mAP50 that is lost, lower is better." in " ".join(shown)
+    assert "Without ir this model finds 50 % of what it finds with both" in " ".join(shown)
+
+
+def test_degradations_are_a_table_a_modality_with_a_mark_where_absence_would_be_better(capsys):
+    report = full_report()
+    report.show()
+    shown = capsys.readouterr().out
+    for modality, rows in degradation_table(report).items():
+        assert (
+            f"mAP50 with {modality} degraded (without it: {report.without(modality).metrics['mAP50']:.3f})"
+            in " ".join(shown.split())
+        )
+        for row in rows:
+            assert row["name"] in shown and all(f"{cell['value']:.3f}" in shown for cell in row["cells"])
+    worse = sum(c["worse"] for rows in degradation_table(report).values() for row in rows for c in row["cells"])
+    assert shown.count("▼") == worse + 1 > 1
+
+
+def test_without_degradations_nothing_speaks_of_them(capsys):
+    table(("rgb", "ir"), SCORES).show()
+    assert "degraded" not in capsys.readouterr().out
 
 
 def test_marks_are_circles_where_there_are_circles():

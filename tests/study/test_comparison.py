@@ -4,6 +4,7 @@ import math
 import cv2
 import numpy as np
 import pytest
+from html_pages import Page
 from rich.console import Console
 from scipy import stats
 from tables import read_csv
@@ -11,7 +12,7 @@ from tables import read_csv
 from mwam_det.core.missing import modality_combinations
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.robustness.results import METRICS, CombinationResult
-from mwam_det.study.comparison import Comparison, Estimate, Run, comparison_figure, plot_comparison
+from mwam_det.study.comparison import Comparison, Estimate, Run, comparison_figure, comparison_picture
 
 ARMS = {"baseline": ["mwam=false"], "mwam": ["mwam=true"]}
 BASELINE = {0: (0.010, 0.170, 0.310), 1: (0.020, 0.150, 0.290), 2: (0.000, 0.190, 0.330)}
@@ -229,15 +230,51 @@ def test_progress_names_no_metric_before_there_is_one():
     assert "mAP50" not in printed(waiting.progress()) and "mAP50 with all" in printed(comparison().progress())
 
 
+# Page ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_every_table_the_figure_what_is_missing_and_how_it_was_made(tmp_path):
+    versions = {"mwam_det": "1.2.3", "torch": "4.5"}
+    failed, waiting = Run("<broken>", 0, "failed", error="ValueError: too much", versions=versions), Run("<broken>", 1)
+    arms = {**ARMS, "<broken>": ["train.lr0=1"]}
+    table = comparison(failed, waiting, arms=arms, command="mwam-det compare night.yaml --seeds 3")
+    table.save(tmp_path)
+    content = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = Page(content)
+    assert not page.open and not {"script", "link", "broken"} & set(page.tags)
+    assert len(page.links) == 1 and page.links[0].startswith("data:image/png;base64,")
+    assert all(len(set(rows)) == 1 for rows in page.tables) and len(page.tables) == 2 * 2 + 2
+    for metric in table.metrics:
+        for title, (_, *rows) in table.tables(metric):
+            assert title in page.text
+            assert all(part in page.text for row in rows for cell in row for part in cell.split(" [")[0].split("\n"))
+    assert "[+0.025, +0.075]" in page.text
+    for said in ("Failed: <broken>, seed 0: ValueError: too much", "1 of 8 runs are not finished", "train.lr0=1"):
+        assert said in page.text
+    assert "mwam_det 1.2.3, torch 4.5" in page.text and "mwam-det compare night.yaml --seeds 3" in page.text
+
+
+def test_on_the_page_the_differences_stand_out_that_chance_explains_badly(tmp_path):
+    comparison().save(tmp_path)
+    content = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<strong>+0.050</strong>" in content and "<strong>+0.020</strong>" not in content and "**" not in content
+
+
+def test_before_a_run_is_done_the_page_says_how_far_the_runs_are(tmp_path):
+    Comparison("night", ("rgb", "ir"), {"baseline": []}, (Run("baseline", 0, "running"),)).save(tmp_path)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "0 of 1 runs done" in page.text and "running" in page.text and "img" not in page.tags
+
+
 # Figure --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [1, 2, 12])
-def test_the_figure_shows_every_arm(tmp_path, count):
+def test_the_figure_shows_every_arm(count):
     arms = {f"arm {place}": [] for place in range(count)}
     every = tuple(run for arm in arms for run in runs(arm, MWAM))
-    plot_comparison(Comparison("night", ("rgb", "ir"), arms, every), tmp_path / "compare.png")
-    picture = cv2.imread(str(tmp_path / "compare.png"))
+    drawn = comparison_picture(Comparison("night", ("rgb", "ir"), arms, every))
+    picture = cv2.imdecode(np.frombuffer(drawn, np.uint8), cv2.IMREAD_COLOR)
     assert picture.std() > 5
     assert math.prod(picture.shape[:2]) > 500_000
 
@@ -254,5 +291,5 @@ def test_columns_that_do_not_fit_go_to_a_second_row_where_nothing_is_cut_off():
 
 def test_without_a_finished_run_there_is_no_figure(tmp_path):
     files = Comparison("night", ("rgb", "ir"), {"baseline": []}, (Run("baseline", 0),)).save(tmp_path, "compare-x")
-    assert [file.name for file in files] == ["compare-x.json", "compare-x.csv", "compare-x.md"]
+    assert [file.name for file in files] == ["compare-x.json", "compare-x.csv", "compare-x.md", "report-x.html"]
     assert not (tmp_path / "compare-x.png").exists()

@@ -75,7 +75,7 @@ def training(monkeypatch) -> Training:
     fake = Training()
     # Half a second a run each: the figure has tests of its own, and nothing is held that could be given back.
     monkeypatch.setattr(grid_module, "_free_memory", lambda: None)
-    monkeypatch.setattr(comparison_module, "plot_comparison", lambda comparison, file: file.touch())
+    monkeypatch.setattr(comparison_module, "comparison_picture", lambda comparison: b"")
     monkeypatch.setattr(UltralyticsExperiment, "go_on", lambda *arguments: fake(*arguments))
     return fake
 
@@ -295,8 +295,11 @@ def test_a_file_names_recipe_seeds_title_and_references(training):
     assert len(result.runs) == 6
     assert result.reference("mwam+dropout") == "mwam"
     assert sorted(f.name for f in Path("runs/night-compare").glob("*.*")) == [
-        f"compare-small.{suffix}" for suffix in ("csv", "json", "md", "png")
+        *(f"compare-small.{suffix}" for suffix in ("csv", "json", "md", "png")),
+        "report-small.html",
     ]
+    page = Path("runs/night-compare/report-small.html").read_text(encoding="utf-8")
+    assert "mwam-det compare night.yaml --arms small.yaml --seeds 2" in page and "ultralytics" in page
 
 
 def test_what_the_user_says_goes_before_what_the_file_says(training):

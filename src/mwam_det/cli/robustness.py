@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from mwam_det.cli.checks import check_order, check_weights
+from mwam_det.cli.next_steps import shown
 from mwam_det.cli.parser import OVERRIDES_HELP, add_command, add_overrides, add_weights
 from mwam_det.experiments import load
 from mwam_det.recipe import REPORT_KEYS
@@ -34,5 +35,5 @@ def run(options: argparse.Namespace) -> int:
     check_weights(options.weights)
     report, folder = experiment.evaluate(options.weights)
     report.show()
-    print(f"Results: {folder}")
+    print(f"Report: {shown(folder / 'report.html')}")
     return 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mwam_det.cli.completion import complete_recipe, set_completer
+from mwam_det.cli.next_steps import next_commands, shown
 from mwam_det.cli.parser import OVERRIDES_HELP, add_command, add_overrides
 from mwam_det.cli.stock_words import read_stock_words
 from mwam_det.experiments import experiment_of, load
@@ -55,7 +56,12 @@ def run(options: argparse.Namespace) -> int:
     report, folder = experiment.train()
     if report is not None:
         report.show()
-        print(f"Results: {folder}")
+    if os.environ.get("RANK", "0") != "0":
+        return 0
+    if (page := folder / "report.html").is_file():
+        print(f"Report: {shown(page)}")
+    if commands := next_commands(folder, experiment.recipe, [recipe, *words] if recipe else [], experiment.split):
+        print("\n".join(["Next:", *commands]))  # not through rich, which would break the lines
     return 0
 
 

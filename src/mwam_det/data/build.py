@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,12 +39,14 @@ def build_paired_dataset(
         stride: Stride of the model, in pixels.
         stretch: Whether images are stretched to a square, as RT-DETR takes them.
     """
+    hyp = copy(args)
+    hyp.deterministic = False  # a dataset only warns by it, of cache="ram", which makes no difference to our samples
     return (StretchedDataset if stretch else KINDS.get(args.task, PairedDataset))(
         img_path=img_path,
         imgsz=args.imgsz,
         batch_size=batch,
         augment=mode == "train",
-        hyp=args,
+        hyp=hyp,
         rect=rect and args.task != "classify" and not stretch,
         cache=args.cache or None,
         single_cls=args.single_cls or False,

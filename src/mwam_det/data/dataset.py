@@ -19,7 +19,7 @@ import torch
 from ultralytics.data.augment import Compose
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_file_speeds, get_hash
-from ultralytics.utils import LOGGER
+from ultralytics.utils import LOCAL_RANK, LOGGER
 
 from mwam_det.data.layout import DatasetError, Modality, modalities_of
 from mwam_det.data.listing import list_split, partners_in
@@ -248,7 +248,13 @@ class PairedDataset(YOLODataset):
             SCANS.mkdir(parents=True, exist_ok=True)
         # a list has images in the folders of other splits
         name = f"{cache_path.with_suffix('')}{'' if os.path.isdir(str(self.img_path)) else self.img_path}"
-        return super()._load_or_scan_cache(SCANS / f"{_own_name(Path(name))}.cache", cache_hash)
+        scan, is_known = super()._load_or_scan_cache(SCANS / f"{_own_name(Path(name))}.cache", cache_hash)
+        if is_known and LOCAL_RANK in {-1, 0}:  # Ultralytics would name a file beside the labels that is not there
+            found, missing, empty, corrupt, _ = scan["results"]
+            LOGGER.info(f"{self.prefix}{self.scan_summary(found, missing, empty, corrupt)}, scanned before")
+            if scan["msgs"]:
+                LOGGER.info("\n".join(scan["msgs"]))
+        return scan, False
 
     def load_image(
         self, i: int, rect_mode: bool | None = None, resize_short: bool | None = None

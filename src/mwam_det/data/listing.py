@@ -69,6 +69,24 @@ def partners_in(
     return {file: found[file] for file in folders_of}, left_over
 
 
+def first_pair(groups: Iterable[Group], modalities: Sequence[Modality], root: str | Path) -> dict[str, str]:
+    """Return the file of each modality of the first image that has all partners, by name; nothing if none has.
+
+    Args:
+        groups: What the split is made of.
+        modalities: The modalities.
+        root: The dataset's folder.
+
+    Raises:
+        DatasetError: As `list_split`.
+    """
+    found, _ = partners_in(list_split(groups, modalities, root)[0], modalities)
+    for candidates in found.values():
+        if all(len(candidates[modality.name]) == 1 for modality in modalities):
+            return {name: files[0] for name, files in candidates.items()}
+    return {}
+
+
 def _images_of(group: Group, modalities: Sequence[Modality]) -> dict[str, Folders]:
     """List all images of the first modality in the folders of a group."""
     first = modalities[0].name

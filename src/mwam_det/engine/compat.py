@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,12 +18,36 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from ultralytics import __version__
-from ultralytics.utils import LOGGER, torch_utils
+from ultralytics.utils import LOGGER, remove_colorstr, torch_utils
 from ultralytics.utils.torch_utils import autocast
 
 TESTED = (8, 4)
 """The newest series of Ultralytics that the tests were run with. Its internals, which this package relies on, change
 between series; what changes within one is noticed by tests/contract."""
+
+
+CHATTER = (
+    r"engine/trainer: ",  # every argument, in one line of 3,000 characters: args.yaml in the run folder holds them
+    r"Overriding model\.yaml nc=",  # the dataset's classes are always those that count
+    r"Freezing layer 'model\.(0\.conv|\d+\.dfl)\.",  # these two always are; what the user freezes is said
+    r"Optimizer stripped from ",  # names a folder that is gone by then
+)
+"""How lines begin that Ultralytics logs in every training and that say nothing of this one, as regular expressions."""
+
+
+@contextmanager
+def without_chatter() -> Iterator[None]:
+    """Leave the lines of `CHATTER` out of what Ultralytics logs. Warnings and errors always come through."""
+    pattern = re.compile("|".join(CHATTER))
+
+    def keep(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.INFO or not pattern.match(remove_colorstr(str(record.msg)))
+
+    LOGGER.addFilter(keep)
+    try:
+        yield
+    finally:
+        LOGGER.removeFilter(keep)
 
 
 @lru_cache(maxsize=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ from mwam_det.engine.deployment import is_stretched, task_and_size
 from mwam_det.engine.evaluation import degradation_conditions
 from mwam_det.engine.exporter import MultimodalExporter
 from mwam_det.engine.measures import measure, metrics_of
+from mwam_det.engine.origin import trained_with
 from mwam_det.engine.predictor import PairSource
 from mwam_det.engine.tasks import TASKS, task_classes
 from mwam_det.engine.validator import check_modalities
 from mwam_det.models.stock import StockModel
 from mwam_det.models.two_stream import build_two_stream, task_of, two_stream_cfg
 from mwam_det.models.weights import load_pretrained
+from mwam_det.robustness.origin import Origin
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.training.direction import explain
 from mwam_det.training.selection import selection_of
@@ -351,11 +353,13 @@ class MultimodalYOLO(YOLO):
             None, save_dir, {**args, **own}, self.callbacks
         )
         validator(model=self.model)
-        report = validator.report(str(self.overrides.get("model", "")), [*notes, *_contradictions(validator, shares)])
+        weights = str(self.overrides.get("model", ""))
+        report = validator.report(weights, [*notes, *_contradictions(validator, shares)])
+        report = replace(report, origin=Origin.of(trained_with(weights), ["ultralytics", "torch"]))
         report.save(save_dir, plots)
         if validator.coco is not None:
             validator.coco.write(save_dir / "coco")
-        LOGGER.info(f"Robustness report saved to {save_dir}")
+        LOGGER.info(f"Robustness report saved to {save_dir / 'report.html'}")
         return report
 
     def tune(self, *args: Any, **kwargs: Any):

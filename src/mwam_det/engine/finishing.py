@@ -9,6 +9,7 @@ from typing import Any
 from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils.plotting import plot_results
 
+from mwam_det.engine.compat import without_chatter
 from mwam_det.engine.facade import VALIDATION_ARGUMENTS, MultimodalYOLO
 from mwam_det.engine.saving import finish_checkpoints, repair_best
 from mwam_det.robustness.history import draw_history
@@ -31,7 +32,8 @@ def finish_run(last: Path, data: Any, robustness: bool | Mapping[str, Any] = Tru
     trained_with, state = content["train_args"], content["train_args"].get("run_state") or {}
     if content["epoch"] >= 0:
         repair_best(last, best, content)
-    finish_checkpoints(last, best)
+    with without_chatter():
+        finish_checkpoints(last, best)
     if trained_with["plots"]:
         _draw(folder)
     if robustness is False:

@@ -50,6 +50,7 @@ class PairResults(Results):
     """Ultralytics' results of one pair.
 
     `orig_img` is the image of the first modality that was not missing: `plot`, `save`, `show` and `save_crop` use it.
+    `plot_modalities` draws on every modality.
 
     Attributes:
         images: The image of each modality that was not missing in this pair, by name, shape (H, W, 3), uint8, BGR, all

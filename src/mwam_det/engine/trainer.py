@@ -50,6 +50,7 @@ from mwam_det.engine.compat import (
     spread_on_cpu,
     use_bundled_font,
     warn_of_untested_release,
+    without_chatter,
     without_gpu_names,
     without_precision_check,
 )
@@ -158,7 +159,8 @@ class PairTrainer(BaseTrainer):
         self._hold = Hold(folder) if folder is not None and folder.is_dir() else None  # before anything is replaced
         if RANK != -1:
             overrides = {**requested, "device": device_of_worker(requested.get("device"))}
-        super().__init__(with_own_arguments(cfg), overrides, _callbacks)
+        with without_chatter():
+            super().__init__(with_own_arguments(cfg), overrides, _callbacks)
         if self.ddp and self.args.exist_ok and not self.resume:
             refuse_to_delete(self.save_dir)
         if RANK != -1:
@@ -241,7 +243,7 @@ class PairTrainer(BaseTrainer):
             cfg: A stock description, a file with one, or a description with streams (from a checkpoint).
             weights: A model with the same streams whose weights are taken over, unless the argument `pretrained` names
                 checkpoints of single-stream models.
-            verbose: Whether to list the layers.
+            verbose: Whether to log the size of the model; `model.info(detailed=True)` lists its layers.
 
         Returns:
             The model, of Ultralytics' class for the task.
@@ -266,7 +268,10 @@ class PairTrainer(BaseTrainer):
         if "kpt_shape" in self.data:
             cfg = {**cfg, "kpt_shape": self.data["kpt_shape"]}
         check_shared_backbone(cfg.get("share_backbone", False), mwam_config(self.args.mwam))
-        model = build_two_stream(cfg, self.data["nc"], verbose and RANK == -1)
+        with without_chatter():
+            model = build_two_stream(cfg, self.data["nc"])
+        if verbose and RANK == -1:
+            model.info()
         model.yaml["reading"] = {key: self.data[key] for key in READING_KEYS if self.data.get(key)}  # to predict by
         check_modalities(model, self.data)
         model = self.set_model_names_for_load(model)
@@ -322,7 +327,8 @@ class PairTrainer(BaseTrainer):
 
     def _setup_train(self) -> None:
         half = self.args.amp not in {False, "fp32", "bf16"} and (self.device.type == "cuda" or RANK != -1)
-        with without_gpu_names(self) if RANK != -1 and self.device.type == "cpu" else nullcontext():
+        names = without_gpu_names(self) if RANK != -1 and self.device.type == "cpu" else nullcontext()
+        with names, without_chatter():
             if half:
                 self._setup_train_in_half_precision()
             else:
@@ -561,7 +567,7 @@ class PairTrainer(BaseTrainer):
 
     def final_eval(self) -> None:
         """Finish the checkpoints and validate the best one."""
-        with torch_distributed_zero_first(LOCAL_RANK):  # the others wait
+        with torch_distributed_zero_first(LOCAL_RANK), without_chatter():  # the others wait
             if RANK in {-1, 0}:
                 finish_checkpoints(self.last, self.best)
         if not self.best.exists():

@@ -28,7 +28,7 @@ from mwam_det.data.splits import groups_of, source_of
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.compat import use_bundled_font
 from mwam_det.engine.deployment import describe, stacked_inputs
-from mwam_det.engine.plots import repeat_predictions, side_by_side
+from mwam_det.engine.plots import predictions_beside, side_by_side
 
 
 class PairValidator(BaseValidator):
@@ -124,8 +124,8 @@ class PairValidator(BaseValidator):
         self, batch: dict[str, Any], preds: list[dict[str, torch.Tensor]] | torch.Tensor, ni: int, *args: Any
     ) -> None:
         """Draw the predictions of a batch, every modality beside the others."""
-        repeated = repeat_predictions(preds, len(self.modalities))
-        super().plot_predictions(side_by_side(batch, self.modalities), repeated, ni, *args)
+        beside = predictions_beside(preds, len(self.modalities), batch["img"].shape[3])
+        super().plot_predictions(side_by_side(batch, self.modalities), beside, ni, *args)
 
 
 class MultimodalValidator(PairValidator, DetectionValidator):

@@ -21,8 +21,13 @@ def tolerate_encodings() -> None:
 
 def marks_in(encoding: str) -> tuple[str, str]:
     """Return a mark for what is there and one for what is missing that an encoding can tell apart."""
+    return MARKS if holds(encoding, "".join(MARKS)) else PLAIN_MARKS
+
+
+def holds(encoding: str, text: str) -> bool:
+    """Return whether an encoding, which may be unknown, has every character of a text."""
     try:
-        "".join(MARKS).encode(encoding)
+        text.encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        return PLAIN_MARKS
-    return MARKS
+        return False
+    return True

@@ -38,6 +38,7 @@ from mwam_det.hosts.tasks import Classification, Segmentation, Task, median_freq
 from mwam_det.hosts.threads import limit_threads
 from mwam_det.recipe import Recipe, RecipeError
 from mwam_det.robustness.history import draw_history
+from mwam_det.robustness.origin import Origin, switch_in_words
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.robustness.results import CombinationResult
 from mwam_det.training.checkpoints import Interrupted, changed_settings, checkpoint_to_resume
@@ -445,9 +446,32 @@ def _report(
         )
 
     groups = {name: of(*counted) for name, counted in found.groups.items()}
-    report = replace(of(found.samples, found.scores), notes=data.notes, groups=groups)
+    origin = Origin.of(_trained_with(load_checkpoint(weights), weights), ["torch", "torchvision"])
+    report = replace(of(found.samples, found.scores), notes=data.notes, groups=groups, origin=origin)
     report.save(folder)
     return report
+
+
+def _trained_with(checkpoint: Mapping[str, Any], file: Path) -> dict[str, str]:
+    """Describe the training of a checkpoint, see `Origin`."""
+    recipe = checkpoint["recipe"]
+    train = recipe["train"]
+    sides = train["imgsz"] if isinstance(train["imgsz"], list) else [train["imgsz"]]
+    epochs = f"{train['epochs']} epochs, the best after {checkpoint['epoch']}"
+    words = [epochs, f"{'×'.join(map(str, sides))} px", f"batch {train['batch']}", train["optimizer"]]
+    return {
+        "model": recipe["model"],
+        "run": file.parent.parent.name if file.parent.name == "weights" else file.stem,
+        "training": ", ".join([*words, f"seed {train['seed']}"]),
+        "MWAM": switch_in_words(_unlike(recipe["mwam"], MWAMConfig())),
+        "incomplete": switch_in_words(_unlike(recipe["incomplete"], IncompleteConfig())),
+    }
+
+
+def _unlike(values: Mapping[str, Any] | None, default: Any) -> dict[str, Any] | None:
+    """Return what is not as in a dataclass of defaults; None stays None."""
+    usual = asdict(default)
+    return None if values is None else {key: value for key, value in values.items() if value != usual.get(key)}
 
 
 def load_host(file: Path) -> tuple[nn.Module, Normalise, list[str]]:

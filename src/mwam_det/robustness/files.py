@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 import os
@@ -11,10 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
-
 from mwam_det.robustness.degradation import SEVERITIES
 from mwam_det.robustness.figures import draw_figures
+from mwam_det.robustness.pages import embedded, render
 from mwam_det.robustness.results import CONFIDENCE, FILES, IOU, RobustnessResults
 from mwam_det.robustness.tables import (
     class_table,
@@ -27,6 +25,7 @@ from mwam_det.robustness.tables import (
     markdown_text,
     score,
 )
+from mwam_det.robustness.words import in_words
 
 MEASURED = {"obb": "rotated boxes", "segment": "masks", "pose": "keypoints"}
 """What the metrics are of, where a task does not say it."""
@@ -43,6 +42,11 @@ _LATEX = {
 def markdown(report: RobustnessResults) -> str:
     """Write the report as Markdown, without the figures."""
     lines = ["# Missing modalities", "", _summary(report), ""]
+    trained = ", ".join(f"{name}: {markdown_text(value)}" for name, value in report.origin.trained.items())
+    made = ", ".join(f"{name} {version}" for name, version in report.origin.versions.items())
+    lines += [f"Trained: {trained}.", ""] if trained else []
+    lines += [f"Made {report.origin.date} by {made}.", ""] if made else []
+    lines += [markdown_text(sentence), ""] if (sentence := in_words(report)) else []
     lines += _markdown_combinations(report)
     lines += [f"> {markdown_text(note)}\n" for note in report.notes]
     for name, group in report.groups.items():
@@ -119,22 +123,21 @@ def html(report: RobustnessResults, figures: dict[str, bytes] | None = None) -> 
 
     Args:
         report: The report.
-        figures: PNG files by name, see `draw_figures`.
+        figures: PNG files by name, see `draw_figures`; and "history", mwam.png of the training.
     """
     worst = min(report.results, key=lambda result: result.metrics[report.primary])
-    page = Environment(
-        loader=PackageLoader("mwam_det.robustness", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    ).get_template("report.html")
-    return page.render(
+    return render(
+        "report.html",
         report=report,
         tables={name: combination_table(each) for name, each in {"": report, **report.groups}.items()},
-        figures={name: base64.b64encode(picture).decode() for name, picture in (figures or {}).items()},
+        figures={name: embedded(picture) for name, picture in (figures or {}).items()},
         key_figures=[
             (f"{report.primary}, complete", score(report.full.metrics[report.primary])),
             (f"{report.primary}, average", score(report.average())),
             (f"{report.primary}, worst: {label(worst)}", score(worst.metrics[report.primary])),
             ("PCR, average", f"{rate:.2f} %" if (rate := report.average_collapse_rate()) is not None else "-"),
         ],
+        sentence=in_words(report),
         class_tables={metric: class_table(report, metric) for metric in report.metrics} if report.full.classes else {},
         degradations=degradation_table(report),
         severities=SEVERITIES,
@@ -152,7 +155,7 @@ def write_report(report: RobustnessResults, folder: Path, plots: bool = True) ->
     unfinished = folder / "report.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)  # of a process that died
     unfinished.mkdir(parents=True)
-    _write_files(report, unfinished, plots)
+    _write_files(report, unfinished, plots, _history_picture(report, folder))
     for name in FILES:  # robustness.json is the first
         (folder / name).unlink(missing_ok=True)
     for file in sorted(unfinished.iterdir(), key=lambda file: file.name == FILES[0]):
@@ -160,14 +163,15 @@ def write_report(report: RobustnessResults, folder: Path, plots: bool = True) ->
     unfinished.rmdir()
 
 
-def _write_files(report: RobustnessResults, folder: Path, plots: bool) -> None:
+def _write_files(report: RobustnessResults, folder: Path, plots: bool, of_mwam: Path | None) -> None:
     content = report.to_dict()
     figures = draw_figures(report) if plots else {}
+    history = {"history": of_mwam.read_bytes()} if plots and of_mwam is not None else {}
     texts = {
         "robustness.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n",
         "robustness.md": markdown(report),
         "robustness.tex": latex(report),
-        "report.html": html(report, figures),
+        "report.html": html(report, {**figures, **history}),
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -192,6 +196,12 @@ def _write_files(report: RobustnessResults, folder: Path, plots: bool) -> None:
         columns = ["modality", "degradation", "severity", *report.metrics, "PCR"]
         degraded = [[row[column] for column in columns] for row in content["degradations"]]
         _write_csv(folder / "robustness_degradations.csv", columns, degraded)
+
+
+def _history_picture(report: RobustnessResults, folder: Path) -> Path | None:
+    """Return mwam.png of the run that the weights are of, or else that in the report's folder; None without one."""
+    runs = [folder] if not report.weights else [Path(report.weights).resolve().parent.parent, folder]
+    return next((picture for run in runs if (picture := run / "mwam.png").is_file()), None)
 
 
 def _combination_rows(report: RobustnessResults) -> tuple[list[str], list[list[Any]]]:

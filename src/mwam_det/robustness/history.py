@@ -5,31 +5,99 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mwam_det.robustness.style import PALETTE, SOFT, plain, tidy
+
+PANELS = {
+    "bank": ("Frequency ratio (FRM), banked", "low over high frequencies"),
+    "share": ("Share of the modality (T)", "1: no preference"),
+    "weight": ("Weight of its stream (K)", "1: as without MWAM"),
+}
+"""For each quantity that is drawn, the title of its panel and what the axis means."""
+
+NEUTRAL = {"share": 1.0, "weight": 1.0}
+"""The value of a quantity that prefers no modality."""
+
+MEANS = 20
+"""Number of separate means along the curves; each is over the mini-batches in between."""
+
+FEWEST = 3
+"""A mean is over this many mini-batches at least."""
 
 
 def draw_history(history: Path, file: Path) -> None:
-    """Draw banked FRM, share and weight of every modality over the iterations of a run.
+    """Draw the banked FRM, the share and the weight of every modality over the mini-batches of a run.
 
     Args:
         history: mwam.csv of the run; without a row there is no picture.
         file: The picture to write.
     """
+    figure = history_figure(history)
+    if figure is not None:
+        figure.savefig(file, dpi=150, facecolor="white")
+
+
+def history_figure(history: Path) -> Figure | None:
+    """Draw a history; see `draw_history`. Quantities that were never measured have no panel.
+
+    Returns:
+        The figure; None if there is nothing to draw.
+    """
     with history.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    if not rows:
-        return
-    iterations = [int(row["iteration"]) for row in rows]
-    names = [key.removeprefix("bank_") for key in rows[0] if key.startswith("bank_")]
-    panels = {"bank": "banked FRM (Eq. 2)", "share": "share T (Eq. 6)", "weight": "weight K (Eq. 5)"}
-    figure = Figure(figsize=(13, 3.6), tight_layout=True)
-    axes = figure.subplots(1, len(panels))
-    for axis, (quantity, title) in zip(axes, panels.items(), strict=True):
-        for name in names:
-            axis.plot(iterations, [float(row[f"{quantity}_{name}"]) for row in rows], label=name, linewidth=1)
-        axis.set_title(title)
-        axis.set_xlabel("iteration")
-        axis.grid(alpha=0.3)
-    axes[0].set_yscale("log")
-    axes[-1].legend()
-    figure.savefig(file, dpi=150)
+    names = [key.removeprefix("bank_") for key in rows[0] if key.startswith("bank_")] if rows else []
+    curves = {
+        quantity: {name: np.array([float(row[f"{quantity}_{name}"]) for row in rows]) for name in names}
+        for quantity in PANELS
+    }
+    drawn = [quantity for quantity, own in curves.items() if any(np.isfinite(values).any() for values in own.values())]
+    if not drawn:
+        return None
+    window = max(FEWEST, round(len(rows) / MEANS))
+    iterations = np.array([int(row["iteration"]) for row in rows])
+    figure = Figure(figsize=(4.2 * len(drawn), 3.6), layout="constrained")
+    for axis, quantity in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+        if quantity in NEUTRAL:
+            axis.axhline(NEUTRAL[quantity], color=SOFT, linestyle=":", linewidth=1)
+        for place, values in enumerate(curves[quantity].values()):
+            colour = PALETTE[place % len(PALETTE)]
+            axis.plot(iterations, values, color=colour, linewidth=0.7, alpha=0.35)
+            axis.plot(iterations, running_mean(values, window), color=colour, linewidth=2)
+        title, meaning = PANELS[quantity]
+        axis.set_title(title, fontsize=11)
+        axis.set(xlabel="mini-batch", ylabel=meaning)
+        if quantity == "bank":
+            axis.set_yscale("log")
+        tidy(axis)
+    handles = [
+        Line2D([], [], color=PALETTE[place % len(PALETTE)], linewidth=2, label=plain(name))
+        for place, name in enumerate(names)
+    ]
+    handles += [
+        Line2D([], [], color=SOFT, linewidth=2, label=f"mean of {window} mini-batches"),
+        Line2D([], [], color=SOFT, linewidth=0.7, alpha=0.6, label="each mini-batch"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 3 * len(drawn)), frameon=False)
+    return figure
+
+
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Average each value with its neighbours, fewer of them at the ends.
+
+    Args:
+        values: Shape (N,), float; NaN where nothing was measured.
+        window: Number of values in a mean.
+
+    Returns:
+        Shape (N,); NaN where a window holds nothing.
+    """
+    measured = np.isfinite(values)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(measured, values, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(measured)])
+    begins = np.arange(len(values)) - (window - 1) // 2
+    first, end = begins.clip(min=0), (begins + window).clip(max=len(values))
+    with np.errstate(invalid="ignore"):
+        return (sums[end] - sums[first]) / (counts[end] - counts[first])

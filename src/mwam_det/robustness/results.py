@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mwam_det.core.missing import performance_collapse_rate
+from mwam_det.robustness.origin import Origin
 
 METRICS = ("mAP50", "mAP50-95")
 """The metrics of a report unless it says others; the first decides: PCR is of it."""
@@ -146,6 +147,7 @@ class RobustnessResults:
         metrics: What is measured, by name, the metric of PCR first.
         names: The classes in the order of their numbers, where samples hold numbers.
         groups: The same on parts of the split, by name, such as images of day and of night.
+        origin: What was trained, by which releases, and when the report was made.
 
     Raises:
         ValueError: If the complete combination is not among the results.
@@ -165,6 +167,7 @@ class RobustnessResults:
     metrics: tuple[str, ...] = METRICS
     names: tuple[str, ...] = ()
     groups: Mapping[str, RobustnessResults] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin, compare=False)
 
     def __post_init__(self):
         if all(set(result.available) != set(self.modalities) for result in self.results):
@@ -206,6 +209,7 @@ class RobustnessResults:
         """Return everything but the samples as plain values, an undefined PCR as None."""
         return {
             "weights": self.weights,
+            "origin": self.origin.to_dict(),
             "task": self.task,
             "metrics": list(self.metrics),
             "split": self.split,

@@ -5,24 +5,24 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from mwam_det.files.terminal import marks_in, tolerate_encodings
+from mwam_det.files.terminal import holds, marks_in, tolerate_encodings
+from mwam_det.robustness.degradation import SEVERITIES
 from mwam_det.robustness.results import RobustnessResults
-from mwam_det.robustness.tables import combination_table
+from mwam_det.robustness.tables import combination_table, degradation_table, label, score
+from mwam_det.robustness.words import in_words
 
 
 def print_report(results: RobustnessResults) -> None:
-    """Print the table of combinations, that of each group, and the notes."""
+    """Print the table of combinations, that of each group, those of degradations, a sentence, and the notes."""
     tolerate_encodings()
     console = Console()
     there, missing = marks_in(console.encoding)
     for part, own in {"": results, **results.groups}.items():
         content = combination_table(own)
         of_part = f", {part}: {own.images} images" if part else ""
-        table = Table(
-            title=escape(f"Missing modalities, split '{results.split}'{of_part}"),
-            caption=f"PCR of {results.primary}; lower is more robust",
-        )
+        table = Table(title=escape(f"Missing modalities, split '{results.split}'{of_part}"))
         for name in results.modalities:
             table.add_column(escape(name), justify="center")
         for name in content.columns:
@@ -32,5 +32,39 @@ def print_report(results: RobustnessResults) -> None:
         table.add_section()
         table.add_row("average", *[""] * (len(results.modalities) - 1), *content.averages)
         console.print(table)
+    console.print(f"{there} present  {missing} missing. PCR: share of {results.primary} that is lost, lower is better.")
+    if sentence := in_words(results):
+        console.print(Text(sentence, style="bold"))
+    _print_degradations(results, console)
     for note in results.notes:
         console.print(f"[bold]Note:[/bold] {escape(note)}")
+
+
+def _print_degradations(results: RobustnessResults, console: Console) -> None:
+    """Print the first metric at every severity of what was degraded, a table a modality."""
+    mark = "▼" if holds(console.encoding, "▼") else "!"
+    marked = False
+    for modality, rows in degradation_table(results).items():
+        absent = results.without(modality)
+        title = f"{results.primary} with {modality} degraded"
+        if absent is not None:
+            title += f" (without it: {score(absent.metrics[results.primary])})"
+        table = Table(title=escape(title))
+        table.add_column("severity")
+        for severity in SEVERITIES:
+            table.add_column(str(severity), justify="right")
+        for row in rows:
+            marked |= any(cell["worse"] for cell in row["cells"])
+            cells = (
+                f"{mark} {score(cell['value'])}" if cell["worse"] else score(cell["value"]) for cell in row["cells"]
+            )
+            table.add_row(row["name"], *cells)
+        console.print(table)
+    if marked:
+        everything = label(results.full)
+        console.print(
+            escape(
+                f"{results.primary} with {everything} as they are: {score(results.full.metrics[results.primary])}. "
+                f"{mark} worse than without the degraded modality."
+            )
+        )

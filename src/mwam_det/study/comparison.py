@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import re
@@ -16,9 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from mwam_det.core.missing import modality_combinations
+from mwam_det.files.writing import written_whole
 from mwam_det.robustness.results import METRICS
 from mwam_det.robustness.style import PALETTE
 from mwam_det.robustness.tables import markdown_table
+from mwam_det.study.page import comparison_page
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -84,6 +87,7 @@ class Run:
         report: Content of robustness.json, of a run that is done.
         error: What went wrong with a run that failed.
         resumed: How often it went on from a checkpoint.
+        versions: The release of each package that it was trained with, of a run that was begun.
     """
 
     arm: str
@@ -92,6 +96,7 @@ class Run:
     report: Mapping[str, Any] | None = None
     error: str = ""
     resumed: int = 0
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def measure(self, metric: str, available: Iterable[str]) -> float | None:
         """Return a metric of the run on a combination of modalities; None if it is not done or has no such input."""
@@ -115,6 +120,7 @@ class Comparison:
         arms: Overrides of the recipe by arm, in order; the first is the reference of the others.
         runs: The runs.
         against: The reference of an arm, where it is not the first arm.
+        command: The command that makes it, if it was one.
     """
 
     title: str
@@ -122,6 +128,7 @@ class Comparison:
     arms: dict[str, list[str]]
     runs: tuple[Run, ...]
     against: dict[str, str] = field(default_factory=dict)
+    command: str = ""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -195,21 +202,25 @@ class Comparison:
         from rich.table import Table
         from rich.text import Text
 
-        seeds = sorted({run.seed for run in self.runs})
         done = sum(run.state == "done" for run in self.runs)
-        table = Table("arm", title=f"{done} of {len(self.runs)} runs done")
+        header, *rows = self.run_table()
+        table = Table(header[0], title=f"{done} of {len(self.runs)} runs done")
         if done:  # else there is no figure, nor a report to tell its name
             table.caption = f"{self.primary} with all modalities of the arm, and its average over all combinations"
             table.min_width = len(table.caption)
-        for seed in seeds:
-            table.add_column(f"seed {seed}", justify="center")
+        for name in header[1:]:
+            table.add_column(name, justify="center")
         styles = {"waiting": "dim", "begun": "dim", "running": "bold", "failed": "red"}
-        for arm in self.arms:
-            by_seed = {run.seed: run for run in self.runs if run.arm == arm}
-            table.add_row(
-                arm, *(Text(_progress(by_seed[s], self.primary), styles.get(by_seed[s].state, "")) for s in seeds)
-            )
+        for arm, *cells in rows:
+            table.add_row(arm, *(Text(cell, styles.get(cell, "")) for cell in cells))
         return table
+
+    def run_table(self) -> list[list[str]]:
+        """Return the header, and for each arm a row with what each seed achieved, or how far it is."""
+        seeds = sorted({run.seed for run in self.runs})
+        cells = {(run.arm, run.seed): _progress(run, self.primary) for run in self.runs}
+        rows = ([arm, *(cells.get((arm, seed), "-") for seed in seeds)] for arm in self.arms)
+        return [["arm", *(f"seed {seed}" for seed in seeds)], *rows]
 
     def table(self) -> RenderableType:
         """Lay out means and differences of the first metric for the terminal, and what failed."""
@@ -218,7 +229,7 @@ class Comparison:
         from rich.text import Text
 
         parts: list[RenderableType] = []
-        for title, rows in self._tables(self.primary):
+        for title, rows in self.tables(self.primary):
             table = Table(*rows[0], title=title, min_width=min(len(title), TERMINAL))  # few columns make it narrow
             table.columns[0].min_width = max(len(row[0]) for row in rows)  # names are not to be cut
             for column in table.columns[1:]:
@@ -228,13 +239,14 @@ class Comparison:
                 lines = (re.sub(r" (?=[±[])|(?<=,) ", "\n", cell) for cell in row[1:])
                 table.add_row(row[0], *map(Text, lines))
             parts.append(table)
-        return Group(*parts, *(Text(note) for note in self._notes()))
+        return Group(*parts, *(Text(note) for note in (*self.notes(), *self.unfinished())))
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values: runs, values by seed, means, differences and intervals."""
         return {
             "title": self.title,
             "modalities": list(self.modalities),
+            "command": self.command,
             "confidence": CONFIDENCE,
             "arms": [
                 {
@@ -242,7 +254,13 @@ class Comparison:
                     "overrides": overrides,
                     "against": self.reference(arm),
                     "runs": [
-                        {"seed": run.seed, "state": run.state, "resumed": run.resumed, "error": run.error}
+                        {
+                            "seed": run.seed,
+                            "state": run.state,
+                            "resumed": run.resumed,
+                            "error": run.error,
+                            "versions": dict(run.versions),
+                        }
                         for run in self.runs
                         if run.arm == arm
                     ],
@@ -267,12 +285,14 @@ class Comparison:
         return entry
 
     def save(self, folder: str | Path, stem: str = "compare") -> list[Path]:
-        """Write the comparison to a folder, as JSON, CSV, Markdown and a figure, and return the files.
+        """Write the comparison to a folder, as JSON, CSV, Markdown, a page and a figure, and return the files.
 
-        The CSV has a row an arm, metric and column; the figure is left out while no run is done.
+        The CSV has a row an arm, metric and column; the page is called report.html, or report-<file>.html where the
+        others are called compare-<file>; the figure is left out while no run is done.
         """
         folder = Path(folder)
-        files = [folder / f"{stem}.{suffix}" for suffix in ("json", "csv", "md", "png")]
+        files = [folder / f"{stem}.{suffix}" for suffix in ("json", "csv", "md")]
+        files += [folder / f"{stem.replace('compare', 'report', 1)}.html", folder / f"{stem}.png"]
         files[0].write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         with files[1].open("w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
@@ -282,9 +302,12 @@ class Comparison:
             for arm in self.arms:
                 writer.writerows(self._csv_row(arm, c, metric) for metric in self.metrics for c in self.columns(metric))
         files[2].write_text(self.markdown(), encoding="utf-8")
-        if not any(run.report for run in self.runs):
-            return files[:3]
-        plot_comparison(self, files[3])
+        picture = comparison_picture(self) if any(run.report for run in self.runs) else None
+        with written_whole(files[3]) as page:
+            page.write_text(comparison_page(self, picture), encoding="utf-8")
+        if picture is None:
+            return files[:4]
+        files[4].write_bytes(picture)
         return files
 
     def _csv_row(self, arm: str, column: str, metric: str) -> list[Any]:
@@ -298,14 +321,22 @@ class Comparison:
         """Return the comparison as a Markdown document."""
         lines = [f"# {self.title}", ""]
         for metric in self.metrics:
-            for title, rows in self._tables(metric, bold="**"):
+            for title, rows in self.tables(metric, bold="**"):
                 lines += [f"## {title}", "", *markdown_table(rows[0], rows[1:])]
-        lines += [*(f"{note}\n" for note in self._notes()), "## Arms", ""]
+        lines += [*(f"{note}\n" for note in (*self.notes(), *self.unfinished())), "## Arms", ""]
         lines += [f"- {arm}: {_code(overrides) or 'the recipe as it is'}" for arm, overrides in self.arms.items()]
         return "\n".join(lines) + "\n"
 
-    def _tables(self, metric: str, bold: str = "") -> list[tuple[str, list[list[str]]]]:
-        """Return the tables of a metric as text: title, and rows of which the first is the header."""
+    def tables(self, metric: str, bold: str = "") -> list[tuple[str, list[list[str]]]]:
+        """Lay out the tables of a metric: means, differences, and those to specialists where there are any.
+
+        Args:
+            metric: One of `metrics`.
+            bold: Stands around a difference whose interval leaves out 0.
+
+        Returns:
+            For each table its title, and rows of text of which the first is the header.
+        """
         columns = self.columns(metric)
         header = ["arm", *(f"{column} %" if column == COLLAPSE else column for column in columns)]
         means, differences = [header], [header]
@@ -331,7 +362,8 @@ class Comparison:
             tables.append((title, rows))
         return tables
 
-    def _notes(self) -> list[str]:
+    def notes(self) -> list[str]:
+        """Return sentences on how to read the tables."""
         notes = [
             "The average is over all combinations of modalities, PCR over the incomplete ones, of "
             f"{self.primary}; less PCR is more robust. An arm with one modality alone has neither."
@@ -350,14 +382,25 @@ class Comparison:
         if len(set(images.values())) > 1:  # of a uni-modal arm, images without partner are among them
             counts = ", ".join(f"{arm} {count}" for arm, count in images.items())
             notes.append(f"The arms were evaluated on different numbers of images: {counts}.")
-        notes += [f"Failed: {run.arm}, seed {run.seed}: {run.error}" for run in self.runs if run.state == "failed"]
+        return notes
+
+    def unfinished(self) -> list[str]:
+        """Return sentences on what is missing: runs that failed, and how many are not finished."""
+        notes = [f"Failed: {run.arm}, seed {run.seed}: {run.error}" for run in self.runs if run.state == "failed"]
         unfinished = sum(run.state in ("waiting", "running", "begun") for run in self.runs)
         return notes + ([f"{unfinished} of {len(self.runs)} runs are not finished."] if unfinished else [])
 
+    def versions(self) -> list[str]:
+        """Return the releases that runs were trained with, each set of them once, as text."""
+        sets = (", ".join(f"{name} {version}" for name, version in run.versions.items()) for run in self.runs)
+        return list(dict.fromkeys(filter(None, sets)))
 
-def plot_comparison(comparison: Comparison, file: Path) -> None:
-    """Write the figure of a comparison."""
-    comparison_figure(comparison).savefig(file, dpi=150, facecolor="white")
+
+def comparison_picture(comparison: Comparison) -> bytes:
+    """Return the figure of a comparison as a PNG file."""
+    stream = io.BytesIO()
+    comparison_figure(comparison).savefig(stream, format="png", dpi=150, facecolor="white")
+    return stream.getvalue()
 
 
 def comparison_figure(comparison: Comparison) -> Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shlex
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -88,7 +89,8 @@ class Cell:
                 report = json.loads((self.folder / "robustness.json").read_text(encoding="utf-8"))
             except (OSError, json.JSONDecodeError):
                 state = "begun"  # the report was lost: it is made anew
-        return Run(self.arm, self.seed, state, report, record.get("error", ""), record.get("resumed", 0))
+        error, resumed, versions = record.get("error", ""), record.get("resumed", 0), record.get("versions", {})
+        return Run(self.arm, self.seed, state, report, error, resumed, versions)
 
 
 # The grid ------------------------------------------------------------------------------------------------------------
@@ -108,8 +110,8 @@ def compare(
     Runs go to runs/<recipe>-compare/<arm>/seed<k>/ (`train.project` and `train.name` stand for "runs" and the recipe's
     name), with a record each beside its folder. The same call again goes on: finished runs stay, interrupted ones are
     resumed from their last checkpoint, failed ones are tried again. All arms of a seed are trained before the next
-    seed, so that what is there can be compared at any time. compare.json, .csv, .md and .png are renewed after every
-    run; with a file of arms they are called compare-<file>.
+    seed, so that what is there can be compared at any time. compare.json, .csv, .md and .png and report.html are
+    renewed after every run; with a file of arms they are called compare-<file> and report-<file>.
 
     Args:
         recipe: The recipe's file; that of the file of arms if left out.
@@ -148,7 +150,10 @@ def compare(
     if seeds is None:
         seeds = SEEDS if study.seeds is None else study.seeds
     check_seeds(seeds)
+    overrides = list(overrides)
     base, experiments, changes = arm_experiments(recipe, overrides, study)
+    named = str(arms) if isinstance(arms, str | Path) else ",".join(arms)
+    command = shlex.join(["mwam-det", "compare", str(recipe), *overrides, "--arms", named, "--seeds", str(seeds)])
     for experiment in experiments.values():
         experiment.check()
     folder = Path(str(base.train.get("project") or "runs")) / f"{base.train.get('name') or base.name}-compare"
@@ -164,7 +169,7 @@ def compare(
 
         runs = tuple(cell.as_run(running=cell in current) for cell in cells)
         title = study.title or f"{base.name}: {', '.join(experiments)}"
-        return Comparison(title, tuple(base.data["modalities"]), changes, runs, study.against)
+        return Comparison(title, tuple(base.data["modalities"]), changes, runs, study.against, command)
 
     tolerate_encodings()
     console = Console()

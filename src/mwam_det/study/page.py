@@ -1,0 +1,65 @@
+"""A comparison as one page for a browser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from mwam_det.robustness.pages import embedded, render
+
+if TYPE_CHECKING:
+    from mwam_det.study.comparison import Comparison
+
+BOLD = "**"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        text: What stands in it.
+        more: What stands below, smaller.
+        strong: Whether it stands out.
+    """
+
+    text: str
+    more: str = ""
+    strong: bool = False
+
+    @classmethod
+    def of(cls, text: str) -> Cell:
+        """Take a cell of a Markdown table apart: what is bold stands out, and an interval stands below its mean."""
+        text, strong = text.removeprefix(BOLD).removesuffix(BOLD), text.startswith(BOLD)
+        mean, bracket, interval = text.partition(" [")
+        return cls(mean, f"[{interval}" if bracket else "", strong)
+
+
+def comparison_page(comparison: Comparison, picture: bytes | None = None) -> str:
+    """Write a comparison as an HTML page that needs neither a network nor other files.
+
+    Args:
+        comparison: The comparison.
+        picture: Its figure as a PNG file, if there is one.
+    """
+    header, *rows = comparison.run_table()
+    tables = {metric: comparison.tables(metric, BOLD) for metric in comparison.metrics}
+    notes, missing = comparison.notes(), comparison.unfinished()
+    return render(
+        "comparison.html",
+        "mwam_det.study",
+        comparison=comparison,
+        done=sum(run.state == "done" for run in comparison.runs),
+        seeds=sorted({run.seed for run in comparison.runs}),
+        versions=comparison.versions(),
+        date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        figure=None if picture is None else embedded(picture),
+        metrics={
+            metric: [(title, columns, [list(map(Cell.of, row)) for row in rows]) for title, (columns, *rows) in own]
+            for metric, own in tables.items()
+        },
+        notes=notes,
+        missing=missing,
+        runs=[header, *(list(map(Cell, row)) for row in rows)],
+    )
