@@ -29,12 +29,13 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_image, verify_image_label
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
-from ultralytics.nn import modules
-from ultralytics.utils import DEFAULT_CFG_DICT, checks
+from ultralytics.nn import modules, tasks
+from ultralytics.utils import DEFAULT_CFG_DICT, checks, plotting
 from ultralytics.utils.patches import image_open, imread
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from mwam_det.engine.arguments import NOT_FOR_RECIPES, OWN_ARGUMENTS
+from mwam_det.engine.plots import DRAWN_FROM
 
 RENEW = f"renew the snapshot: {COMMAND} (it was made with Ultralytics {recorded_version()}; {__version__} is installed)"
 
@@ -191,6 +192,35 @@ def test_images_in_ram_are_kept_by_the_class_that_we_replace():
     assert "self.ims = self._ImageCache(self.ims)" in source or not hasattr(BaseDataset, "_ImageCache"), (
         "Ultralytics keeps images in RAM in another way: see CachedStacks in mwam_det/data/dataset.py"
     )
+
+
+def test_a_dataset_only_warns_where_training_is_to_be_deterministic():
+    text = source_of(BaseDataset)
+    assert text.count("hyp.deterministic") == 1 and "if hyp.deterministic: LOGGER.warning(" in text, (
+        "we switch it off for the dataset alone"
+    )
+
+
+def test_a_scan_holds_five_counts_and_is_named_only_where_it_was_known():
+    text = source_of(YOLODataset.get_labels)
+    assert 'nf, nm, ne, nc, n = cache.pop("results")' in text, "we say them of a scan that is known"
+    assert "if exists and LOCAL_RANK in {-1, 0}:" in text, "we say that the scan is new, so that it names no file"
+
+
+def test_predictions_of_a_batch_are_drawn_from_the_confidence_that_we_know():
+    (default,) = re.findall(r"def plot_images\(.*?conf_thres: float = ([\d.]+)", source_of(plotting))
+    assert float(default) == DRAWN_FROM
+
+
+def test_the_lines_that_we_leave_out_of_the_log_are_still_logged_so():
+    text = " ".join(map(source_of, (BaseTrainer, tasks, strip_optimizer, checks.print_args)))
+    for words in (
+        "Freezing layer '",
+        "Overriding model.yaml nc=",
+        "Optimizer stripped from ",
+        "LOGGER.info(colorstr(s)",
+    ):
+        assert words in text, f"engine.compat.CHATTER names lines with '{words}' for nothing"
 
 
 def test_the_disk_cache_is_prepared_before_it_is_filled_and_measured_by_npy_files():

@@ -1,4 +1,5 @@
 import copy
+import re
 import subprocess
 import sys
 import textwrap
@@ -204,6 +205,19 @@ def test_a_run_under_the_name_of_an_earlier_one_leaves_none_of_its_records(demo_
     second = run(MWAMTrainer, demo_section, tmp_path, epochs=1, mwam=False, exist_ok=True)
     assert second.save_dir == first.save_dir
     assert not (second.save_dir / "mwam.csv").exists() and not (second.save_dir / "robustness.json").exists()
+
+
+@pytest.mark.slow
+def test_the_log_of_a_training_speaks_of_this_training_alone(demo_section, tmp_path, log):
+    trainer = run(
+        MWAMTrainer, demo_section, tmp_path, epochs=1, cache="ram", incomplete={"views": 2}, deterministic=True
+    )
+    text = "\n".join(line for _, line in log)
+    for noise in ("nn.modules", "agnostic_nms=", "non-deterministic", "Freezing layer", "unfinished", "Overriding"):
+        assert noise not in text
+    assert "summary" in text and str(trainer.best) in text and "Starting training" in text
+    assert not any(level == "WARNING" for level, _ in log), text
+    assert not re.search(rf"{re.escape(str(demo_section['path']))}\S*\.cache", text)
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def next_commands(folder: Path, recipe: Recipe, words: Sequence[str], split: str
     try:
         data = resolve_dataset(recipe.data)
         pair = first_pair(groups_of(data["splits"][split]), modalities_of(data), data["path"])
-    except (DatasetError, OSError):  # the training did without, and a hint is no reason to fail
+    except (DatasetError, ValueError, OSError):  # the training did without, and a hint is no reason to fail
         pair = {}
     if pair:
         sources = (f"{name}={shown(file)}" for name, file in pair.items())
