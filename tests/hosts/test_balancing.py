@@ -5,12 +5,12 @@ import importlib.util
 
 import pytest
 import torch
-from hosts import SIZE, Toy, ToyMD, killed_after, section, stream, toy_trainer
+from hosts import SIZE, Toy, ToyMD, killed_after, rooms_section, section, stream, toy_trainer
 from torch import nn
 
 from mwam_det import MWAMConfig
 from mwam_det.core.balancing.methods import METHODS, balancing_config
-from mwam_det.hosts.experiment import CLASSIFICATION, HostExperiment, _plain
+from mwam_det.hosts.experiment import CLASSIFICATION, SEGMENTATION, HostExperiment, _plain
 from mwam_det.hosts.models.access import modality_access
 from mwam_det.training.checkpoints import changed_settings
 from mwam_det.training.incomplete import IncompleteConfig, views_alone
@@ -209,3 +209,23 @@ def test_incomplete_views_serve_a_method_and_are_trained_as_without_it(pictures,
     plain.train()
     balanced.train()
     assert same(plain, balanced)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("balancing", [case for case in METHOD if case.id in ("agm", "lfm", "torchjd")])
+def test_a_recipe_of_segmentation_trains_with_a_method_of_each_kind(rooms, tmp_path, balancing):
+    """Whose streams are fused on the way, with losses at several scales and labels that do not count."""
+    content = {
+        "task": SEGMENTATION,
+        "model": "esanet-md-r18",
+        "data": rooms_section(rooms),
+        "mwam": False,
+        "balancing": balancing,
+        "train": {"imgsz": 32, "batch": 2, "epochs": 1, "device": "cpu", "project": str(tmp_path)},
+    }
+    report, folder = HostExperiment.from_dict("rooms", content).train()
+    state = torch.load(folder / "weights" / "last.pt", weights_only=True)["run"]["balancer"]
+    assert state["method"] == balancing["method"]
+    if balancing["method"] == "agm":
+        assert set(state["factors"].values()) != {1.0}
+    assert len(report.results) == 3
