@@ -1,13 +1,13 @@
-"""What are the other hosts, and does MWAM cost them anything?
+"""What are the other hosts, and does MWAM, or a balancing method, cost them anything?
 
-    python benchmarks/hosts.py [--rounds 7] [--scale 0.5] [--device cuda] [--only esanet-md-r34 sf-md]
+    python benchmarks/hosts.py [--rounds 7] [--scale 0.5] [--device cuda] [--only esanet-md-r34 sf-md] [--balancing]
 
 For each host at the paper's size (classifiers 112×112, ESANet 480×640, 40 classes): parameters and GFLOPs of one
 sample at inference after some training steps without MWAM and with it, counted by torch.utils.flop_counter. It takes a
 multiplication and an addition for two operations; published figures often take them for one. Then the time of a whole
 training step (observe, normalise, forward, loss, backward, SGD) without MWAM and with it, in turn, at `--scale` times
 that size; each ratio is taken within a round. A second host without MWAM shows how large a ratio comes from the machine
-alone.
+alone. With --balancing, the methods that act in a step are timed instead, on hosts other than MMANet.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import argparse
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from machine import machine, time_in_turn
@@ -24,6 +25,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mwam_det.core.balancing.methods import balancing_config
 from mwam_det.core.config import MWAMConfig
 from mwam_det.hosts.data.samples import Modality, MultimodalDataset, Normalise, Sample
 from mwam_det.hosts.experiment import CLASSIFICATION, MMANETS, MODELS
@@ -35,7 +37,17 @@ from mwam_det.hosts.settings import TrainSettings
 from mwam_det.hosts.tasks import Classification, Segmentation
 from mwam_det.training.incomplete import IncompleteConfig
 
-WAYS = {"off": None, "off, once more": None, "gradient": MWAMConfig()}
+WAYS: dict[str, dict[str, Any]] = {"off": {}, "off, once more": {}, "MWAM": {"mwam": MWAMConfig()}}
+BALANCING: dict[str, dict[str, Any]] = {
+    "off": {},
+    "off, once more": {},
+    **{
+        name: {"balancing": balancing_config({"method": method})}
+        for name, method in {
+            "OGM-GE": "ogm_ge", "AGM": "agm", "LFM": "lfm", "MMPareto": "mmpareto", "UPGrad": "torchjd"
+        }.items()
+    },
+}  # fmt: skip
 CLASSES = {"classification": 2, "segmentation": 40}
 
 
@@ -46,8 +58,8 @@ def modalities_of(name: str) -> tuple[Modality, ...]:
     return Modality("rgb"), Modality("depth", 1 if name.startswith("esanet") else 3)
 
 
-def trainer_of(name: str, size: tuple[int, int], batch: int, device: str, mwam: MWAMConfig | None) -> HostTrainer:
-    """Build a trainer of a host, without data: its steps are given theirs."""
+def trainer_of(name: str, size: tuple[int, int], batch: int, device: str, way: dict[str, Any]) -> HostTrainer:
+    """Build a trainer of a host, without data: its steps are given theirs. `way` holds values of `Host`."""
     modalities = modalities_of(name)
     kind = "classification" if name in MODELS[CLASSIFICATION] else "segmentation"
     task = Classification(CLASSES[kind]) if kind == "classification" else Segmentation(CLASSES[kind])
@@ -70,7 +82,8 @@ def trainer_of(name: str, size: tuple[int, int], batch: int, device: str, mwam: 
             no_data,
             folder,
             settings,
-            mwam,
+            mwam=way.get("mwam"),
+            balancing=way.get("balancing"),
             incomplete=IncompleteConfig(views=1, p=0.5) if guidance else None,
             guidance=guidance,
             describe={"statistics": statistics},
@@ -122,30 +135,36 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="HOST")
+    parser.add_argument("--balancing", action="store_true", help="time balancing methods instead of MWAM")
     parser.add_argument("--counts", action="store_true", help="count only, time nothing")
     args = parser.parse_args()
     counts = Table("host", "MWAM", "parameters", "of which training's side outputs", "GFLOPs", title="at inference")
-    times = Table("host", "px", "off, ms", "off once more / off", "MWAM / off", title="a training step")
+    ways = BALANCING if args.balancing else WAYS
+    others = [way for way in ways if way != "off"]
+    times = Table("host", "px", "off, ms", *(f"{way} / off" for way in others), title="a training step")
     for name in args.only:
+        if args.balancing and name in MMANETS:
+            continue
         full = (480, 640) if name.startswith("esanet") else (112, 112)
         size = tuple(max(round(side * args.scale / STRIDE), 1) * STRIDE for side in full) if args.scale != 1 else full
-        trainers = {way: trainer_of(name, size, args.batch, args.device, mwam) for way, mwam in WAYS.items()}
+        trainers = {way: trainer_of(name, size, args.batch, args.device, how) for way, how in ways.items()}
         steps = {way: partial(step, own, *mini_batch(own, args.batch)) for way, own in trainers.items()}
         if args.counts:
             for way in steps.values():
                 way()
         else:
             spread = time_in_turn(steps, args.rounds, warmup=2, device=args.device)
-            again, mwam = (spread[way].over(spread["off"]) for way in ("off, once more", "gradient"))
-            times.add_row(name, "×".join(map(str, size)), f"{spread['off']:.0f}", f"{again:.3f}", f"{mwam:.3f}")
-        for way in ("off", "gradient"):
+            ratios = [f"{spread[way].over(spread['off']):.3f}" for way in others]
+            times.add_row(name, "×".join(map(str, size)), f"{spread['off']:.0f}", *ratios)
+        for way in () if args.balancing else ("off", "MWAM"):
             model = trainers[way].model
             inputs = {m.name: torch.rand(1, m.channels, *full, device=args.device) for m in modalities_of(name)}
             parameters, sides, gflops = count(model, inputs)
             counts.add_row(name, way, f"{parameters:,}", f"{sides:,}", f"{gflops:.3f}")
     console = Console(width=max(120, Console().width))
     console.print(machine())
-    console.print(counts)
+    if not args.balancing:
+        console.print(counts)
     if not args.counts:
         console.print(f"batch {args.batch}, SGD, float32, {args.rounds} rounds in turn, median (IQR)")
         console.print(times)

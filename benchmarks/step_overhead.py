@@ -1,11 +1,14 @@
-"""What do MWAM and incomplete views add to a training step?
+"""What do MWAM, incomplete views and balancing methods add to a training step?
 
     python benchmarks/step_overhead.py [--imgsz 320] [--batch 16] [--rounds 12] [--device cuda --amp] [--memory]
+        [--balancing]
 
 Times a whole step (preprocess_batch, forward, loss, backward, optimizer step with clipping and EMA) of two-stream
 YOLOv8n with SGD, on one mini-batch of generated uint8 images and random boxes: on complete input, with MWAM's modes
-"gradient" and "update", and with incomplete views. The trainers are built with one seed and step in turn; each ratio is
-taken within a round. A second trainer of the first kind shows how large a ratio comes from the machine alone.
+"gradient" and "update", and with incomplete views; or, with --balancing, with the balancing methods that act in a step
+(MSLR and MSES act by validations, and a step with them is MWAM's "update"). The trainers are built with one seed and
+step in turn; each ratio is taken within a round. A second trainer of the first kind shows how large a ratio comes from
+the machine alone.
 
 With --memory, each way makes its steps in a process of its own instead, which tells its peak memory: of the device's
 allocator on a GPU, else of the process beyond what it held before the first step.
@@ -36,6 +39,14 @@ WAYS: dict[str, dict[str, Any]] = {
     "views 2": {"mwam": False, "incomplete": {"views": 2}},
     "views all": {"mwam": False, "incomplete": {"views": "all"}},
 }
+BALANCING: dict[str, dict[str, Any]] = {
+    "off": {"mwam": False},
+    "off, once more": {"mwam": False},
+    "OGM-GE": {"mwam": False, "balancing": {"method": "ogm_ge"}},
+    "AGM": {"mwam": False, "balancing": {"method": "agm"}},
+    "MMPareto": {"mwam": False, "balancing": {"method": "mmpareto"}},
+    "UPGrad": {"mwam": False, "balancing": {"method": "torchjd", "aggregator": "UPGrad"}},
+}
 STEPS = 3
 """Steps of each way whose peak memory is told."""
 
@@ -57,7 +68,7 @@ def mini_batch(batch: int, imgsz: int, pinned: bool) -> dict[str, Any]:
 def peak_memory(way: str, common: dict[str, Any], send: Any) -> None:
     """Make a few steps of one way and send the peak memory in bytes, and the batch that they were of."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer = trainer_at_start(demo_data(Path(folder)), Path(folder), **WAYS[way], **common)
+        trainer = trainer_at_start(demo_data(Path(folder)), Path(folder), **{**WAYS, **BALANCING}[way], **common)
         on_gpu = trainer.device.type == "cuda"
         batch = mini_batch(common["batch"], common["imgsz"], pinned=on_gpu)
         before = 0 if on_gpu else resident()
@@ -97,11 +108,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--amp", action="store_true", help="mixed precision, on a GPU")
     parser.add_argument("--memory", action="store_true", help="tell peak memory instead of time")
+    parser.add_argument("--balancing", action="store_true", help="balancing methods instead of MWAM and views")
     args = parser.parse_args()
+    ways = BALANCING if args.balancing else WAYS
     console = Console(width=max(120, Console().width))
     common = {"imgsz": args.imgsz, "batch": args.batch, "device": args.device, "amp": args.amp, "optimizer": "SGD"}
     if args.memory:
-        peaks = {way: in_own_process(way, common) for way in WAYS}
+        peaks = {way: in_own_process(way, common) for way in ways}
         table = Table("step", "peak memory, MiB", "over complete input", title=f"{args.imgsz} px, batch {args.batch}")
         for way, peak in peaks.items():
             table.add_row(way, f"{peak:.0f}", f"{peak / peaks['off']:.2f}")
@@ -111,7 +124,7 @@ def main() -> None:
     batch = mini_batch(args.batch, args.imgsz, pinned=torch.cuda.is_available() and args.device != "cpu")
     with tempfile.TemporaryDirectory() as folder:
         data = demo_data(Path(folder))
-        trainers = {name: trainer_at_start(data, Path(folder), **way, **common) for name, way in WAYS.items()}
+        trainers = {name: trainer_at_start(data, Path(folder), **way, **common) for name, way in ways.items()}
         steps = {name: partial(train_step, trainer, batch) for name, trainer in trainers.items()}
         times = time_in_turn(steps, args.rounds, warmup=2, device=str(trainers["off"].device))
 

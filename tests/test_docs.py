@@ -17,6 +17,8 @@ from pages import DOCS, PAGES, README, ROOT, as_command, blocks, check_recipe, c
 
 from mwam_det import MultimodalYOLO, MWAMConfig
 from mwam_det.cli import compare, export, predict, val
+from mwam_det.core.balancing.balancer import BalancingConfig
+from mwam_det.core.balancing.methods import METHODS
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.layout import SECTION_KEYS, modalities_of, resolve_dataset
@@ -179,6 +181,16 @@ def test_the_pages_on_settings_have_every_key_of_them_or_none_that_is_not_one():
     assert incomplete == set(rows("missing-sensors.md", "Every key"))
     assert set(rows("method.md", "The switches")) <= {field.name for field in dataclasses.fields(MWAMConfig)}
     assert set(BUILT_IN) <= set(rows("studies.md", "Built-in arms"))
+
+
+def test_the_page_on_balancing_has_every_method_with_its_keys_and_defaults():
+    table = re.findall(r"^\| `(\w+)` \| .* \| ([^|]*) \| [^|]+ \|$", (DOCS / "balancing.md").read_text("utf-8"), re.M)
+    shown = {name: yaml.safe_load("{" + ", ".join(re.findall(r"`([^`]+)`", keys)) + "}") for name, keys in table[1:8]}
+    shared = {field.name for field in dataclasses.fields(BalancingConfig)}
+    for name, (settings, _) in METHODS.items():
+        own = {f.name: f.default for f in dataclasses.fields(settings) if f.name not in shared}
+        assert shown.pop(name) == own, name
+    assert not shown
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -250,3 +250,27 @@ def test_an_inspection_counts_the_objects_of_tasks_that_have_some(sections):
     counted = [inspect_dataset(resolve_dataset(sections[task]), imgsz=64, sample=4)[0] for task in ("obb", "pose")]
     assert counted[0].splits["train"].boxes == counted[1].splits["train"].boxes
     assert sum(counted[0].splits["train"].boxes.values()) > 8 and not counted[1].splits["train"].left_out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["classify", "semantic"])
+@pytest.mark.parametrize("method", ["lfm", "agm"])
+def test_balancing_goes_by_the_classes_of_tasks_that_have_them(sections, tmp_path, task, method):
+    heard = []
+
+    class Listening(TASKS[task].trainer):
+        def _setup_train(self):
+            super()._setup_train()
+            observe = self.run.balancer.observe
+            self.run.balancer.observe = lambda evidence: (heard.append(evidence), observe(evidence))[1]
+
+    model = MultimodalYOLO(MODELS[task])
+    arguments = {**{key: value for key, value in SHORT.items() if key != "model"}, "epochs": 1}
+    balancing, quiet = {"method": method}, {"robustness": False, "project": str(tmp_path), "name": "run"}
+    model.train(Listening, data=sections[task], mwam=False, balancing=balancing, **quiet, **arguments)
+    for evidence in heard:
+        logits, target = evidence.labelled
+        assert {*logits} == {("rgb", "ir"), ("rgb",), ("ir",)} and len(target) == evidence.count
+        assert evidence.multiple == (1 if task == "classify" else evidence.count)
+        assert all(scores.requires_grad == (method == "lfm") for kept, scores in logits.items() if len(kept) == 1)
+    assert heard

@@ -1,18 +1,19 @@
 """Every balancing method in the loop of the hosts, and in their recipes."""
 
+import copy
 import importlib.util
 
 import pytest
 import torch
-from hosts import SIZE, Toy, ToyMD, killed_after, section, stream, toy_trainer
+from hosts import SIZE, Toy, ToyMD, killed_after, rooms_section, section, stream, toy_trainer
 from torch import nn
 
 from mwam_det import MWAMConfig
 from mwam_det.core.balancing.methods import METHODS, balancing_config
-from mwam_det.hosts.experiment import CLASSIFICATION, HostExperiment, _plain
+from mwam_det.hosts.experiment import CLASSIFICATION, SEGMENTATION, HostExperiment, _plain
 from mwam_det.hosts.models.access import modality_access
 from mwam_det.training.checkpoints import changed_settings
-from mwam_det.training.incomplete import IncompleteConfig
+from mwam_det.training.incomplete import IncompleteConfig, views_alone
 
 SHORT = {"mses": {"patience": 0}, "mslr": {"window": 1}}
 METHOD = [
@@ -106,7 +107,7 @@ def test_views_that_only_measure_leave_the_training_bit_for_bit(pictures, tmp_pa
 
 
 @pytest.mark.parametrize("model", [Deep, DeepOfInputs])
-def test_what_is_measured_is_what_inference_sees(pictures, tmp_path, model):
+def test_what_is_measured_is_what_a_step_on_these_views_would_see_without_dropout(pictures, tmp_path, model):
     trainer = trainer_of(pictures, tmp_path, model, balancing={"method": "agm"})
     heard = {}
     trainer.run.balancer.observe = lambda evidence: heard.update(evidence=evidence)
@@ -114,15 +115,17 @@ def test_what_is_measured_is_what_inference_sees(pictures, tmp_path, model):
     target = torch.tensor([0, 1, 1, 0])
     trainer.model.train()
     trainer.run.begin_epoch(0, 1)
-    trainer.model.eval()
-    with torch.no_grad():
-        inputs = trainer.normalise(images)
-        of_ir = trainer.model({"rgb": torch.zeros_like(inputs["rgb"]), "ir": inputs["ir"]})
-        complete = trainer.model(inputs)
-    trainer.model.train()
+    twin, views = copy.deepcopy(trainer.model), views_alone(4, ("rgb", "ir"))
+    twin.head[3].p = 0.0
+    inputs = trainer.normalise(images)
+    if model is Deep:
+        complete, of_rgb, of_ir = views.split(twin(inputs, views))
+    else:
+        complete, of_rgb, of_ir = views.split(twin({name: views.mix(name, own) for name, own in inputs.items()}))
     trainer._step(images, target)
     evidence = heard["evidence"]
-    assert torch.allclose(evidence.logits["ir",], of_ir) and torch.allclose(evidence.logits["rgb", "ir"], complete)
+    for kept, expected in ((("rgb", "ir"), complete), (("rgb",), of_rgb), (("ir",), of_ir)):
+        assert torch.allclose(evidence.logits[kept], expected, atol=1e-6)
     assert evidence.losses["ir",] == pytest.approx(nn.functional.cross_entropy(of_ir, target).item())
     assert evidence.losses["rgb", "ir"].requires_grad and not evidence.losses["ir",].requires_grad
 
@@ -206,3 +209,23 @@ def test_incomplete_views_serve_a_method_and_are_trained_as_without_it(pictures,
     plain.train()
     balanced.train()
     assert same(plain, balanced)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("balancing", [case for case in METHOD if case.id in ("agm", "lfm", "torchjd")])
+def test_a_recipe_of_segmentation_trains_with_a_method_of_each_kind(rooms, tmp_path, balancing):
+    """Whose streams are fused on the way, with losses at several scales and labels that do not count."""
+    content = {
+        "task": SEGMENTATION,
+        "model": "esanet-md-r18",
+        "data": rooms_section(rooms),
+        "mwam": False,
+        "balancing": balancing,
+        "train": {"imgsz": 32, "batch": 2, "epochs": 1, "device": "cpu", "project": str(tmp_path)},
+    }
+    report, folder = HostExperiment.from_dict("rooms", content).train()
+    state = torch.load(folder / "weights" / "last.pt", weights_only=True)["run"]["balancer"]
+    assert state["method"] == balancing["method"]
+    if balancing["method"] == "agm":
+        assert set(state["factors"].values()) != {1.0}
+    assert len(report.results) == 3

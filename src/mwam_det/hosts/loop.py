@@ -32,7 +32,7 @@ from mwam_det.hosts.settings import TrainSettings
 from mwam_det.hosts.tasks import Task
 from mwam_det.training.history import keep_epochs
 from mwam_det.training.incomplete import IncompleteConfig, Views, confident_divergence
-from mwam_det.training.measuring import evaluating
+from mwam_det.training.measuring import measuring
 from mwam_det.training.run import EPOCH_SEEDS, ModalityRun
 from mwam_det.training.selection import Selection
 
@@ -338,9 +338,9 @@ class HostTrainer:
         return views.split(self.model(inputs, views))
 
     @torch.no_grad()
-    def _measure(self, inputs: dict[str, Tensor], views: Views) -> list[Tensor]:
-        """Return the logits that the model would have in each view in evaluation; nothing of it stays in the model."""
-        with evaluating(self.model.modules()), self._precision():
+    def _measure(self, inputs: dict[str, Tensor], views: Views) -> list[Any]:
+        """Return what the model would put out in each view; nothing of it stays in the model."""
+        with measuring(self.model.modules()), self._precision():
             if self._takes_views:
                 return views.split(self.model(inputs, views))
             return views.split(self.model({name: views.mix(name, own) for name, own in inputs.items()}))

@@ -23,14 +23,10 @@ from mwam_det.models.following import follow
 from mwam_det.models.replay import levels_of, run_from_levels, run_stream_on_zeros
 from mwam_det.models.stock import StockModel
 from mwam_det.training.incomplete import Views
-from mwam_det.training.measuring import evaluating
+from mwam_det.training.measuring import measuring
 
 VIEWS = "views"
 """Key of a batch under which the trainer says how the step sees it: a `Views`; without it the step is as ever."""
-
-UNSTEADY = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.MultiheadAttention)
-"""Modules that keep something of what they see in training, or draw at random. Others only differ in what they return,
-and losses want what a head returns in training."""
 
 Balance = Callable[..., Tensor]
 """Takes views and the loss of each, and `multiple`, `logits` and `target`, as `ModalityRun.balance` does."""
@@ -50,7 +46,6 @@ class IncompleteViews:
     def __init__(self, model: StockModel, balance: Balance | None = None):
         self._model = model
         self._balance = balance
-        self._unsteady = [module for module in model.modules() if isinstance(module, UNSTEADY)]
         self._levels = levels_of(model)
         self._place = {index: (name, place) for name in self._levels for place, index in enumerate(self._levels[name])}
         self._views: Views | None = None  # that the step is trained on
@@ -191,10 +186,7 @@ class IncompleteViews:
 
     @torch.no_grad()
     def _measure(self, views: Views) -> list[Any]:
-        """Return what fusion, neck and head put out in each view by the levels of this mini-batch; it leaves no trace.
-
-        Batch norms go by their running statistics, as at inference.
-        """
+        """Return what fusion, neck and head make of this mini-batch in each view; it leaves no trace."""
         seen, absent, levels = self._seen, self._absent, self._levels
         self._forget()
         mixed = {
@@ -204,7 +196,7 @@ class IncompleteViews:
             ]
             for name in levels
         }
-        with evaluating(self._unsteady):
+        with measuring(self._model.modules()):
             return self._split(views, run_from_levels(self._model, mixed))
 
     def _total(self, views: Views, batch: dict[str, Any], losses: Sequence[Tensor], parts: Sequence[Any]) -> Tensor:

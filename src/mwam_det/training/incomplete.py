@@ -162,7 +162,7 @@ class Views:
         level: Where modalities are removed, see `IncompleteConfig`.
         distill: Weight of following the complete view in this step, warm-up included.
         measure_only: Whether the step trains the complete input as if there were no other view, and looks at the others
-            apart from that, without gradient and in evaluation.
+            apart from that, without gradient.
     """
 
     present: Mapping[str, Tensor]

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
 
 
 @contextmanager
 def evaluating(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Switch modules to evaluation, whatever each of them was in; afterwards each is in that again.
-
-    Batch norms then go by their running statistics and leave them as they are, and dropout draws nothing.
 
     Args:
         modules: Each by itself: the modules inside of one are not switched unless they are named too.
@@ -25,3 +25,26 @@ def evaluating(modules: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def measuring(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Let a model in training look at something that it is not trained on.
+
+    Batch norms normalise by what they see, as in the training step, but leave their running statistics alone; dropout
+    lets everything pass and draws nothing. Running statistics lag behind in the first steps of a training, and what is
+    measured with them says more of that than of the model.
+
+    Args:
+        modules: Each by itself, as `evaluating` takes them.
+    """
+    modules = list(modules)
+    norms = [module for module in modules if isinstance(module, _NormBase) and module.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False  # in training, norms without them go by the mini-batch
+    try:
+        with evaluating(module for module in modules if isinstance(module, _DropoutNd | nn.MultiheadAttention)):
+            yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

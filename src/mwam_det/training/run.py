@@ -171,8 +171,7 @@ class ModalityRun:
         """Let balancing take in a mini-batch, and return the loss to call `backward` on.
 
         Where `views.measure_only`, views after the first are not trained. Look at them apart from the step, without
-        gradient and in evaluation (see `mwam_det.training.measuring`): batch norms that see them in training learn
-        their statistics too.
+        gradient and under `mwam_det.training.measuring.measuring`: else batch norms learn their statistics too.
 
         Args:
             views: What `incomplete` returned.
