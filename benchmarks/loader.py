@@ -36,7 +36,7 @@ from ultralytics.utils import LOGGER
 
 from mwam_det.data import dataset
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 
 FOLDERS = {"rgb": "images", "ir": "infrared"}  # "images" and "labels" are where Ultralytics' own dataset looks
 LABELS = "".join(f"0 {0.1 + 0.09 * i:.2f} {0.9 - 0.08 * i:.2f} 0.1 0.12\n" for i in range(10))

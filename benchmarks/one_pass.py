@@ -21,7 +21,7 @@ from ultralytics.utils import LOGGER
 
 from mwam_det import MultimodalYOLO
 from mwam_det.core.missing import modality_combinations
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 
 

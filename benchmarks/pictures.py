@@ -26,7 +26,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from mwam_det import MultimodalYOLO
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.robustness.results import CONFIDENCE, Boxes
 from mwam_det.robustness.samples import FALSE_ALARM, HIT, MISS, judge
 

@@ -13,9 +13,9 @@ import yaml
 
 from mwam_det.cli import main as cli
 from mwam_det.cli.main import main
-from mwam_det.data.conversion import ConversionError, Format, Option
+from mwam_det.data.conversion.write import ConversionError, Format, Option
 from mwam_det.data.formats import FORMATS
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 
 ROOT = Path(__file__).parents[2]
@@ -406,7 +406,7 @@ def test_an_interrupted_conversion_says_how_it_goes_on_and_does(capsys, publishe
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mwam_det.data.conversion._write", interrupt)
+        patch.setattr("mwam_det.data.conversion.write._write", interrupt)
         with pytest.raises(SystemExit) as caught:
             main(["convert", "llvip", str(published), "set"])
     assert caught.value.code == 130
@@ -532,10 +532,10 @@ def test_an_interrupted_inspection_writes_nothing(capsys, demo_recipe, folder, m
 
 
 def test_the_path_of_a_converted_set_is_printed_so_that_it_is_read_as_it_is(monkeypatch, tmp_path, capsys):
-    from mwam_det.data import conversion
+    from mwam_det.data.conversion import write
 
-    monkeypatch.setattr(conversion, "convert", lambda *args: {"doubts": []})
-    monkeypatch.setattr(conversion, "summary", lambda record: "")
+    monkeypatch.setattr(write, "convert", lambda *args: {"doubts": []})
+    monkeypatch.setattr(write, "summary", lambda record: "")
     for folder in ("D #2", "007", "plain"):
         assert main(["convert", "llvip", "src", folder]) == 0
         words = shlex.split(capsys.readouterr().out.strip().splitlines()[-1])

@@ -13,7 +13,7 @@ from ultralytics.utils.metrics import DetMetrics
 from untrained import TINY, awake
 
 from mwam_det import MultimodalYOLO
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.data.synthetic import CLASS_NAMES, write_demo
 from mwam_det.engine.coco import CocoRecord, coco_metrics
 from mwam_det.engine.combinations import missing_conditions

@@ -9,7 +9,7 @@ from ultralytics.utils import ops
 from untrained import awake, folders, make_set
 
 from mwam_det import MultimodalYOLO
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.combinations import Condition
 from mwam_det.engine.geometry import Placement
 from mwam_det.engine.tasks import TASKS

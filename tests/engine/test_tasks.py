@@ -12,7 +12,7 @@ from untrained import awake
 
 from mwam_det import MultimodalYOLO
 from mwam_det.data.inspection.gather import inspect_dataset
-from mwam_det.data.layout import DatasetError, resolve_dataset
+from mwam_det.data.section import DatasetError, resolve_dataset
 from mwam_det.engine.combinations import Condition
 from mwam_det.engine.tasks import TASKS
 

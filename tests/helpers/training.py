@@ -10,7 +10,7 @@ from untrained import TINY
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.data.dataset import PairedDataset
-from mwam_det.data.layout import resolve_dataset, save_dataset_yaml
+from mwam_det.data.section import resolve_dataset, save_dataset_yaml
 from mwam_det.experiments import load
 
 SHORT = {

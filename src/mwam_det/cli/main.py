@@ -16,7 +16,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from mwam_det.core.config import mwam_config
 from mwam_det.data.formats import FORMATS
-from mwam_det.data.layout import DatasetError, as_single_class, resolve_dataset
+from mwam_det.data.section import DatasetError, as_single_class, resolve_dataset
 from mwam_det.engine.arguments import check_values
 from mwam_det.engine.experiment import REPORT_KEYS, RUNS, check_device, load_model
 from mwam_det.experiments import HOST_TASKS, Experiment, load
@@ -210,7 +210,7 @@ def _convert(options: argparse.Namespace) -> int:
     """Convert a dataset and return the exit status: 0 to train on, 1 to be looked at first."""
     from rich.console import Console
 
-    from mwam_det.data.conversion import convert, summary
+    from mwam_det.data.conversion.write import convert, summary
 
     format_ = FORMATS[options.format]
     chosen = {name: getattr(options, f"option {name}") for name in format_.options}

@@ -15,9 +15,9 @@ import yaml
 from ultralytics.utils import TQDM
 
 from mwam_det.data.dataset import PairedDataset
-from mwam_det.data.layout import SPLITS, DatasetError, Modality
 from mwam_det.data.names import class_folders
 from mwam_det.data.reading import AS_STORED, decode, place
+from mwam_det.data.section import SPLITS, DatasetError, Modality
 from mwam_det.files.locks import LOCK, Hold
 
 MARGIN = 0.1
@@ -38,7 +38,7 @@ def cut_objects(
     or aligned, as for training. DST/recipe.yaml trains a classifier on them.
 
     Args:
-        data: A resolved dataset (see `mwam_det.data.layout.resolve_dataset`) with boxes.
+        data: A resolved dataset (see `mwam_det.data.section.resolve_dataset`) with boxes.
         destination: A folder that is not there yet, or empty. It appears when all is written.
         margin: Added on each side, as a share of the longer side of the box.
         smallest: Objects whose longer side is shorter are left out, in pixels.

@@ -21,12 +21,12 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_file_speeds, get_hash
 from ultralytics.utils import LOGGER
 
-from mwam_det.data.layout import DatasetError, Modality, modalities_of
 from mwam_det.data.listing import list_split, partners_in
 from mwam_det.data.memory import empty_images
 from mwam_det.data.messages import brief_messages
 from mwam_det.data.pairing import stem_of, verify_pair
 from mwam_det.data.reading import place, read_image, reduction_of
+from mwam_det.data.section import DatasetError, Modality, modalities_of
 from mwam_det.data.splits import groups_of, source_of
 from mwam_det.data.stacks import fingerprint, is_current, load_stack, save_stack, stack_name
 from mwam_det.data.transforms import (
@@ -76,11 +76,11 @@ class PairedDataset(YOLODataset):
     Images are listed from the first modality's folder; partners are found by stem whatever the extension, and always by
     path, because Ultralytics reorders its lists. The first modality's size rules: partners of another size are
     stretched to it, or aligned. How files are named and read is said by the data section, see
-    `mwam_det.data.layout.resolve_dataset`.
+    `mwam_det.data.section.resolve_dataset`.
 
     Args:
         *args: Arguments of `YOLODataset`; `img_path` is what the dataset has under the name of a split.
-        data: A resolved dataset (see `mwam_det.data.layout.resolve_dataset`).
+        data: A resolved dataset (see `mwam_det.data.section.resolve_dataset`).
         **kwargs: Arguments of `YOLODataset`.
 
     Attributes:

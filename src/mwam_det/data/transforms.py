@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from ultralytics.data.augment import Albumentations, Compose, Format, LetterBox, RandomHSV
 
-from mwam_det.data.layout import DatasetError, Modality
+from mwam_det.data.section import DatasetError, Modality
 
 
 class OnModality:

@@ -14,7 +14,7 @@ from ultralytics.nn.tasks import yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, RANK
 
 from mwam_det.core.config import refuse_unknown_keys
-from mwam_det.data.layout import check_split, resolve_dataset
+from mwam_det.data.section import check_split, resolve_dataset
 from mwam_det.engine.arguments import check_coco
 from mwam_det.engine.combinations import OnePass, missing_conditions
 from mwam_det.engine.deployment import task_and_size

@@ -23,7 +23,7 @@ from mwam_det.core.mwam import MWAM
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection.checks import look_before_training
-from mwam_det.data.layout import (
+from mwam_det.data.section import (
     READING_KEYS,
     as_single_class,
     check_labels,

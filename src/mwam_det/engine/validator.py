@@ -16,7 +16,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from mwam_det.core.missing import check_missing, drop_modalities
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.dataset import PairedDataset
-from mwam_det.data.layout import (
+from mwam_det.data.section import (
     DatasetError,
     Modality,
     as_single_class,

@@ -7,9 +7,9 @@ import pytest
 from sources import reasons
 from training import check_training, train_recipe
 
-from mwam_det.data.conversion import ConversionError, convert
+from mwam_det.data.conversion.write import ConversionError, convert
 from mwam_det.data.formats.llvip import LLVIP
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 
 RECIPE = Path(__file__).parents[3] / "cfg" / "llvip.yaml"

@@ -9,9 +9,9 @@ from ultralytics.cfg import get_cfg
 
 from mwam_det import experiments
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.conversion import ConversionError, convert
+from mwam_det.data.conversion.write import ConversionError, convert
 from mwam_det.data.formats.vedai import CLASS_NAMES, VEDAI
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 
 SIDE = 256
 """The published images have 512 or 1024; nothing depends on it."""

@@ -13,8 +13,8 @@ from PIL import Image
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection import checks
 from mwam_det.data.inspection.checks import look_before_training
-from mwam_det.data.layout import resolve_dataset
 from mwam_det.data.pairing import list_images
+from mwam_det.data.section import resolve_dataset
 
 SHIFTED = np.float32([[1, 0, 24], [0, 1, 0]])
 

@@ -15,8 +15,8 @@ from mwam_det.data.drafting.pairs import WHOLE, Pairs
 from mwam_det.data.drafting.survey import Survey
 from mwam_det.data.drafting.words import is_label_word, modality_of, split_place
 from mwam_det.data.inspection.sampling import evenly
-from mwam_det.data.layout import IGNORED
 from mwam_det.data.pairing import read_mode
+from mwam_det.data.section import IGNORED
 from mwam_det.data.splits import SPLIT
 from mwam_det.files.yaml_text import read_yaml
 

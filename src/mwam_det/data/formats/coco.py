@@ -41,7 +41,7 @@ import numpy as np
 from pycocotools import mask as run_lengths
 from ultralytics.data.converter import merge_multi_segment
 
-from mwam_det.data.conversion import (
+from mwam_det.data.conversion.write import (
     LARGEST_COORDINATE,
     ConversionError,
     Format,
@@ -52,9 +52,9 @@ from mwam_det.data.conversion import (
     inside,
     number,
 )
-from mwam_det.data.layout import SPLITS
 from mwam_det.data.naming import NamesByEnd, has_naming, match_pattern, shared_part
 from mwam_det.data.pairing import list_images, stem_of
+from mwam_det.data.section import SPLITS
 
 MODALITIES = {"rgb": "visible", "ir": "infrared"}
 WORDS = {"val": ("val", "valid", "validation")}
@@ -74,7 +74,7 @@ MOST_DISTANCES = 4_000_000
 
 
 def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the pairs, see `mwam_det.data.conversion.Format.read`."""
+    """List the pairs, see `mwam_det.data.conversion.write.Format.read`."""
     files = _json_files(source, options)
     contents = {split: _load(file, report) for split, file in files.items()}
     numbers, _ = _classes(files, contents)

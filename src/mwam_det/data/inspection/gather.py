@@ -32,7 +32,7 @@ from mwam_det.data.inspection.pairs import pair_figures
 from mwam_det.data.inspection.preference import PreferenceMeter, flat_share
 from mwam_det.data.inspection.sampling import DEFAULT_SAMPLE, divide_sample, evenly
 from mwam_det.data.inspection.splits import split_figures
-from mwam_det.data.layout import modalities_of
+from mwam_det.data.section import modalities_of
 
 MINI_BATCHES = 32
 """So many mini-batches are augmented and measured at most."""
@@ -52,7 +52,7 @@ def inspect_dataset(
     """Look at a dataset as training will see it.
 
     Args:
-        data: A resolved dataset (see `mwam_det.data.layout.resolve_dataset`).
+        data: A resolved dataset (see `mwam_det.data.section.resolve_dataset`).
         config: MWAM's parameters; the paper's if left out.
         imgsz: Training size, longer side in pixels.
         batch: Samples in a mini-batch, over which FRM is averaged.

@@ -24,7 +24,7 @@ def training_dataset(data: Mapping[str, Any], task: str, batch: int, arguments: 
     """Build the dataset of the training split, with augmentation.
 
     Args:
-        data: A resolved dataset (see `mwam_det.data.layout.resolve_dataset`).
+        data: A resolved dataset (see `mwam_det.data.section.resolve_dataset`).
         task: One of Ultralytics' tasks.
         batch: Samples in a mini-batch.
         arguments: Ultralytics' training arguments, those that differ from its defaults. Images are not cached,

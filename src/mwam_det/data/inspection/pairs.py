@@ -46,7 +46,7 @@ JPEG = (".jpg", ".jpeg")
 
 
 class ReadModality(Protocol):
-    """What figures depend on of how a modality is read; its attributes are those of `mwam_det.data.layout.Modality`."""
+    """What figures depend on of how a modality is read; attributes as of `Modality`."""
 
     @property
     def name(self) -> str:

@@ -19,8 +19,8 @@ from PIL import Image
 from rich.console import Console
 from ultralytics.utils.patches import imread
 
-from mwam_det.data import conversion
-from mwam_det.data.conversion import (
+from mwam_det.data.conversion import write as writing
+from mwam_det.data.conversion.write import (
     RECORD,
     UNFINISHED,
     ConversionError,
@@ -36,7 +36,7 @@ from mwam_det.data.conversion import (
     number,
     summary,
 )
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 from mwam_det.files.locks import LOCK, FolderInUse, Hold
 
@@ -477,7 +477,7 @@ def test_labels_for_an_image_of_another_shape_leave_the_pair_out(source, destina
 
 
 def test_an_image_that_an_older_one_has_replaced_is_written_again(source, destination, monkeypatch):
-    monkeypatch.setattr(conversion, "_compare", lambda *args: 1 / 0)
+    monkeypatch.setattr(writing, "_compare", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         convert(toy(), source, destination)
     monkeypatch.undo()
@@ -491,7 +491,7 @@ def test_an_image_that_an_older_one_has_replaced_is_written_again(source, destin
 
 
 def test_what_a_user_put_beside_an_unfinished_conversion_stays(source, destination, monkeypatch):
-    monkeypatch.setattr(conversion, "_compare", lambda *args: 1 / 0)
+    monkeypatch.setattr(writing, "_compare", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         convert(toy(), source, destination)
     monkeypatch.undo()
@@ -677,7 +677,7 @@ def test_an_unknown_option_or_value_is_refused_with_the_choices(source, destinat
 
 def interrupted(format_: Format, source: Path, destination: Path, monkeypatch, after: int = 4, options=None) -> None:
     """Begin a conversion that stops when it has written `after` images."""
-    written, write_image = [], conversion._write_image
+    written, write_image = [], writing._write_image
 
     def stop(*arguments):
         if len(written) == after:
@@ -686,7 +686,7 @@ def interrupted(format_: Format, source: Path, destination: Path, monkeypatch, a
         return write_image(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(conversion, "_write_image", stop)
+        patch.setattr(writing, "_write_image", stop)
         patch.setattr(os, "cpu_count", lambda: 1)
         with pytest.raises(KeyboardInterrupt):
             convert(format_, source, destination, options)
@@ -731,13 +731,13 @@ def test_two_processes_do_not_write_to_one_destination(source, destination):
 
 
 def test_a_conversion_that_another_process_finished_meanwhile_is_not_written_over(source, destination, monkeypatch):
-    check = conversion._check_stems
+    check = writing._check_stems
 
     def finish_meanwhile(samples):
-        monkeypatch.setattr(conversion, "_check_stems", check)
+        monkeypatch.setattr(writing, "_check_stems", check)
         convert(toy(), source, destination)
 
-    monkeypatch.setattr(conversion, "_check_stems", finish_meanwhile)
+    monkeypatch.setattr(writing, "_check_stems", finish_meanwhile)
     with pytest.raises(ConversionError, match="holds a finished conversion"):
         convert(toy(), source, destination)
 
@@ -752,7 +752,7 @@ def test_nothing_is_written_any_more_when_an_interruption_has_arrived(tmp_path, 
         if len(counted) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(conversion._Claim, "add", stop)
+    monkeypatch.setattr(writing._Claim, "add", stop)
     with pytest.raises(KeyboardInterrupt) as caught:
         convert(toy(read=lambda *_: samples), tmp_path / "s", destination)
     before = files(destination)
@@ -774,7 +774,7 @@ def test_a_killed_conversion_goes_on(tmp_path, destination):
     script = textwrap.dedent(
         f"""
         import os, signal
-        from mwam_det.data import conversion
+        from mwam_det.data.conversion import write
         from mwam_det.data.formats.llvip import LLVIP
         replace, count = os.replace, []
         def stop(old, new):
@@ -783,7 +783,7 @@ def test_a_killed_conversion_goes_on(tmp_path, destination):
                 os.kill(os.getpid(), signal.SIGKILL)
             replace(old, new)
         os.replace = stop
-        conversion.convert(LLVIP, {str(source)!r}, {str(destination)!r})
+        write.convert(LLVIP, {str(source)!r}, {str(destination)!r})
         """
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120)

@@ -29,10 +29,10 @@ import cv2
 import numpy as np
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion_doubts import Evidence, Tally, doubts_of, notes_of
-from mwam_det.data.layout import SPLITS, DatasetError, Modality
+from mwam_det.data.conversion.doubts import Evidence, Tally, doubts_of, notes_of
 from mwam_det.data.pairing import image_size
 from mwam_det.data.reading import AS_STORED, decode
+from mwam_det.data.section import SPLITS, DatasetError, Modality
 from mwam_det.files.locks import LOCK, Hold
 from mwam_det.files.writing import written_whole
 

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from ultralytics.data.utils import check_det_dataset
 
-from mwam_det.data.layout import (
+from mwam_det.data.section import (
     READING_KEYS,
     SECTION_KEYS,
     DatasetError,

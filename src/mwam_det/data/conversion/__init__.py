@@ -1,0 +1,1 @@
+"""From a dataset as it was published to the folders that training reads."""
