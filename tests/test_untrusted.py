@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mwam_det.core.config import MWAMConfig
-from mwam_det.data.conversion.write import ConversionError, Report, convert
+from mwam_det.data.conversion.model import ConversionError, Report
+from mwam_det.data.conversion.write import convert
 from mwam_det.data.formats.coco import COCO
 from mwam_det.data.formats.voc import boxes, read_xml, size
 from mwam_det.data.inspection.splits import label_fault

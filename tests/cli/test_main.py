@@ -13,7 +13,7 @@ import yaml
 
 from mwam_det.cli import main as cli
 from mwam_det.cli.main import main
-from mwam_det.data.conversion.write import ConversionError, Format, Option
+from mwam_det.data.conversion.model import ConversionError, Format, Option
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
@@ -532,10 +532,8 @@ def test_an_interrupted_inspection_writes_nothing(capsys, demo_recipe, folder, m
 
 
 def test_the_path_of_a_converted_set_is_printed_so_that_it_is_read_as_it_is(monkeypatch, tmp_path, capsys):
-    from mwam_det.data.conversion import write
-
-    monkeypatch.setattr(write, "convert", lambda *args: {"doubts": []})
-    monkeypatch.setattr(write, "summary", lambda record: "")
+    monkeypatch.setattr("mwam_det.data.conversion.write.convert", lambda *args: {"doubts": []})
+    monkeypatch.setattr("mwam_det.data.conversion.record.summary", lambda record: "")
     for folder in ("D #2", "007", "plain"):
         assert main(["convert", "llvip", "src", folder]) == 0
         words = shlex.split(capsys.readouterr().out.strip().splitlines()[-1])

@@ -210,7 +210,8 @@ def _convert(options: argparse.Namespace) -> int:
     """Convert a dataset and return the exit status: 0 to train on, 1 to be looked at first."""
     from rich.console import Console
 
-    from mwam_det.data.conversion.write import convert, summary
+    from mwam_det.data.conversion.record import summary
+    from mwam_det.data.conversion.write import convert
 
     format_ = FORMATS[options.format]
     chosen = {name: getattr(options, f"option {name}") for name in format_.options}

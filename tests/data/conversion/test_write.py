@@ -20,22 +20,11 @@ from rich.console import Console
 from ultralytics.utils.patches import imread
 
 from mwam_det.data.conversion import write as writing
-from mwam_det.data.conversion.write import (
-    RECORD,
-    UNFINISHED,
-    ConversionError,
-    Format,
-    Label,
-    Option,
-    Report,
-    Sample,
-    convert,
-    files_by_stem,
-    fit_labels,
-    inside,
-    number,
-    summary,
-)
+from mwam_det.data.conversion.labels import fit_labels
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, Sample
+from mwam_det.data.conversion.record import RECORD, UNFINISHED, Claim, summary
+from mwam_det.data.conversion.untrusted import files_by_stem, inside, number
+from mwam_det.data.conversion.write import convert
 from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 from mwam_det.files.locks import LOCK, FolderInUse, Hold
@@ -677,7 +666,7 @@ def test_an_unknown_option_or_value_is_refused_with_the_choices(source, destinat
 
 def interrupted(format_: Format, source: Path, destination: Path, monkeypatch, after: int = 4, options=None) -> None:
     """Begin a conversion that stops when it has written `after` images."""
-    written, write_image = [], writing._write_image
+    written, write_image = [], writing.write_image
 
     def stop(*arguments):
         if len(written) == after:
@@ -686,7 +675,7 @@ def interrupted(format_: Format, source: Path, destination: Path, monkeypatch, a
         return write_image(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writing, "_write_image", stop)
+        patch.setattr(writing, "write_image", stop)
         patch.setattr(os, "cpu_count", lambda: 1)
         with pytest.raises(KeyboardInterrupt):
             convert(format_, source, destination, options)
@@ -752,7 +741,7 @@ def test_nothing_is_written_any_more_when_an_interruption_has_arrived(tmp_path, 
         if len(counted) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(writing._Claim, "add", stop)
+    monkeypatch.setattr(Claim, "add", stop)
     with pytest.raises(KeyboardInterrupt) as caught:
         convert(toy(read=lambda *_: samples), tmp_path / "s", destination)
     before = files(destination)

@@ -10,7 +10,8 @@ from training import check_training, train_recipe
 from ultralytics.cfg import get_cfg
 
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.conversion.write import ConversionError, convert
+from mwam_det.data.conversion.model import ConversionError
+from mwam_det.data.conversion.write import convert
 from mwam_det.data.formats.coco import COCO
 from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load

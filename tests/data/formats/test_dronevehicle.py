@@ -11,7 +11,8 @@ from ultralytics.cfg import get_cfg
 
 from mwam_det import experiments
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.conversion.write import ConversionError, Label, convert
+from mwam_det.data.conversion.model import ConversionError, Label
+from mwam_det.data.conversion.write import convert
 from mwam_det.data.formats.dronevehicle import CLASSES, CROP, DRONEVEHICLE, SAME_OBJECT_IOU, SIZE, rotated_iou, union
 from mwam_det.data.section import resolve_dataset
 

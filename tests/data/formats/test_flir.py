@@ -6,7 +6,8 @@ import pytest
 from sources import reasons
 from training import check_training, train_recipe
 
-from mwam_det.data.conversion.write import ConversionError, convert
+from mwam_det.data.conversion.model import ConversionError
+from mwam_det.data.conversion.write import convert
 from mwam_det.data.formats.flir import FLIR
 from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load

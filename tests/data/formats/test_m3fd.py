@@ -7,7 +7,8 @@ import pytest
 from sources import reasons
 from training import check_training, train_recipe
 
-from mwam_det.data.conversion.write import ConversionError, convert
+from mwam_det.data.conversion.model import ConversionError
+from mwam_det.data.conversion.write import convert
 from mwam_det.data.formats.m3fd import M3FD, expected
 from mwam_det.data.section import resolve_dataset
 from mwam_det.data.splits import validation_part

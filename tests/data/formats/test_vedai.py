@@ -9,7 +9,8 @@ from ultralytics.cfg import get_cfg
 
 from mwam_det import experiments
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.conversion.write import ConversionError, convert
+from mwam_det.data.conversion.model import ConversionError
+from mwam_det.data.conversion.write import convert
 from mwam_det.data.formats.vedai import CLASS_NAMES, VEDAI
 from mwam_det.data.section import resolve_dataset
 

@@ -41,17 +41,8 @@ import numpy as np
 from pycocotools import mask as run_lengths
 from ultralytics.data.converter import merge_multi_segment
 
-from mwam_det.data.conversion.write import (
-    LARGEST_COORDINATE,
-    ConversionError,
-    Format,
-    Label,
-    Option,
-    Report,
-    Sample,
-    inside,
-    number,
-)
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, Sample
+from mwam_det.data.conversion.untrusted import LARGEST_COORDINATE, inside, number
 from mwam_det.data.naming import NamesByEnd, has_naming, match_pattern, shared_part
 from mwam_det.data.pairing import list_images, stem_of
 from mwam_det.data.section import SPLITS
@@ -74,7 +65,7 @@ MOST_DISTANCES = 4_000_000
 
 
 def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the pairs, see `mwam_det.data.conversion.write.Format.read`."""
+    """List the pairs, see `mwam_det.data.conversion.model.Format.read`."""
     files = _json_files(source, options)
     contents = {split: _load(file, report) for split, file in files.items()}
     numbers, _ = _classes(files, contents)

@@ -37,7 +37,8 @@ import cv2
 import numpy as np
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion.write import ConversionError, Format, Label, Option, Report, Sample, files_by_stem, number
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, Sample
+from mwam_det.data.conversion.untrusted import files_by_stem, number
 from mwam_det.data.formats.voc import bndbox, objects, read_xml
 from mwam_det.data.pairing import image_size
 from mwam_det.data.section import SPLITS
@@ -70,7 +71,7 @@ where the two images do, by the time and the place they were taken: half of its 
 
 
 def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the pairs, see `mwam_det.data.conversion.write.Format.read`."""
+    """List the pairs, see `mwam_det.data.conversion.model.Format.read`."""
     splits = [split for split in SPLITS if (source / split).is_dir()]
     if not splits:
         raise ConversionError(

@@ -19,7 +19,8 @@ from typing import Any
 
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion.write import ConversionError, Format, Report, Sample, files_by_stem
+from mwam_det.data.conversion.model import ConversionError, Format, Report, Sample
+from mwam_det.data.conversion.untrusted import files_by_stem
 from mwam_det.data.formats.voc import boxes, read_xml, size
 
 LISTS = {"align_train.txt": "train", "align_validation.txt": "val"}
@@ -28,7 +29,7 @@ ENDINGS = {"rgb": "_RGB", "ir": "_PreviewData"}
 
 
 def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the pairs, see `mwam_det.data.conversion.write.Format.read`."""
+    """List the pairs, see `mwam_det.data.conversion.model.Format.read`."""
     folder = source / "align" if (source / "align").is_dir() else source
     for name in ("JPEGImages", "Annotations"):
         if not (folder / name).is_dir():

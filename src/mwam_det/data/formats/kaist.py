@@ -36,7 +36,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mwam_det.data.conversion.write import ConversionError, Format, Label, Option, Report, Sample, number
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, Sample
+from mwam_det.data.conversion.untrusted import number
 from mwam_det.data.formats.voc import objects, read_xml
 from mwam_det.files.folders import list_files
 
@@ -51,7 +52,7 @@ MARKED = 10
 
 
 def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the frames, see `mwam_det.data.conversion.write.Format.read`."""
+    """List the frames, see `mwam_det.data.conversion.model.Format.read`."""
     root = source / "images" if (source / "images").is_dir() else source
     videos = sorted(folder for folder in root.glob("set[01][0-9]/V[0-9][0-9][0-9]") if (folder / "visible").is_dir())
     if not videos:

@@ -14,7 +14,8 @@ from typing import Any
 
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion.write import ConversionError, Format, Report, Sample, files_by_stem
+from mwam_det.data.conversion.model import ConversionError, Format, Report, Sample
+from mwam_det.data.conversion.untrusted import files_by_stem
 from mwam_det.data.formats.voc import boxes, read_xml, size
 
 SPLITS = {"train": "train", "test": "val"}
@@ -23,7 +24,7 @@ FOLDERS = {"rgb": "visible", "ir": "infrared"}
 
 
 def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the pairs, see `mwam_det.data.conversion.write.Format.read`."""
+    """List the pairs, see `mwam_det.data.conversion.model.Format.read`."""
     for folder in (*(f"{folder}/{part}" for folder in FOLDERS.values() for part in SPLITS), "Annotations"):
         if not (source / folder).is_dir():
             raise ConversionError(f"{source} is not LLVIP as published: there is no folder {folder} in it")

@@ -20,7 +20,8 @@ from typing import Any
 
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion.write import ConversionError, Format, Option, Report, Sample, files_by_stem
+from mwam_det.data.conversion.model import ConversionError, Format, Option, Report, Sample
+from mwam_det.data.conversion.untrusted import files_by_stem
 from mwam_det.data.formats.voc import boxes, read_xml, size
 from mwam_det.data.splits import validation_part
 
@@ -31,7 +32,7 @@ SPLIT_FILE = "split.json"
 
 
 def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the pairs, see `mwam_det.data.conversion.write.Format.read`."""
+    """List the pairs, see `mwam_det.data.conversion.model.Format.read`."""
     val_share = options["val_share"]
     if not 0 < val_share < 1:
         raise ConversionError(f"val_share={val_share} must lie between 0 and 1, like 0.2")

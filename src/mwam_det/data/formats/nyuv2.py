@@ -29,7 +29,8 @@ import cv2
 import numpy as np
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion.write import ConversionError, Format, Label, Option, Report, Sample, files_by_stem, number
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, Sample
+from mwam_det.data.conversion.untrusted import files_by_stem, number
 from mwam_det.data.pairing import image_size, list_images
 from mwam_det.data.reading import AS_STORED, decode
 from mwam_det.files.images import check_pixels
@@ -56,7 +57,7 @@ GAP_SHARE = 0.005
 
 
 def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the pairs, see `mwam_det.data.conversion.write.Format.read`."""
+    """List the pairs, see `mwam_det.data.conversion.model.Format.read`."""
     depth = options["depth"]
     for part in SPLITS:
         for folder in ("rgb", depth):

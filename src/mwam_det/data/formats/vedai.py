@@ -22,7 +22,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mwam_det.data.conversion.write import ConversionError, Format, Label, Option, Report, Sample, files_by_stem, number
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, Sample
+from mwam_det.data.conversion.untrusted import files_by_stem, number
 
 CLASS_NAMES = {
     1: "car",
@@ -46,7 +47,7 @@ FOLDS = tuple(range(1, 11))
 
 
 def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the pairs, see `mwam_det.data.conversion.write.Format.read`."""
+    """List the pairs, see `mwam_det.data.conversion.model.Format.read`."""
     images, annotations = _folders(source, options["size"])
     lists = {"train": f"fold{options['fold']:02}.txt", "val": f"fold{options['fold']:02}test.txt"}
     stems = {split: _stems(annotations / name, report) for split, name in lists.items()}
