@@ -19,7 +19,8 @@ from mwam_det import MultimodalYOLO, MWAMConfig
 from mwam_det.cli.main import EXPORT_KEYS, PREDICT_KEYS, VAL_KEYS
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.formats import FORMATS
-from mwam_det.data.section import SECTION_KEYS, modalities_of, resolve_dataset
+from mwam_det.data.modality import modalities_of
+from mwam_det.data.section import SECTION_KEYS, resolve_dataset
 from mwam_det.engine.experiment import REPORT_KEYS
 from mwam_det.experiments import load
 from mwam_det.recipe import KEYS, read_arguments

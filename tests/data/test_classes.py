@@ -8,7 +8,8 @@ from torchvision.transforms import v2
 from ultralytics.cfg import get_cfg
 
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.section import DatasetError, resolve_dataset
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.section import resolve_dataset
 
 SIZE = (48, 64)
 

@@ -18,9 +18,10 @@ from ultralytics.data.dataset import YOLODataset
 from mwam_det.data import dataset
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.dataset import PairedDataset
+from mwam_det.data.errors import DatasetError
 from mwam_det.data.pairing import verify_pair
 from mwam_det.data.reading import read_image
-from mwam_det.data.section import DatasetError, resolve_dataset
+from mwam_det.data.section import resolve_dataset
 
 IMGSZ = 64
 LABEL = "0 0.5 0.5 0.25 0.25\n"

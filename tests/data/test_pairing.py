@@ -11,6 +11,8 @@ import pytest
 from PIL import Image, features
 from ultralytics.utils.patches import imread
 
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.modality import Modality, modalities_of
 from mwam_det.data.pairing import (
     find_partners,
     image_size,
@@ -21,7 +23,6 @@ from mwam_det.data.pairing import (
     verify_pair,
 )
 from mwam_det.data.reading import decode
-from mwam_det.data.section import DatasetError, Modality, modalities_of
 from mwam_det.files.values import parse_value
 
 SIZE = (24, 40)

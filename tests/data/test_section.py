@@ -5,16 +5,9 @@ import pytest
 import yaml
 from ultralytics.data.utils import check_det_dataset
 
-from mwam_det.data.section import (
-    READING_KEYS,
-    SECTION_KEYS,
-    DatasetError,
-    Modality,
-    check_labels,
-    modalities_of,
-    resolve_dataset,
-    save_dataset_yaml,
-)
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.modality import READING_KEYS, Modality, modalities_of
+from mwam_det.data.section import SECTION_KEYS, check_labels, resolve_dataset, save_dataset_yaml
 from mwam_det.engine.compat import use_bundled_font
 
 

@@ -7,7 +7,8 @@ from ultralytics.cfg import get_cfg
 
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.crops import cut_objects
-from mwam_det.data.section import DatasetError, check_labels, resolve_dataset, save_dataset_yaml
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.section import check_labels, resolve_dataset, save_dataset_yaml
 
 NUMBERS = {"train": (0, 1, 2), "val": (3, 4)}
 

@@ -12,7 +12,8 @@ from untrained import QUIET, TINY, folders, make_set, smooth, untrained
 
 from mwam_det import MultimodalYOLO
 from mwam_det.cli.main import main
-from mwam_det.data.section import DatasetError, resolve_dataset, save_dataset_yaml
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.section import resolve_dataset, save_dataset_yaml
 from mwam_det.engine.deployment import describe, separate_inputs, stacked_inputs
 from mwam_det.engine.exporter import MultimodalExporter
 

@@ -17,7 +17,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from untrained import TINY
 
 from mwam_det import MultimodalYOLO
-from mwam_det.data.section import DatasetError
+from mwam_det.data.errors import DatasetError
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 import torch
 
-from mwam_det.data.section import Modality
+from mwam_det.data.modality import Modality
 from mwam_det.engine.plots import repeat_predictions, side_by_side
 
 MODALITIES = (Modality("rgb", 3, 0, True), Modality("ir", 1, 3))

@@ -11,8 +11,9 @@ from training import SHORT
 from untrained import awake
 
 from mwam_det import MultimodalYOLO
+from mwam_det.data.errors import DatasetError
 from mwam_det.data.inspection.gather import inspect_dataset
-from mwam_det.data.section import DatasetError, resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.combinations import Condition
 from mwam_det.engine.tasks import TASKS
 

@@ -6,7 +6,7 @@ import yaml
 from tables import read_csv
 from untrained import TINY
 
-from mwam_det.data.section import DatasetError
+from mwam_det.data.errors import DatasetError
 from mwam_det.engine.experiment import UltralyticsExperiment, begun
 from mwam_det.files.locks import FolderInUse, Hold
 from mwam_det.recipe import RecipeError

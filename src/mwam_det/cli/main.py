@@ -15,8 +15,9 @@ from typing import Any
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from mwam_det.core.config import mwam_config
+from mwam_det.data.errors import DatasetError
 from mwam_det.data.formats import FORMATS
-from mwam_det.data.section import DatasetError, as_single_class, resolve_dataset
+from mwam_det.data.section import as_single_class, resolve_dataset
 from mwam_det.engine.arguments import check_values
 from mwam_det.engine.experiment import REPORT_KEYS, RUNS, check_device, load_model
 from mwam_det.experiments import HOST_TASKS, Experiment, load

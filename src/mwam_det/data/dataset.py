@@ -21,12 +21,13 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_file_speeds, get_hash
 from ultralytics.utils import LOGGER
 
+from mwam_det.data.errors import DatasetError
 from mwam_det.data.listing import list_split, partners_in
 from mwam_det.data.memory import empty_images
 from mwam_det.data.messages import brief_messages
+from mwam_det.data.modality import Modality, modalities_of
 from mwam_det.data.pairing import stem_of, verify_pair
 from mwam_det.data.reading import place, read_image, reduction_of
-from mwam_det.data.section import DatasetError, Modality, modalities_of
 from mwam_det.data.splits import groups_of, source_of
 from mwam_det.data.stacks import fingerprint, is_current, load_stack, save_stack, stack_name
 from mwam_det.data.transforms import (

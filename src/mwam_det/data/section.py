@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from ultralytics.data.utils import IMG_FORMATS
 
 from mwam_det.core.config import refuse_unknown_keys
+from mwam_det.data.errors import DatasetError
 from mwam_det.data.foreign import refuse_foreign_keys
-from mwam_det.data.names import check_modality_names
-from mwam_det.data.naming import Naming, match_pattern
+from mwam_det.data.modality import READING_KEYS, check_names, keys_of, modalities_in
 from mwam_det.data.splits import Group, groups_of, resolve_split, source_of
 from mwam_det.files.yaml_text import read_yaml
 
@@ -27,79 +23,11 @@ SECTION_KEYS = (
     "align", "kpt_shape", "flip_idx", "label_mapping", "synthetic",
 )  # fmt: skip
 RESOLVED_KEYS = {"path", "names", "nc", "channels", "modalities", "visible", "splits"}
-READING_KEYS = ("suffix", "match", "range", "align")
-"""Keys of a resolved dataset that say, by modality, how its files are found and read; a modality may be left out."""
 KEYPOINT_KEYS = ("kpt_shape", "flip_idx")
 """Keys that only a dataset with keypoints has, named as Ultralytics names them."""
 IGNORED = 255
 """The class of a pixel that counts for nothing."""
-CHANNELS = (1, 3)
-RANGES = ("percentile", "minmax")
-"""Ranges that are taken from each image by itself."""
 SPLITS = ("train", "val", "test")
-VISIBLE_NAMES = ("rgb", "visible", "vis", "color", "colour")
-"""Names by which the modality that takes colour augmentation is recognised."""
-
-
-class DatasetError(ValueError):
-    """A dataset cannot be used as it is; the message says where, what and how to mend it."""
-
-
-@dataclass(frozen=True)
-class Modality:
-    """One modality of a stacked image.
-
-    Attributes:
-        name: Its name.
-        channels: How many channels it has.
-        start: Its first channel in the stacked image.
-        visible: Whether it is the camera image that takes colour augmentation.
-        suffix: How the stems of its files end, see `resolve_dataset`.
-        value_range: Which values become 0 and 255: (lo, hi), one of `RANGES`, or None for 8-bit files as they are and
-            the high byte of 16-bit ones.
-        align: Rows of the 3×3 matrix that maps its pixels to pixels of the first modality, or None.
-        match: Regular expression of the stems of its files, see `resolve_dataset`, or "" for none.
-    """
-
-    name: str
-    channels: int = 3
-    start: int = 0
-    visible: bool = False
-    suffix: str = ""
-    value_range: tuple[float, float] | str | None = None
-    align: tuple[tuple[float, ...], ...] | None = None
-    match: str = ""
-
-    @property
-    def slice(self) -> slice:
-        """Its channels in the stacked image."""
-        return slice(self.start, self.start + self.channels)
-
-    @property
-    def naming(self) -> Naming:
-        """How the names of its files are made."""
-        return match_pattern(self.match) if self.match else self.suffix
-
-
-def modalities_of(data: Mapping[str, Any]) -> tuple[Modality, ...]:
-    """List the modalities of a resolved dataset (see `resolve_dataset`), in the order in which they are stacked."""
-    suffix, match, value_range, align = (data.get(key, {}) for key in READING_KEYS)
-    modalities, start = [], 0
-    for name, channels in data["modalities"].items():
-        modalities.append(
-            Modality(
-                name,
-                channels,
-                start,
-                visible=name == data["visible"],
-                suffix=suffix.get(name, ""),
-                match=match.get(name, ""),
-                value_range=_frozen(value_range.get(name)),
-                align=_frozen(align.get(name)),
-            )
-        )
-        start += channels
-    return tuple(modalities)
 
 
 def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
@@ -171,7 +99,7 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
         raise DatasetError(f"{source} must be a mapping with the keys {', '.join(SECTION_KEYS)}, got {data!r}")
     try:
         resolved = dict(data) if data.keys() >= RESOLVED_KEYS else _resolve_section(data)
-        _check_names(resolved["modalities"])
+        check_names(resolved["modalities"])
         resolved = {**resolved, **{key: resolved.get(key, {}) for key in READING_KEYS}}
         for split, of_split in resolved["splits"].items():
             for folders in (folders for group in groups_of(of_split) for folders in group.folders):
@@ -256,132 +184,56 @@ def _read_yaml(file: Path) -> Any:
 
 def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
     check_keys(section)
-    required = ("path", "modalities", "train", "val", *(("names",) if section.get("labels") else ()))
-    for key in required:
-        if not section.get(key):
-            hint = ": name a folder, or . where there is none for each split" if key in SPLITS else ""
-            raise DatasetError(f"the key '{key}' is missing or empty{hint}")
-    modalities = section["modalities"]
-    texts = [*modalities, *modalities.values()] if isinstance(modalities, Mapping) else [None]
-    if not all(isinstance(text, str) for text in texts):
-        raise DatasetError(f"modalities={modalities!r} must map names to folders, like {{rgb: visible, ir: infrared}}")
-    _check_names(modalities)
-    root = Path(str(section["path"])).expanduser().resolve()
-    if section.get("synthetic"):
-        _write_synthetic(root, section["synthetic"])
-    if not os.path.isdir(root):  # unlike Path.is_dir, not an error where the name is too long
-        raise DatasetError(f"path={section['path']} is not a folder (looked for {root})")
-    visible = section.get("visible", next((m for m in modalities if m.lower() in VISIBLE_NAMES), None))
-    if visible is not None and (not isinstance(visible, str) or visible not in modalities):
-        raise DatasetError(f"visible={visible} is no modality: choose from {', '.join(modalities)}")
-    suffixes = {name: _suffix(name, value) for name, value in _by_modality(section, "suffix").items()}
-    patterns = {name: _match(name, value) for name, value in _match_by_modality(section).items()}
-    if both := [name for name in patterns if suffixes.get(name)]:
-        raise DatasetError(f"match and suffix both say how the files of {both[0]} are called: use one of them")
-    channels = {name: _channels(name, value) for name, value in _by_modality(section, "channels").items()}
-    ranges = {name: _range(name, value) for name, value in _by_modality(section, "range").items()}
-    matrices = {name: _matrix(name, value) for name, value in _by_modality(section, "align").items()}
-    first = next(iter(modalities))
-    if first in matrices:
-        raise DatasetError(f"align: {first} is the first modality, onto which the others are mapped; it stays as it is")
-    channels = {name: channels.get(name, 3) for name in modalities}
-
-    templates = {**modalities, **({"labels": str(section["labels"])} if section.get("labels") else {})}
-    splits = {split: _split(root, templates, split, section[split]) for split in SPLITS if section.get(split)}
+    _check_required(section)
+    modalities = modalities_in(section)
+    root = _root(section)
+    first = modalities[0].name
+    splits = _splits(section, root)
     groups = {split: groups_of(resolved) for split, resolved in splits.items()}
     for folders in (folders for of_split in groups.values() for group in of_split for folders in group.folders):
-        _check_apart({name: (folders[name], suffixes.get(name, ""), patterns.get(name)) for name in modalities})
+        _check_apart({each.name: (folders[each.name], each.suffix, each.match) for each in modalities})
     names = _class_names(section["names"] if section.get("names") else _class_folders(groups["train"], first))
     return {
         "path": str(root),
         **{split: source_of(of_split, first) for split, of_split in groups.items()},
         "names": names,
         "nc": len(names),
-        "channels": sum(channels.values()),
-        "modalities": channels,
-        "visible": visible,
+        **keys_of(modalities),
         "splits": splits,
-        "suffix": suffixes,
-        "match": patterns,
-        "range": ranges,
-        "align": matrices,
         **_keypoints(section),
         **_label_mapping(section, len(names)),
     }
 
 
-def _check_names(modalities: Mapping[str, Any]) -> None:
-    try:
-        check_modality_names(modalities)
-    except ValueError as error:
-        raise DatasetError(f"modalities: {error}") from None
+def _check_required(section: Mapping[str, Any]) -> None:
+    required = ("path", "modalities", "train", "val", *(("names",) if section.get("labels") else ()))
+    for key in required:
+        if not section.get(key):
+            hint = ": name a folder, or . where there is none for each split" if key in SPLITS else ""
+            raise DatasetError(f"the key '{key}' is missing or empty{hint}")
 
 
-def _frozen(value: Any) -> Any:
-    """Turn lists into tuples, at any depth."""
-    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+def _root(section: Mapping[str, Any]) -> Path:
+    """Return the dataset's folder; a synthetic set is generated if it does not exist yet."""
+    root = Path(str(section["path"])).expanduser().resolve()
+    if section.get("synthetic"):
+        _write_synthetic(root, section["synthetic"])
+    if not os.path.isdir(root):  # unlike Path.is_dir, not an error where the name is too long
+        raise DatasetError(f"path={section['path']} is not a folder (looked for {root})")
+    return root
 
 
-def _by_modality(section: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Return what a key says by modality, in the order of the modalities; nothing if it is left out."""
-    values, modalities = section.get(key), section["modalities"]
-    if values is None:
-        return {}
-    if not isinstance(values, Mapping):
-        raise DatasetError(f"{key}={values!r} must map modalities to values, like {{{next(iter(modalities))}: …}}")
-    for name in values:
-        if name not in modalities:
-            raise DatasetError(f"{key}: {name} is no modality: choose from {', '.join(modalities)}")
-    return {name: values[name] for name in modalities if name in values}
-
-
-def _suffix(name: str, value: Any) -> str:
-    if not isinstance(value, str) or "/" in value or "\\" in value:
-        raise DatasetError(f"suffix: {name}={value!r} must be the end of a file's stem, like _{name}")
-    return value
-
-
-def _match_by_modality(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the regular expression of each modality; one text is that of all."""
-    if isinstance(text := section.get("match"), str):
-        return dict.fromkeys(section["modalities"], text)
-    return _by_modality(section, "match")
-
-
-def _match(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise DatasetError(f"match: {name}={value!r} must be a regular expression with one group, like {name}_(.+)")
-    try:
-        match_pattern(value)
-    except ValueError as error:
-        raise DatasetError(f"match: {name}={value!r} {error}") from None
-    return value
-
-
-def _channels(name: str, value: Any) -> int:
-    if isinstance(value, bool) or value not in CHANNELS:
-        raise DatasetError(f"channels: {name}={value!r} is not possible: choose from {', '.join(map(str, CHANNELS))}")
-    return value
-
-
-def _range(name: str, value: Any) -> list[float] | str:
-    if isinstance(value, str) and value in RANGES:
-        return value
-    if isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value)) and value[0] < value[1]:
-        return list(value)
-    raise DatasetError(
-        f"range: {name}={value!r} must be two numbers [lo, hi], lo below hi, or one of {', '.join(RANGES)}"
-    )
-
-
-def _matrix(name: str, value: Any) -> list[list[float]]:
-    rows = value if isinstance(value, list | tuple) else []
-    sizes = [len(row) if isinstance(row, list | tuple) else 0 for row in rows]
-    if sizes != [3, 3, 3] or not all(_is_number(number) for row in rows for number in row):
-        raise DatasetError(f"align: {name}={value!r} must be a matrix of three rows with three numbers each")
-    if np.linalg.matrix_rank(np.array(rows, float)) < 3:
-        raise DatasetError(f"align: {name}={value!r} is singular: it maps the image onto a line or a point")
-    return [list(row) for row in rows]
+def _splits(section: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    labels = {"labels": str(section["labels"])} if section.get("labels") else {}
+    templates = {**section["modalities"], **labels}
+    splits = {}
+    for split in SPLITS:
+        if section.get(split):
+            try:
+                splits[split] = resolve_split(root, templates, section[split])
+            except ValueError as error:
+                raise DatasetError(f"{split}: {error}") from None
+    return splits
 
 
 def _keypoints(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -414,11 +266,7 @@ def _label_mapping(section: Mapping[str, Any], classes: int) -> dict[str, Any]:
     return {"label_mapping": dict(mapping)}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def _check_apart(places: Mapping[str, tuple[str, str, str | None]]) -> None:
+def _check_apart(places: Mapping[str, tuple[str, str, str]]) -> None:
     """Check that no two modalities have the same folder, suffix and match, and so the same files."""
     for name, place in places.items():
         other = next(other for other, its in places.items() if its == place)
@@ -437,13 +285,6 @@ def _write_synthetic(root: Path, arguments: Any) -> None:
         write_demo(root, **(arguments if isinstance(arguments, Mapping) else {}))
     except (FileExistsError, ValueError, TypeError) as error:
         raise DatasetError(f"synthetic: {error}") from None
-
-
-def _split(root: Path, templates: Mapping[str, str], split: str, value: Any) -> Any:
-    try:
-        return resolve_split(root, templates, value)
-    except ValueError as error:
-        raise DatasetError(f"{split}: {error}") from None
 
 
 def _class_folders(groups: Sequence[Group], first: str) -> list[str]:

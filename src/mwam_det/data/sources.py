@@ -21,9 +21,9 @@ from ultralytics.utils import LOGGER
 
 from mwam_det.core.missing import check_missing
 from mwam_det.data.dataset import target_size
+from mwam_det.data.modality import Modality
 from mwam_det.data.pairing import find_partners, list_images, select_files, stem_of
 from mwam_det.data.reading import as_stacked, from_pillow, place, read_image, reduction_of
-from mwam_det.data.section import Modality
 from mwam_det.files.images import check_pixels
 
 Item = str | np.ndarray

@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 from ultralytics.nn.backends.base import BaseBackend
 
-from mwam_det.data.section import READING_KEYS, DatasetError, Modality, modalities_of
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.modality import READING_KEYS, Modality, modalities_of
 
 DESCRIBED = ("modalities", "reading")
 """Keys of a model's YAML that go into the metadata of exported files."""

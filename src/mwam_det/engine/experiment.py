@@ -12,9 +12,10 @@ from typing import Any
 from ultralytics.nn.tasks import torch_safe_load
 
 from mwam_det.core.config import mwam_config, refuse_unknown_keys
+from mwam_det.data.errors import DatasetError
 from mwam_det.data.foreign import refuse_foreign_recipe
 from mwam_det.data.names import check_modality_names
-from mwam_det.data.section import SPLITS, DatasetError, check_keys, check_labels, check_split, resolve_dataset
+from mwam_det.data.section import SPLITS, check_keys, check_labels, check_split, resolve_dataset
 from mwam_det.engine.arguments import (
     check_auxiliary,
     check_coco,

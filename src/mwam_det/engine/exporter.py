@@ -17,7 +17,8 @@ from ultralytics.engine.exporter import Exporter
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.section import DatasetError, check_split, resolve_dataset
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.section import check_split, resolve_dataset
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.deployment import DESCRIBED, INPUTS, describe, separate_inputs
 from mwam_det.engine.validator import check_modalities

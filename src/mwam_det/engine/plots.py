@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from ultralytics.utils.plotting import Annotator
 
-from mwam_det.data.section import Modality
+from mwam_det.data.modality import Modality
 
 
 def side_by_side(batch: dict[str, Any], modalities: Sequence[Modality]) -> dict[str, Any]:

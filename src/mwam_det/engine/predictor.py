@@ -17,8 +17,8 @@ from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.checks import check_imgsz
 
+from mwam_det.data.modality import Modality
 from mwam_det.data.names import class_folders
-from mwam_det.data.section import Modality
 from mwam_det.data.sources import Pair, PairLoader, by_modality, missing_modalities, stack_tensors
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.compat import use_bundled_font

@@ -23,14 +23,8 @@ from mwam_det.core.mwam import MWAM
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection.checks import look_before_training
-from mwam_det.data.section import (
-    READING_KEYS,
-    as_single_class,
-    check_labels,
-    modalities_of,
-    resolve_dataset,
-    save_dataset_yaml,
-)
+from mwam_det.data.modality import READING_KEYS, modalities_of
+from mwam_det.data.section import as_single_class, check_labels, resolve_dataset, save_dataset_yaml
 from mwam_det.engine.arguments import (
     check_auxiliary,
     check_precision,

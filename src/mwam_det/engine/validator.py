@@ -16,14 +16,9 @@ from ultralytics.nn.tasks import load_checkpoint
 from mwam_det.core.missing import check_missing, drop_modalities
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.dataset import PairedDataset
-from mwam_det.data.section import (
-    DatasetError,
-    Modality,
-    as_single_class,
-    modalities_of,
-    resolve_dataset,
-    save_dataset_yaml,
-)
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.modality import Modality, modalities_of
+from mwam_det.data.section import as_single_class, resolve_dataset, save_dataset_yaml
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.compat import use_bundled_font
 from mwam_det.engine.deployment import describe, stacked_inputs

@@ -15,7 +15,8 @@ from mwam_det.cli.main import main
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.drafting.draft import Draft, draft
 from mwam_det.data.drafting.known import Known
-from mwam_det.data.section import DatasetError, resolve_dataset
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 
 HEIGHT, WIDTH = 32, 40

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mwam_det.data.section import DatasetError
+from mwam_det.data.errors import DatasetError
 
 EXAMPLES = 5
 """So many examples are given for each reason to leave something out."""

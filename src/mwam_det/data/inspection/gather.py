@@ -32,7 +32,7 @@ from mwam_det.data.inspection.pairs import pair_figures
 from mwam_det.data.inspection.preference import PreferenceMeter, flat_share
 from mwam_det.data.inspection.sampling import DEFAULT_SAMPLE, divide_sample, evenly
 from mwam_det.data.inspection.splits import split_figures
-from mwam_det.data.section import modalities_of
+from mwam_det.data.modality import modalities_of
 
 MINI_BATCHES = 32
 """So many mini-batches are augmented and measured at most."""

@@ -14,7 +14,7 @@ from mwam_det.core.config import MWAMConfig
 from mwam_det.core.frequency import joint_flat_patches
 from mwam_det.core.mwam import MWAM, Observation
 from mwam_det.data.inspection.figures import PreferenceFigures
-from mwam_det.data.section import Modality
+from mwam_det.data.modality import Modality
 
 
 class PreferenceMeter:
