@@ -49,6 +49,13 @@ def test_colour_is_red_first(tmp_path):
     assert pixels[0, 0].tolist() == [200, 0, 0]
 
 
+def test_a_name_in_no_encoding_is_read(tmp_path):
+    red = np.zeros((4, 4, 3), np.uint8)
+    file = tmp_path / os.fsdecode(b"caf\xe9.png")
+    write(tmp_path / "red.png", red).rename(file)
+    assert read_image(file, Modality("rgb")).shape == (4, 4, 3)
+
+
 def test_grey_and_colour_files_become_as_many_channels_as_the_modality_has(tmp_path):
     grey, colour = np.full((4, 4), 9, np.uint8), np.full((4, 4, 3), 9, np.uint8)
     for pixels in (grey, colour):

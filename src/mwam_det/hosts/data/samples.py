@@ -244,7 +244,8 @@ def read_image(file: Path, modality: Modality) -> np.ndarray:
 def decode(file: Path, flags: int) -> np.ndarray | None:
     """Read an image by OpenCV; None if it cannot be read or is too large."""
     try:
-        return cv2.imread(str(file), flags) if check_pixels(file) else None
+        # not cv2.imread, which does not open names that are in no encoding
+        return cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), flags) if check_pixels(file) else None
     except (OSError, cv2.error):
         return None
 
