@@ -121,7 +121,7 @@ def main() -> None:
             "path": str(root), "modalities": FOLDERS, "labels": "labels", "train": "train", "val": "train",
             "names": ["thing"], "channels": {"ir": 1} if args.grey else None,
         }  # fmt: skip
-        data = resolve_dataset(section)
+        data = resolve_dataset(section).as_dict()
         first = cv2.imread(str(next((root / "images/train").iterdir())))
         sizes = [np.mean([f.stat().st_size for f in (root / f / "train").iterdir()]) / 1024 for f in FOLDERS.values()]
         ways = {BARE: bare(data, args.imgsz)}

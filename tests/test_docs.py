@@ -137,7 +137,7 @@ def test_every_recipe_loads_and_its_data_section_describes_a_dataset(page, block
     recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
     assert load(recipe).recipe.data == section
     make_folders(section, tmp_path / "set")
-    resolved = resolve_dataset({**section, "path": str(tmp_path / "set")})
+    resolved = resolve_dataset({**section, "path": str(tmp_path / "set")}).as_dict()
     assert [modality.name for modality in modalities_of(resolved)] == list(section["modalities"])
 
 

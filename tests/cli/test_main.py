@@ -369,7 +369,7 @@ def test_a_conversion_sums_up_and_ends_with_the_line_to_train_with(capsys, publi
     command, train, recipe, override = shlex.split(said.splitlines()[-1])
     assert (command, train, recipe) == ("mwam-det", "train", "cfg/llvip.yaml")
     section = load(ROOT / recipe, [override]).recipe.data
-    assert resolve_dataset(section)["path"] == str(Path("LLVIP set").resolve())
+    assert resolve_dataset(section).path == str(Path("LLVIP set").resolve())
 
 
 def test_a_conversion_with_doubts_says_so_and_not_to_train(capsys, published):

@@ -29,7 +29,7 @@ def dataset(folder: Path, mode: str = "val", arguments=(), **keys):
         **keys,
     }  # fmt: skip
     args = get_cfg(overrides={"task": "classify", "imgsz": 32, **dict(arguments)})
-    data = resolve_dataset(section)
+    data = resolve_dataset(section).as_dict()
     return build_paired_dataset(args, data["train"], 2, data, mode, rect=True, stride=32)
 
 

@@ -79,7 +79,7 @@ def make_set(root: Path, rgb, ir=None, labels=LABEL, suffixes=(".png", ".png"), 
 def resolved(root: Path, split: str = "train", **changes) -> dict:
     modalities = {"rgb": "visible", "ir": "infrared"}
     section = {"path": str(root), "modalities": modalities, "labels": "labels", "names": ["person", "car"]}
-    return resolve_dataset({**section, "train": split, "val": split, **changes})
+    return resolve_dataset({**section, "train": split, "val": split, **changes}).as_dict()
 
 
 def build(data: dict, mode: str = "train", batch: int = 4, rect: bool = False, **arguments) -> PairedDataset:

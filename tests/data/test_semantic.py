@@ -39,7 +39,7 @@ def dataset(folder: Path, mode: str = "val", **keys):
         "train": "train", "val": "train", "names": NAMES, **keys,
     }  # fmt: skip
     args = get_cfg(overrides={"task": "semantic", "imgsz": 64, "mosaic": 1.0, "degrees": 10.0})
-    data = resolve_dataset(section)
+    data = resolve_dataset(section).as_dict()
     return build_paired_dataset(args, data["train"], 2, data, mode, rect=False, stride=32)
 
 

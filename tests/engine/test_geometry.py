@@ -182,7 +182,7 @@ def test_masks_of_every_condition_are_of_one_resolution_also_where_they_are_save
         def observe(self, batch, predictions):
             shapes.extend({tuple(found["masks"].shape[1:]) for found in images} for images in predictions)
 
-    data = resolve_dataset(pairs(tmp_path / "set", "segment", (60, 80)))
+    data = resolve_dataset(pairs(tmp_path / "set", "segment", (60, 80))).as_dict()
     arguments = {
         "data": data,
         "imgsz": 96,

@@ -163,7 +163,7 @@ def test_one_pass_finds_what_separate_validations_find(task, trained, sections, 
     args = {
         **model.overrides,
         **arguments,
-        "data": resolve_dataset(sections[task]),
+        "data": resolve_dataset(sections[task]).as_dict(),
         "plots": False,
         "mode": "val",
         **own,

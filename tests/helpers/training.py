@@ -10,7 +10,8 @@ from untrained import TINY
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.data.dataset import PairedDataset
-from mwam_det.data.section import resolve_dataset, save_dataset_yaml
+from mwam_det.data.paired_data import save_dataset_yaml
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 
 SHORT = {
@@ -29,7 +30,7 @@ class StockTrainer(DetectionTrainer):
     """Ultralytics' own trainer, given the paired dataset and the two-stream model and nothing else of ours."""
 
     def get_dataset(self):
-        data = resolve_dataset(self.args.data)
+        data = resolve_dataset(self.args.data).as_dict()
         self.args.data = save_dataset_yaml(data, self.save_dir)
         return data
 

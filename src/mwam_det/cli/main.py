@@ -17,7 +17,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from mwam_det.core.config import mwam_config
 from mwam_det.data.errors import DatasetError
 from mwam_det.data.formats import FORMATS
-from mwam_det.data.section import as_single_class, resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.arguments import check_values
 from mwam_det.engine.experiment import REPORT_KEYS, RUNS, check_device, load_model
 from mwam_det.experiments import HOST_TASKS, Experiment, load
@@ -288,6 +288,7 @@ def _crops(options: argparse.Namespace) -> None:
     from rich.table import Table
 
     from mwam_det.data.crops import MARGIN, SMALLEST, cut_objects
+    from mwam_det.hosts.drafting import classifier_recipe
 
     own = [word for word in options.overrides if word.partition("=")[0] in ("margin", "smallest")]
     words = [word for word in options.overrides if word not in own]
@@ -297,7 +298,7 @@ def _crops(options: argparse.Namespace) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise RecipeError(f"{key}={value} must be a number, at least 0")
     try:
-        counts = cut_objects(resolve_dataset(recipe.data), options.destination, **given)
+        counts = cut_objects(resolve_dataset(recipe.data), options.destination, **given, recipe_for=classifier_recipe)
     except KeyboardInterrupt:
         print("\nStopped. The same command begins anew.", file=sys.stderr)
         raise SystemExit(130) from None
@@ -337,7 +338,7 @@ def _inspect(recipe: Recipe, sample: int) -> None:
     single_cls = bool(recipe.train.get("single_cls"))
     try:
         inspection, pictures = inspect_dataset(
-            as_single_class(data) if single_cls else data,
+            data.as_single_class() if single_cls else data,
             mwam_config(recipe.mwam),
             imgsz=max(imgsz) if isinstance(imgsz, list) else imgsz,
             batch=batch if isinstance(batch, int) and batch > 0 else 16,  # Ultralytics finds a size for training alone

@@ -8,30 +8,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ultralytics.data.utils import IMG_FORMATS
 
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.errors import DatasetError
 from mwam_det.data.foreign import refuse_foreign_keys
-from mwam_det.data.modality import READING_KEYS, check_names, keys_of, modalities_in
-from mwam_det.data.splits import Group, groups_of, resolve_split, source_of
+from mwam_det.data.modality import modalities_in
+from mwam_det.data.paired_data import RESOLVED_KEYS, PairedData
+from mwam_det.data.splits import Group, groups_of, resolve_split
 from mwam_det.files.yaml_text import read_yaml
 
 SECTION_KEYS = (
     "path", "modalities", "labels", "train", "val", "test", "names", "visible", "suffix", "match", "channels", "range",
     "align", "kpt_shape", "flip_idx", "label_mapping", "synthetic",
 )  # fmt: skip
-RESOLVED_KEYS = {"path", "names", "nc", "channels", "modalities", "visible", "splits"}
-KEYPOINT_KEYS = ("kpt_shape", "flip_idx")
-"""Keys that only a dataset with keypoints has, named as Ultralytics names them."""
 IGNORED = 255
 """The class of a pixel that counts for nothing."""
 SPLITS = ("train", "val", "test")
 
 
-def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
-    r"""Check the description of a dataset and turn it into the dictionary that Ultralytics passes around.
+def resolve_dataset(data: PairedData | Mapping[str, Any] | str | Path) -> PairedData:
+    r"""Check the description of a dataset and find what it names.
 
     A data section has these keys. The first six are required, but see `labels`:
 
@@ -79,18 +76,16 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
 
     Args:
         data: A recipe's data section, or a YAML file that holds one (a recipe's "data" key, or the whole file), or
-            what `save_dataset_yaml` wrote.
+            what `save_dataset_yaml` wrote. A dataset that is resolved already is returned as it is.
 
     Returns:
-        Ultralytics' keys "path", "train", "val", perhaps "test" (the absolute folder of the first modality, or a name
-        for several or for a list), "names", "nc" and "channels" (of the stacked image), and ours: "modalities"
-        (channels by name), "visible" (a name or None), "splits" (for each split, the absolute folder of every modality
-        and of "labels", or what `mwam_det.data.splits` says) and `READING_KEYS`, as above; `KEYPOINT_KEYS` and
-        "label_mapping" where they are given.
+        The dataset.
 
     Raises:
         DatasetError: If the file, a key or a folder is missing or wrong.
     """
+    if isinstance(data, PairedData):
+        return data
     source = "data"
     if isinstance(data, str | Path):
         source = str(data)
@@ -98,21 +93,14 @@ def resolve_dataset(data: Mapping[str, Any] | str | Path) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise DatasetError(f"{source} must be a mapping with the keys {', '.join(SECTION_KEYS)}, got {data!r}")
     try:
-        resolved = dict(data) if data.keys() >= RESOLVED_KEYS else _resolve_section(data)
-        check_names(resolved["modalities"])
-        resolved = {**resolved, **{key: resolved.get(key, {}) for key in READING_KEYS}}
-        for split, of_split in resolved["splits"].items():
+        resolved = PairedData.from_dict(data) if data.keys() >= RESOLVED_KEYS else _resolve_section(data)
+        for split, of_split in resolved.splits.items():
             for folders in (folders for group in groups_of(of_split) for folders in group.folders):
                 for name, folder in folders.items():
                     _check_folder(Path(folder), f"{name} ({split})")
     except DatasetError as error:
         raise DatasetError(f"{source}: {' '.join(str(error).splitlines())}") from None
     return resolved
-
-
-def as_single_class(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a resolved dataset whose classes count as one, as Ultralytics' `single_cls` means it."""
-    return {**data, "names": {0: "item"}, "nc": 1}
 
 
 def check_keys(section: Mapping[str, Any]) -> None:
@@ -128,50 +116,6 @@ def check_keys(section: Mapping[str, Any]) -> None:
         raise DatasetError(str(error)) from None
 
 
-def check_split(data: Mapping[str, Any], split: str) -> None:
-    """Check that a resolved dataset has a split.
-
-    Raises:
-        DatasetError: If it has none of that name.
-    """
-    if split not in data["splits"]:
-        raise DatasetError(f"the data section names no split '{split}': choose from {', '.join(data['splits'])}")
-
-
-def check_labels(data: Mapping[str, Any], task: str, single_class: bool = False) -> None:
-    """Check that a dataset says what a task needs to know of its labels.
-
-    Args:
-        data: A resolved dataset, or a data section.
-        task: One of Ultralytics' tasks.
-        single_class: Whether all classes count as one.
-
-    Raises:
-        DatasetError: If it does not, or if the task cannot count all classes as one.
-    """
-    groups = [group for split in data.get("splits", {}).values() for group in groups_of(split)]
-    labelled = bool(data.get("labels")) or any("labels" in folders for group in groups for folders in group.folders)
-    if labelled and task == "classify":
-        raise DatasetError("task=classify takes the folder of an image for its class: leave out data.labels")
-    if not labelled and task != "classify":
-        raise DatasetError(f"the key 'labels' is missing or empty: task={task} needs data.labels, the label files")
-    if task == "pose" and "kpt_shape" not in data:
-        raise DatasetError("task=pose needs data.kpt_shape, [number of keypoints, 2 or 3], like [17, 3]")
-    if task in ("semantic", "classify") and single_class:
-        raise DatasetError(f"single_cls=true would leave task={task} with one class everywhere: leave it out")
-
-
-def save_dataset_yaml(data: Mapping[str, Any], folder: Path) -> str:
-    """Write a resolved dataset to `folder`/data.yaml and return the path of the file.
-
-    Ultralytics' standalone validator accepts nothing but a file.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "data.yaml"
-    file.write_text(yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return str(file)
-
-
 def _read_yaml(file: Path) -> Any:
     if not file.is_file():
         raise DatasetError(f"{file} is not a file: give a recipe or a YAML file with the data section")
@@ -182,27 +126,19 @@ def _read_yaml(file: Path) -> Any:
     return content["data"] if isinstance(content, Mapping) and isinstance(content.get("data"), Mapping) else content
 
 
-def _resolve_section(section: Mapping[str, Any]) -> dict[str, Any]:
+def _resolve_section(section: Mapping[str, Any]) -> PairedData:
     check_keys(section)
     _check_required(section)
     modalities = modalities_in(section)
     root = _root(section)
-    first = modalities[0].name
     splits = _splits(section, root)
     groups = {split: groups_of(resolved) for split, resolved in splits.items()}
     for folders in (folders for of_split in groups.values() for group in of_split for folders in group.folders):
         _check_apart({each.name: (folders[each.name], each.suffix, each.match) for each in modalities})
-    names = _class_names(section["names"] if section.get("names") else _class_folders(groups["train"], first))
-    return {
-        "path": str(root),
-        **{split: source_of(of_split, first) for split, of_split in groups.items()},
-        "names": names,
-        "nc": len(names),
-        **keys_of(modalities),
-        "splits": splits,
-        **_keypoints(section),
-        **_label_mapping(section, len(names)),
-    }
+    names = _class_names(section.get("names") or _class_folders(groups["train"], modalities[0].name))
+    return PairedData(
+        str(root), modalities, names, splits, {**_keypoints(section), **_label_mapping(section, len(names))}
+    )
 
 
 def _check_required(section: Mapping[str, Any]) -> None:
@@ -238,7 +174,7 @@ def _splits(section: Mapping[str, Any], root: Path) -> dict[str, Any]:
 
 def _keypoints(section: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a section says of keypoints, checked; nothing if it has none."""
-    shape, flip = (section.get(key) for key in KEYPOINT_KEYS)
+    shape, flip = section.get("kpt_shape"), section.get("flip_idx")
     if shape is None:
         if flip is not None:
             raise DatasetError(f"flip_idx={flip!r} says how keypoints are mirrored, but there is no kpt_shape")

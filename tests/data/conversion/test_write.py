@@ -250,7 +250,7 @@ def test_the_recipe_of_a_set_without_one_loads_and_its_folders_are_found(source,
     )
     recipe = load(destination / "recipe.yaml").recipe
     assert recipe.data["names"] == {0: "source", 1: "größe: 1"}
-    resolved = resolve_dataset(recipe.data)
+    resolved = resolve_dataset(recipe.data).as_dict()
     assert list(resolved["splits"]) == ["train", "val"]
     assert resolved["visible"] == "rgb"
 

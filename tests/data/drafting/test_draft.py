@@ -71,7 +71,7 @@ def drafted(folders, out: Path) -> tuple[dict, Draft]:
 def check(folders, out: Path, pairs=SPLITS, boxes: int = 2) -> tuple[dict, Draft]:
     """Check that a drafted recipe reads all pairs, each image with its own partner, and their labels."""
     content, made = drafted(folders, out)
-    data = resolve_dataset(load(out).recipe.data)
+    data = resolve_dataset(load(out).recipe.data).as_dict()
     seen = []
     for split, count in pairs.items():
         args = get_cfg(overrides={"imgsz": WIDTH, "task": content["task"]})

@@ -99,7 +99,7 @@ def section(root: Path, labels: str = "labels", **changes) -> dict:
 
 
 def load(root: Path, labels: str = "labels", **changes):
-    data = resolve_dataset(section(root, labels, **changes))
+    data = resolve_dataset(section(root, labels, **changes)).as_dict()
     args = get_cfg(overrides={"imgsz": 64, "deterministic": False})
     return build_paired_dataset(args, data["val"], 2, data, "val", rect=False, stride=32)
 

@@ -263,7 +263,7 @@ def test_the_recipe_loads_the_converted_set_with_nested_stems(tmp_path):
         add(root, frame, HEADER + line("person", 20, 10, 12, 30), [(20, 10, 12, 30)])
     convert(KAIST, root, tmp_path / "out")
     recipe = load(ROOT / "cfg/kaist.yaml", [f"data.path={tmp_path / 'out'}"]).recipe
-    data = resolve_dataset(recipe.data)
+    data = resolve_dataset(recipe.data).as_dict()
     assert data["names"] == {0: "person"}
     dataset = build_paired_dataset(
         get_cfg(overrides={"imgsz": 64}), data["train"], 2, data, "val", rect=False, stride=32

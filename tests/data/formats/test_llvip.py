@@ -66,7 +66,7 @@ def test_the_authors_parts_become_train_and_val_and_the_recipe_finds_them(source
         written = tmp_path / "done" / folder / "val/190001.jpg"
         assert written.read_bytes() == (source / folder / "test/190001.jpg").read_bytes()
     recipe = load(RECIPE, [f"data.path={tmp_path / 'done'}"]).recipe
-    assert resolve_dataset(recipe.data)["names"] == {0: "person"}
+    assert resolve_dataset(recipe.data).names == {0: "person"}
 
 
 def test_what_is_missing_or_strange_is_left_out_and_reported(source, tmp_path):

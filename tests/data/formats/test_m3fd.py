@@ -115,7 +115,7 @@ def test_a_share_that_is_none_is_refused(source, tmp_path, share):
 
 def test_the_recipe_fits_the_converted_set(source, tmp_path):
     convert(M3FD, source, tmp_path / "done")
-    data = resolve_dataset(load(RECIPE, [f"data.path={tmp_path / 'done'}"]).recipe.data)
+    data = resolve_dataset(load(RECIPE, [f"data.path={tmp_path / 'done'}"]).recipe.data).as_dict()
     assert data["names"] == dict(enumerate(NAMES))
     assert list(data["splits"]) == ["train", "val"]
 

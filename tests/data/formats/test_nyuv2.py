@@ -159,7 +159,7 @@ def test_the_recipe_loads_the_converted_set_with_depth_as_one_channel_in_mm(tmp_
     for place in ("train/0002", "test/0001"):
         add(tmp_path / "n", place, {"chair": (10, 20, 30, 45)})
     convert(NYUV2, tmp_path / "n", tmp_path / "out")
-    data = resolve_dataset(load(RECIPE, [f"data.path={tmp_path / 'out'}"]).recipe.data)
+    data = resolve_dataset(load(RECIPE, [f"data.path={tmp_path / 'out'}"]).recipe.data).as_dict()
     assert tuple(data["names"].values()) == CLASSES
     dataset = build_paired_dataset(get_cfg(overrides={"imgsz": 64}), data["train"], 1, data, "val", False, 32)
     sample = dataset[0]

@@ -67,7 +67,7 @@ def lines(root: Path, stem: str = "00000000", folder: str = "labels", split: str
 
 
 def load(root: Path, split: str = "train", labels: str = "labels"):
-    data = resolve_dataset({**experiments.load(RECIPE).recipe.data, "path": str(root), "labels": labels})
+    data = resolve_dataset({**experiments.load(RECIPE).recipe.data, "path": str(root), "labels": labels}).as_dict()
     args = get_cfg(overrides={"imgsz": 64, "deterministic": False})
     return build_paired_dataset(args, data[split], 2, data, "val", rect=False, stride=32)
 
