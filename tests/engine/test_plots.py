@@ -1,7 +1,7 @@
 import torch
 
 from mwam_det.data.modality import Modality
-from mwam_det.engine.plots import repeat_predictions, side_by_side
+from mwam_det.engine.plots import repeat_predictions, unstack_batch
 
 MODALITIES = (Modality("rgb", 3, 0, True), Modality("ir", 1, 3))
 
@@ -14,7 +14,7 @@ def test_every_modality_of_an_image_follows_as_an_image_with_the_same_labels():
         "batch_idx": torch.tensor([0.0, 0.0, 1.0]),
         "im_file": ["a/x.jpg", "a/y.jpg"],
     }
-    shown = side_by_side(batch, MODALITIES)
+    shown = unstack_batch(batch, MODALITIES)
     assert shown["img"].shape == (4, 3, 2, 2)
     assert torch.equal(shown["img"][2], batch["img"][1, :3])
     assert torch.equal(shown["img"][3], batch["img"][1, 3:].expand(3, 2, 2))
@@ -33,7 +33,7 @@ def test_the_batch_itself_is_not_touched_by_what_is_drawn_on_the_copy():
         "batch_idx": torch.zeros(0),
         "im_file": ["x.jpg"],
     }
-    side_by_side(batch, MODALITIES)["img"].fill_(1)
+    unstack_batch(batch, MODALITIES)["img"].fill_(1)
     assert batch["img"].eq(0).all()
 
 

@@ -420,7 +420,7 @@ class PairedDataset(YOLODataset):
     def collate_fn(batch: list[dict[str, Any]]) -> dict[str, Any]:
         """Collate samples as Ultralytics does, but without copying images that lie side by side."""
         images = [sample["img"] for sample in batch]
-        stacked = side_by_side(images)
+        stacked = joined_in_storage(images)
         if stacked is None:
             stacked = torch.stack(images, out=empty_images(len(images), *images[0].shape))
         rest = [{key: value for key, value in sample.items() if key != "img"} for sample in batch]
@@ -436,7 +436,7 @@ def _own_name(path: Path) -> str:
     return f"{'-'.join(part[:LONGEST_PART] for part in parts)}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
-def side_by_side(images: Sequence[torch.Tensor]) -> torch.Tensor | None:
+def joined_in_storage(images: Sequence[torch.Tensor]) -> torch.Tensor | None:
     """Return tensors as one of shape (number, *shape) without a copy, or None if they do not fill a storage in turn."""
     first, size = images[0], images[0].numel()
     for i, image in enumerate(images):

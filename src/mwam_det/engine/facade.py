@@ -23,7 +23,7 @@ from mwam_det.engine.evaluation import degradation_conditions
 from mwam_det.engine.exporter import MultimodalExporter
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.predictor import PairSource
-from mwam_det.engine.tasks import TASKS
+from mwam_det.engine.tasks import TASK_CLASSES
 from mwam_det.engine.validator import check_modalities
 from mwam_det.models.stock import StockModel
 from mwam_det.models.two_stream import build_two_stream, task_of, two_stream_cfg
@@ -87,7 +87,7 @@ class MultimodalYOLO(YOLO):
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
         """Classes for each task."""
-        return {name: task.as_map() for name, task in TASKS.items()}
+        return {name: task.as_map() for name, task in TASK_CLASSES.items()}
 
     def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
         self.cfg = self.model_name = cfg
@@ -347,7 +347,7 @@ class MultimodalYOLO(YOLO):
         stock = {key: value for key, value in args.items() if key in DEFAULT_CFG_DICT}
         save_dir = Path(save_dir or get_save_dir(get_cfg(overrides=stock)))
         own = {"conditions": conditions, "samples": SAMPLES if plots else 0, "coco": coco}
-        validator = TASKS[self.task].reporting(None, save_dir, {**args, **own}, self.callbacks)
+        validator = TASK_CLASSES[self.task].reporting(None, save_dir, {**args, **own}, self.callbacks)
         validator(model=self.model)
         report = validator.report(str(self.overrides.get("model", "")), [*notes, *_contradictions(validator, shares)])
         report.save(save_dir, plots)

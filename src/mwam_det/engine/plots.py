@@ -13,7 +13,7 @@ from ultralytics.utils.plotting import Annotator
 from mwam_det.data.modality import Modality
 
 
-def side_by_side(batch: dict[str, Any], modalities: Sequence[Modality]) -> dict[str, Any]:
+def unstack_batch(batch: dict[str, Any], modalities: Sequence[Modality]) -> dict[str, Any]:
     """Turn a batch of stacked images into one in which the modalities of an image follow each other as images.
 
     Ultralytics' plots show the first three channels alone; given this batch they show every modality with its labels.
@@ -49,7 +49,7 @@ def side_by_side(batch: dict[str, Any], modalities: Sequence[Modality]) -> dict[
 
 
 def repeat_predictions(predictions: list[dict[str, torch.Tensor]] | torch.Tensor, times: int) -> Any:
-    """Repeat the predictions of each image, a mapping or a map of classes, as `side_by_side` repeats the images."""
+    """Repeat the predictions of each image, a mapping or a map of classes, as `unstack_batch` repeats the images."""
     if isinstance(predictions, torch.Tensor):
         return predictions.repeat_interleave(times, 0)
     return [dict(prediction) for prediction in predictions for _ in range(times)]

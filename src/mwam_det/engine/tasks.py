@@ -274,7 +274,7 @@ class Task:
         return {"trainer": self.trainer, "validator": self.validator, "predictor": self.predictor}
 
 
-TASKS = {
+TASK_CLASSES = {
     "detect": Task(MWAMTrainer, MultimodalValidator, ReportingValidator, MultimodalPredictor),
     "obb": Task(MWAMOBBTrainer, MultimodalOBBValidator, ReportingOBBValidator, MultimodalOBBPredictor),
     "segment": Task(

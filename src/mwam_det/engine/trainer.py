@@ -46,7 +46,7 @@ from mwam_det.engine.compat import (
     without_precision_check,
 )
 from mwam_det.engine.measures import measure, metrics_of
-from mwam_det.engine.plots import side_by_side
+from mwam_det.engine.plots import unstack_batch
 from mwam_det.engine.processes import (
     check_processes,
     device_of_worker,
@@ -550,7 +550,7 @@ class PairTrainer(BaseTrainer):
 
     def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
         """Draw a training batch, every modality beside the others."""
-        super().plot_training_samples(side_by_side(batch, self.modalities), ni)
+        super().plot_training_samples(unstack_batch(batch, self.modalities), ni)
 
     def plot_metrics(self) -> None:
         """Draw results.png and mwam.png."""

@@ -23,7 +23,7 @@ from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.compat import use_bundled_font
 from mwam_det.engine.deployment import describe, stacked_inputs
-from mwam_det.engine.plots import repeat_predictions, side_by_side
+from mwam_det.engine.plots import repeat_predictions, unstack_batch
 
 
 class PairValidator(BaseValidator):
@@ -105,14 +105,14 @@ class PairValidator(BaseValidator):
 
     def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:
         """Draw the labels of a batch, every modality beside the others."""
-        super().plot_val_samples(side_by_side(batch, self.modalities), ni)
+        super().plot_val_samples(unstack_batch(batch, self.modalities), ni)
 
     def plot_predictions(
         self, batch: dict[str, Any], preds: list[dict[str, torch.Tensor]] | torch.Tensor, ni: int, *args: Any
     ) -> None:
         """Draw the predictions of a batch, every modality beside the others."""
         repeated = repeat_predictions(preds, len(self.modalities))
-        super().plot_predictions(side_by_side(batch, self.modalities), repeated, ni, *args)
+        super().plot_predictions(unstack_batch(batch, self.modalities), repeated, ni, *args)
 
 
 class MultimodalValidator(PairValidator, DetectionValidator):

@@ -39,7 +39,7 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Sample:
+class SourcePair:
     """One image in all modalities, as the source holds it.
 
     Attributes:
@@ -126,7 +126,7 @@ class Format:
     name: str
     title: str
     modalities: Mapping[str, str]
-    read: Callable[[Path, Mapping[str, Any], Report], Iterable[Sample]]
+    read: Callable[[Path, Mapping[str, Any], Report], Iterable[SourcePair]]
     classes: Sequence[str] | Callable[[Path, Mapping[str, Any]], Sequence[str]]
     outlines: str | None = None
     options: Mapping[str, Option] = field(default_factory=dict)

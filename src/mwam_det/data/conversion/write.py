@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion.doubts import Evidence, Tally, doubts_of, notes_of
+from mwam_det.data.conversion.doubts import PairEvidence, Tally, doubts_of, notes_of
 from mwam_det.data.conversion.images import size_of, write_image
 from mwam_det.data.conversion.labels import (
     SAME_SHAPE,
@@ -25,7 +25,7 @@ from mwam_det.data.conversion.labels import (
     resize_labels,
     yolo_line,
 )
-from mwam_det.data.conversion.model import ConversionError, Crop, Format, Label, Report, Sample, printable
+from mwam_det.data.conversion.model import ConversionError, Crop, Format, Label, Report, SourcePair, printable
 from mwam_det.data.conversion.record import RECORD, Claim, as_json, check_destination, write_text
 from mwam_det.data.conversion.untrusted import inside
 from mwam_det.data.section import SPLITS
@@ -103,9 +103,9 @@ def _checked_options(format_: Format, options: Mapping[str, Any]) -> dict[str, A
     return checked
 
 
-def _check_stems(samples: Sequence[Sample]) -> None:
+def _check_stems(samples: Sequence[SourcePair]) -> None:
     """Refuse samples that would be written to the same place, or to one outside of the destination."""
-    seen: dict[tuple[str, str], Sample] = {}
+    seen: dict[tuple[str, str], SourcePair] = {}
     for sample in samples:
         inside(Path(sample.split), sample.stem)
         other = seen.setdefault((sample.split, sample.stem.casefold()), sample)
@@ -139,14 +139,14 @@ class _Written:
     labels: list[Label]
     dropped: list[str]
     files: list[Path]
-    evidence: Evidence
+    evidence: PairEvidence
 
 
 def _write_all(
-    samples: Sequence[Sample],
+    samples: Sequence[SourcePair],
     classes: Sequence[str],
     report: Report,
-    write: Callable[[Sample], _LeftOut | _Written],
+    write: Callable[[SourcePair], _LeftOut | _Written],
     claim: Claim,
 ) -> tuple[dict[str, dict[str, Any]], Tally]:
     """Write all samples and return pairs and boxes a class by split, and what they show of the set."""
@@ -169,7 +169,9 @@ def _write_all(
     return counts, tally
 
 
-def _in_threads(work: Callable[[Sample], Any], samples: Sequence[Sample]) -> Generator[tuple[Sample, Any], None, None]:
+def _in_threads(
+    work: Callable[[SourcePair], Any], samples: Sequence[SourcePair]
+) -> Generator[tuple[SourcePair, Any], None, None]:
     """Do the work for every sample, several at once, under a progress bar; results come in order."""
     from rich.progress import track
 
@@ -182,7 +184,7 @@ def _in_threads(work: Callable[[Sample], Any], samples: Sequence[Sample]) -> Gen
             raise
 
 
-def _write(sample: Sample, format_: Format, crop: Crop, destination: Path) -> _LeftOut | _Written:
+def _write(sample: SourcePair, format_: Format, crop: Crop, destination: Path) -> _LeftOut | _Written:
     """Write one sample, if all its images are good."""
     try:
         sizes, without_8_bits = _check_images(sample, format_, crop)
@@ -206,7 +208,7 @@ def _write(sample: Sample, format_: Format, crop: Crop, destination: Path) -> _L
     return _Written(kept, dropped, files, evidence)
 
 
-def _check_images(sample: Sample, format_: Format, crop: Crop) -> tuple[list[tuple[int, int]], list[str]]:
+def _check_images(sample: SourcePair, format_: Format, crop: Crop) -> tuple[list[tuple[int, int]], list[str]]:
     """Return (height, width) of every modality's image, and the modalities that need a range to be read.
 
     Raises:
@@ -234,8 +236,8 @@ def _check_images(sample: Sample, format_: Format, crop: Crop) -> tuple[list[tup
 
 
 def _labels_on_image(
-    sample: Sample, sizes: Sequence[tuple[int, int]]
-) -> tuple[Sequence[Label], tuple[int, int], Evidence]:
+    sample: SourcePair, sizes: Sequence[tuple[int, int]]
+) -> tuple[Sequence[Label], tuple[int, int], PairEvidence]:
     """Return labels in pixels of an image, its (height, width), and what this shows; `sizes` are those of the images.
 
     Where no image has the size that the annotation states, labels are resized to the first one's.
@@ -246,7 +248,7 @@ def _labels_on_image(
     size = sample.size or sizes[0]
     if size in sizes:
         is_open = sample.size is None and len(set(sizes)) > 1 and bool(sample.labels)
-        return sample.labels, size, Evidence(size_is_open=is_open)
+        return sample.labels, size, PairEvidence(size_is_open=is_open)
     odd_size = f"{_place(sample)} ({_text_of(size)} instead of {_text_of(sizes[0])})"
     if size[::-1] in sizes:
         raise _LeftOut("pair: labelled before its image was turned by 90°", odd_size)
@@ -254,11 +256,11 @@ def _labels_on_image(
     if abs(down / across - 1) > SAME_SHAPE:
         raise _LeftOut("pair: labelled on an image of another shape", odd_size)
     confirmed, contradicted = judge_stated_size(sample.labels, size, sizes[0])
-    evidence = Evidence(odd_size=odd_size, size_is_confirmed=confirmed, size_is_contradicted=contradicted)
+    evidence = PairEvidence(odd_size=odd_size, size_is_confirmed=confirmed, size_is_contradicted=contradicted)
     return resize_labels(sample.labels, down, across), sizes[0], evidence
 
 
-def _write_images(sample: Sample, format_: Format, crop: Crop, destination: Path) -> Iterator[Path]:
+def _write_images(sample: SourcePair, format_: Format, crop: Crop, destination: Path) -> Iterator[Path]:
     for name, folder in format_.modalities.items():
         yield write_image(sample.images[name], destination / folder / _place(sample), crop)
     for folder, file in sample.extras.items():
@@ -266,7 +268,7 @@ def _write_images(sample: Sample, format_: Format, crop: Crop, destination: Path
 
 
 def _write_labels(
-    sample: Sample, labels: Sequence[Label], size: tuple[int, int], format_: Format, destination: Path
+    sample: SourcePair, labels: Sequence[Label], size: tuple[int, int], format_: Format, destination: Path
 ) -> Iterator[Path]:
     shapes = {"labels": box, **({format_.outlines: outline} if format_.outlines else {})}
     for folder, shape in shapes.items():
@@ -275,11 +277,11 @@ def _write_labels(
         yield file
 
 
-def _place(sample: Sample) -> str:
+def _place(sample: SourcePair) -> str:
     return f"{sample.split}/{sample.stem}"
 
 
-def _same_file(sample: Sample, format_: Format, name: str) -> bool:
+def _same_file(sample: SourcePair, format_: Format, name: str) -> bool:
     """Return whether the file of a modality is that of the first one, or holds the same bytes."""
     first = next(iter(format_.modalities))
     file, other = sample.images[name], sample.images[first]

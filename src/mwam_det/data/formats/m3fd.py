@@ -20,7 +20,7 @@ from typing import Any
 
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion.model import ConversionError, Format, Option, Report, Sample
+from mwam_det.data.conversion.model import ConversionError, Format, Option, Report, SourcePair
 from mwam_det.data.conversion.untrusted import files_by_stem
 from mwam_det.data.formats.voc import boxes, read_xml, size
 from mwam_det.data.splits import validation_part
@@ -31,7 +31,7 @@ FOLDERS = {"rgb": "Vis", "ir": "Ir"}
 SPLIT_FILE = "split.json"
 
 
-def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
+def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[SourcePair]:
     """List the pairs, see `mwam_det.data.conversion.model.Format.read`."""
     val_share = options["val_share"]
     if not 0 < val_share < 1:
@@ -61,7 +61,7 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
             report.leave_out("pair: annotation unreadable", error)
             continue
         files = {name: found[stem] for name, found in images.items() if stem in found}
-        yield Sample(split_of[stem], stem, files, boxes(root, CLASSES, annotations[stem], report), size=size(root))
+        yield SourcePair(split_of[stem], stem, files, boxes(root, CLASSES, annotations[stem], report), size=size(root))
 
 
 def expected(options: Mapping[str, Any]) -> dict[str, int]:
