@@ -15,6 +15,7 @@ from mwam_det.data.errors import DatasetError
 from mwam_det.data.foreign import refuse_foreign_keys
 from mwam_det.data.modality import modalities_in
 from mwam_det.data.paired_data import RESOLVED_KEYS, PairedData
+from mwam_det.data.published import how_to_get
 from mwam_det.data.splits import Group, groups_of, resolve_split
 from mwam_det.files.yaml_text import read_yaml
 
@@ -151,11 +152,12 @@ def _check_required(section: Mapping[str, Any]) -> None:
 
 def _root(section: Mapping[str, Any]) -> Path:
     """Return the dataset's folder; a synthetic set is generated if it does not exist yet."""
-    root = Path(str(section["path"])).expanduser().resolve()
+    path = str(section["path"])
+    root = Path(path).expanduser().resolve()
     if section.get("synthetic"):
         _write_synthetic(root, section["synthetic"])
     if not os.path.isdir(root):  # unlike Path.is_dir, not an error where the name is too long
-        raise DatasetError(f"path={section['path']} is not a folder (looked for {root})")
+        raise DatasetError(f"path={path} is not a folder (looked for {root}){how_to_get(path)}")
     return root
 
 
