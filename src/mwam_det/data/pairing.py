@@ -255,7 +255,11 @@ def _stored_type(file: Path) -> str | None:
     return None if pixels is None or pixels.dtype in (np.uint8, np.uint16) else str(pixels.dtype)
 
 
-_PLUGINS = {b"\xff\xd8": JpegImageFile, b"\x89PNG": PngImageFile, b"BM": BmpImageFile}
+_PLUGINS: dict[bytes, type[JpegImageFile] | type[PngImageFile] | type[BmpImageFile]] = {
+    b"\xff\xd8": JpegImageFile,
+    b"\x89PNG": PngImageFile,
+    b"BM": BmpImageFile,
+}
 
 
 def _check_completeness(file: Path, plugin: type[ImageFile]) -> None:

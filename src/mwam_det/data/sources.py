@@ -146,7 +146,7 @@ def stack_tensors(named: Mapping[str, Tensor], modalities: Sequence[Modality], m
         own = tensors.get(modality.name)
         if own is not None and own.shape != shape:
             raise ValueError(f"source: the tensor of {modality.name} has the shape {tuple(own.shape)}, not {shape}")
-        parts.append(first.new_zeros(shape) if modality.name in missing else own)
+        parts.append(first.new_zeros(shape) if own is None or modality.name in missing else own)
     return torch.cat(parts, 1)
 
 
@@ -232,7 +232,7 @@ def read_pair(
     pixels = {modality.name: _pixels(inputs[modality.name], modality, path) for modality in given}
     size = pixels[given[0].name].shape[:2]
     stretched = resize_short and imgsz[0] != imgsz[1]
-    target = target_size(size, tuple(imgsz), rect_mode=not stretched, resize_short=resize_short)
+    target = target_size(size, (imgsz[0], imgsz[1]), rect_mode=not stretched, resize_short=resize_short)
     images, stacked = {}, []
     for modality in modalities:
         if modality.name in missing or modality.name not in inputs:
@@ -242,8 +242,11 @@ def read_pair(
             modality = replace(modality, align=None)
         item, full = inputs[modality.name], pixels[modality.name]
         own_size = full.shape[:2]
-        divisor = reduction_of(item, modality, own_size, target) if isinstance(item, str) else 1
-        image = full if divisor == 1 else read_image(item, modality, divisor)
+        image: np.ndarray | None = full
+        if isinstance(item, str) and (divisor := reduction_of(item, modality, own_size, target)) != 1:
+            image = read_image(item, modality, divisor)
+        if image is None:
+            raise FileNotFoundError(f"{item} has become unreadable")
         stacked.append(place(image, modality, own_size, size, target))
         shown = place(full, modality, own_size, size, size)
         images[modality.name] = shown if modality.channels == 3 else cv2.cvtColor(shown, cv2.COLOR_GRAY2BGR)
@@ -269,6 +272,8 @@ class PairLoader(LoadImagesAndVideos):
         FileNotFoundError: If a file or folder does not exist or has no images.
         ValueError: If an image has no partner, nothing is left of a pair, or a pair mixes images and videos.
     """
+
+    files: Any  # Ultralytics declares it as open files
 
     def __init__(
         self,
@@ -326,7 +331,8 @@ class PairLoader(LoadImagesAndVideos):
         batch: list[tuple[str, Pair, str]] = []
         for index, entry in enumerate(self.entries):
             path = _title(entry, index)
-            pairs = self._frames(entry, path) if self.mode == "video" else [(entry, f"image {index + 1}/{self.nf}")]
+            videos = {name: str(item) for name, item in entry.items()}
+            pairs = self._frames(videos, path) if self.mode == "video" else [(entry, f"image {index + 1}/{self.nf}")]
             for inputs, told in pairs:
                 absent = [name for name in self.given if name not in inputs]
                 without = f" without {', '.join(absent)}" if absent else ""
@@ -363,10 +369,10 @@ class PairLoader(LoadImagesAndVideos):
         lengths = [int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) for capture in captures.values()]
         self.frame, self.frames = 0, max(min(lengths), 0) // self.vid_stride  # a stream has no number of frames
         while True:
-            frames = {name: _next_frame(capture, self.vid_stride) for name, capture in captures.items()}
-            ended = [name for name, frame in frames.items() if frame is None]
-            if ended:
-                if len(ended) < len(frames):
+            read = {name: _next_frame(capture, self.vid_stride) for name, capture in captures.items()}
+            frames = {name: frame for name, frame in read.items() if frame is not None}
+            if ended := [name for name in read if name not in frames]:
+                if frames:
                     LOGGER.warning(f"{path}: {', '.join(ended)} ends after {self.frame} frames, before the other video")
                 break
             self.frame += 1
@@ -455,7 +461,9 @@ def _pairs_by_stem(
         for name, several in candidates.items():
             if len(several) > 1:
                 raise ValueError(f"source: several files of {name} share their name: {_listed(several)}")
-    entries = [{name: own[0] for name, own in candidates.items() if own} for candidates in found.values()]
+    entries: list[dict[str, Item]] = [
+        {name: own[0] for name, own in candidates.items() if own} for candidates in found.values()
+    ]
     if unpaired == "missing":
         paired = {file for entry in entries for file in entry.values()}
         rest: dict[str, dict[str, Item]] = {}

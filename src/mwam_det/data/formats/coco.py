@@ -414,7 +414,11 @@ def _outline(
     polygons: Sequence[np.ndarray], box: tuple[tuple[float, float], ...] | None, where: str, report: Report
 ) -> tuple[tuple[float, float], ...]:
     """Join polygons to one outline, and tell of a box that is not around it."""
-    outline = polygons[0] if len(polygons) == 1 else np.concatenate(merge_multi_segment(polygons))
+    outline = (
+        polygons[0]
+        if len(polygons) == 1
+        else np.concatenate(merge_multi_segment([polygon.tolist() for polygon in polygons]))
+    )
     if box is not None and np.abs(np.array([outline.min(0), outline.max(0)]) - box).max() > DISAGREEMENT:
         report.leave_out("bbox: not around its polygons, these count", where)
     return tuple(map(tuple, outline.tolist()))

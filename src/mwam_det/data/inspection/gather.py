@@ -80,8 +80,8 @@ def inspect_dataset(
         looking = progress.add_task("Looking at pairs", total=sum(sampled.values()))
         for split, dataset in datasets.items():
             chosen = evenly(len(dataset), sampled[split])
-            for seen in pool.map(partial(measure_pair, dataset), chosen):
-                measured.append(seen)
+            for pair in pool.map(partial(measure_pair, dataset), chosen):
+                measured.append(pair)
                 progress.advance(looking)
             if split == "train":
                 flat = list(pool.map(partial(_flat_share, dataset, patch=config.patch), chosen))
@@ -94,7 +94,7 @@ def inspect_dataset(
         for images in training_batches(training, batch, count):
             preference.observe(images)
             progress.advance(looking)
-    flat = [share for share in flat if share is not None]
+    shares = [share for share in flat if share is not None]
     files = {modality.name: files_of(datasets.values(), modality.name) for modality in modalities}
     same = same_files(files)
     seen = pair_figures(modalities, measured, sizes_of(datasets.values()), files, imgsz, same, keys["visible"])
@@ -102,7 +102,7 @@ def inspect_dataset(
         **{field.name: getattr(seen, field.name) for field in fields(seen)},
         path=data.path,
         splits=splits,
-        preference=preference.figures(float(np.mean(flat)) if flat else None),
+        preference=preference.figures(float(np.mean(shares)) if shares else None),
         repeated={
             modality.name: found
             for modality in modalities
