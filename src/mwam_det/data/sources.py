@@ -77,33 +77,54 @@ def by_modality(source: Any, modalities: Sequence[Modality]) -> dict[str, Any]:
         ValueError: If a modality is unknown, none is given, or the source does not say to which modality it belongs.
     """
     names = [modality.name for modality in modalities]
-    channels = sum(modality.channels for modality in modalities)
+    named: dict[str, Any] | None
     if isinstance(source, Mapping):
         if unknown := [name for name in source if name not in names]:
             raise ValueError(f"source: {unknown[0]} is no modality of this model: choose from {', '.join(names)}")
         named = dict(source)
-    elif isinstance(source, np.ndarray) and source.ndim == 3 and source.shape[2] == channels:
-        named = {m.name: np.ascontiguousarray(source[..., m.slice]) for m in modalities}
-    elif isinstance(source, Tensor) and source.ndim in (3, 4) and source.shape[-3] == channels:
-        named = {m.name: source[..., m.slice, :, :] for m in modalities}
-    elif isinstance(source, list) and source and all(isinstance(p, tuple) and len(p) == len(names) for p in source):
-        named = {name: list(items) for name, items in zip(names, zip(*source, strict=True), strict=True)}
-    elif isinstance(source, list | tuple) and len(source) == len(names):
-        named = dict(zip(names, source, strict=True))
+    elif isinstance(source, np.ndarray | Tensor):
+        named = _unstacked(source, modalities)
     else:
-        what = repr(source) if isinstance(source, str | Path) else type(source).__name__
-        if isinstance(source, np.ndarray | Tensor):
-            what += f" of shape {tuple(source.shape)}"
-        elif isinstance(source, list | tuple):
-            what += f" of length {len(source)}"
+        named = _in_order(source, names)
+    if named is None:
         raise ValueError(
-            f"source={what} does not say which modality it is: give {{{', '.join(f'{n!r}: …' for n in names)}}}, or "
-            f"all of them in the order ({', '.join(names)}), or stacked images with {channels} channels"
+            f"source={_described(source)} does not say which modality it is: give "
+            f"{{{', '.join(f'{name!r}: …' for name in names)}}}, or all of them in the order ({', '.join(names)}), or "
+            f"stacked images with {sum(modality.channels for modality in modalities)} channels"
         )
     named = {name: named[name] for name in names if named.get(name) is not None}
     if not named:
         raise ValueError(f"source={source!r} gives no image of any modality: choose from {', '.join(names)}")
     return named
+
+
+def _unstacked(source: np.ndarray | Tensor, modalities: Sequence[Modality]) -> dict[str, Any] | None:
+    """Return the channels of each modality of stacked images; None if there are not as many as all have together."""
+    channels = sum(modality.channels for modality in modalities)
+    if isinstance(source, Tensor):
+        if source.ndim in (3, 4) and source.shape[-3] == channels:
+            return {modality.name: source[..., modality.slice, :, :] for modality in modalities}
+    elif source.ndim == 3 and source.shape[2] == channels:
+        return {modality.name: np.ascontiguousarray(source[..., modality.slice]) for modality in modalities}
+    return None
+
+
+def _in_order(source: Any, names: Sequence[str]) -> dict[str, Any] | None:
+    """Return what a list of pairs, or a list with something for each modality, gives by name; None for others."""
+    if isinstance(source, list) and source and all(isinstance(p, tuple) and len(p) == len(names) for p in source):
+        return {name: list(items) for name, items in zip(names, zip(*source, strict=True), strict=True)}
+    if isinstance(source, list | tuple) and len(source) == len(names):
+        return dict(zip(names, source, strict=True))
+    return None
+
+
+def _described(source: Any) -> str:
+    if isinstance(source, str | Path):
+        return repr(source)
+    what = type(source).__name__
+    if isinstance(source, np.ndarray | Tensor):
+        return f"{what} of shape {tuple(source.shape)}"
+    return f"{what} of length {len(source)}" if isinstance(source, list | tuple) else what
 
 
 def missing_modalities(
