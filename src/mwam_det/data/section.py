@@ -1,4 +1,4 @@
-"""Where the pairs of a dataset lie: a recipe's data section, checked and brought into Ultralytics' form."""
+"""Where the pairs of a dataset lie: a recipe's data section, its keys checked and its folders found."""
 
 from __future__ import annotations
 
