@@ -33,7 +33,7 @@ from ultralytics.utils.torch_utils import get_flops
 from mwam_det.models.two_stream import (
     FUSIONS,
     MODEL_CLASSES,
-    TASKS,
+    TASK_OF_MODEL,
     build_two_stream,
     streams_of,
     task_of,
@@ -126,7 +126,7 @@ def main() -> None:
     """Build, train, export, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true")
-    parser.add_argument("--tasks", nargs="+", choices=dict.fromkeys(TASKS.values()), metavar="TASK")
+    parser.add_argument("--tasks", nargs="+", choices=dict.fromkeys(TASK_OF_MODEL.values()), metavar="TASK")
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--fusion", choices=FUSIONS, default="concat")
     parser.add_argument("--share-backbone", action="store_true")

@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mwam_det.core.balancing.methods import balancing_config
 from mwam_det.core.config import MWAMConfig
-from mwam_det.hosts.data.samples import Modality, MultimodalDataset, Normalise, Sample
+from mwam_det.hosts.data.samples import HostModality, HostSample, MultimodalDataset, Normalise
 from mwam_det.hosts.experiment import CLASSIFICATION, MMANETS, MODELS
 from mwam_det.hosts.loop import Host, HostTrainer
 from mwam_det.hosts.models.classifiers import SFMD
@@ -51,11 +51,11 @@ BALANCING: dict[str, dict[str, Any]] = {
 CLASSES = {"classification": 2, "segmentation": 40}
 
 
-def modalities_of(name: str) -> tuple[Modality, ...]:
+def modalities_of(name: str) -> tuple[HostModality, ...]:
     """Return the modalities that the paper gives a host."""
     if name.startswith(("sf-md", "mmanet")):
-        return Modality("rgb"), Modality("depth"), Modality("ir")
-    return Modality("rgb"), Modality("depth", 1 if name.startswith("esanet") else 3)
+        return HostModality("rgb"), HostModality("depth"), HostModality("ir")
+    return HostModality("rgb"), HostModality("depth", 1 if name.startswith("esanet") else 3)
 
 
 def trainer_of(name: str, size: tuple[int, int], batch: int, device: str, way: dict[str, Any]) -> HostTrainer:
@@ -67,7 +67,7 @@ def trainer_of(name: str, size: tuple[int, int], batch: int, device: str, way: d
     model = next(models[name] for models in MODELS.values() if name in models)(
         {m.name: m.channels for m in modalities}, CLASSES[kind]
     )
-    no_data = MultimodalDataset([Sample({}, 0)] * batch, modalities, size)
+    no_data = MultimodalDataset([HostSample({}, 0)] * batch, modalities, size)
     settings = TrainSettings(imgsz=list(size), batch=batch, device=device, schedule="constant", epochs=10_000)
     statistics = {m.name: ([0.5] * m.channels, [0.25] * m.channels) for m in modalities}
     guidance = guidance_of(model, modalities, CLASSES[kind], statistics) if name in MMANETS else None
@@ -91,7 +91,7 @@ def trainer_of(name: str, size: tuple[int, int], batch: int, device: str, way: d
     )
 
 
-def guidance_of(model: SFMD, modalities: tuple[Modality, ...], classes: int, statistics: dict) -> MMANetGuidance:
+def guidance_of(model: SFMD, modalities: tuple[HostModality, ...], classes: int, statistics: dict) -> MMANetGuidance:
     """Build what leads MMANet, as it is after its first epochs."""
     teacher = Teacher(SFMD({m.name: m.channels for m in modalities}, classes), Normalise(statistics))
     guidance = MMANetGuidance(model, teacher, [m.name for m in modalities], classes)

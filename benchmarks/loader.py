@@ -36,7 +36,7 @@ from ultralytics.utils import LOGGER
 
 from mwam_det.data import dataset
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 
 FOLDERS = {"rgb": "images", "ir": "infrared"}  # "images" and "labels" are where Ultralytics' own dataset looks
 LABELS = "".join(f"0 {0.1 + 0.09 * i:.2f} {0.9 - 0.08 * i:.2f} 0.1 0.12\n" for i in range(10))
@@ -121,7 +121,7 @@ def main() -> None:
             "path": str(root), "modalities": FOLDERS, "labels": "labels", "train": "train", "val": "train",
             "names": ["thing"], "channels": {"ir": 1} if args.grey else None,
         }  # fmt: skip
-        data = resolve_dataset(section)
+        data = resolve_dataset(section).as_dict()
         first = cv2.imread(str(next((root / "images/train").iterdir())))
         sizes = [np.mean([f.stat().st_size for f in (root / f / "train").iterdir()]) / 1024 for f in FOLDERS.values()]
         ways = {BARE: bare(data, args.imgsz)}

@@ -21,7 +21,7 @@ from ultralytics.utils import LOGGER
 
 from mwam_det import MultimodalYOLO
 from mwam_det.core.missing import modality_combinations
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     LOGGER.setLevel("WARNING")
-    data = resolve_dataset(load(args.recipe, args.overrides).recipe.data)
+    data = resolve_dataset(load(args.recipe, args.overrides).recipe.data).as_dict()
     modalities = tuple(data["modalities"])
     model = MultimodalYOLO(args.weights)
     shared = {"data": data, "split": "train", "imgsz": args.imgsz, "batch": args.batch, "device": args.device}

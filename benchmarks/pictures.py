@@ -26,7 +26,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from mwam_det import MultimodalYOLO
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.robustness.results import CONFIDENCE, Boxes
 from mwam_det.robustness.samples import FALSE_ALARM, HIT, MISS, judge
 
@@ -81,7 +81,7 @@ def main() -> None:
         "trained on complete pairs": options.baseline / "weights/best.pt",
         "trained with sensors missing": options.cure / "weights/best.pt",
     }
-    folders = resolve_dataset(options.cure / "data.yaml")["splits"]["val"]
+    folders = resolve_dataset(options.cure / "data.yaml").splits["val"]
     save(missing_sensors(weights, {name: Path(folder) for name, folder in folders.items()}), ASSETS / "missing.png")
     for name, (new, share) in FIGURES.items():
         figure = Image.open(options.cure / name)

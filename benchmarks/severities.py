@@ -20,7 +20,7 @@ from rich.table import Table
 from torch import Tensor
 
 from mwam_det.data.inspection.sampling import evenly
-from mwam_det.data.layout import Modality
+from mwam_det.data.modality import Modality
 from mwam_det.data.pairing import list_images
 from mwam_det.data.reading import read_image
 from mwam_det.robustness.degradation import DEGRADATIONS, SEVERITIES, SUITS, degradations_for, degrade

@@ -21,7 +21,8 @@ from mwam_det.core.balancing.balancer import BalancingConfig
 from mwam_det.core.balancing.methods import METHODS
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.formats import FORMATS
-from mwam_det.data.layout import SECTION_KEYS, modalities_of, resolve_dataset
+from mwam_det.data.modality import modalities_of
+from mwam_det.data.section import SECTION_KEYS, resolve_dataset
 from mwam_det.experiments import load
 from mwam_det.recipe import KEYS, REPORT_KEYS, read_arguments
 from mwam_det.study.built_in import BUILT_IN
@@ -138,7 +139,7 @@ def test_every_recipe_loads_and_its_data_section_describes_a_dataset(page, block
     recipe.write_text(yaml.safe_dump(content), encoding="utf-8")
     assert load(recipe).recipe.data == section
     make_folders(section, tmp_path / "set")
-    resolved = resolve_dataset({**section, "path": str(tmp_path / "set")})
+    resolved = resolve_dataset({**section, "path": str(tmp_path / "set")}).as_dict()
     assert [modality.name for modality in modalities_of(resolved)] == list(section["modalities"])
 
 

@@ -7,7 +7,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 
 from mwam_det.core.balancing.methods import METHODS
 from mwam_det.core.config import MWAMConfig
-from mwam_det.data.layout import SECTION_KEYS
+from mwam_det.data.section import SECTION_KEYS
 from mwam_det.engine.arguments import NOT_FOR_RECIPES
 from mwam_det.experiments import experiment_of
 from mwam_det.files.values import parse_value

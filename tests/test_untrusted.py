@@ -11,13 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mwam_det.core.config import MWAMConfig
-from mwam_det.data.conversion import ConversionError, Report, convert
+from mwam_det.data.conversion.model import ConversionError, Report
+from mwam_det.data.conversion.write import convert
+from mwam_det.data.errors import DatasetError
 from mwam_det.data.formats.coco import COCO
 from mwam_det.data.formats.voc import boxes, read_xml, size
 from mwam_det.data.inspection.splits import label_fault
-from mwam_det.data.layout import SECTION_KEYS, DatasetError, Modality, resolve_dataset
+from mwam_det.data.modality import Modality
 from mwam_det.data.names import check_modality_names, class_folders
 from mwam_det.data.pairing import image_size, verify_pair
+from mwam_det.data.section import SECTION_KEYS, resolve_dataset
 from mwam_det.engine.experiment import KEYS
 from mwam_det.experiments import load
 from mwam_det.files.yaml_text import parse_yaml

@@ -46,7 +46,7 @@ def recipe_keys(task: str = "detect") -> dict[str, dict[str, Key]]:
     shared = {key: replace(stock[key], default="") for key in stock}  # in a report as in the training
     sections = {
         "": top,
-        "data": _described("data.layout", "resolve_dataset"),
+        "data": _described("data.section", "resolve_dataset"),
         "mwam": _arguments("core.config", "MWAMConfig"),
         "incomplete": _arguments("training.incomplete", "IncompleteConfig"),
         "balancing": _balancing(),

@@ -18,9 +18,9 @@ import mwam_det
 from mwam_det import experiments
 from mwam_det.cli.main import COMMANDS, main
 from mwam_det.cli.stock_words import read_stock_words
-from mwam_det.data.conversion import ConversionError, Format, Option
+from mwam_det.data.conversion.model import ConversionError, Format, Option
 from mwam_det.data.formats import FORMATS
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 from mwam_det.study import grid
 
@@ -408,7 +408,7 @@ def test_a_conversion_sums_up_and_ends_with_the_line_to_train_with(capsys, publi
     command, train, recipe, override = shlex.split(said.splitlines()[-1])
     assert (command, train, recipe) == ("mwam-det", "train", "cfg/llvip.yaml")
     section = load(ROOT / recipe, [override]).recipe.data
-    assert resolve_dataset(section)["path"] == str(Path("LLVIP set").resolve())
+    assert resolve_dataset(section).path == str(Path("LLVIP set").resolve())
 
 
 def test_a_conversion_with_doubts_says_so_and_not_to_train(capsys, published):
@@ -445,7 +445,7 @@ def test_an_interrupted_conversion_says_how_it_goes_on_and_does(capsys, publishe
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("mwam_det.data.conversion._write", interrupt)
+        patch.setattr("mwam_det.data.conversion.write._write", interrupt)
         assert main(["convert", "llvip", str(published), "set"]) == 130
     assert "same command goes on" in capsys.readouterr().err
     assert main(["convert", "llvip", str(published), "set"]) == 0
@@ -567,10 +567,8 @@ def test_an_interrupted_inspection_writes_nothing(capsys, demo_recipe, folder, m
 
 
 def test_the_path_of_a_converted_set_is_printed_so_that_it_is_read_as_it_is(monkeypatch, tmp_path, capsys):
-    from mwam_det.data import conversion
-
-    monkeypatch.setattr(conversion, "convert", lambda *args: {"doubts": []})
-    monkeypatch.setattr(conversion, "summary", lambda record: "")
+    monkeypatch.setattr("mwam_det.data.conversion.write.convert", lambda *args: {"doubts": []})
+    monkeypatch.setattr("mwam_det.data.conversion.record.summary", lambda record: "")
     for folder in ("D #2", "007", "plain"):
         assert main(["convert", "llvip", "src", folder]) == 0
         words = shlex.split(capsys.readouterr().out.strip().splitlines()[-1])

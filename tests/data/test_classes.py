@@ -8,7 +8,8 @@ from torchvision.transforms import v2
 from ultralytics.cfg import get_cfg
 
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.layout import DatasetError, resolve_dataset
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.section import resolve_dataset
 
 SIZE = (48, 64)
 
@@ -28,7 +29,7 @@ def dataset(folder: Path, mode: str = "val", arguments=(), **keys):
         **keys,
     }  # fmt: skip
     args = get_cfg(overrides={"task": "classify", "imgsz": 32, **dict(arguments)})
-    data = resolve_dataset(section)
+    data = resolve_dataset(section).as_dict()
     return build_paired_dataset(args, data["train"], 2, data, mode, rect=True, stride=32)
 
 

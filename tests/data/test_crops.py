@@ -7,7 +7,8 @@ import yaml
 
 from mwam_det.cli.main import main
 from mwam_det.data.crops import cut_objects
-from mwam_det.data.layout import DatasetError, resolve_dataset
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.section import resolve_dataset
 from mwam_det.files.locks import LOCK, FolderInUse, Hold
 from mwam_det.hosts.data.layout import find_samples
 from mwam_det.hosts.experiment import HostExperiment

@@ -18,9 +18,10 @@ from ultralytics.data.dataset import YOLODataset
 from mwam_det.data import dataset
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.dataset import PairedDataset
-from mwam_det.data.layout import DatasetError, resolve_dataset
+from mwam_det.data.errors import DatasetError
 from mwam_det.data.pairing import verify_pair
 from mwam_det.data.reading import read_image
+from mwam_det.data.section import resolve_dataset
 
 IMGSZ = 64
 LABEL = "0 0.5 0.5 0.25 0.25\n"
@@ -78,7 +79,7 @@ def make_set(root: Path, rgb, ir=None, labels=LABEL, suffixes=(".png", ".png"), 
 def resolved(root: Path, split: str = "train", **changes) -> dict:
     modalities = {"rgb": "visible", "ir": "infrared"}
     section = {"path": str(root), "modalities": modalities, "labels": "labels", "names": ["person", "car"]}
-    return resolve_dataset({**section, "train": split, "val": split, **changes})
+    return resolve_dataset({**section, "train": split, "val": split, **changes}).as_dict()
 
 
 def build(data: dict, mode: str = "train", batch: int = 4, rect: bool = False, **arguments) -> PairedDataset:

@@ -2,8 +2,9 @@ import os
 
 import pytest
 
+from mwam_det.data.errors import DatasetError
 from mwam_det.data.foreign import refuse_foreign_keys, refuse_foreign_recipe
-from mwam_det.data.layout import DatasetError, resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 from mwam_det.files.values import parse_value
 from mwam_det.recipe import RecipeError

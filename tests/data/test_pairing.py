@@ -11,7 +11,8 @@ import pytest
 from PIL import Image, features
 from ultralytics.utils.patches import imread
 
-from mwam_det.data.layout import DatasetError, Modality, modalities_of
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.modality import Modality, modalities_of
 from mwam_det.data.pairing import (
     find_partners,
     image_size,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mwam_det.data.layout import Modality
+from mwam_det.data.modality import Modality
 from mwam_det.data.reading import map_to_bytes, place, read_image, reduction_of, scaling
 
 SIZE = (24, 40)

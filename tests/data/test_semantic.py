@@ -6,7 +6,8 @@ import pytest
 from ultralytics.cfg import get_cfg
 
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.layout import DatasetError, resolve_dataset
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.section import resolve_dataset
 
 SIZE = (48, 64)
 NAMES = ["ground", "roof"]
@@ -38,7 +39,7 @@ def dataset(folder: Path, mode: str = "val", **keys):
         "train": "train", "val": "train", "names": NAMES, **keys,
     }  # fmt: skip
     args = get_cfg(overrides={"task": "semantic", "imgsz": 64, "mosaic": 1.0, "degrees": 10.0})
-    data = resolve_dataset(section)
+    data = resolve_dataset(section).as_dict()
     return build_paired_dataset(args, data["train"], 2, data, mode, rect=False, stride=32)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mwam_det.data.layout import Modality
+from mwam_det.data.modality import Modality
 from mwam_det.data.reading import from_pillow
 from mwam_det.data.sources import (
     PairLoader,

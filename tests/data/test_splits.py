@@ -7,7 +7,9 @@ from ultralytics.cfg import get_cfg
 
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.crops import cut_objects
-from mwam_det.data.layout import DatasetError, check_labels, resolve_dataset, save_dataset_yaml
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.paired_data import PairedData, check_labels, save_dataset_yaml
+from mwam_det.data.section import resolve_dataset
 
 NUMBERS = {"train": (0, 1, 2), "val": (3, 4)}
 
@@ -34,7 +36,7 @@ def root(tmp_path):
 
 def resolved(root, **changes) -> dict:
     section = {"path": str(root), "modalities": {"rgb": "visible", "ir": "infrared"}, "labels": "labels"}
-    return resolve_dataset({**section, "train": "train", "val": "val", "names": ["person"], **changes})
+    return resolve_dataset({**section, "train": "train", "val": "val", "names": ["person"], **changes}).as_dict()
 
 
 def build(data, split="train", mode="val"):
@@ -211,9 +213,9 @@ def test_what_a_list_says_survives_saving(root, tmp_path):
     write_list(root / "a.txt", ["train/0000"])
     data = resolved(root, train=["val", "a.txt"])
     saved = resolve_dataset(save_dataset_yaml(data, tmp_path / "run"))
-    assert saved == data
+    assert saved.as_dict() == data
     check_labels(saved, "detect")
-    check(saved, [0, 3, 4])
+    check(saved.as_dict(), [0, 3, 4])
 
 
 def test_stems_of_several_folders_are_apart(root, tmp_path):
@@ -224,7 +226,7 @@ def test_stems_of_several_folders_are_apart(root, tmp_path):
         *("train/0000", "train/0001", "train/0002"),
         *("val/0000", "val/0003", "val/0004"),
     ]
-    counts = cut_objects(data, tmp_path / "crops", smallest=1)
+    counts = cut_objects(PairedData.from_dict(data), tmp_path / "crops", smallest=1)
     assert counts["train"].total() == 6
 
 
@@ -234,11 +236,11 @@ def test_classes_of_listed_images_are_the_folders_that_are_called_like_them(tmp_
             write_pair(tmp_path, place, number)
     write_list(tmp_path / "a.txt", ["train/car/1", "val/van/2"])
     section = {"path": str(tmp_path), "modalities": {"rgb": "visible", "ir": "infrared"}, "val": "val"}
-    data = resolve_dataset({**section, "train": "a.txt", "names": ["car", "van"]})
+    data = resolve_dataset({**section, "train": "a.txt", "names": ["car", "van"]}).as_dict()
     args = get_cfg(overrides={"imgsz": 64, "task": "classify"})
     dataset = build_paired_dataset(args, data["train"], 2, data, "val", rect=False, stride=32)
     assert [label["cls"].item() for label in dataset.labels] == [0, 1]
     with pytest.raises(DatasetError, match="the key 'names' is missing or empty: where a list says"):
         resolve_dataset({**section, "train": "a.txt"})
-    both = resolve_dataset({**section, "train": ["train", "val"]})
+    both = resolve_dataset({**section, "train": ["train", "val"]}).as_dict()
     assert both["names"] == {0: "car", 1: "van"}

@@ -9,7 +9,8 @@ from ultralytics.cfg import get_cfg
 from ultralytics.data.augment import Albumentations, Compose, Format, LetterBox, RandomFlip, RandomHSV, v8_transforms
 from ultralytics.utils.instance import Instances
 
-from mwam_det.data.layout import DatasetError, Modality
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.modality import Modality
 from mwam_det.data.transforms import (
     LetterBoxedFormat,
     OnModality,

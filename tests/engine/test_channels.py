@@ -12,7 +12,7 @@ from ultralytics import YOLO
 from ultralytics.utils.torch_utils import unwrap_model
 
 from mwam_det import MultimodalYOLO, MWAMTrainer, frequency_ratio_metric
-from mwam_det.data.layout import DatasetError
+from mwam_det.data.errors import DatasetError
 from mwam_det.engine.validator import MultimodalValidator
 from mwam_det.models.two_stream import SPLIT_LAYER, streams_of
 

@@ -3,7 +3,7 @@ import torch
 from untrained import TINY, awake
 
 from mwam_det import MultimodalYOLO
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.combinations import Condition, OnePassValidator, missing_conditions
 from mwam_det.engine.validator import MultimodalValidator
 

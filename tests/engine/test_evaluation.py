@@ -13,7 +13,8 @@ from ultralytics.utils.metrics import DetMetrics
 from untrained import TINY, awake
 
 from mwam_det import MultimodalYOLO
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.modality import Modality
+from mwam_det.data.section import resolve_dataset
 from mwam_det.data.synthetic import CLASS_NAMES, write_demo
 from mwam_det.engine.coco import CocoRecord, coco_metrics
 from mwam_det.engine.combinations import missing_conditions
@@ -179,7 +180,7 @@ def test_more_objects_than_the_protocol_counts_are_noticed():
 
 
 def test_the_report_holds_classes_curves_and_samples_of_every_combination(model, many, tmp_path, guessing):
-    data = resolve_dataset(many)
+    data = resolve_dataset(many).as_dict()
     args = {"data": data, "imgsz": 64, "workers": 0, "plots": False, "device": "cpu", "mode": "val", "split": "val"}
     conditions = missing_conditions(data["modalities"])
     validator = ReportingValidator(None, tmp_path, {**args, "conditions": conditions, "samples": 3})
@@ -202,15 +203,15 @@ def test_the_report_holds_classes_curves_and_samples_of_every_combination(model,
 
 
 def test_every_degradation_that_suits_a_modality_is_tried_in_every_severity():
-    data = {"visible": "rgb", "modalities": {"rgb": 3, "ir": 3}}
-    degraded = [condition.degraded for condition in degradation_conditions(data, True)]
+    modalities = (Modality("rgb", visible=True), Modality("ir", start=3))
+    degraded = [condition.degraded for condition in degradation_conditions(modalities, True)]
     assert ("rgb", "fog", 5) in degraded and ("ir", "thermal_fog", 1) in degraded and ("ir", "noise", 3) in degraded
     assert not any(name == "fog" for modality, name, _ in degraded if modality == "ir")
     rgb = sum(each.suits in ("rgb", "any") for each in DEGRADATIONS.values())
     ir = sum(each.suits in ("thermal", "any") for each in DEGRADATIONS.values())
     assert len(degraded) == len(set(degraded)) == 5 * (rgb + ir)
-    assert degradation_conditions(data, False) == []
-    assert degradation_conditions(data, "fog") == degradation_conditions(data, ["fog"])
+    assert degradation_conditions(modalities, False) == []
+    assert degradation_conditions(modalities, "fog") == degradation_conditions(modalities, ["fog"])
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_every_degradation_that_suits_a_modality_is_tried_in_every_severity():
 )
 def test_degradations_that_cannot_be_are_refused(names, words):
     with pytest.raises(ValueError, match=words):
-        degradation_conditions({"visible": None, "modalities": {"ir": 3}}, names)
+        degradation_conditions([Modality("ir")], names)
 
 
 @pytest.mark.slow

@@ -12,7 +12,9 @@ from untrained import QUIET, TINY, folders, make_set, smooth, untrained
 
 from mwam_det import MultimodalYOLO
 from mwam_det.cli.main import main
-from mwam_det.data.layout import DatasetError, resolve_dataset, save_dataset_yaml
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.paired_data import save_dataset_yaml
+from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.deployment import describe, separate_inputs, stacked_inputs
 from mwam_det.engine.exporter import MultimodalExporter
 
@@ -246,7 +248,7 @@ def test_a_dynamic_file_predicts_and_reports_at_the_size_that_it_was_exported_at
 def test_the_commands_that_an_export_prints_run(weights, section, tmp_path, log, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     model = MultimodalYOLO(copied(weights, tmp_path / "a folder"))
-    model.model.args["data"] = save_dataset_yaml(resolve_dataset(section), tmp_path)
+    model.model.args["data"] = save_dataset_yaml(resolve_dataset(section).as_dict(), tmp_path)
     model.export(format="torchscript", imgsz=64)
     text = "".join(text for _, text in log)
     assert "yolo predict" not in text and "yolo val" not in text

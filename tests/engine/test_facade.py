@@ -17,7 +17,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from untrained import TINY
 
 from mwam_det import MultimodalYOLO
-from mwam_det.data.layout import DatasetError
+from mwam_det.data.errors import DatasetError
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +272,7 @@ def test_saved_labels_are_those_of_complete_input_alone(trained, tmp_path):
 def test_an_empty_section_of_the_report_means_its_defaults(demo_section, monkeypatch, given, is_made):
     """As `mwam: {}` does; only false leaves the report out."""
     model, made = MultimodalYOLO("yolov8n.yaml"), []
-    model.trainer = SimpleNamespace(args=SimpleNamespace(**DEFAULT_CFG_DICT), save_dir="", shares=None)
+    model.trainer = SimpleNamespace(args=SimpleNamespace(**DEFAULT_CFG_DICT), save_dir="", shares=None, paired=None)
     monkeypatch.setattr(Model, "train", lambda *args, **kwargs: None)
     monkeypatch.setattr(MultimodalYOLO, "robustness", lambda self, *args, **options: made.append(options) or Mock())
     model.train(data=demo_section, robustness=given)

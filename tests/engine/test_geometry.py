@@ -9,10 +9,10 @@ from ultralytics.utils import ops
 from untrained import awake, folders, make_set
 
 from mwam_det import MultimodalYOLO
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.combinations import Condition
 from mwam_det.engine.geometry import Placement
-from mwam_det.engine.tasks import TASKS
+from mwam_det.engine.tasks import TASK_CLASSES
 from mwam_det.models.two_stream import build_two_stream, two_stream_cfg
 
 SIZES = [(840, 712), (1080, 1920), (333, 500)]
@@ -81,7 +81,7 @@ def found_by_validation(model, section, task):
     """What a validation finds, in pixels of the files as it would write it, by file."""
     found = {}
 
-    class Watching(TASKS[task].validator):
+    class Watching(TASK_CLASSES[task].validator):
         def update_metrics(self, preds, batch):
             for place, file in enumerate(batch["im_file"]):
                 if task == "semantic":
@@ -178,11 +178,11 @@ def test_masks_of_an_object_lie_on_it(size):
 def test_masks_of_every_condition_are_of_one_resolution_also_where_they_are_saved(models, tmp_path):
     shapes = []
 
-    class Watching(TASKS["segment"].reporting):
+    class Watching(TASK_CLASSES["segment"].reporting):
         def observe(self, batch, predictions):
             shapes.extend({tuple(found["masks"].shape[1:]) for found in images} for images in predictions)
 
-    data = resolve_dataset(pairs(tmp_path / "set", "segment", (60, 80)))
+    data = resolve_dataset(pairs(tmp_path / "set", "segment", (60, 80))).as_dict()
     arguments = {
         "data": data,
         "imgsz": 96,

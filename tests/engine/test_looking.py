@@ -8,7 +8,7 @@ from training import run
 
 from mwam_det import MWAMTrainer
 from mwam_det.engine import trainer as trainer_module
-from mwam_det.engine.tasks import TASKS
+from mwam_det.engine.tasks import TASK_CLASSES
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_classifier_does_not_mind_where_its_pictures_were_taken(tmp_path, log)
         "train": "train",
         "val": "val",
     }
-    trainer = TASKS["classify"].trainer(
+    trainer = TASK_CLASSES["classify"].trainer(
         overrides={
             "task": "classify",
             "model": "yolov8n-cls.yaml",

@@ -2,9 +2,9 @@ import pytest
 import torch
 from ultralytics.utils.plotting import plot_images
 
-from mwam_det.data.layout import Modality
+from mwam_det.data.modality import Modality
 from mwam_det.engine.compat import use_bundled_font
-from mwam_det.engine.plots import MOST_SHOWN, predictions_beside, side_by_side
+from mwam_det.engine.plots import MOST_SHOWN, predictions_beside, wide_batch
 
 MODALITIES = (Modality("rgb", 3, 0, True), Modality("ir", 1, 3))
 
@@ -23,7 +23,7 @@ def batch_of(images=2, **labels):
 
 def test_the_modalities_of_an_image_stand_beside_each_other_each_with_all_labels():
     batch = batch_of()
-    shown = side_by_side(batch, MODALITIES)
+    shown = wide_batch(batch, MODALITIES)
     assert shown["img"].shape == (2, 3, 1, 4)
     assert torch.equal(shown["img"][1, ..., :2], batch["img"][1, :3])
     assert torch.equal(shown["img"][1, ..., 2:], batch["img"][1, 3:].expand(3, 1, 2))
@@ -36,27 +36,27 @@ def test_the_modalities_of_an_image_stand_beside_each_other_each_with_all_labels
 def test_keypoints_and_maps_of_pixels_stand_in_each_modality():
     points = torch.tensor([[[0.5, 0.25, 2.0]]]).repeat(3, 1, 1)
     maps = torch.tensor([[[1, 0]], [[0, 2]]])
-    shown = side_by_side(batch_of(keypoints=points, semantic_mask=maps), MODALITIES)
+    shown = wide_batch(batch_of(keypoints=points, semantic_mask=maps), MODALITIES)
     assert shown["keypoints"][[0, 3]].flatten(1).tolist() == [[0.25, 0.25, 2.0], [0.75, 0.25, 2.0]]
     assert shown["semantic_mask"].tolist() == [[[1, 0, 1, 0]], [[0, 2, 0, 2]]]
 
 
 def test_masks_keep_belonging_to_their_objects():
     whole = torch.tensor([[[1, 2]], [[0, 1]]])  # one map an image, with the numbers of its objects
-    assert side_by_side(batch_of(masks=whole), MODALITIES)["masks"].tolist() == [[[1, 2, 3, 4]], [[0, 1, 0, 2]]]
+    assert wide_batch(batch_of(masks=whole), MODALITIES)["masks"].tolist() == [[[1, 2, 3, 4]], [[0, 1, 0, 2]]]
     single = torch.tensor([[[1, 0]], [[0, 1]], [[1, 1]]])
-    assert side_by_side(batch_of(masks=single), MODALITIES)["masks"].tolist() == [
+    assert wide_batch(batch_of(masks=single), MODALITIES)["masks"].tolist() == [
         [[1, 0, 0, 0]], [[0, 1, 0, 0]], [[1, 1, 0, 0]], [[0, 0, 1, 0]], [[0, 0, 0, 1]], [[0, 0, 1, 1]]
     ]  # fmt: skip
 
 
 def test_classes_of_whole_images_stay_as_they_are():
     batch = {"img": torch.zeros(2, 4, 1, 2), "cls": torch.tensor([3, 4]), "im_file": ["x.jpg", "y.jpg"]}
-    assert side_by_side(batch, MODALITIES)["cls"].tolist() == [3, 4]
+    assert wide_batch(batch, MODALITIES)["cls"].tolist() == [3, 4]
 
 
 def test_of_a_large_batch_the_first_images_are_shown_with_their_labels_alone():
-    shown = side_by_side(batch_of(MOST_SHOWN + 1), MODALITIES)
+    shown = wide_batch(batch_of(MOST_SHOWN + 1), MODALITIES)
     assert len(shown["img"]) == len(shown["im_file"]) == MOST_SHOWN
     assert shown["cls"].flatten().tolist() == [5, 6, 5, 6] and len(shown["bboxes"]) == 4
     assert len(predictions_beside([{"conf": torch.ones(1)}] * (MOST_SHOWN + 1), 2, 64)) == MOST_SHOWN
@@ -65,7 +65,7 @@ def test_of_a_large_batch_the_first_images_are_shown_with_their_labels_alone():
 def test_the_batch_itself_is_not_touched_by_what_is_drawn_on_the_copy():
     batch = batch_of()
     before = {key: value.clone() for key, value in batch.items() if isinstance(value, torch.Tensor)}
-    for value in side_by_side(batch, MODALITIES).values():
+    for value in wide_batch(batch, MODALITIES).values():
         if isinstance(value, torch.Tensor):
             value.fill_(1)
     assert all(torch.equal(batch[key], value) for key, value in before.items())
@@ -103,7 +103,7 @@ def test_ultralytics_draws_a_box_at_the_same_place_in_each_modality():
         "batch_idx": torch.zeros(1),
         "im_file": ["x.jpg"],
     }
-    shown = side_by_side(batch, MODALITIES)
+    shown = wide_batch(batch, MODALITIES)
     drawn = plot_images(shown, paths=[""], names={0: ""}, threaded=False, save=False)
     left, right = drawn[20:, :64], drawn[20:, 64:]
     assert (left != drawn[-4, 4]).any() and (left[:, 4:-4] == right[:, 4:-4]).all()

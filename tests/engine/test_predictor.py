@@ -15,7 +15,7 @@ from ultralytics.utils import ops
 from untrained import QUIET, TINY, folders, make_set, smooth, untrained
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
-from mwam_det.data.layout import DatasetError
+from mwam_det.data.errors import DatasetError
 from mwam_det.engine.deployment import describe
 from mwam_det.engine.predictor import PairResults
 from mwam_det.engine.validator import MultimodalValidator

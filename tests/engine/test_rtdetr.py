@@ -15,7 +15,7 @@ from untrained import TINY, folders, make_set
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.tasks import MWAMRTDETRTrainer
 from mwam_det.models.two_stream import FUSIONS
 
@@ -39,7 +39,7 @@ def arguments(folder, **others):
 
 def test_pairs_are_stretched_and_labelled_as_stock_rt_detr_has_them(tmp_path):
     section, args = make_set(tmp_path, **WIDE), get_cfg(overrides={"imgsz": 64, "task": "detect"})
-    data, files = resolve_dataset(section), folders(section)["rgb"]
+    data, files = resolve_dataset(section).as_dict(), folders(section)["rgb"]
     paired = build_paired_dataset(args, files, 2, data, "val", rect=True, stride=32, stretch=True)
     (tmp_path / "images").symlink_to(tmp_path / "rgb")  # where stock finds labels
     described = {"names": {0: "car"}, "nc": 1, "channels": 3}

@@ -11,10 +11,11 @@ from training import SHORT
 from untrained import awake
 
 from mwam_det import MultimodalYOLO
+from mwam_det.data.errors import DatasetError
 from mwam_det.data.inspection.gather import inspect_dataset
-from mwam_det.data.layout import DatasetError, resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.combinations import Condition
-from mwam_det.engine.tasks import TASKS
+from mwam_det.engine.tasks import TASK_CLASSES
 
 MODELS = {
     "obb": "yolov8n-obb.yaml",
@@ -110,7 +111,7 @@ def trained(sections, tmp_path_factory):
 def test_a_task_trains_with_mwam_and_reports_every_combination(task, trained):
     model = trained(task)
     folder = Path(model.trainer.save_dir)
-    assert type(model.trainer) is TASKS[task].trainer and model.task == task
+    assert type(model.trainer) is TASK_CLASSES[task].trainer and model.task == task
     assert model.trainer.mwam.last is not None and len(set(model.trainer.mwam.last.weight.values())) == 2
     content = json.loads((folder / "robustness.json").read_text())
     assert [row["available"] for row in content["combinations"]] == [["rgb"], ["ir"], ["rgb", "ir"]]
@@ -136,12 +137,12 @@ def test_one_pass_finds_what_separate_validations_find(task, trained, sections, 
     model, alone, together = MultimodalYOLO(trained(task).trainer.best), {}, {}
     awake(model.model, 6)
 
-    class Watching(TASKS[task].validator):
+    class Watching(TASK_CLASSES[task].validator):
         def update_metrics(self, preds, batch):
             alone.setdefault(self.missing, []).extend(kept(preds))
             super().update_metrics(preds, batch)
 
-    class Reporting(TASKS[task].reporting):
+    class Reporting(TASK_CLASSES[task].reporting):
         def observe(self, batch, predictions):
             for missing, found in zip([(), ("ir",), ("rgb",)], predictions, strict=True):
                 together.setdefault(missing, []).extend(kept(found))
@@ -162,7 +163,7 @@ def test_one_pass_finds_what_separate_validations_find(task, trained, sections, 
     args = {
         **model.overrides,
         **arguments,
-        "data": resolve_dataset(sections[task]),
+        "data": resolve_dataset(sections[task]).as_dict(),
         "plots": False,
         "mode": "val",
         **own,
@@ -258,7 +259,7 @@ def test_an_inspection_counts_the_objects_of_tasks_that_have_some(sections):
 def test_balancing_goes_by_the_classes_of_tasks_that_have_them(sections, tmp_path, task, method):
     heard = []
 
-    class Listening(TASKS[task].trainer):
+    class Listening(TASK_CLASSES[task].trainer):
         def _setup_train(self):
             super()._setup_train()
             observe = self.run.balancer.observe

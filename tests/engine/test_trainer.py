@@ -14,7 +14,7 @@ from untrained import TINY
 
 from mwam_det import GradientModulator, MWAMTrainer, UpdateModulator
 from mwam_det.cli.main import main
-from mwam_det.data.layout import DatasetError
+from mwam_det.data.errors import DatasetError
 from mwam_det.engine.combinations import OnePassValidator
 from mwam_det.models.two_stream import SPLIT_LAYER, streams_of, two_stream_cfg
 from mwam_det.models.views import VIEWS

@@ -10,8 +10,8 @@ from rich.console import Console
 from mwam_det.data.inspection.figures import Inspection
 from mwam_det.data.inspection.gather import inspect_dataset
 from mwam_det.data.inspection.tables import tables
-from mwam_det.data.layout import resolve_dataset
 from mwam_det.data.pairing import list_images
+from mwam_det.data.section import resolve_dataset
 
 
 def look_at(section: dict, imgsz: int = 128, **options) -> Inspection:

@@ -10,7 +10,8 @@ from untrained import TINY
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.data.dataset import PairedDataset
-from mwam_det.data.layout import resolve_dataset, save_dataset_yaml
+from mwam_det.data.paired_data import save_dataset_yaml
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 
 SHORT = {
@@ -29,7 +30,7 @@ class StockTrainer(DetectionTrainer):
     """Ultralytics' own trainer, given the paired dataset and the two-stream model and nothing else of ours."""
 
     def get_dataset(self):
-        data = resolve_dataset(self.args.data)
+        data = resolve_dataset(self.args.data).as_dict()
         self.args.data = save_dataset_yaml(data, self.save_dir)
         return data
 
@@ -38,7 +39,7 @@ class StockTrainer(DetectionTrainer):
 
         return self.set_model_names_for_load(build_two_stream(two_stream_cfg(cfg), self.data["nc"]))
 
-    build_dataset = MWAMTrainer.build_dataset
+    build_dataset, plain = MWAMTrainer.build_dataset, MWAMTrainer.plain
 
 
 def run(trainer_class, section: dict, folder: Path, **overrides):

@@ -11,16 +11,16 @@ from PIL import Image
 from mwam_det.hosts.data.layout import find_samples
 from mwam_det.hosts.data.samples import (
     Augmentation,
-    Modality,
+    HostModality,
+    HostSample,
+    ImageView,
     MultimodalDataset,
     Normalise,
-    Sample,
-    View,
     check_files,
     count_labels,
     frame_at,
-    read_image,
     read_labels,
+    read_pixels,
 )
 
 
@@ -45,53 +45,60 @@ def test_a_sample_is_its_images_as_bytes_its_class_and_its_number(pictures):
 def test_colour_is_red_first(tmp_path):
     red = np.zeros((4, 4, 3), np.uint8)
     red[..., 2] = 200  # OpenCV's order
-    pixels = read_image(write(tmp_path / "red.png", red), Modality("rgb"))
+    pixels = read_pixels(write(tmp_path / "red.png", red), HostModality("rgb"))
     assert pixels[0, 0].tolist() == [200, 0, 0]
+
+
+def test_a_name_in_no_encoding_is_read(tmp_path):
+    red = np.zeros((4, 4, 3), np.uint8)
+    file = tmp_path / os.fsdecode(b"caf\xe9.png")
+    write(tmp_path / "red.png", red).rename(file)
+    assert read_pixels(file, HostModality("rgb")).shape == (4, 4, 3)
 
 
 def test_grey_and_colour_files_become_as_many_channels_as_the_modality_has(tmp_path):
     grey, colour = np.full((4, 4), 9, np.uint8), np.full((4, 4, 3), 9, np.uint8)
     for pixels in (grey, colour):
         file = write(tmp_path / "x.png", pixels)
-        assert [read_image(file, Modality("m", channels)).shape for channels in (1, 3)] == [(4, 4, 1), (4, 4, 3)]
+        assert [read_pixels(file, HostModality("m", channels)).shape for channels in (1, 3)] == [(4, 4, 1), (4, 4, 3)]
 
 
 def test_a_range_says_which_values_of_16_bits_become_bytes(tmp_path):
     file = write(tmp_path / "depth.png", np.array([[0, 500, 1000, 1500, 3000]], np.uint16))
-    assert read_image(file, Modality("depth", 1, (500, 1500))).ravel().tolist() == [0, 0, 128, 255, 255]
+    assert read_pixels(file, HostModality("depth", 1, (500, 1500))).ravel().tolist() == [0, 0, 128, 255, 255]
 
 
 def test_16_bits_without_a_range_are_refused(tmp_path):
     file = write(tmp_path / "depth.png", np.zeros((4, 4), np.uint16))
     with pytest.raises(ValueError, match=r"depth.png has values of type uint16: say in data.range .* \{depth: \["):
-        read_image(file, Modality("depth", 1))
+        read_pixels(file, HostModality("depth", 1))
 
 
 def test_a_file_that_cannot_be_read_stops_before_training(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="broken.png cannot be read"):
-        check_files([Sample({"rgb": tmp_path / "broken.png"}, 0)], [Modality("rgb")])
+        check_files([HostSample({"rgb": tmp_path / "broken.png"}, 0)], [HostModality("rgb")])
 
 
 def test_images_and_labels_show_the_same_view():
     pixels = np.arange(64 * 64, dtype=np.float32).reshape(64, 64)
     pixels = cv2.GaussianBlur((pixels > 2000).astype(np.float32) * 200, (0, 0), 1)
     labels = (pixels > 100).astype(np.uint8)
-    view = View(mirrored=True, scale=1.3, top=0.4, left=0.9)
+    view = ImageView(mirrored=True, scale=1.3, top=0.4, left=0.9)
     agree = (view.of(pixels, (64, 64)) > 100) == (view.of(labels, (64, 64), labels=True) == 1)
     assert agree.mean() > 0.97
 
 
 def test_a_mirrored_view_is_mirrored_left_and_right():
     pixels = np.arange(16).reshape(4, 4)
-    assert (View(mirrored=True).of(pixels, (4, 4)) == pixels[:, ::-1]).all()
+    assert (ImageView(mirrored=True).of(pixels, (4, 4)) == pixels[:, ::-1]).all()
 
 
 def test_a_rotated_view_is_rotated_about_its_middle_and_black_or_void_beyond():
     pixels = np.arange(1, 26, dtype=np.uint8).reshape(5, 5)
-    assert (View(degrees=90).of(pixels, (5, 5)) == np.rot90(pixels)).all()
+    assert (ImageView(degrees=90).of(pixels, (5, 5)) == np.rot90(pixels)).all()
     for labels in (False, True):
-        turned = View(degrees=45).of(np.full((41, 41), 9, np.uint8), (41, 41), labels)
+        turned = ImageView(degrees=45).of(np.full((41, 41), 9, np.uint8), (41, 41), labels)
         assert (turned[[0, 0, -1, -1], [0, -1, 0, -1]] == 0).all() and turned[20, 20] == 9
         if labels:
             assert set(np.unique(turned)) == {0, 9}
@@ -101,7 +108,7 @@ def test_images_and_labels_are_rotated_alike():
     pixels = np.zeros((64, 64), np.float32)
     pixels[8:30, 20:60] = 200
     labels = (pixels > 100).astype(np.uint8)
-    view = View(scale=1.2, top=0.3, left=0.7, degrees=-25)
+    view = ImageView(scale=1.2, top=0.3, left=0.7, degrees=-25)
     agree = (view.of(pixels, (64, 64)) > 100) == (view.of(labels, (64, 64), labels=True) == 1)
     assert agree.mean() > 0.97 and view.of(pixels, (64, 64)).max() > 100
 
@@ -129,7 +136,9 @@ def test_how_a_sample_varies_follows_from_seed_epoch_and_number_alone(pictures):
 def test_the_modalities_of_a_sample_vary_alike(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (16, 16, 3)).astype(np.uint8)
     files = {name: write(tmp_path / f"{name}.png", pixels) for name in ("rgb", "ir")}
-    varied = MultimodalDataset([Sample(files, 0)], [Modality("rgb"), Modality("ir")], (16, 16), Augmentation(0.5, 2))
+    varied = MultimodalDataset(
+        [HostSample(files, 0)], [HostModality("rgb"), HostModality("ir")], (16, 16), Augmentation(0.5, 2)
+    )
     for varied.epoch in range(5):
         images = varied[0][0]
         assert torch.equal(images["rgb"], images["ir"])
@@ -167,7 +176,7 @@ def test_a_label_that_is_no_class_is_refused_with_its_file(rooms):
         count_labels(samples, 2)
 
 
-@pytest.mark.parametrize("read", [lambda file: read_image(file, Modality("rgb")), read_labels])
+@pytest.mark.parametrize("read", [lambda file: read_pixels(file, HostModality("rgb")), read_labels])
 def test_a_small_file_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, read):
     Image.new("1", (30_000, 30_000)).save(tmp_path / "bomb.tif", compression="group4")
     with pytest.raises(ValueError, match="bomb.tif: 30000×30000 pixels are more than"):
@@ -178,7 +187,7 @@ def test_a_file_that_is_no_image_or_gone_is_refused_by_name(tmp_path):
     (tmp_path / "text.png").write_text("text")
     for name in ("text.png", "gone.png"):
         with pytest.raises(ValueError, match=f"{name} cannot be read as an image"):
-            read_image(tmp_path / name, Modality("rgb"))
+            read_pixels(tmp_path / name, HostModality("rgb"))
 
 
 def test_a_pipe_among_the_frames_of_a_video_is_none_of_them(tmp_path):

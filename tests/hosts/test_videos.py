@@ -11,7 +11,14 @@ from torch import nn
 
 from mwam_det.cli.main import main
 from mwam_det.hosts.data.layout import channels_of, check_section, find_samples
-from mwam_det.hosts.data.samples import Augmentation, Modality, MultimodalDataset, check_files, frame_at, read_modality
+from mwam_det.hosts.data.samples import (
+    Augmentation,
+    HostModality,
+    MultimodalDataset,
+    check_files,
+    frame_at,
+    read_modality,
+)
 from mwam_det.hosts.experiment import CLASSIFICATION, MODELS, HostExperiment, load_host
 
 FRAMES = 5
@@ -92,7 +99,7 @@ def test_frames_of_a_modality_must_be_of_one_size(videos):
     cv2.imwrite(str(videos / "flow/u/v_Archery_g01/frame000002.png"), np.zeros((8, 8), np.uint8))
     source = tuple(videos / f"flow/{d}/v_Archery_g01" for d in "uv")
     with pytest.raises(ValueError, match="differ in size"):
-        read_modality(source, Modality("flow", 2))
+        read_modality(source, HostModality("flow", 2))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from untrained import TINY
 
 from mwam_det.cli.main import main
-from mwam_det.data.layout import DatasetError
+from mwam_det.data.errors import DatasetError
 from mwam_det.engine.experiment import UltralyticsExperiment, begun
 from mwam_det.files.locks import FolderInUse, Hold
 from mwam_det.recipe import RecipeError

@@ -62,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
     """Convert a dataset; the status is 0 if it can be trained on, 1 if it is to be looked at first."""
     from rich.console import Console
 
-    from mwam_det.data.conversion import convert, summary
+    from mwam_det.data.conversion.record import summary
+    from mwam_det.data.conversion.write import convert
     from mwam_det.data.formats import FORMATS
 
     format_ = FORMATS[options.format]

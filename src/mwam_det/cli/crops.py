@@ -43,13 +43,14 @@ def run(options: argparse.Namespace) -> int:
     from rich.table import Table
 
     from mwam_det.data.crops import MARGIN, SMALLEST, cut_objects
-    from mwam_det.data.layout import resolve_dataset
+    from mwam_det.data.section import resolve_dataset
+    from mwam_det.hosts.drafting import classifier_recipe
 
     given = {"margin": MARGIN, "smallest": SMALLEST, **read_own(own, KEYS)}
     for key, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise RecipeError(f"{key}={value} must be a number, at least 0")
-    counts = cut_objects(resolve_dataset(recipe.data), options.destination, **given)
+    counts = cut_objects(resolve_dataset(recipe.data), options.destination, **given, recipe_for=classifier_recipe)
     table = Table("class", *counts, title="Objects")
     classes = list(dict.fromkeys(name for count in counts.values() for name in count))
     for name in classes:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mwam_det.cli.parser import add_command
+from mwam_det.data.errors import DatasetError
 from mwam_det.experiments import load
 from mwam_det.recipe import RecipeError
 
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         raise RecipeError(f"--out {options.out} must be the file of a recipe, like {name}.yaml")
     from mwam_det.data.drafting.draft import draft
     from mwam_det.data.drafting.known import Known
-    from mwam_det.data.layout import DatasetError, resolve_dataset
+    from mwam_det.data.section import resolve_dataset
 
     made = draft(options.folders, out)
     if isinstance(made, Known):

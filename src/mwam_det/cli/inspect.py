@@ -37,14 +37,14 @@ def run(options: argparse.Namespace) -> int:
     from mwam_det.data.inspection.contact_sheet import draw_contact_sheet
     from mwam_det.data.inspection.gather import inspect_dataset
     from mwam_det.data.inspection.tables import tables
-    from mwam_det.data.layout import as_single_class, resolve_dataset
+    from mwam_det.data.section import resolve_dataset
     from mwam_det.engine.experiment import RUNS
 
     data = resolve_dataset(recipe.data)
     imgsz, batch = recipe.train.get("imgsz", 640), recipe.train.get("batch", 16)
     single_cls = bool(recipe.train.get("single_cls"))
     inspection, pictures = inspect_dataset(
-        as_single_class(data) if single_cls else data,
+        data.as_single_class() if single_cls else data,
         mwam_config(recipe.mwam),
         imgsz=max(imgsz) if isinstance(imgsz, list) else imgsz,
         batch=batch if isinstance(batch, int) and batch > 0 else 16,  # Ultralytics finds a size for training alone

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from mwam_det.cli import compare, convert, crops, export, init, inspect, predict, robustness, train, val
 from mwam_det.cli.completion import answer
 from mwam_det.cli.parser import Parser, Versions
+from mwam_det.data.errors import DatasetError
 from mwam_det.files.terminal import tolerate_encodings
 from mwam_det.recipe import RecipeError
 
@@ -55,6 +56,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _mistakes() -> tuple[type[Exception], ...]:
-    """Return the errors that are for the user; one whose module was never imported cannot have been raised."""
-    layout = sys.modules.get("mwam_det.data.layout")
-    return (RecipeError, NotImplementedError, OSError, *([layout.DatasetError] if layout else []))
+    """Return the errors that are for the user."""
+    return (RecipeError, DatasetError, NotImplementedError, OSError)

@@ -26,8 +26,8 @@ def next_commands(folder: Path, recipe: Recipe, words: Sequence[str], split: str
     Returns:
         Shell commands; none for models other than Ultralytics', which neither predict nor are degraded.
     """
-    from mwam_det.data.layout import DatasetError, modalities_of, resolve_dataset  # slow to import: not for the help
-    from mwam_det.data.listing import first_pair
+    from mwam_det.data.listing import first_pair  # slow to import: not for the help
+    from mwam_det.data.section import resolve_dataset
     from mwam_det.data.splits import groups_of
 
     weights = next((file for name in ("best.pt", "last.pt") if (file := folder / "weights" / name).is_file()), None)
@@ -36,8 +36,8 @@ def next_commands(folder: Path, recipe: Recipe, words: Sequence[str], split: str
     commands = []
     try:
         data = resolve_dataset(recipe.data)
-        pair = first_pair(groups_of(data["splits"][split]), modalities_of(data), data["path"])
-    except (DatasetError, ValueError, OSError):  # the training did without, and a hint is no reason to fail
+        pair = first_pair(groups_of(data.splits[split]), data.modalities, data.path)
+    except (ValueError, OSError):  # the training did without, and a hint is no reason to fail
         pair = {}
     if pair:
         sources = (f"{name}={shown(file)}" for name, file in pair.items())

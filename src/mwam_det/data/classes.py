@@ -14,7 +14,8 @@ from ultralytics.data.augment import Compose
 from ultralytics.utils import LOGGER
 
 from mwam_det.data.dataset import PairedDataset
-from mwam_det.data.layout import DatasetError, Modality
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.modality import Modality
 from mwam_det.data.pairing import check_pair
 from mwam_det.data.transforms import StackedFormat
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ import yaml
 from ultralytics.utils import TQDM
 
 from mwam_det.data.dataset import PairedDataset
-from mwam_det.data.layout import SPLITS, DatasetError, Modality
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.modality import Modality
 from mwam_det.data.names import class_folders
+from mwam_det.data.paired_data import PairedData
 from mwam_det.data.reading import AS_STORED, decode, place
 from mwam_det.files.locks import LOCK, Hold
 
@@ -25,7 +27,11 @@ SMALLEST = 16
 
 
 def cut_objects(
-    data: Mapping[str, Any], destination: str | Path, margin: float = MARGIN, smallest: int = SMALLEST
+    data: PairedData,
+    destination: str | Path,
+    margin: float = MARGIN,
+    smallest: int = SMALLEST,
+    recipe_for: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda section: {"data": section},
 ) -> dict[str, Counter[str]]:
     """Write every object of a dataset as a picture of its own in each modality.
 
@@ -35,13 +41,15 @@ def cut_objects(
 
     The cut is square around the box, of the longer side and a margin, and moved into the image where it reaches beyond.
     Values are those of the files (16 bits stay 16 bits); partners of another size are brought to the first modality's,
-    or aligned, as for training. DST/recipe.yaml trains a classifier on them.
+    or aligned, as for training. DST/recipe.yaml describes them.
 
     Args:
-        data: A resolved dataset (see `mwam_det.data.layout.resolve_dataset`) with boxes.
+        data: A dataset with boxes.
         destination: A folder that is not there yet, or empty. It appears when all is written.
         margin: Added on each side, as a share of the longer side of the box.
         smallest: Objects whose longer side is shorter are left out, in pixels.
+        recipe_for: Makes the recipe of a classifier from the data section of the cuts; if left out, the recipe holds
+            that section alone.
 
     Returns:
         How many objects of each class were written, by split.
@@ -55,15 +63,14 @@ def cut_objects(
     destination = Path(destination).expanduser()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise DatasetError(f"{destination} is there already: name a new folder")
+    keys = data.as_dict()
     with _unfinished(destination) as folder:
         root = folder / destination.name
-        counts = {
-            split: _cut_split(data, split, folders, root, margin, smallest) for split in SPLITS if data.get(split)
-        }
+        counts = {split: _cut_split(keys, split, folders, root, margin, smallest) for split in data.splits}
         if empty := ", ".join(split for split, count in counts.items() if not count.total()):
             raise DatasetError(f"no object of {empty} has a side of {smallest} pixels: choose a smaller size")
-        content = _recipe(data, destination, folders.values(), counts)
-        recipe = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        section = _section(data, destination, folders.values(), counts)
+        recipe = yaml.safe_dump(recipe_for(section), sort_keys=False, allow_unicode=True)
         (root / "recipe.yaml").write_text(recipe, encoding="utf-8")
         if destination.exists():
             destination.rmdir()
@@ -94,9 +101,9 @@ def _empty(folder: Path) -> None:
 
 
 def _cut_split(
-    data: Mapping[str, Any], split: str, folders: Mapping[int, str], root: Path, margin: float, smallest: int
+    data: dict[str, Any], split: str, folders: Mapping[int, str], root: Path, margin: float, smallest: int
 ) -> Counter[str]:
-    dataset = PairedDataset(img_path=data[split], imgsz=640, augment=False, prefix=f"{split}: ", data=dict(data))
+    dataset = PairedDataset(img_path=data[split], imgsz=640, augment=False, prefix=f"{split}: ", data=data)
     count: Counter[str] = Counter(dict.fromkeys(folders.values(), 0))
     for label in TQDM(dataset.labels, desc=f"{split}: cutting out objects"):
         size = label["shape"]
@@ -121,9 +128,9 @@ def _cut_split(
     return count
 
 
-def _class_folders(data: Mapping[str, Any]) -> dict[int, str]:
+def _class_folders(data: PairedData) -> dict[int, str]:
     try:
-        return class_folders(data["names"])
+        return class_folders(data.names)
     except ValueError as error:
         raise DatasetError(f"names: {error}") from None
 
@@ -154,20 +161,18 @@ def _square(box: np.ndarray, size: tuple[int, int], margin: float) -> tuple[slic
     return parts[0], parts[1]
 
 
-def _recipe(
-    data: Mapping[str, Any], destination: Path, folders: Iterable[str], counts: Mapping[str, Counter[str]]
+def _section(
+    data: PairedData, destination: Path, folders: Iterable[str], counts: Mapping[str, Counter[str]]
 ) -> dict[str, Any]:
     kept = [name for name in folders if any(count[name] for count in counts.values())]
     section: dict[str, Any] = {
         "path": str(destination.absolute()),
-        "modalities": {name: f"{{split}}/{name}" for name in data["modalities"]},
+        "modalities": {name: f"{{split}}/{name}" for name in data.channels},
         **{split: split for split in counts},
         "names": kept,
     }
-    if grey := {name: channels for name, channels in data["modalities"].items() if channels == 1}:
+    if grey := {name: channels for name, channels in data.channels.items() if channels == 1}:
         section["channels"] = grey
-    if ranges := {n: list(r) for n, r in data.get("range", {}).items() if r and not isinstance(r, str)}:
+    if ranges := {m.name: list(m.value_range) for m in data.modalities if isinstance(m.value_range, tuple)}:
         section["range"] = ranges
-    model = "sf-md" if len(data["modalities"]) == 3 else "resnet18-concat"
-    train = {"epochs": 30, "imgsz": 112 if model == "sf-md" else 64, "batch": 32, "lr0": 0.01, "schedule": "one-cycle"}
-    return {"task": "multimodal-classification", "model": model, "data": section, "mwam": True, "train": train}
+    return section

@@ -21,10 +21,11 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_file_speeds, get_hash
 from ultralytics.utils import LOCAL_RANK, LOGGER
 
-from mwam_det.data.layout import DatasetError, Modality, modalities_of
+from mwam_det.data.errors import DatasetError
 from mwam_det.data.listing import list_split, partners_in
 from mwam_det.data.memory import empty_images
 from mwam_det.data.messages import brief_messages
+from mwam_det.data.modality import Modality, modalities_of
 from mwam_det.data.pairing import stem_of, verify_pair
 from mwam_det.data.reading import place, read_image, reduction_of
 from mwam_det.data.splits import groups_of, source_of
@@ -79,11 +80,11 @@ class PairedDataset(YOLODataset):
     Images are listed from the first modality's folder; partners are found by stem whatever the extension, and always by
     path, because Ultralytics reorders its lists. The first modality's size rules: partners of another size are
     stretched to it, or aligned. How files are named and read is said by the data section, see
-    `mwam_det.data.layout.resolve_dataset`.
+    `mwam_det.data.section.resolve_dataset`.
 
     Args:
         *args: Arguments of `YOLODataset`; `img_path` is what the dataset has under the name of a split.
-        data: A resolved dataset (see `mwam_det.data.layout.resolve_dataset`).
+        data: A resolved dataset (see `mwam_det.data.section.resolve_dataset`).
         **kwargs: Arguments of `YOLODataset`.
 
     Attributes:
@@ -428,7 +429,7 @@ class PairedDataset(YOLODataset):
     def collate_fn(batch: list[dict[str, Any]]) -> dict[str, Any]:
         """Collate samples as Ultralytics does, but without copying images that lie side by side."""
         images = [sample["img"] for sample in batch]
-        stacked = side_by_side(images)
+        stacked = joined_in_storage(images)
         if stacked is None:
             stacked = torch.stack(images, out=empty_images(len(images), *images[0].shape))
         rest = [{key: value for key, value in sample.items() if key != "img"} for sample in batch]
@@ -444,7 +445,7 @@ def _own_name(path: Path) -> str:
     return f"{'-'.join(part[:LONGEST_PART] for part in parts)}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
-def side_by_side(images: Sequence[torch.Tensor]) -> torch.Tensor | None:
+def joined_in_storage(images: Sequence[torch.Tensor]) -> torch.Tensor | None:
     """Return tensors as one of shape (number, *shape) without a copy, or None if they do not fill a storage in turn."""
     first, size = images[0], images[0].numel()
     for i, image in enumerate(images):

@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mwam_det.data.layout import DatasetError, Modality
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.modality import Modality
 from mwam_det.data.naming import Naming
 from mwam_det.data.pairing import find_partners, list_images, select_files
 from mwam_det.data.splits import Group, choose_listed, source_of

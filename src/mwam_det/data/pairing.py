@@ -18,7 +18,8 @@ from ultralytics.data.utils import IMG_FORMATS, verify_image_label
 from ultralytics.utils.patches import PIL_FALLBACK_SUFFIXES
 
 from mwam_det.data.affixes import find_namings
-from mwam_det.data.layout import DatasetError, Modality
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.modality import Modality
 from mwam_det.data.naming import Naming, has_naming, shared_part
 from mwam_det.data.reading import AS_STORED, decode, has_codec, read_image
 from mwam_det.files.folders import list_files
@@ -254,7 +255,11 @@ def _stored_type(file: Path) -> str | None:
     return None if pixels is None or pixels.dtype in (np.uint8, np.uint16) else str(pixels.dtype)
 
 
-_PLUGINS = {b"\xff\xd8": JpegImageFile, b"\x89PNG": PngImageFile, b"BM": BmpImageFile}
+_PLUGINS: dict[bytes, type[JpegImageFile] | type[PngImageFile] | type[BmpImageFile]] = {
+    b"\xff\xd8": JpegImageFile,
+    b"\x89PNG": PngImageFile,
+    b"BM": BmpImageFile,
+}
 
 
 def _check_completeness(file: Path, plugin: type[ImageFile]) -> None:

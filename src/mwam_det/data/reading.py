@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from ultralytics.utils.patches import PIL_FALLBACK_SUFFIXES, imread
 
 from mwam_det.data.geometry import scaling
-from mwam_det.data.layout import Modality
+from mwam_det.data.modality import Modality
 
 AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
 """Reads values as they are in the file, yet upright and without transparency, unlike IMREAD_UNCHANGED."""

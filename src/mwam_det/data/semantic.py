@@ -12,8 +12,8 @@ from ultralytics.data.dataset import SemanticDataset
 from ultralytics.data.utils import read_mask
 
 from mwam_det.data.dataset import Fit, PairedDataset
-from mwam_det.data.layout import IGNORED
 from mwam_det.data.pairing import check_pair, read_mode
+from mwam_det.data.section import IGNORED
 from mwam_det.data.transforms import StackedFormat
 
 

@@ -21,7 +21,7 @@ from ultralytics.utils import LOGGER
 
 from mwam_det.core.missing import check_missing
 from mwam_det.data.dataset import Fit, target_size
-from mwam_det.data.layout import Modality
+from mwam_det.data.modality import Modality
 from mwam_det.data.pairing import find_partners, list_images, select_files, stem_of
 from mwam_det.data.reading import as_stacked, from_pillow, place, read_image, reduction_of
 from mwam_det.files.images import check_pixels
@@ -77,33 +77,54 @@ def by_modality(source: Any, modalities: Sequence[Modality]) -> dict[str, Any]:
         ValueError: If a modality is unknown, none is given, or the source does not say to which modality it belongs.
     """
     names = [modality.name for modality in modalities]
-    channels = sum(modality.channels for modality in modalities)
+    named: dict[str, Any] | None
     if isinstance(source, Mapping):
         if unknown := [name for name in source if name not in names]:
             raise ValueError(f"source: {unknown[0]} is no modality of this model: choose from {', '.join(names)}")
         named = dict(source)
-    elif isinstance(source, np.ndarray) and source.ndim == 3 and source.shape[2] == channels:
-        named = {m.name: np.ascontiguousarray(source[..., m.slice]) for m in modalities}
-    elif isinstance(source, Tensor) and source.ndim in (3, 4) and source.shape[-3] == channels:
-        named = {m.name: source[..., m.slice, :, :] for m in modalities}
-    elif isinstance(source, list) and source and all(isinstance(p, tuple) and len(p) == len(names) for p in source):
-        named = {name: list(items) for name, items in zip(names, zip(*source, strict=True), strict=True)}
-    elif isinstance(source, list | tuple) and len(source) == len(names):
-        named = dict(zip(names, source, strict=True))
+    elif isinstance(source, np.ndarray | Tensor):
+        named = _unstacked(source, modalities)
     else:
-        what = repr(source) if isinstance(source, str | Path) else type(source).__name__
-        if isinstance(source, np.ndarray | Tensor):
-            what += f" of shape {tuple(source.shape)}"
-        elif isinstance(source, list | tuple):
-            what += f" of length {len(source)}"
+        named = _in_order(source, names)
+    if named is None:
         raise ValueError(
-            f"source={what} does not say which modality it is: give {{{', '.join(f'{n!r}: …' for n in names)}}}, or "
-            f"all of them in the order ({', '.join(names)}), or stacked images with {channels} channels"
+            f"source={_described(source)} does not say which modality it is: give "
+            f"{{{', '.join(f'{name!r}: …' for name in names)}}}, or all of them in the order ({', '.join(names)}), or "
+            f"stacked images with {sum(modality.channels for modality in modalities)} channels"
         )
     named = {name: named[name] for name in names if named.get(name) is not None}
     if not named:
         raise ValueError(f"source={source!r} gives no image of any modality: choose from {', '.join(names)}")
     return named
+
+
+def _unstacked(source: np.ndarray | Tensor, modalities: Sequence[Modality]) -> dict[str, Any] | None:
+    """Return the channels of each modality of stacked images; None if there are not as many as all have together."""
+    channels = sum(modality.channels for modality in modalities)
+    if isinstance(source, Tensor):
+        if source.ndim in (3, 4) and source.shape[-3] == channels:
+            return {modality.name: source[..., modality.slice, :, :] for modality in modalities}
+    elif source.ndim == 3 and source.shape[2] == channels:
+        return {modality.name: np.ascontiguousarray(source[..., modality.slice]) for modality in modalities}
+    return None
+
+
+def _in_order(source: Any, names: Sequence[str]) -> dict[str, Any] | None:
+    """Return what a list of pairs, or a list with something for each modality, gives by name; None for others."""
+    if isinstance(source, list) and source and all(isinstance(p, tuple) and len(p) == len(names) for p in source):
+        return {name: list(items) for name, items in zip(names, zip(*source, strict=True), strict=True)}
+    if isinstance(source, list | tuple) and len(source) == len(names):
+        return dict(zip(names, source, strict=True))
+    return None
+
+
+def _described(source: Any) -> str:
+    if isinstance(source, str | Path):
+        return repr(source)
+    what = type(source).__name__
+    if isinstance(source, np.ndarray | Tensor):
+        return f"{what} of shape {tuple(source.shape)}"
+    return f"{what} of length {len(source)}" if isinstance(source, list | tuple) else what
 
 
 def missing_modalities(
@@ -146,7 +167,7 @@ def stack_tensors(named: Mapping[str, Tensor], modalities: Sequence[Modality], m
         own = tensors.get(modality.name)
         if own is not None and own.shape != shape:
             raise ValueError(f"source: the tensor of {modality.name} has the shape {tuple(own.shape)}, not {shape}")
-        parts.append(first.new_zeros(shape) if modality.name in missing else own)
+        parts.append(first.new_zeros(shape) if own is None or modality.name in missing else own)
     return torch.cat(parts, 1)
 
 
@@ -231,7 +252,7 @@ def read_pair(
     given = [modality for modality in modalities if modality.name in inputs]
     pixels = {modality.name: _pixels(inputs[modality.name], modality, path) for modality in given}
     size = pixels[given[0].name].shape[:2]
-    target = target_size(size, tuple(imgsz), "stretch" if fit == "short" and imgsz[0] != imgsz[1] else fit)
+    target = target_size(size, (imgsz[0], imgsz[1]), "stretch" if fit == "short" and imgsz[0] != imgsz[1] else fit)
     images, stacked = {}, []
     for modality in modalities:
         if modality.name in missing or modality.name not in inputs:
@@ -241,8 +262,11 @@ def read_pair(
             modality = replace(modality, align=None)
         item, full = inputs[modality.name], pixels[modality.name]
         own_size = full.shape[:2]
-        divisor = reduction_of(item, modality, own_size, target) if isinstance(item, str) else 1
-        image = full if divisor == 1 else read_image(item, modality, divisor)
+        image: np.ndarray | None = full
+        if isinstance(item, str) and (divisor := reduction_of(item, modality, own_size, target)) != 1:
+            image = read_image(item, modality, divisor)
+        if image is None:
+            raise FileNotFoundError(f"{item} has become unreadable")
         stacked.append(place(image, modality, own_size, size, target))
         shown = place(full, modality, own_size, size, size)
         images[modality.name] = shown if modality.channels == 3 else cv2.cvtColor(shown, cv2.COLOR_GRAY2BGR)
@@ -268,6 +292,8 @@ class PairLoader(LoadImagesAndVideos):
         FileNotFoundError: If a file or folder does not exist or has no images.
         ValueError: If an image has no partner, nothing is left of a pair, or a pair mixes images and videos.
     """
+
+    files: Any  # Ultralytics declares it as open files
 
     def __init__(
         self,
@@ -325,7 +351,8 @@ class PairLoader(LoadImagesAndVideos):
         batch: list[tuple[str, Pair, str]] = []
         for index, entry in enumerate(self.entries):
             path = _title(entry, index)
-            pairs = self._frames(entry, path) if self.mode == "video" else [(entry, f"image {index + 1}/{self.nf}")]
+            videos = {name: str(item) for name, item in entry.items()}
+            pairs = self._frames(videos, path) if self.mode == "video" else [(entry, f"image {index + 1}/{self.nf}")]
             for inputs, told in pairs:
                 absent = [name for name in self.given if name not in inputs]
                 without = f" without {', '.join(absent)}" if absent else ""
@@ -362,10 +389,10 @@ class PairLoader(LoadImagesAndVideos):
         lengths = [int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) for capture in captures.values()]
         self.frame, self.frames = 0, max(min(lengths), 0) // self.vid_stride  # a stream has no number of frames
         while True:
-            frames = {name: _next_frame(capture, self.vid_stride) for name, capture in captures.items()}
-            ended = [name for name, frame in frames.items() if frame is None]
-            if ended:
-                if len(ended) < len(frames):
+            read = {name: _next_frame(capture, self.vid_stride) for name, capture in captures.items()}
+            frames = {name: frame for name, frame in read.items() if frame is not None}
+            if ended := [name for name in read if name not in frames]:
+                if frames:
                     LOGGER.warning(f"{path}: {', '.join(ended)} ends after {self.frame} frames, before the other video")
                 break
             self.frame += 1
@@ -454,7 +481,9 @@ def _pairs_by_stem(
         for name, several in candidates.items():
             if len(several) > 1:
                 raise ValueError(f"source: several files of {name} share their name: {_listed(several)}")
-    entries = [{name: own[0] for name, own in candidates.items() if own} for candidates in found.values()]
+    entries: list[dict[str, Item]] = [
+        {name: own[0] for name, own in candidates.items() if own} for candidates in found.values()
+    ]
     if unpaired == "missing":
         paired = {file for entry in entries for file in entry.values()}
         rest: dict[str, dict[str, Item]] = {}

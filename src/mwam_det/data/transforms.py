@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from ultralytics.data.augment import Albumentations, Compose, Format, LetterBox, RandomHSV
 
-from mwam_det.data.layout import DatasetError, Modality
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.modality import Modality
 
 
 class OnModality:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ultralytics.utils import RANK
 
 from mwam_det.core.missing import check_missing, modality_combinations
-from mwam_det.data.layout import Modality
+from mwam_det.data.modality import Modality
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.validator import MultimodalValidator, PairValidator
 from mwam_det.models.replay import FeatureTap, run_from_levels, run_stream, run_stream_on_zeros

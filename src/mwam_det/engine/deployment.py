@@ -10,7 +10,9 @@ from typing import Any
 from torch import nn
 from ultralytics.nn.backends.base import BaseBackend
 
-from mwam_det.data.layout import READING_KEYS, DatasetError, Modality, modalities_of
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.modality import READING_KEYS, Modality, keys_of, modalities_of
+from mwam_det.data.paired_data import PairedData
 from mwam_det.models.two_stream import STRETCHED_HEAD, takes_stretched
 
 DESCRIBED = ("modalities", "reading")
@@ -66,12 +68,12 @@ def is_stretched(model: Any) -> bool:
     return takes_stretched(model.yaml)
 
 
-def modalities_of_model(model: Any, data: dict[str, Any] | None = None) -> tuple[Modality, ...]:
+def modalities_of_model(model: Any, data: PairedData | None = None) -> tuple[Modality, ...]:
     """List the modalities that a model takes, in the order in which they are stacked.
 
     Args:
         model: As in `describe`.
-        data: A resolved dataset whose files are named and read as those to predict on, in place of the training's.
+        data: A dataset whose files are named and read as those to predict on, in place of the training's.
 
     Raises:
         DatasetError: If the model has a single stream, an exported file does not say its modalities, or those of `data`
@@ -83,9 +85,9 @@ def modalities_of_model(model: Any, data: dict[str, Any] | None = None) -> tuple
             "the model does not say which modalities it takes: train it with mwam_det, and export it by "
             "MultimodalYOLO(...).export"
         )
-    if data is not None and list(data["modalities"].items()) != list(own["modalities"].items()):
-        raise DatasetError(f"the model takes the modalities {own['modalities']}, data gives {data['modalities']}")
-    reading = data if data is not None else own.get("reading", {})
+    if data is not None and list(data.channels.items()) != list(own["modalities"].items()):
+        raise DatasetError(f"the model takes the modalities {own['modalities']}, data gives {data.channels}")
+    reading = keys_of(data.modalities) if data is not None else own.get("reading", {})
     reading = {key: reading[key] for key in READING_KEYS if key in reading}
     return modalities_of({"modalities": own["modalities"], "visible": None, **reading})
 

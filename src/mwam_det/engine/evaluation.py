@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 from ultralytics.utils import ops
 
+from mwam_det.data.modality import Modality
 from mwam_det.engine.coco import DETECTIONS, CocoRecord
 from mwam_det.engine.combinations import Condition, OnePass, OnePassValidator
 from mwam_det.engine.measures import measure, measure_classes, measure_precision, metrics_of
@@ -165,11 +166,11 @@ def combination_result(
     return CombinationResult(available, measure(task, metrics), classes, precision, coco)
 
 
-def degradation_conditions(data: Mapping[str, Any], degradations: bool | str | Iterable[str]) -> list[Condition]:
+def degradation_conditions(modalities: Iterable[Modality], degradations: bool | str | Iterable[str]) -> list[Condition]:
     """List the conditions in which one modality is degraded, in every severity.
 
     Args:
-        data: A resolved dataset. Its visible modality counts as a camera, all others as thermal.
+        modalities: Those of the dataset. The visible one counts as a camera, all others as thermal.
         degradations: True for every degradation that suits a modality, False for none, or the names of some, or one.
 
     Raises:
@@ -183,10 +184,7 @@ def degradation_conditions(data: Mapping[str, Any], degradations: bool | str | I
         names = [degradations] if isinstance(degradations, str) else list(degradations)
     if unknown := [name for name in names if name not in DEGRADATIONS]:
         raise ValueError(f"unknown degradation {', '.join(map(str, unknown))}: choose from {', '.join(DEGRADATIONS)}")
-    suitable = {
-        modality: degradations_for("rgb" if modality == data["visible"] else "thermal")
-        for modality in data["modalities"]
-    }
+    suitable = {modality.name: degradations_for("rgb" if modality.visible else "thermal") for modality in modalities}
     if degradations is not True and (lost := [n for n in names if not any(n in s for s in suitable.values())]):
         choices = ", ".join(name for name in DEGRADATIONS if any(name in s for s in suitable.values()))
         raise ValueError(f"{', '.join(lost)} suits none of {', '.join(suitable)}: choose from {choices}")

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from ultralytics.nn.tasks import torch_safe_load
 
 from mwam_det.core.balancing.methods import balancing_config
 from mwam_det.core.config import mwam_config, refuse_unknown_keys
+from mwam_det.data.errors import DatasetError
 from mwam_det.data.foreign import refuse_foreign_recipe
-from mwam_det.data.layout import SPLITS, DatasetError, check_keys, check_labels, check_split, resolve_dataset
 from mwam_det.data.names import check_modality_names
+from mwam_det.data.paired_data import PairedData, check_labels, check_split
+from mwam_det.data.section import SPLITS, check_keys, resolve_dataset
 from mwam_det.engine.arguments import (
     check_auxiliary,
     check_balancing,
@@ -81,6 +84,11 @@ class UltralyticsExperiment:
     def _report(self) -> Mapping[str, Any]:
         return self.recipe.report if isinstance(self.recipe.report, Mapping) else {}
 
+    @cached_property
+    def dataset(self) -> PairedData:
+        """The data section, resolved when it is first asked for."""
+        return resolve_dataset(self.recipe.data)
+
     def with_training(self, train: Mapping[str, Any]) -> UltralyticsExperiment:
         """Return the same experiment with another train section."""
         return replace(self, recipe=replace(self.recipe, train=dict(train)))
@@ -92,7 +100,7 @@ class UltralyticsExperiment:
             DatasetError: If the dataset cannot be used.
             RecipeError: If the device is not there.
         """
-        check_split(resolve_dataset(self.recipe.data), self.split)
+        check_split(self.dataset, self.split)
         check_device(self.recipe.train.get("device"))
 
     def train(self) -> tuple[RobustnessReport | None, Path]:
@@ -149,7 +157,7 @@ class UltralyticsExperiment:
         last = folder / "weights" / "last.pt"
         start = begun(folder) if self.is_begun(folder) else None
         if start is not None and is_trained(start):
-            finish_run(last, self.recipe.data, self._report)
+            finish_run(last, self.dataset, self._report)
             return
         arguments = {**self.recipe.train, "save_dir": str(folder)}
         if start is not None:
@@ -183,14 +191,14 @@ class UltralyticsExperiment:
         model = load_model(weights)
         place = {"project": str(RUNS.resolve()), "name": f"{recipe.name}-robustness", "task": model.task, "mode": "val"}
         folder = Path(get_save_dir(get_cfg(overrides=place)))
-        return model.robustness(recipe.data, save_dir=folder, **options), folder
+        return model.robustness(self.dataset, save_dir=folder, **options), folder
 
     def _train(self, arguments: Mapping[str, Any], report: Any = None) -> tuple[RobustnessReport | None, Path]:
         recipe = self.recipe
         model = load_model(recipe.model, fusion=recipe.fusion, share_backbone=recipe.share_backbone)
         try:
             model.train(
-                data=recipe.data,
+                data=self.dataset,
                 mwam=recipe.mwam,
                 incomplete=recipe.incomplete,
                 balancing=recipe.balancing or False,
@@ -211,12 +219,12 @@ class UltralyticsExperiment:
             before = resolve_dataset(content["train_args"]["data"])
         except DatasetError:
             return content  # the data has moved since, and the recipe says where to
-        now = resolve_dataset(self.recipe.data)
-        if before != now:
-            differing = ", ".join(key for key in now if before.get(key) != now[key])
+        if before != self.dataset:
+            earlier = before.as_dict()
+            differing = ", ".join(key for key, value in self.dataset.as_dict().items() if earlier.get(key) != value)
             raise RecipeError(
                 f"train.resume={checkpoint}: that run was begun with other data ({differing} differ; its folder is "
-                f"{before['path']}): repeat the data section and overrides that it was begun with"
+                f"{before.path}): repeat the data section and overrides that it was begun with"
             )
         return content
 
@@ -226,7 +234,7 @@ class UltralyticsExperiment:
 
         if (last.parent.parent / "robustness.json").is_file():
             raise RecipeError(f"train.resume={last}: that run is finished, there is nothing to resume")
-        return finish_run(last, self.recipe.data, self.recipe.report)
+        return finish_run(last, self.dataset, self.recipe.report)
 
 
 def begun(folder: Path) -> dict[str, Any] | None:

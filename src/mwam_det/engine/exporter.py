@@ -17,7 +17,9 @@ from ultralytics.engine.exporter import Exporter
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.layout import DatasetError, check_split, resolve_dataset
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.paired_data import check_split
+from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.deployment import DESCRIBED, INPUTS, describe, separate_inputs
 from mwam_det.engine.validator import check_modalities
@@ -60,7 +62,7 @@ def commands_for(model: StockModel, file: str) -> list[str]:
     """
     data = str(model.args.get("data") or "")
     try:
-        folders = resolve_dataset(data)["splits"]["val"]
+        folders = resolve_dataset(data).splits["val"]
     except DatasetError:
         folders, data = {}, "DATA.yaml"
     names = describe(model).get("modalities", {})
@@ -189,7 +191,7 @@ class MultimodalExporter(Exporter):
             raise ValueError(
                 f"quantize={self.args.quantize} is calibrated on pairs: give data, a recipe or its data section"
             )
-        data = resolve_dataset(data)
-        check_modalities(model, data)
-        check_split(data, self.args.split or "val")
-        return data
+        dataset = resolve_dataset(data)
+        check_modalities(model, dataset.channels)
+        check_split(dataset, self.args.split or "val")
+        return dataset.as_dict()

@@ -14,7 +14,8 @@ from ultralytics.nn.tasks import yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, RANK
 
 from mwam_det.core.config import refuse_unknown_keys
-from mwam_det.data.layout import check_split, resolve_dataset
+from mwam_det.data.paired_data import check_split
+from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.arguments import check_coco
 from mwam_det.engine.combinations import OnePass, missing_conditions
 from mwam_det.engine.deployment import is_stretched, task_and_size
@@ -23,7 +24,7 @@ from mwam_det.engine.exporter import MultimodalExporter
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.origin import trained_with
 from mwam_det.engine.predictor import PairSource
-from mwam_det.engine.tasks import TASKS, task_classes
+from mwam_det.engine.tasks import TASK_CLASSES, task_classes
 from mwam_det.engine.validator import check_modalities
 from mwam_det.models.stock import StockModel
 from mwam_det.models.two_stream import build_two_stream, task_of, two_stream_cfg
@@ -88,7 +89,7 @@ class MultimodalYOLO(YOLO):
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
         """Classes for each task."""
-        return {name: task_classes(name, is_stretched(self.model)).as_map() for name in TASKS}
+        return {name: task_classes(name, is_stretched(self.model)).as_map() for name in TASK_CLASSES}
 
     def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
         self.cfg = self.model_name = cfg
@@ -178,10 +179,10 @@ class MultimodalYOLO(YOLO):
         options = dict(robustness) if isinstance(robustness, Mapping) else {}
         is_wanted = robustness is not False  # {} means the defaults, as it does for `mwam`
         if is_wanted and kwargs.get("data") is not None:  # known now, needed after hours
-            data = resolve_dataset(kwargs["data"])
+            kwargs["data"] = data = resolve_dataset(kwargs["data"])
             check_split(data, options.get("split", "val"))
-            missing_conditions(data["modalities"], options.get("fill", "zero"))
-            degradation_conditions(data, options.get("degradations", False))
+            missing_conditions(data.channels, options.get("fill", "zero"))
+            degradation_conditions(data.modalities, options.get("degradations", False))
             refuse_unknown_keys(options, [*signature(self.robustness).parameters, *DEFAULT_CFG_DICT])
             check_coco(options.get("coco", False), self.task)
         if select is not None:
@@ -193,7 +194,7 @@ class MultimodalYOLO(YOLO):
         elif is_wanted:
             shared = {key: getattr(self.trainer.args, key) for key in VALIDATION_ARGUMENTS}
             options = {"save_dir": self.trainer.save_dir, "shares": self.trainer.shares, **shared, **options}
-            self.robustness(self.trainer.args.data, **options).show()
+            self.robustness(self.trainer.paired, **options).show()
         return metrics
 
     def val(self, validator=None, missing: str | Iterable[str] = (), **kwargs: Any):
@@ -341,11 +342,11 @@ class MultimodalYOLO(YOLO):
         defaults = {"rect": True, "verbose": False}
         args = {**self.overrides, **defaults, **kwargs, "plots": False, "split": split, "mode": "val"}
         chosen: Any = data if data is not None else self._val_data()
-        args["data"] = resolve_dataset(chosen)
-        check_modalities(self.model, args["data"])
-        check_split(args["data"], split)
-        conditions = missing_conditions(args["data"]["modalities"], fill)
-        conditions += degradation_conditions(args["data"], degradations)
+        args["data"] = dataset = resolve_dataset(chosen)
+        check_modalities(self.model, dataset.channels)
+        check_split(dataset, split)
+        conditions = missing_conditions(dataset.channels, fill)
+        conditions += degradation_conditions(dataset.modalities, degradations)
         stock = {key: value for key, value in args.items() if key in DEFAULT_CFG_DICT}
         save_dir = Path(save_dir or get_save_dir(get_cfg(overrides=stock)))
         own = {"conditions": conditions, "samples": SAMPLES if plots else 0, "coco": coco}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from ultralytics.utils.plotting import Annotator
 
-from mwam_det.data.layout import Modality
+from mwam_det.data.modality import Modality
 
 MOST_SHOWN = 9
 """Number of samples in a picture of a batch; of more, objects would be too small to see."""
@@ -19,7 +19,7 @@ DRAWN_FROM = 0.25
 """Ultralytics draws predictions of a batch from this confidence on."""
 
 
-def side_by_side(batch: dict[str, Any], modalities: Sequence[Modality]) -> dict[str, Any]:
+def wide_batch(batch: dict[str, Any], modalities: Sequence[Modality]) -> dict[str, Any]:
     """Turn a batch of stacked images into one of wide images, which show the modalities beside each other.
 
     Ultralytics' plots show the first three channels alone; given this batch they show every modality with its labels.
@@ -68,7 +68,7 @@ def side_by_side(batch: dict[str, Any], modalities: Sequence[Modality]) -> dict[
 
 
 def predictions_beside(predictions: list[dict[str, torch.Tensor]] | torch.Tensor, count: int, width: int) -> Any:
-    """Show the predictions of each image in every modality of the wide image that `side_by_side` makes of it.
+    """Show the predictions of each image in every modality of the wide image that `wide_batch` makes of it.
 
     Args:
         predictions: For each image, a mapping of what was found, "bboxes" and "keypoints" in pixels (two corners, or

@@ -18,8 +18,9 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.checks import check_imgsz
 
 from mwam_det.data.dataset import Fit
-from mwam_det.data.layout import Modality
+from mwam_det.data.modality import Modality
 from mwam_det.data.names import class_folders
+from mwam_det.data.paired_data import PairedData
 from mwam_det.data.sources import Pair, PairLoader, by_modality, missing_modalities, stack_tensors
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.compat import use_bundled_font
@@ -37,13 +38,13 @@ class PairSource:
         given: The images, see `mwam_det.data.sources.by_modality` and `list_pairs`.
         missing: Names of modalities that count as missing, or one name.
         partners: What to do with images of folders that lack a partner: one of `mwam_det.data.sources.PARTNERS`.
-        data: A resolved dataset that says how files are named and read, or None for what the model says.
+        data: A dataset that says how files are named and read, or None for what the model says.
     """
 
     given: Any
     missing: str | tuple[str, ...] = ()
     partners: str = "error"
-    data: dict[str, Any] | None = None
+    data: PairedData | None = None
 
 
 class PairResults(Results):

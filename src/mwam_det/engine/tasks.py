@@ -323,7 +323,7 @@ class Task:
         return {"trainer": self.trainer, "validator": self.validator, "predictor": self.predictor}
 
 
-TASKS = {
+TASK_CLASSES = {
     "detect": Task(MWAMTrainer, MultimodalValidator, ReportingValidator, MultimodalPredictor),
     "obb": Task(MWAMOBBTrainer, MultimodalOBBValidator, ReportingOBBValidator, MultimodalOBBPredictor),
     "segment": Task(
@@ -351,4 +351,4 @@ RTDETR = Task(MWAMRTDETRTrainer, MultimodalRTDETRValidator, ReportingRTDETRValid
 
 def task_classes(task: str, stretched: bool) -> Task:
     """Return the classes of a task, for a model that takes stretched images or not."""
-    return RTDETR if stretched and task == "detect" else TASKS[task]
+    return RTDETR if stretched and task == "detect" else TASK_CLASSES[task]

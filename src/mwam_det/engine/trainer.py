@@ -25,14 +25,9 @@ from mwam_det.core.mwam import MWAM
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection.checks import look_before_training
-from mwam_det.data.layout import (
-    READING_KEYS,
-    as_single_class,
-    check_labels,
-    modalities_of,
-    resolve_dataset,
-    save_dataset_yaml,
-)
+from mwam_det.data.modality import READING_KEYS, modalities_of
+from mwam_det.data.paired_data import PairedData, check_labels, save_dataset_yaml
+from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.arguments import (
     check_auxiliary,
     check_balancing,
@@ -55,7 +50,7 @@ from mwam_det.engine.compat import (
     without_precision_check,
 )
 from mwam_det.engine.measures import measure, metrics_of
-from mwam_det.engine.plots import side_by_side
+from mwam_det.engine.plots import wide_batch
 from mwam_det.engine.processes import (
     check_processes,
     device_of_worker,
@@ -114,12 +109,14 @@ class PairTrainer(BaseTrainer):
     Attributes:
         plain: The validator of the task.
         one_pass: The same for several conditions at once.
+        paired: The dataset, from the start.
         run: What this training knows of its modalities.
         waiting: How many mini-batches have gone backward since the optimizer's last step.
     """
 
     plain: type[PairValidator]
     one_pass: type[OnePass]
+    paired: PairedData | None = None
 
     # What Ultralytics' trainers hold once they train: declared as None, as what the user named, or in a task's class.
     model: Any
@@ -132,7 +129,7 @@ class PairTrainer(BaseTrainer):
     best: CheckpointPath
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
-        requested = overrides or {}
+        requested = dict(overrides or {})
         config = mwam_config(requested.get("mwam", True))  # a mistake in these should not cost a run folder
         selection, task = Selection.from_dict(requested.get("select") or {}), requested.get("task", "detect")
         check_validation(selection, config, requested.get("val", True))
@@ -143,24 +140,25 @@ class PairTrainer(BaseTrainer):
         check_auxiliary(config, task)
         check_processes(requested, config)
         if requested.get("data") is not None:
-            data = resolve_dataset(requested["data"])
-            check_labels(data, task, requested.get("single_cls") or False)
-            incomplete, names = incomplete_config(requested.get("incomplete")), list(data["modalities"])
+            self.paired = paired = resolve_dataset(requested["data"])
+            requested["data"] = paired.as_dict()  # Ultralytics writes it to args.yaml
+            check_labels(paired, task, requested.get("single_cls") or False)
+            incomplete, names = incomplete_config(requested.get("incomplete")), list(paired.channels)
             check_incomplete(incomplete, names, config)
-            balancer = check_balancing(requested.get("balancing"), names, incomplete, config, task, data["nc"])
+            balancer = check_balancing(requested.get("balancing"), names, incomplete, config, task, len(paired.names))
             check_validation(selection, config, requested.get("val", True), balancer)
-            freeze_with(SPLIT_LAYER, requested.get("freeze"), tuple(data["modalities"]))
+            freeze_with(SPLIT_LAYER, requested.get("freeze"), tuple(paired.channels))
             if _names_files(requested.get("pretrained")) and not requested.get("resume"):
-                pretrained_files(requested["pretrained"], data["modalities"])
+                pretrained_files(requested["pretrained"], paired.channels)
         use_bundled_font()
         warn_of_untested_release()
         writes = RANK == 0 or number_of_processes(device_of_worker(requested.get("device"))) == 1
         folder = shared_folder(requested) if writes else None
         self._hold = Hold(folder) if folder is not None and folder.is_dir() else None  # before anything is replaced
         if RANK != -1:
-            overrides = {**requested, "device": device_of_worker(requested.get("device"))}
+            requested["device"] = device_of_worker(requested.get("device"))
         with without_chatter():
-            super().__init__(with_own_arguments(cfg), overrides, _callbacks)
+            super().__init__(with_own_arguments(cfg), requested, _callbacks)
         if self.ddp and self.args.exist_ok and not self.resume:
             refuse_to_delete(self.save_dir)
         if RANK != -1:
@@ -174,7 +172,7 @@ class PairTrainer(BaseTrainer):
         self.modalities = modalities_of(self.data)
         self.run = ModalityRun(
             [modality.name for modality in self.modalities],
-            mwam=mwam_config(self.args.mwam),
+            mwam=config if self.args.mwam == requested.get("mwam", True) else mwam_config(self.args.mwam),  # resumed
             incomplete=incomplete_config(self.args.incomplete),
             balancing=balancing_config(self.args.balancing),
             selection=Selection.from_dict(self.args.select or {}),
@@ -214,11 +212,12 @@ class PairTrainer(BaseTrainer):
         Raises:
             DatasetError: If it cannot be used.
         """
-        data = resolve_dataset(self.args.data)
+        if self.paired is None or self.args.data != self.paired.as_dict():  # that of a checkpoint to resume from
+            self.paired = resolve_dataset(self.args.data)
         # A parent's run folder is deleted by Ultralytics before its workers come here. A worker does not know it yet.
         if not self.ddp and RANK in {-1, 0}:
-            self.args.data = save_dataset_yaml(data, self.save_dir)
-        return as_single_class(data) if self.args.single_cls else data
+            self.args.data = save_dataset_yaml(self.paired.as_dict(), self.save_dir)
+        return (self.paired.as_single_class() if self.args.single_cls else self.paired).as_dict()
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> PairedDataset:
         """Build the dataset of pairs; arguments as in `DetectionTrainer.build_dataset`."""
@@ -267,26 +266,27 @@ class PairTrainer(BaseTrainer):
             )
         if "kpt_shape" in self.data:
             cfg = {**cfg, "kpt_shape": self.data["kpt_shape"]}
-        check_shared_backbone(cfg.get("share_backbone", False), mwam_config(self.args.mwam))
+        check_shared_backbone(cfg.get("share_backbone", False), self.mwam.config if self.mwam is not None else None)
         with without_chatter():
             model = build_two_stream(cfg, self.data["nc"])
         if verbose and RANK == -1:
             model.info()
         model.yaml["reading"] = {key: self.data[key] for key in READING_KEYS if self.data.get(key)}  # to predict by
-        check_modalities(model, self.data)
+        check_modalities(model, self.data["modalities"])
         model = self.set_model_names_for_load(model)
         pretrained = self.args.pretrained
         whole = isinstance(pretrained, str | Path) and "streams" in getattr(weights, "yaml", {})
         if _names_files(pretrained) and not self.resume and not whole:
             LOGGER.info(load_pretrained(model, pretrained))
         elif weights is not None:
-            check_modalities(weights, self.data)  # keys of a single-stream model would fit layers they do not belong to
+            # keys of a single-stream model would fit layers that they do not belong to
+            check_modalities(weights, self.data["modalities"])
             model.load(weights)
         return model
 
     def get_validator(self) -> PairValidator:
         """Return the validator that knows of modalities, and of their combinations where they are asked for."""
-        arguments = without_own_arguments(self.args)
+        arguments = {**without_own_arguments(self.args), "data": self.paired}
         if not self._validates_combinations:
             return self.plain(self.test_loader, self.save_dir, arguments, _callbacks=self.callbacks)
         arguments["select"] = self.run.selection.select
@@ -588,7 +588,7 @@ class PairTrainer(BaseTrainer):
 
     def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
         """Draw a training batch, every modality beside the others."""
-        super().plot_training_samples(side_by_side(batch, self.modalities), ni)
+        super().plot_training_samples(wide_batch(batch, self.modalities), ni)
 
     def plot_metrics(self) -> None:
         """Draw results.png and mwam.png."""

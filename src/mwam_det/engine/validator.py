@@ -16,19 +16,15 @@ from ultralytics.nn.tasks import load_checkpoint
 from mwam_det.core.missing import check_missing, drop_modalities
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.dataset import PairedDataset
-from mwam_det.data.layout import (
-    DatasetError,
-    Modality,
-    as_single_class,
-    modalities_of,
-    resolve_dataset,
-    save_dataset_yaml,
-)
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.modality import Modality, modalities_of
+from mwam_det.data.paired_data import save_dataset_yaml
+from mwam_det.data.section import resolve_dataset
 from mwam_det.data.splits import groups_of, source_of
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.compat import use_bundled_font
 from mwam_det.engine.deployment import describe, stacked_inputs
-from mwam_det.engine.plots import predictions_beside, side_by_side
+from mwam_det.engine.plots import predictions_beside, wide_batch
 
 
 class PairValidator(BaseValidator):
@@ -40,7 +36,7 @@ class PairValidator(BaseValidator):
         dataloader: As in `BaseValidator`.
         save_dir: As in `BaseValidator`.
         args: Ultralytics' arguments and `missing`, the names of the modalities to leave out; `data` may be a recipe's
-            data section.
+            data section, or a resolved one.
         _callbacks: As in `BaseValidator`.
 
     Attributes:
@@ -75,19 +71,22 @@ class PairValidator(BaseValidator):
             check_missing(self.missing, trainer.data["modalities"])
             return super().__call__(trainer, model, **kwargs)
         requested, data = self.args.data, resolve_dataset(self.args.data)
-        check_missing(self.missing, data["modalities"])
+        check_missing(self.missing, data.channels)
         model = model or self.args.model
         if str(model).endswith(".pt") and not isinstance(model, nn.Module):
             model, _ = load_checkpoint(model)
-        check_modalities(model, data)
+        check_modalities(model, data.channels)
         check_task(model, self.args.task)
         if self.args.single_cls:
-            data = as_single_class(data)
+            data = data.as_single_class()
         else:
-            check_classes(model, data)
-        there = dict.fromkeys(data["splits"], data["path"])  # Ultralytics checks: several folders, or a list, are none
+            check_classes(model, data.names)
+        content = data.as_dict()
+        there = dict.fromkeys(
+            content["splits"], content["path"]
+        )  # Ultralytics checks: several folders, or a list, are none
         with tempfile.TemporaryDirectory() as folder:  # Ultralytics wants a file
-            self.args.data = save_dataset_yaml({**data, **there}, Path(folder))
+            self.args.data = save_dataset_yaml({**content, **there}, Path(folder))
             if not isinstance(model, nn.Module):
                 model = stacked_inputs(model, folder)
             try:
@@ -118,14 +117,14 @@ class PairValidator(BaseValidator):
 
     def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:
         """Draw the labels of a batch, every modality beside the others."""
-        super().plot_val_samples(side_by_side(batch, self.modalities), ni)
+        super().plot_val_samples(wide_batch(batch, self.modalities), ni)
 
     def plot_predictions(
         self, batch: dict[str, Any], preds: list[dict[str, torch.Tensor]] | torch.Tensor, ni: int, *args: Any
     ) -> None:
         """Draw the predictions of a batch, every modality beside the others."""
         beside = predictions_beside(preds, len(self.modalities), batch["img"].shape[3])
-        super().plot_predictions(side_by_side(batch, self.modalities), beside, ni, *args)
+        super().plot_predictions(wide_batch(batch, self.modalities), beside, ni, *args)
 
 
 class MultimodalValidator(PairValidator, DetectionValidator):
@@ -143,8 +142,8 @@ def check_task(model: Any, task: str) -> None:
         raise ValueError(f"the model is made for the task '{own}', not for '{task}'")
 
 
-def check_modalities(model: Any, data: Mapping[str, Any]) -> None:
-    """Check that a model is made for the modalities of a dataset, in name, order and channels.
+def check_modalities(model: Any, channels: Mapping[str, int]) -> None:
+    """Check that a model is made for the modalities of a dataset: their names, order and channels.
 
     Raises:
         DatasetError: If it is made for others, or has no streams. Files of weights are not opened, of exported files
@@ -155,11 +154,11 @@ def check_modalities(model: Any, data: Mapping[str, Any]) -> None:
         if not isinstance(model, nn.Module):
             return
         raise DatasetError("the model has a single stream: train one with mwam_det on the modalities of this dataset")
-    if list(own.items()) != list(data["modalities"].items()):
-        raise DatasetError(f"the model takes the modalities {own}, the dataset gives {data['modalities']}")
+    if list(own.items()) != list(channels.items()):
+        raise DatasetError(f"the model takes the modalities {own}, the dataset gives {dict(channels)}")
 
 
-def check_classes(model: Any, data: Mapping[str, Any]) -> None:
+def check_classes(model: Any, dataset_names: Mapping[int, str]) -> None:
     """Check that a model and a dataset mean the same by the numbers of their classes.
 
     Raises:
@@ -168,6 +167,6 @@ def check_classes(model: Any, data: Mapping[str, Any]) -> None:
     names = describe(model).get("names", {})
     if all(str(number) == name for number, name in names.items()):
         return
-    for number, name in data["names"].items():
+    for number, name in dataset_names.items():
         if number in names and names[number] != name:
             raise DatasetError(f"class {number} is '{names[number]}' in the model but '{name}' in the dataset")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mwam_det.core.missing import check_missing
 from mwam_det.hosts.data.samples import Normalise
-from mwam_det.hosts.tasks import Task
+from mwam_det.hosts.tasks import HostTask
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def count_predictions(
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    task: Task,
+    task: HostTask,
     loader: Iterable,
     normalise: Normalise,
     combinations: Sequence[tuple[str, ...]],

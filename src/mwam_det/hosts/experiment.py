@@ -34,7 +34,7 @@ from mwam_det.hosts.models.esanet import STRIDE, ESANetMD
 from mwam_det.hosts.models.mmanet import MMANetGuidance, Teacher
 from mwam_det.hosts.progress import Progress
 from mwam_det.hosts.settings import TrainSettings
-from mwam_det.hosts.tasks import Classification, Segmentation, Task, median_frequency_weights
+from mwam_det.hosts.tasks import Classification, HostTask, Segmentation, median_frequency_weights
 from mwam_det.hosts.threads import limit_threads
 from mwam_det.recipe import Recipe, RecipeError
 from mwam_det.robustness.history import draw_history
@@ -64,7 +64,6 @@ MODELS = {
 }
 """The hosts by task and name; the first of a task is its default. Each takes the channels by modality, and classes."""
 
-TASKS = tuple(MODELS)
 KEYS = ("task", "model", "pretrained", "data", "mwam", "incomplete", "balancing", "train", "report", "select")
 REPORT_KEYS = ("split",)
 
@@ -75,7 +74,7 @@ class HostExperiment:
 
     Attributes:
         name: Names the run folder.
-        task: One of `TASKS`.
+        task: One of `MODELS`.
         model: One of `MODELS` of the task.
         data: Data section, see `mwam_det.hosts.data.layout`.
         pretrained: A file of encoder weights, files by modality, or None.
@@ -114,7 +113,7 @@ class HostExperiment:
         refuse_missing_section(content)
         refuse_former_section(content)
         refuse_unknown_keys(content, KEYS)
-        _choice("task", task := content.get("task"), TASKS)
+        _choice("task", task := content.get("task"), MODELS)
         _choice("model", model := content.get("model", next(iter(MODELS[task]))), MODELS[task])
         if "data" not in content:
             raise ValueError("the section 'data' is missing")
@@ -186,7 +185,7 @@ class HostExperiment:
     def is_begun(self, folder: Path) -> bool:
         """Return whether a folder holds a run that can be gone on with; of a damaged one, say that it begins anew."""
         try:
-            return begun(folder) is not None
+            return _begun(folder) is not None
         except ValueError as error:
             print(f"{error}: the run begins anew", file=sys.stderr)
             return False
@@ -194,7 +193,7 @@ class HostExperiment:
     def go_on(self, folder: Path) -> None:
         """Train in a folder, or go on with the run that is there, wherever it stopped."""
         last = folder / "weights" / "last.pt"
-        start = begun(folder) if self.is_begun(folder) else None
+        start = _begun(folder) if self.is_begun(folder) else None
         experiment = self.with_training({**self.content.get("train", {}), "resume": str(last) if start else False})
         if start is not None and start["epoch"] >= self.settings.epochs:
             evaluate_experiment(last.with_name("best.pt"), experiment, folder)
@@ -243,7 +242,7 @@ class HostExperiment:
                     "inside its streams: use gradient, update or auto"
                 )
 
-    def build(self, data: HostData) -> tuple[nn.Module, Task]:
+    def build(self, data: HostData) -> tuple[nn.Module, HostTask]:
         """Build the model, with weights drawn by the seed or from the files, and its task.
 
         Raises:
@@ -281,7 +280,7 @@ class HostExperiment:
         )
 
 
-def begun(folder: Path) -> dict[str, Any] | None:
+def _begun(folder: Path) -> dict[str, Any] | None:
     """Return the content of a run's last checkpoint; None if there is none.
 
     Raises:

@@ -25,11 +25,11 @@ from mwam_det.core.mwam import MWAM
 from mwam_det.files.writing import written_whole
 from mwam_det.hosts.data.samples import MultimodalDataset, Normalise
 from mwam_det.hosts.evaluation import Evaluation, count_predictions, evaluate
-from mwam_det.hosts.models.heads import AuxiliaryHeads
+from mwam_det.hosts.models.heads import ClassifierHeads
 from mwam_det.hosts.models.mmanet import LOSSES, MMANetGuidance
 from mwam_det.hosts.progress import Progress
 from mwam_det.hosts.settings import TrainSettings
-from mwam_det.hosts.tasks import Task
+from mwam_det.hosts.tasks import HostTask
 from mwam_det.training.history import keep_epochs
 from mwam_det.training.incomplete import IncompleteConfig, Views, confident_divergence
 from mwam_det.training.measuring import measuring
@@ -62,7 +62,7 @@ class Host:
 
     model: nn.Module
     streams: Mapping[str, nn.Module]
-    task: Task
+    task: HostTask
     classes: int
     train_set: MultimodalDataset
     val_set: MultimodalDataset
@@ -131,13 +131,13 @@ class HostTrainer:
                 f"{type(host.model).__name__} lacks"
             )
         self.guidance = host.guidance.to(self.device) if host.guidance else None
-        self.heads: AuxiliaryHeads | None = None
+        self.heads: ClassifierHeads | None = None
         if host.mwam and host.mwam.mode in ("loss", "hybrid"):
             zeros = {
                 m.name: torch.zeros(1, m.channels, *settings.size, device=self.device)
                 for m in host.train_set.modalities
             }
-            self.heads = AuxiliaryHeads(self.model, host.streams, zeros, host.classes).to(self.device)
+            self.heads = ClassifierHeads(self.model, host.streams, zeros, host.classes).to(self.device)
         self.optimizer = self._build_optimizer()
         self.steps = max(len(host.train_set) // settings.batch, 1)
         self.schedule = self._build_schedule()

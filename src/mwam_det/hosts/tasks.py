@@ -18,7 +18,7 @@ TINY = 1e-6
 """Keeps the mean over no pixels finite."""
 
 
-class Task(Protocol):
+class HostTask(Protocol):
     """What the loop asks of a task.
 
     Attributes:

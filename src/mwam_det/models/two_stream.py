@@ -56,7 +56,7 @@ MODEL_CLASSES: dict[str, type[BaseModel]] = {
 }
 """The class of the model by its head; models with other heads are refused."""
 
-TASKS: dict[type[BaseModel], str] = {
+TASK_OF_MODEL: dict[type[BaseModel], str] = {
     DetectionModel: "detect",
     RTDETRDetectionModel: "detect",
     OBBModel: "obb",
@@ -206,7 +206,7 @@ def task_of(cfg: Mapping[str, Any]) -> str:
     Args:
         cfg: A description, stock or with streams, whose head is one of `MODEL_CLASSES`.
     """
-    return TASKS[MODEL_CLASSES[cfg["head"][-1][2]]]
+    return TASK_OF_MODEL[MODEL_CLASSES[cfg["head"][-1][2]]]
 
 
 def takes_stretched(cfg: Mapping[str, Any]) -> bool:

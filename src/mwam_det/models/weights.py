@@ -111,32 +111,22 @@ def map_weights(
     Raises:
         ValueError: If a modality is unknown, a shared backbone gets several states, or a state is of another model.
     """
-    if unknown := [name for name in states if name not in cfg["streams"]] or not states:
-        raise ValueError(f"pretrained names {unknown or 'nothing'}: choose from {', '.join(cfg['streams'])}")
-    first_named = next(iter(states))
-    if cfg.get("share_backbone") and any(state is not states[first_named] for state in states.values()):
-        raise ValueError("with share_backbone there is one backbone: name one checkpoint, not one a modality")
+    _check_states(cfg, states)
     origins = layers_of_stock(cfg)
     last = max(origins)
     tensors: dict[str, Tensor] = {}
     sources: dict[str, str] = {}
-    summed: list[str] = []
     fresh: dict[str, str] = {}
+    summed: list[str] = []
     taken: dict[str, set[str]] = {name: set() for name in states}
     for key, tensor in target.items():
-        index, _, rest = key.removeprefix("model.").partition(".")
-        if int(index) not in origins:
-            fresh[key] = SPLIT if int(index) == SPLIT_LAYER else FUSION
+        source = _source_of(key, origins, cfg, states)
+        if isinstance(source, str):
+            fresh[key] = source
             continue
-        modality, place = origins[int(index)]
-        if cfg.get("share_backbone") or modality is None:
-            modality = first_named
-        if modality not in states:
-            fresh[key] = f"{modality}: {NOT_NAMED}"
-            continue
-        name = f"model.{place}.{rest}"
-        value = states[modality].get(name)
-        if value is None and int(index) == last:
+        modality, name = source
+        value, in_head = states[modality].get(name), _layer_of(key) == last
+        if value is None and in_head:
             fresh[key] = "in no checkpoint"
             continue
         if value is None:
@@ -145,38 +135,84 @@ def map_weights(
                 f"than {cfg.get('yaml_file', 'this one')}"
             )
         taken[modality].add(name)
-        if value.shape == tensor.shape:
-            tensors[key], sources[key] = value, modality
-        elif int(index) == last:
-            fresh[key] = CLASSES_DIFFER
-        elif _reads_the_image(value, tensor, cfg, modality) and tensor.shape[1] == 1:
-            tensors[key], sources[key] = value.sum(1, keepdim=True), modality
-            summed.append(key)
-        elif _reads_the_image(value, tensor, cfg, modality):
-            fresh[key] = f"as {modality} has {tensor.shape[1]} channels and the checkpoint {value.shape[1]}"
-        else:
+        fitted = _fit(value, tensor, modality, cfg["modalities"][modality], in_head)
+        if fitted is None:
             raise ValueError(
                 f"the checkpoint for {modality} is of another model than {cfg.get('yaml_file', 'this one')}: its "
                 f"{name} is {tuple(value.shape)}, here it is {tuple(tensor.shape)}"
             )
+        if isinstance(fitted, str):
+            fresh[key] = fitted
+            continue
+        tensors[key], sources[key] = fitted, modality
+        if fitted is not value:
+            summed.append(key)
+    return Transfer(tensors, sources, tuple(summed), fresh, _left_over(states, taken, origins))
+
+
+def _check_states(cfg: Mapping[str, Any], states: Mapping[str, Mapping[str, Tensor]]) -> None:
+    if unknown := [name for name in states if name not in cfg["streams"]] or not states:
+        raise ValueError(f"pretrained names {unknown or 'nothing'}: choose from {', '.join(cfg['streams'])}")
+    if cfg.get("share_backbone") and len({id(state) for state in states.values()}) > 1:
+        raise ValueError("with share_backbone there is one backbone: name one checkpoint, not one a modality")
+
+
+def _layer_of(key: str) -> int:
+    return int(key.removeprefix("model.").partition(".")[0])
+
+
+def _source_of(
+    key: str,
+    origins: Mapping[int, tuple[str | None, int]],
+    cfg: Mapping[str, Any],
+    states: Mapping[str, Mapping[str, Tensor]],
+) -> tuple[str, str] | str:
+    """Return the modality whose state has the value of a tensor, and its name there; or why there is no such state."""
+    index, _, rest = key.removeprefix("model.").partition(".")
+    if int(index) not in origins:
+        return SPLIT if int(index) == SPLIT_LAYER else FUSION
+    modality, place = origins[int(index)]
+    if cfg.get("share_backbone") or modality is None:
+        modality = next(iter(states))
+    return (modality, f"model.{place}.{rest}") if modality in states else f"{modality}: {NOT_NAMED}"
+
+
+def _fit(value: Tensor, tensor: Tensor, modality: str, channels: int, in_head: bool) -> Tensor | str | None:
+    """Return what a tensor takes of a value, or why it stays as it is; None if they are of different models."""
+    if value.shape == tensor.shape:
+        return value
+    if in_head:
+        return CLASSES_DIFFER
+    if not _reads_the_image(value, tensor, channels):
+        return None
+    if channels == 1:
+        return value.sum(1, keepdim=True)
+    return f"as {modality} has {channels} channels and the checkpoint {value.shape[1]}"
+
+
+def _reads_the_image(value: Tensor, tensor: Tensor, channels: int) -> bool:
+    """Return whether two convolutions differ by the number of image channels alone."""
+    if value.ndim != 4 or tensor.ndim != 4 or tensor.shape[1] != channels:
+        return False
+    return value.shape[0] == tensor.shape[0] and value.shape[2:] == tensor.shape[2:]
+
+
+def _left_over(
+    states: Mapping[str, Mapping[str, Tensor]],
+    taken: Mapping[str, set[str]],
+    origins: Mapping[int, tuple[str | None, int]],
+) -> dict[str, tuple[str, ...]]:
+    """List the tensors of each state that no tensor took."""
+    first = next(iter(states))
     left = {name: tuple(key for key in state if key not in taken[name]) for name, state in states.items()}
     if len({id(state) for state in states.values()}) == 1:  # one checkpoint: what one modality leaves another may take
         everywhere = set.intersection(*map(set, left.values()))
-        left = {first_named: tuple(key for key in left[first_named] if key in everywhere)}
-    else:
-        after_fusions = {f"model.{place}" for modality, place in origins.values() if modality is None}
-        left = {
-            name: tuple(k for k in keys if name == first_named or ".".join(k.split(".")[:2]) not in after_fusions)
-            for name, keys in left.items()
-        }
-    return Transfer(tensors, sources, tuple(summed), fresh, left)
-
-
-def _reads_the_image(value: Tensor, tensor: Tensor, cfg: Mapping[str, Any], modality: str) -> bool:
-    """Whether two convolutions differ by the number of image channels alone."""
-    if value.ndim != 4 or tensor.ndim != 4 or tensor.shape[1] != cfg["modalities"][modality]:
-        return False
-    return value.shape[0] == tensor.shape[0] and value.shape[2:] == tensor.shape[2:]
+        return {first: tuple(key for key in left[first] if key in everywhere)}
+    after_fusions = {f"model.{place}" for modality, place in origins.values() if modality is None}
+    return {
+        name: tuple(key for key in keys if name == first or ".".join(key.split(".")[:2]) not in after_fusions)
+        for name, keys in left.items()
+    }
 
 
 def load_stock(file: str | Path) -> BaseModel:

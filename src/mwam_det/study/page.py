@@ -15,7 +15,7 @@ BOLD = "**"
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A cell of a table.
 
     Attributes:
@@ -29,7 +29,7 @@ class Cell:
     strong: bool = False
 
     @classmethod
-    def of(cls, text: str) -> Cell:
+    def of(cls, text: str) -> TableCell:
         """Take a cell of a Markdown table apart: what is bold stands out, and an interval stands below its mean."""
         text, strong = text.removeprefix(BOLD).removesuffix(BOLD), text.startswith(BOLD)
         mean, bracket, interval = text.partition(" [")
@@ -56,10 +56,12 @@ def comparison_page(comparison: Comparison, picture: bytes | None = None) -> str
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         figure=None if picture is None else embedded(picture),
         metrics={
-            metric: [(title, columns, [list(map(Cell.of, row)) for row in rows]) for title, (columns, *rows) in own]
+            metric: [
+                (title, columns, [list(map(TableCell.of, row)) for row in rows]) for title, (columns, *rows) in own
+            ]
             for metric, own in tables.items()
         },
         notes=notes,
         missing=missing,
-        runs=[header, *(list(map(Cell, row)) for row in rows)],
+        runs=[header, *(list(map(TableCell, row)) for row in rows)],
     )

@@ -15,7 +15,8 @@ from mwam_det.cli.main import main
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.drafting.draft import Draft, draft
 from mwam_det.data.drafting.known import Known
-from mwam_det.data.layout import DatasetError, resolve_dataset
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 
 HEIGHT, WIDTH = 32, 40
@@ -70,7 +71,7 @@ def drafted(folders, out: Path) -> tuple[dict, Draft]:
 def check(folders, out: Path, pairs=SPLITS, boxes: int = 2) -> tuple[dict, Draft]:
     """Check that a drafted recipe reads all pairs, each image with its own partner, and their labels."""
     content, made = drafted(folders, out)
-    data = resolve_dataset(load(out).recipe.data)
+    data = resolve_dataset(load(out).recipe.data).as_dict()
     seen = []
     for split, count in pairs.items():
         args = get_cfg(overrides={"imgsz": WIDTH, "task": content["task"]})

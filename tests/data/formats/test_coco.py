@@ -10,9 +10,10 @@ from training import check_training, train_recipe
 from ultralytics.cfg import get_cfg
 
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.conversion import ConversionError, convert
+from mwam_det.data.conversion.model import ConversionError
+from mwam_det.data.conversion.write import convert
 from mwam_det.data.formats.coco import COCO
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 
 HEIGHT, WIDTH = 48, 64
@@ -476,7 +477,7 @@ def test_the_recipe_that_is_written_loads_the_converted_set(tmp_path):
     make_set(tmp_path / "s", [image(900, "a/1.png"), image(3, "b/1.png")], [thing(900, 17, box), thing(3, 90, box)])
     make_set(tmp_path / "s", [image(1, "c/2.png")], [thing(1, 3, box)], split="val")
     convert(COCO, tmp_path / "s", tmp_path / "out")
-    data = resolve_dataset(load(tmp_path / "out/recipe.yaml").recipe.data)
+    data = resolve_dataset(load(tmp_path / "out/recipe.yaml").recipe.data).as_dict()
     assert data["names"] == {0: "car", 1: "cat", 2: "dog"}
     dataset = build_paired_dataset(get_cfg(overrides={"imgsz": 64}), data["train"], 2, data, "val", False, 32)
     assert [label["cls"].tolist() for label in dataset.labels] == [[[1]], [[2]]]

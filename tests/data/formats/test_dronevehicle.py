@@ -11,9 +11,10 @@ from ultralytics.cfg import get_cfg
 
 from mwam_det import experiments
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.conversion import ConversionError, Label, convert
+from mwam_det.data.conversion.model import ConversionError, Label
+from mwam_det.data.conversion.write import convert
 from mwam_det.data.formats.dronevehicle import CLASSES, CROP, DRONEVEHICLE, SAME_OBJECT_IOU, SIZE, rotated_iou, union
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 
 HEIGHT, WIDTH = 512, 640
 FRAME = 100
@@ -98,7 +99,7 @@ def section(root: Path, labels: str = "labels", **changes) -> dict:
 
 
 def load(root: Path, labels: str = "labels", **changes):
-    data = resolve_dataset(section(root, labels, **changes))
+    data = resolve_dataset(section(root, labels, **changes)).as_dict()
     args = get_cfg(overrides={"imgsz": 64, "deterministic": False})
     return build_paired_dataset(args, data["val"], 2, data, "val", rect=False, stride=32)
 

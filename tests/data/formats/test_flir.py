@@ -6,9 +6,10 @@ import pytest
 from sources import reasons
 from training import check_training, train_recipe
 
-from mwam_det.data.conversion import ConversionError, convert
+from mwam_det.data.conversion.model import ConversionError
+from mwam_det.data.conversion.write import convert
 from mwam_det.data.formats.flir import FLIR
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 
 RECIPE = Path(__file__).parents[3] / "cfg" / "flir.yaml"
@@ -72,7 +73,7 @@ def test_pairs_go_where_the_lists_say_and_dogs_are_left_out_and_counted(source, 
 
 def test_the_recipe_fits_the_converted_set(source, tmp_path):
     convert(FLIR, source, tmp_path / "done")
-    data = resolve_dataset(load(RECIPE, [f"data.path={tmp_path / 'done'}"]).recipe.data)
+    data = resolve_dataset(load(RECIPE, [f"data.path={tmp_path / 'done'}"]).recipe.data).as_dict()
     assert data["names"] == dict(enumerate(FLIR.classes))
     assert list(data["splits"]) == ["train", "val"]
 

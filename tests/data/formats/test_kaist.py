@@ -8,9 +8,10 @@ from training import check_training, train_recipe
 from ultralytics.cfg import get_cfg
 
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.conversion import ConversionError, convert
+from mwam_det.data.conversion.model import ConversionError
+from mwam_det.data.conversion.write import convert
 from mwam_det.data.formats.kaist import CLASSES, KAIST
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 
 HEADER = "% bbGt version=3\n"
@@ -262,7 +263,7 @@ def test_the_recipe_loads_the_converted_set_with_nested_stems(tmp_path):
         add(root, frame, HEADER + line("person", 20, 10, 12, 30), [(20, 10, 12, 30)])
     convert(KAIST, root, tmp_path / "out")
     recipe = load(ROOT / "cfg/kaist.yaml", [f"data.path={tmp_path / 'out'}"]).recipe
-    data = resolve_dataset(recipe.data)
+    data = resolve_dataset(recipe.data).as_dict()
     assert data["names"] == {0: "person"}
     dataset = build_paired_dataset(
         get_cfg(overrides={"imgsz": 64}), data["train"], 2, data, "val", rect=False, stride=32

@@ -7,9 +7,10 @@ import pytest
 from sources import reasons
 from training import check_training, train_recipe
 
-from mwam_det.data.conversion import ConversionError, convert
+from mwam_det.data.conversion.model import ConversionError
+from mwam_det.data.conversion.write import convert
 from mwam_det.data.formats.llvip import LLVIP
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 
 RECIPE = Path(__file__).parents[3] / "cfg" / "llvip.yaml"
@@ -65,7 +66,7 @@ def test_the_authors_parts_become_train_and_val_and_the_recipe_finds_them(source
         written = tmp_path / "done" / folder / "val/190001.jpg"
         assert written.read_bytes() == (source / folder / "test/190001.jpg").read_bytes()
     recipe = load(RECIPE, [f"data.path={tmp_path / 'done'}"]).recipe
-    assert resolve_dataset(recipe.data)["names"] == {0: "person"}
+    assert resolve_dataset(recipe.data).names == {0: "person"}
 
 
 def test_what_is_missing_or_strange_is_left_out_and_reported(source, tmp_path):

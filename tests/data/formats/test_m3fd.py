@@ -7,9 +7,10 @@ import pytest
 from sources import reasons
 from training import check_training, train_recipe
 
-from mwam_det.data.conversion import ConversionError, convert
+from mwam_det.data.conversion.model import ConversionError
+from mwam_det.data.conversion.write import convert
 from mwam_det.data.formats.m3fd import M3FD, expected
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.data.splits import validation_part
 from mwam_det.experiments import load
 
@@ -114,7 +115,7 @@ def test_a_share_that_is_none_is_refused(source, tmp_path, share):
 
 def test_the_recipe_fits_the_converted_set(source, tmp_path):
     convert(M3FD, source, tmp_path / "done")
-    data = resolve_dataset(load(RECIPE, [f"data.path={tmp_path / 'done'}"]).recipe.data)
+    data = resolve_dataset(load(RECIPE, [f"data.path={tmp_path / 'done'}"]).recipe.data).as_dict()
     assert data["names"] == dict(enumerate(NAMES))
     assert list(data["splits"]) == ["train", "val"]
 

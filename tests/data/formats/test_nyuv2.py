@@ -9,9 +9,10 @@ from training import check_training, train_recipe
 from ultralytics.cfg import get_cfg
 
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.conversion import ConversionError, convert
+from mwam_det.data.conversion.model import ConversionError
+from mwam_det.data.conversion.write import convert
 from mwam_det.data.formats.nyuv2 import CLASSES, NYU40, NYUV2, regions
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 
 RECIPE = Path(__file__).parents[3] / "cfg" / "nyuv2.yaml"
@@ -158,7 +159,7 @@ def test_the_recipe_loads_the_converted_set_with_depth_as_one_channel_in_mm(tmp_
     for place in ("train/0002", "test/0001"):
         add(tmp_path / "n", place, {"chair": (10, 20, 30, 45)})
     convert(NYUV2, tmp_path / "n", tmp_path / "out")
-    data = resolve_dataset(load(RECIPE, [f"data.path={tmp_path / 'out'}"]).recipe.data)
+    data = resolve_dataset(load(RECIPE, [f"data.path={tmp_path / 'out'}"]).recipe.data).as_dict()
     assert tuple(data["names"].values()) == CLASSES
     dataset = build_paired_dataset(get_cfg(overrides={"imgsz": 64}), data["train"], 1, data, "val", False, 32)
     sample = dataset[0]

@@ -9,9 +9,10 @@ from ultralytics.cfg import get_cfg
 
 from mwam_det import experiments
 from mwam_det.data.build import build_paired_dataset
-from mwam_det.data.conversion import ConversionError, convert
+from mwam_det.data.conversion.model import ConversionError
+from mwam_det.data.conversion.write import convert
 from mwam_det.data.formats.vedai import CLASS_NAMES, VEDAI
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 
 SIDE = 256
 """The published images have 512 or 1024; nothing depends on it."""
@@ -66,7 +67,7 @@ def lines(root: Path, stem: str = "00000000", folder: str = "labels", split: str
 
 
 def load(root: Path, split: str = "train", labels: str = "labels"):
-    data = resolve_dataset({**experiments.load(RECIPE).recipe.data, "path": str(root), "labels": labels})
+    data = resolve_dataset({**experiments.load(RECIPE).recipe.data, "path": str(root), "labels": labels}).as_dict()
     args = get_cfg(overrides={"imgsz": 64, "deterministic": False})
     return build_paired_dataset(args, data[split], 2, data, "val", rect=False, stride=32)
 

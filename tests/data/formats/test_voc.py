@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mwam_det.data.conversion import Label, Report
+from mwam_det.data.conversion.model import Label, Report
 from mwam_det.data.formats import voc
 from mwam_det.data.formats.voc import bndbox, boxes, objects, read_xml, size
 

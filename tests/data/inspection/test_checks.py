@@ -13,15 +13,15 @@ from PIL import Image
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection import checks
 from mwam_det.data.inspection.checks import look_before_training
-from mwam_det.data.layout import resolve_dataset
 from mwam_det.data.pairing import list_images
+from mwam_det.data.section import resolve_dataset
 
 SHIFTED = np.float32([[1, 0, 24], [0, 1, 0]])
 
 
 def said_of(section: dict, imgsz: int = 160, views: bool = True) -> list[str]:
     """Return what is said of a set, without the way to its folder."""
-    data = resolve_dataset(section)
+    data = resolve_dataset(section).as_dict()
     datasets = [
         PairedDataset(img_path=data[split], imgsz=imgsz, augment=False, cache=False, data=dict(data))
         for split in data["splits"]

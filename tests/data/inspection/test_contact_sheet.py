@@ -5,7 +5,7 @@ import numpy as np
 
 from mwam_det.data.inspection.contact_sheet import Picture, draw_contact_sheet
 from mwam_det.data.inspection.gather import inspect_dataset
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.section import resolve_dataset
 
 
 def test_pictures_are_spread_over_the_splits_and_have_their_boxes(demo_section, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from inspections import files, look_at
 
-from mwam_det.data.layout import DatasetError
+from mwam_det.data.errors import DatasetError
 
 
 def test_a_split_without_a_usable_pair_is_an_error_that_shows_the_messages(section, log):

@@ -14,7 +14,8 @@ from mwam_det.core.frequency import frequency_ratio_metric
 from mwam_det.data.inspection.findings import findings_of
 from mwam_det.data.inspection.minibatches import training_batches, training_dataset
 from mwam_det.data.inspection.preference import PreferenceMeter, flat_share
-from mwam_det.data.layout import Modality, resolve_dataset
+from mwam_det.data.modality import Modality
+from mwam_det.data.section import resolve_dataset
 
 STILL = dict.fromkeys(("mosaic", "scale", "translate", "fliplr", "hsv_h", "hsv_s", "hsv_v"), 0.0)
 PAIR = (Modality("rgb", 3, 0), Modality("ir", 1, 3))

@@ -15,8 +15,10 @@ from mwam_det.data.drafting.pairs import WHOLE, FoundModality, Pairs, find_pairs
 from mwam_det.data.drafting.pixels import Values, look_at
 from mwam_det.data.drafting.survey import Survey, survey
 from mwam_det.data.drafting.words import is_label_word
-from mwam_det.data.layout import SPLITS, VISIBLE_NAMES, DatasetError
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.modality import VISIBLE_NAMES
 from mwam_det.data.naming import SPLIT_WORDS
+from mwam_det.data.section import SPLITS
 from mwam_det.data.splits import validation_part
 
 VAL_SHARE, SEED = 0.2, 0

@@ -15,8 +15,8 @@ from mwam_det.data.drafting.pairs import WHOLE, Pairs
 from mwam_det.data.drafting.survey import Survey
 from mwam_det.data.drafting.words import is_label_word, modality_of, split_place
 from mwam_det.data.inspection.sampling import evenly
-from mwam_det.data.layout import IGNORED
 from mwam_det.data.pairing import read_mode
+from mwam_det.data.section import IGNORED
 from mwam_det.data.splits import SPLIT
 from mwam_det.files.yaml_text import read_yaml
 
@@ -27,7 +27,7 @@ DATA_FILES = (".yaml", ".yml")
 READ = 5000
 """Label files that are read, spread evenly; more tell no more."""
 
-TASKS = {"boxes": "detect", "rotated boxes": "obb", "outlines": "segment"}
+TASK_OF = {"boxes": "detect", "rotated boxes": "obb", "outlines": "segment"}
 """The task by kind of label, the simplest first."""
 
 
@@ -69,17 +69,17 @@ def find_labels(found: Survey, pairs: Pairs) -> list[Labels]:
         read = _read_texts(found.root, files)
         if read is not None:
             kind, classes, problems = read
-            sets.append(Labels(kind, TASKS[kind], template, len(files), classes, problems=problems))
+            sets.append(Labels(kind, TASK_OF[kind], template, len(files), classes, problems=problems))
     if not sets:
         sets = list(_masks(found, pairs))
-    sets.sort(key=lambda labels: (list(TASKS.values()).index(labels.task) if labels.task in TASKS.values() else 9,
+    sets.sort(key=lambda labels: (list(TASK_OF.values()).index(labels.task) if labels.task in TASK_OF.values() else 9,
                                   _is_of_another(labels.template, first), -labels.files))  # fmt: skip
-    if not sets and (folders := class_folders(pairs)):
+    if not sets and (folders := folders_of_classes(pairs)):
         sets = [Labels("folders", "classify", None, pairs.count, len(folders), folders)]
     return [_with_names(labels, found) for labels in sets]
 
 
-def class_folders(pairs: Pairs) -> list[str]:
+def folders_of_classes(pairs: Pairs) -> list[str]:
     """List the folders below each modality if they are the same in all splits and modalities: those of classes."""
     sets = [
         {stem.split("/")[0] if "/" in stem else "" for stem in files}

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from mwam_det.data.affixes import find_namings
 from mwam_det.data.drafting.survey import Survey, folders_of
 from mwam_det.data.drafting.words import is_label_word, modality_name, modality_of, modality_of_affix, split_place
-from mwam_det.data.layout import DatasetError
+from mwam_det.data.errors import DatasetError
 from mwam_det.data.naming import Naming, has_naming, shared_part
 from mwam_det.data.splits import SPLIT
 

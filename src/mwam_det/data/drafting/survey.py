@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.layout import DatasetError
+from mwam_det.data.errors import DatasetError
 from mwam_det.files.folders import list_files
 
 

@@ -41,20 +41,11 @@ import numpy as np
 from pycocotools import mask as run_lengths
 from ultralytics.data.converter import merge_multi_segment
 
-from mwam_det.data.conversion import (
-    LARGEST_COORDINATE,
-    ConversionError,
-    Format,
-    Label,
-    Option,
-    Report,
-    Sample,
-    inside,
-    number,
-)
-from mwam_det.data.layout import SPLITS
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, SourcePair
+from mwam_det.data.conversion.untrusted import LARGEST_COORDINATE, inside, number
 from mwam_det.data.naming import NamesByEnd, has_naming, match_pattern, shared_part
 from mwam_det.data.pairing import list_images, stem_of
+from mwam_det.data.section import SPLITS
 
 MODALITIES = {"rgb": "visible", "ir": "infrared"}
 WORDS = {"val": ("val", "valid", "validation")}
@@ -73,8 +64,8 @@ MOST_DISTANCES = 4_000_000
 """Joining two polygons takes the distances between all of their points; with more, they are refused."""
 
 
-def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the pairs, see `mwam_det.data.conversion.Format.read`."""
+def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[SourcePair]:
+    """List the pairs, see `mwam_det.data.conversion.model.Format.read`."""
     files = _json_files(source, options)
     contents = {split: _load(file, report) for split, file in files.items()}
     numbers, _ = _classes(files, contents)
@@ -228,7 +219,7 @@ def _read_split(
     numbers: Mapping[int, int],
     options: Mapping[str, Any],
     report: Report,
-) -> Iterator[Sample]:
+) -> Iterator[SourcePair]:
     folders = {name: _in_source(source, options, name, split) for name in MODALITIES}
     for name, folder in folders.items():
         if not folder.is_dir():
@@ -269,7 +260,7 @@ def _read_split(
                 break
         if len(images) == len(folders):
             found_any = found_any or images["rgb"].is_file()
-            yield Sample(split, stem, images, by_image.get(entry["id"], []), size=_size(entry))
+            yield SourcePair(split, stem, images, by_image.get(entry["id"], []), size=_size(entry))
     if content["images"] and not found_any:
         raise ConversionError(
             f"none of the images that {file} names is in {folders['rgb']}, the first is "
@@ -423,7 +414,11 @@ def _outline(
     polygons: Sequence[np.ndarray], box: tuple[tuple[float, float], ...] | None, where: str, report: Report
 ) -> tuple[tuple[float, float], ...]:
     """Join polygons to one outline, and tell of a box that is not around it."""
-    outline = polygons[0] if len(polygons) == 1 else np.concatenate(merge_multi_segment(polygons))
+    outline = (
+        polygons[0]
+        if len(polygons) == 1
+        else np.concatenate(merge_multi_segment([polygon.tolist() for polygon in polygons]))
+    )
     if box is not None and np.abs(np.array([outline.min(0), outline.max(0)]) - box).max() > DISAGREEMENT:
         report.leave_out("bbox: not around its polygons, these count", where)
     return tuple(map(tuple, outline.tolist()))

@@ -37,10 +37,11 @@ import cv2
 import numpy as np
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion import ConversionError, Format, Label, Option, Report, Sample, files_by_stem, number
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, SourcePair
+from mwam_det.data.conversion.untrusted import files_by_stem, number
 from mwam_det.data.formats.voc import bndbox, objects, read_xml
-from mwam_det.data.layout import SPLITS
 from mwam_det.data.pairing import image_size
+from mwam_det.data.section import SPLITS
 
 CLASSES = ("car", "truck", "bus", "van", "freight car")
 TYPOS = {
@@ -69,8 +70,8 @@ where the two images do, by the time and the place they were taken: half of its 
 """
 
 
-def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the pairs, see `mwam_det.data.conversion.Format.read`."""
+def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[SourcePair]:
+    """List the pairs, see `mwam_det.data.conversion.model.Format.read`."""
     splits = [split for split in SPLITS if (source / split).is_dir()]
     if not splits:
         raise ConversionError(
@@ -105,7 +106,9 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
             labels = label_sets[0] if len(label_sets) == 1 else union(*label_sets)
             merged += sum(map(len, label_sets)) - len(labels)
             added += len(labels) - len(label_sets[0])
-            yield Sample(split, stem, {name: files[stem] for name, files in images.items() if stem in files}, labels)
+            yield SourcePair(
+                split, stem, {name: files[stem] for name, files in images.items() if stem in files}, labels
+            )
     if options["labels"] == "union":
         report.notes.append(f"union: {merged} boxes are in both label sets, {added} only in that of RGB")
 

@@ -19,7 +19,8 @@ from typing import Any
 
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion import ConversionError, Format, Report, Sample, files_by_stem
+from mwam_det.data.conversion.model import ConversionError, Format, Report, SourcePair
+from mwam_det.data.conversion.untrusted import files_by_stem
 from mwam_det.data.formats.voc import boxes, read_xml, size
 
 LISTS = {"align_train.txt": "train", "align_validation.txt": "val"}
@@ -27,8 +28,8 @@ CLASSES = ("person", "car", "bicycle")
 ENDINGS = {"rgb": "_RGB", "ir": "_PreviewData"}
 
 
-def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the pairs, see `mwam_det.data.conversion.Format.read`."""
+def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[SourcePair]:
+    """List the pairs, see `mwam_det.data.conversion.model.Format.read`."""
     folder = source / "align" if (source / "align").is_dir() else source
     for name in ("JPEGImages", "Annotations"):
         if not (folder / name).is_dir():
@@ -53,7 +54,7 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
                 report.leave_out("pair: annotation unreadable", error)
                 continue
             files = {name: images[stem + end] for name, end in ENDINGS.items() if stem + end in images}
-            yield Sample(split, stem, files, boxes(root, CLASSES, annotation, report), size=size(root))
+            yield SourcePair(split, stem, files, boxes(root, CLASSES, annotation, report), size=size(root))
     for name, annotation in annotations.items():
         if _stem(name) not in seen:
             report.leave_out("annotation: in neither list", annotation)

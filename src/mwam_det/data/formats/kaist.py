@@ -36,7 +36,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mwam_det.data.conversion import ConversionError, Format, Label, Option, Report, Sample, number
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, SourcePair
+from mwam_det.data.conversion.untrusted import number
 from mwam_det.data.formats.voc import objects, read_xml
 from mwam_det.files.folders import list_files
 
@@ -50,8 +51,8 @@ MARKED = 10
 """Column of a text annotation that says 1 for a box to ignore."""
 
 
-def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the frames, see `mwam_det.data.conversion.Format.read`."""
+def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[SourcePair]:
+    """List the frames, see `mwam_det.data.conversion.model.Format.read`."""
     root = source / "images" if (source / "images").is_dir() else source
     videos = sorted(folder for folder in root.glob("set[01][0-9]/V[0-9][0-9][0-9]") if (folder / "visible").is_dir())
     if not videos:
@@ -81,7 +82,7 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
                 if file is None:
                     report.leave_out("pair: no annotation", frame)
                 elif (labels := _read_annotation(file, options["ignore"], report)) is not None:
-                    yield Sample(split, frame, {"rgb": image, "ir": video / "lwir" / image.name}, labels)
+                    yield SourcePair(split, frame, {"rgb": image, "ir": video / "lwir" / image.name}, labels)
     if found and not found.total() - found[None]:
         raise ConversionError(_nothing_found(annotations, frame, names))
     if found[True]:

@@ -14,7 +14,8 @@ from typing import Any
 
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion import ConversionError, Format, Report, Sample, files_by_stem
+from mwam_det.data.conversion.model import ConversionError, Format, Report, SourcePair
+from mwam_det.data.conversion.untrusted import files_by_stem
 from mwam_det.data.formats.voc import boxes, read_xml, size
 
 SPLITS = {"train": "train", "test": "val"}
@@ -22,8 +23,8 @@ CLASSES = ("person",)
 FOLDERS = {"rgb": "visible", "ir": "infrared"}
 
 
-def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the pairs, see `mwam_det.data.conversion.Format.read`."""
+def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[SourcePair]:
+    """List the pairs, see `mwam_det.data.conversion.model.Format.read`."""
     for folder in (*(f"{folder}/{part}" for folder in FOLDERS.values() for part in SPLITS), "Annotations"):
         if not (source / folder).is_dir():
             raise ConversionError(f"{source} is not LLVIP as published: there is no folder {folder} in it")
@@ -45,7 +46,7 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
                 report.leave_out("pair: annotation unreadable", error)
                 continue
             files = {name: found[stem] for name, found in images.items() if stem in found}
-            yield Sample(split, stem, files, boxes(root, CLASSES, annotations[stem], report), size=size(root))
+            yield SourcePair(split, stem, files, boxes(root, CLASSES, annotations[stem], report), size=size(root))
     for annotation in unused.values():
         report.leave_out("annotation: no image", annotation)
 

@@ -20,7 +20,8 @@ from typing import Any
 
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion import ConversionError, Format, Option, Report, Sample, files_by_stem
+from mwam_det.data.conversion.model import ConversionError, Format, Option, Report, SourcePair
+from mwam_det.data.conversion.untrusted import files_by_stem
 from mwam_det.data.formats.voc import boxes, read_xml, size
 from mwam_det.data.splits import validation_part
 
@@ -30,8 +31,8 @@ FOLDERS = {"rgb": "Vis", "ir": "Ir"}
 SPLIT_FILE = "split.json"
 
 
-def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the pairs, see `mwam_det.data.conversion.Format.read`."""
+def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[SourcePair]:
+    """List the pairs, see `mwam_det.data.conversion.model.Format.read`."""
     val_share = options["val_share"]
     if not 0 < val_share < 1:
         raise ConversionError(f"val_share={val_share} must lie between 0 and 1, like 0.2")
@@ -60,7 +61,7 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
             report.leave_out("pair: annotation unreadable", error)
             continue
         files = {name: found[stem] for name, found in images.items() if stem in found}
-        yield Sample(split_of[stem], stem, files, boxes(root, CLASSES, annotations[stem], report), size=size(root))
+        yield SourcePair(split_of[stem], stem, files, boxes(root, CLASSES, annotations[stem], report), size=size(root))
 
 
 def expected(options: Mapping[str, Any]) -> dict[str, int]:

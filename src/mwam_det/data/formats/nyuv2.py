@@ -29,7 +29,8 @@ import cv2
 import numpy as np
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion import ConversionError, Format, Label, Option, Report, Sample, files_by_stem, number
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, SourcePair
+from mwam_det.data.conversion.untrusted import files_by_stem, number
 from mwam_det.data.pairing import image_size, list_images
 from mwam_det.data.reading import AS_STORED, decode
 from mwam_det.files.images import check_pixels
@@ -55,8 +56,8 @@ GAP_SHARE = 0.005
 """Half the width of the gaps that are closed, as a share of the image's width."""
 
 
-def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the pairs, see `mwam_det.data.conversion.Format.read`."""
+def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[SourcePair]:
+    """List the pairs, see `mwam_det.data.conversion.model.Format.read`."""
     depth = options["depth"]
     for part in SPLITS:
         for folder in ("rgb", depth):
@@ -91,7 +92,7 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
                 report.leave_out("pair: annotation unreadable", error)
                 continue
             images = {"rgb": image, **({"depth": depths[stem]} if stem in depths else {})}
-            yield Sample(split, stem, images, labels, {"masks": mask} if mask.is_file() else {}, size)
+            yield SourcePair(split, stem, images, labels, {"masks": mask} if mask.is_file() else {}, size)
 
 
 def regions(class_map: np.ndarray) -> list[Label]:

@@ -22,7 +22,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mwam_det.data.conversion import ConversionError, Format, Label, Option, Report, Sample, files_by_stem, number
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, SourcePair
+from mwam_det.data.conversion.untrusted import files_by_stem, number
 
 CLASS_NAMES = {
     1: "car",
@@ -45,8 +46,8 @@ SIZES = (512, 1024)
 FOLDS = tuple(range(1, 11))
 
 
-def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[Sample]:
-    """List the pairs, see `mwam_det.data.conversion.Format.read`."""
+def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[SourcePair]:
+    """List the pairs, see `mwam_det.data.conversion.model.Format.read`."""
     images, annotations = _folders(source, options["size"])
     lists = {"train": f"fold{options['fold']:02}.txt", "val": f"fold{options['fold']:02}test.txt"}
     stems = {split: _stems(annotations / name, report) for split, name in lists.items()}
@@ -69,7 +70,7 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
             except (UnicodeDecodeError, OSError) as error:
                 report.leave_out("pair: annotation unreadable", f"{annotation}: {error}")
                 continue
-            yield Sample(split, stem, {"rgb": images / f"{stem}_co.png", "ir": images / f"{stem}_ir.png"}, labels)
+            yield SourcePair(split, stem, {"rgb": images / f"{stem}_co.png", "ir": images / f"{stem}_ir.png"}, labels)
 
 
 def _folders(source: Path, size: int) -> tuple[Path, Path]:

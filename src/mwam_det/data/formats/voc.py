@@ -9,7 +9,8 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
-from mwam_det.data.conversion import Label, Report, number
+from mwam_det.data.conversion.model import Label, Report
+from mwam_det.data.conversion.untrusted import number
 
 LARGEST_XML = 16 * 1024**2
 """Larger files, in bytes, are refused: a thousand objects take half a megabyte."""

@@ -97,7 +97,7 @@ def _pixel_findings(inspection: PairFigures) -> _Found:
                 f"{name} is one even value, as training reads it, in {figures.uniform:,} of {figures.sampled:,} pairs "
                 f"looked at, like {figures.examples['uniform'][0]}.",
             )
-        if figures.narrow > NARROW_SHARE * figures.deep:
+        if figures.band is not None and figures.narrow > NARROW_SHARE * figures.deep:
             yield (
                 _SERIOUS,
                 f"{name} fills levels {figures.band[0]:.0f} to {figures.band[1]:.0f} of 255 alone, as training reads "
@@ -256,7 +256,11 @@ def _view_findings(inspection: PairFigures) -> _Found:
                 f"{name} is shifted: what it shows lies {' and '.join(parts)} where {first} shows it (in pixels of "
                 f"{first}'s files; {agree}). Labels fit one of the two at best.{_align_remedy(inspection, name)}",
             )
-        elif figures.edges_agree >= max(5, 0.5 * figures.sampled) and max(figures.spread) / unit >= SHIFT_AT_TRAINING:
+        elif (
+            figures.spread is not None
+            and figures.edges_agree >= max(5, 0.5 * figures.sampled)
+            and max(figures.spread) / unit >= SHIFT_AT_TRAINING
+        ):
             x, y = figures.spread
             yield (
                 _COSTLY,

@@ -32,14 +32,14 @@ from mwam_det.data.inspection.pairs import pair_figures
 from mwam_det.data.inspection.preference import PreferenceMeter, flat_share
 from mwam_det.data.inspection.sampling import DEFAULT_SAMPLE, divide_sample, evenly
 from mwam_det.data.inspection.splits import split_figures
-from mwam_det.data.layout import modalities_of
+from mwam_det.data.paired_data import PairedData
 
 MINI_BATCHES = 32
 """So many mini-batches are augmented and measured at most."""
 
 
 def inspect_dataset(
-    data: Mapping[str, Any],
+    data: PairedData,
     config: MWAMConfig | None = None,
     imgsz: int = 640,
     batch: int = 16,
@@ -52,7 +52,7 @@ def inspect_dataset(
     """Look at a dataset as training will see it.
 
     Args:
-        data: A resolved dataset (see `mwam_det.data.layout.resolve_dataset`).
+        data: The dataset.
         config: MWAM's parameters; the paper's if left out.
         imgsz: Training size, longer side in pixels.
         batch: Samples in a mini-batch, over which FRM is averaged.
@@ -71,8 +71,8 @@ def inspect_dataset(
     config = config or MWAMConfig()
     if config.preference == "measured":  # that needs a trained model: show what the frequencies say
         config = replace(config, preference="frequency")
-    modalities = modalities_of(data)
-    datasets = {split: _scan(data, split, imgsz, single_cls, task) for split in data["splits"]}
+    modalities, keys = data.modalities, data.as_dict()
+    datasets = {split: _scan(keys, split, imgsz, single_cls, task) for split in data.splits}
     splits = {split: split_figures(dataset) for split, dataset in datasets.items()}
     sampled = divide_sample({split: len(dataset) for split, dataset in datasets.items()}, sample)
     measured, flat = [], []
@@ -80,8 +80,8 @@ def inspect_dataset(
         looking = progress.add_task("Looking at pairs", total=sum(sampled.values()))
         for split, dataset in datasets.items():
             chosen = evenly(len(dataset), sampled[split])
-            for seen in pool.map(partial(measure_pair, dataset), chosen):
-                measured.append(seen)
+            for pair in pool.map(partial(measure_pair, dataset), chosen):
+                measured.append(pair)
                 progress.advance(looking)
             if split == "train":
                 flat = list(pool.map(partial(_flat_share, dataset, patch=config.patch), chosen))
@@ -94,15 +94,15 @@ def inspect_dataset(
         for images in training_batches(training, batch, count):
             preference.observe(images)
             progress.advance(looking)
-    flat = [share for share in flat if share is not None]
+    shares = [share for share in flat if share is not None]
     files = {modality.name: files_of(datasets.values(), modality.name) for modality in modalities}
     same = same_files(files)
-    seen = pair_figures(modalities, measured, sizes_of(datasets.values()), files, imgsz, same, data["visible"])
+    seen = pair_figures(modalities, measured, sizes_of(datasets.values()), files, imgsz, same, keys["visible"])
     inspection = Inspection(
         **{field.name: getattr(seen, field.name) for field in fields(seen)},
-        path=str(data["path"]),
+        path=data.path,
         splits=splits,
-        preference=preference.figures(float(np.mean(flat)) if flat else None),
+        preference=preference.figures(float(np.mean(shares)) if shares else None),
         repeated={
             modality.name: found
             for modality in modalities
@@ -116,7 +116,7 @@ def _flat_share(dataset: PairedDataset, index: int, patch: int) -> float | None:
     return flat_share(dataset.load_image(index)[0], dataset.modalities, patch)
 
 
-def _scan(data: Mapping[str, Any], split: str, imgsz: int, single_cls: bool, task: str) -> PairedDataset:
+def _scan(data: dict[str, Any], split: str, imgsz: int, single_cls: bool, task: str) -> PairedDataset:
     """Scan a split as training does, which reuses the result."""
     with _messages_held_back():
         return PairedDataset(
@@ -127,7 +127,7 @@ def _scan(data: Mapping[str, Any], split: str, imgsz: int, single_cls: bool, tas
             single_cls=single_cls,
             prefix=f"{split}: ",
             task=task,
-            data=dict(data),
+            data=data,
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection.pairs import MeasuredPair, SeenFile, compare_files, see_file, square
 from mwam_det.data.inspection.views import SIDE
-from mwam_det.data.layout import Modality
+from mwam_det.data.modality import Modality
 from mwam_det.data.reading import AS_STORED, as_stacked, decode, place
 
 

@@ -15,16 +15,17 @@ from ultralytics.utils.checks import check_imgsz
 
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.dataset import PairedDataset
+from mwam_det.data.paired_data import PairedData
 
 STRIDE = 32
 """Training sizes are multiples of this, in pixels, as those of the trainer are."""
 
 
-def training_dataset(data: Mapping[str, Any], task: str, batch: int, arguments: Mapping[str, Any]) -> PairedDataset:
+def training_dataset(data: PairedData, task: str, batch: int, arguments: Mapping[str, Any]) -> PairedDataset:
     """Build the dataset of the training split, with augmentation.
 
     Args:
-        data: A resolved dataset (see `mwam_det.data.layout.resolve_dataset`).
+        data: The dataset.
         task: One of Ultralytics' tasks.
         batch: Samples in a mini-batch.
         arguments: Ultralytics' training arguments, those that differ from its defaults. Images are not cached,
@@ -33,7 +34,8 @@ def training_dataset(data: Mapping[str, Any], task: str, batch: int, arguments: 
     known = {key: value for key, value in arguments.items() if key in DEFAULT_CFG_DICT and key != "freeze"}
     args = get_cfg(overrides={**known, "task": task, "mode": "train", "cache": False})
     args.imgsz = check_imgsz(args.imgsz, stride=STRIDE, floor=STRIDE, max_dim=1)
-    return build_paired_dataset(args, data["train"], batch, dict(data), "train", rect=False, stride=STRIDE)
+    keys = data.as_dict()
+    return build_paired_dataset(args, keys["train"], batch, keys, "train", rect=False, stride=STRIDE)
 
 
 def training_batches(dataset: PairedDataset, batch: int, count: int, seed: int = 0) -> Iterator[Tensor]:

@@ -46,7 +46,7 @@ JPEG = (".jpg", ".jpeg")
 
 
 class ReadModality(Protocol):
-    """What figures depend on of how a modality is read; its attributes are those of `mwam_det.data.layout.Modality`."""
+    """What figures depend on of how a modality is read; attributes as of `Modality`."""
 
     @property
     def name(self) -> str:
@@ -102,7 +102,7 @@ class SeenFile:
         Args:
             least: Levels of 255.
         """
-        if self.band is None or self.values[0] == self.values[1]:
+        if self.band is None or self.values is None or self.values[0] == self.values[1]:
             return False
         return self.band[1] - self.band[0] < least
 
@@ -161,9 +161,9 @@ def lost_of(path: str, header: Header, read: int) -> tuple[str, int]:
     if known or path.lower().endswith(JPEG):
         return "", read
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    channels = 1 if pixels is None or pixels.ndim == 2 else pixels.shape[2]
-    if channels <= 3:
+    if pixels is None or pixels.ndim == 2 or pixels.shape[2] <= 3:
         return "", read
+    channels = pixels.shape[2]
     varies = any(bool((pixels[..., i] != pixels[0, 0, i]).any()) for i in range(3, channels))
     return (f"{channels} channels" if varies else ""), channels
 
@@ -302,7 +302,7 @@ def modality_figures(
         lost=dict(Counter(file.lost for file in seen if file.lost).most_common()),
         coloured=sum(value > COLOUR_CHROMA for value in chroma),
         chroma=float(np.median(chroma)),
-        levels=tuple(float(level) for level in levels),
+        levels=(float(levels[0]), float(levels[1]), float(levels[2])),
         uniform=sum(file.uniform and not file.is_narrow(least) for file in seen),
         deep=sum(file.band is not None for file in seen),
         narrow=len(narrow),
@@ -407,7 +407,11 @@ def alignment_figures(
         shift=shift,
         spread=spread,
         clarity=clarity,
-        view=view and ViewFigures(view.turn, view.scale, view.displacement((height, width)), view.clarity),
+        view=(
+            None
+            if view is None
+            else ViewFigures(view.turn, view.scale, view.displacement((height, width)), view.clarity)
+        ),
         remedy=remedy,
         examples=_examples(
             {
@@ -419,5 +423,5 @@ def alignment_figures(
     )
 
 
-def _examples(files: dict[str, list[str]]) -> dict[str, list[str]]:
+def _examples(files: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     return {what: list(names[:3]) for what, names in files.items() if names}

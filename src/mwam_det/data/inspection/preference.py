@@ -14,7 +14,7 @@ from mwam_det.core.config import MWAMConfig
 from mwam_det.core.frequency import joint_flat_patches
 from mwam_det.core.mwam import MWAM, Observation
 from mwam_det.data.inspection.figures import PreferenceFigures
-from mwam_det.data.layout import Modality
+from mwam_det.data.modality import Modality
 
 
 class PreferenceMeter:
@@ -32,7 +32,8 @@ class PreferenceMeter:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `skipped` says the same
             self.mwam.observe({m.name: images[:, m.slice] for m in self.modalities})
-        self.observations.append(self.mwam.last)
+        if self.mwam.last is not None:
+            self.observations.append(self.mwam.last)
 
     def figures(self, flat_patches: float | None) -> PreferenceFigures:
         """Average over the mini-batches; of a modality that is 0 throughout some, over the others.
@@ -74,7 +75,8 @@ def flat_share(stack: np.ndarray, modalities: Sequence[Modality], patch: int) ->
     if min(stack.shape[:2]) < patch:
         return None
     image = torch.from_numpy(stack).permute(2, 0, 1)[None]
-    return joint_flat_patches([image[:, m.slice] for m in modalities], patch=patch).float().mean().item()
+    flat = joint_flat_patches([image[:, m.slice] for m in modalities], patch=patch)
+    return None if flat is None else flat.float().mean().item()
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mwam_det.data.conversion import Report
+from mwam_det.data.conversion.model import Report
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection.figures import SMALL_AT_TRAINING, SplitFigures
 from mwam_det.data.pairing import image_size

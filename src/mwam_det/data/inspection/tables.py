@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +18,12 @@ CLASSES_SHOWN = 25
 
 def tables(inspection: Inspection) -> Group:
     """Lay out an inspection for the terminal, its findings last."""
-    parts = [_splits(inspection), _classes(inspection), _modalities(inspection), _alignment(inspection)]
+    parts: list[RenderableType] = [
+        _splits(inspection),
+        _classes(inspection),
+        _modalities(inspection),
+        _alignment(inspection),
+    ]
     parts.append(_preference(inspection))
     if inspection.findings:
         parts.append(Text("Findings, the most serious first:", style="bold"))

@@ -77,7 +77,7 @@ class View:
     turn: str | None
     scale: float
 
-    def displacement(self, size: tuple[int, int], shift: bool = True) -> float:
+    def displacement(self, size: tuple[float, float], shift: bool = True) -> float:
         """Return how far off what the second shows is now, the root of the mean square over an image.
 
         Args:
@@ -170,7 +170,9 @@ def find_view(
     first, second = ([images[i].astype(np.float32) for i in chosen] for images in (first, second))
     aspects = [1.0] if abs(np.log(shapes)) <= DISTORTED else [1.0, np.sqrt(shapes)]
     straight = np.eye(2)
-    candidates = [(None, aspect, scale, straight) for aspect in aspects for scale in SCALES]
+    candidates: list[tuple[str | None, float, float, np.ndarray]] = [
+        (None, aspect, scale, straight) for aspect in aspects for scale in SCALES
+    ]
     candidates += [(turn, 1.0, 1.0, np.array(matrix, float)) for turn, matrix in TURNS.items()]
     small = [
         [cv2.resize(i, (COARSE_SIDE,) * 2, interpolation=cv2.INTER_AREA) for i in each] for each in (first, second)

@@ -41,7 +41,7 @@ from typing import Any
 
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.names import check_modality_names
-from mwam_det.hosts.data.samples import PICTURES, Modality, Sample
+from mwam_det.hosts.data.samples import PICTURES, HostModality, HostSample
 
 FORMATS = ("folders", "list", "videos")
 SPLITS = ("train", "val", "test")
@@ -65,13 +65,13 @@ class HostData:
         notes: Sentences on what was left out.
     """
 
-    modalities: tuple[Modality, ...]
+    modalities: tuple[HostModality, ...]
     classes: tuple[str, ...]
-    splits: dict[str, list[Sample]]
+    splits: dict[str, list[HostSample]]
     groups: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def group_of(self, sample: Sample) -> list[str]:
+    def group_of(self, sample: HostSample) -> list[str]:
         """Return the groups that a sample belongs to."""
         files = sample.files[self.modalities[0].name]
         name = (files if isinstance(files, Path) else files[0]).name
@@ -169,7 +169,7 @@ def find_samples(section: Mapping[str, Any], segmentation: bool) -> HostData:
     if not os.path.isdir(root):  # unlike Path.is_dir, not an error where the name is too long
         raise ValueError(f"data.path={section['path']} is not a folder")
     modalities = tuple(
-        Modality(name, channels_of(section, name), _pair(section.get("range", {}).get(name)))
+        HostModality(name, channels_of(section, name), _pair(section.get("range", {}).get(name)))
         for name in section["modalities"]
     )
     classes = _class_names(section.get("names", []))
@@ -260,7 +260,7 @@ def _complete(by_place: Mapping[str, dict[str, Path]], where: str, notes: list[s
     return sorted(common)
 
 
-def _by_class(folders: Mapping[str, Path], classes: Sequence[str], split: str, notes: list[str]) -> list[Sample]:
+def _by_class(folders: Mapping[str, Path], classes: Sequence[str], split: str, notes: list[str]) -> list[HostSample]:
     for folder in folders.values():
         if unknown := sorted(set(_folders_in(folder)) - set(classes)):
             raise ValueError(f"{folder} has folders of unknown classes {unknown}: the classes are {list(classes)}")
@@ -268,16 +268,16 @@ def _by_class(folders: Mapping[str, Path], classes: Sequence[str], split: str, n
     for number, name in enumerate(classes):
         files = {modality: _pictures(folder / name) for modality, folder in folders.items()}
         samples += [
-            Sample({modality: own[stem] for modality, own in files.items()}, number)
+            HostSample({modality: own[stem] for modality, own in files.items()}, number)
             for stem in _complete(files, f"{split}/{name}", notes)
         ]
     return samples
 
 
-def _with_labels(folders: Mapping[str, Path], labels: Path, split: str, notes: list[str]) -> list[Sample]:
+def _with_labels(folders: Mapping[str, Path], labels: Path, split: str, notes: list[str]) -> list[HostSample]:
     files = {**{modality: _pictures(folder) for modality, folder in folders.items()}, "labels": _pictures(labels)}
     return [
-        Sample({modality: files[modality][stem] for modality in folders}, files["labels"][stem])
+        HostSample({modality: files[modality][stem] for modality in folders}, files["labels"][stem])
         for stem in _complete(files, split, notes)
     ]
 
@@ -291,7 +291,7 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
             yield f"{file}, line {number}", line
 
 
-def _from_list(root: Path, name: str, columns: Mapping[str, int], classes: Sequence[str]) -> list[Sample]:
+def _from_list(root: Path, name: str, columns: Mapping[str, int], classes: Sequence[str]) -> list[HostSample]:
     samples = []
     for where, line in _lines(root / name):
         words = line.split()
@@ -306,7 +306,7 @@ def _from_list(root: Path, name: str, columns: Mapping[str, int], classes: Seque
         for path in files.values():
             if not path.is_file():
                 raise ValueError(f"{where}: there is no file {path}")
-        samples.append(Sample(files, int(words[-1])))
+        samples.append(HostSample(files, int(words[-1])))
     return samples
 
 
@@ -328,7 +328,7 @@ def _from_videos(
     classes: Sequence[str],
     split: str,
     notes: list[str],
-) -> list[Sample]:
+) -> list[HostSample]:
     samples, lacking = [], []
     for class_name, video in videos:
         if class_name not in classes:
@@ -338,7 +338,7 @@ def _from_videos(
             for modality, place in places.items()
         }
         if all(folder.is_dir() for own in files.values() for folder in own):
-            samples.append(Sample(files, classes.index(class_name)))
+            samples.append(HostSample(files, classes.index(class_name)))
         else:
             lacking.append(video)
     if lacking:

@@ -14,13 +14,13 @@ from mwam_det.data.inspection.duplicates import same_files
 from mwam_det.data.inspection.findings import pair_findings_of
 from mwam_det.data.inspection.pairs import MeasuredPair, SeenFile, compare_files, pair_figures, see_file, square
 from mwam_det.data.inspection.sampling import TRAINING_SAMPLE, evenly
-from mwam_det.hosts.data.samples import AS_STORED, Modality, Sample, decode, frame_at, read_modality
+from mwam_det.hosts.data.samples import AS_STORED, HostModality, HostSample, decode_file, frame_at, read_modality
 
 
 def look_at_samples(
-    samples: Sequence[Sample],
+    samples: Sequence[HostSample],
     sizes: Sequence[Sequence[tuple[int, int]]],
-    modalities: Sequence[Modality],
+    modalities: Sequence[HostModality],
     imgsz: int,
     views: bool,
 ) -> list[str]:
@@ -71,25 +71,25 @@ class _Read:
     align: None = None
 
 
-def _measure(modalities: Sequence[Modality], sample: Sample) -> MeasuredPair:
+def _measure(modalities: Sequence[HostModality], sample: HostSample) -> MeasuredPair:
     return compare_files([_look_at(sample, modality) for modality in modalities])
 
 
-def _look_at(sample: Sample, modality: Modality) -> SeenFile:
+def _look_at(sample: HostSample, modality: HostModality) -> SeenFile:
     file = _shown(sample, modality)
-    if (stored := decode(file, AS_STORED)) is None:
+    if (stored := decode_file(file, AS_STORED)) is None:
         raise FileNotFoundError(f"{file} cannot be read")
     read = np.ascontiguousarray(read_modality(sample.files[modality.name], modality)[..., ::-1])
     return see_file(str(file), stored[..., None] if stored.ndim == 2 else stored, read, square(read))
 
 
-def _source(sample: Sample, modality: Modality) -> Path:
+def _source(sample: HostSample, modality: HostModality) -> Path:
     """Return the image of a modality, or the folder of a video's frames."""
     files = sample.files[modality.name]
     return files[0] if isinstance(files, tuple) else files
 
 
-def _shown(sample: Sample, modality: Modality) -> Path:
+def _shown(sample: HostSample, modality: HostModality) -> Path:
     """Return the image of a modality, of a video the frame in its middle."""
     source = _source(sample, modality)
     return frame_at(source, 0.5) if isinstance(sample.files[modality.name], tuple) else source

@@ -29,7 +29,7 @@ AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
 
 
 @dataclass(frozen=True)
-class Modality:
+class HostModality:
     """How the files of a modality are read.
 
     Attributes:
@@ -44,7 +44,7 @@ class Modality:
 
 
 @dataclass(frozen=True)
-class Sample:
+class HostSample:
     """One sample on disk.
 
     Attributes:
@@ -73,7 +73,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class View:
+class ImageView:
     """What of an image is seen: enlarged by `scale`, rotated, cropped at `top` and `left` of what is over, or mirrored.
 
     The rotation is by `degrees` counter-clockwise about the middle; what lies beyond the image is black, and void in
@@ -125,8 +125,8 @@ class MultimodalDataset(Dataset):
 
     def __init__(
         self,
-        samples: Sequence[Sample],
-        modalities: Sequence[Modality],
+        samples: Sequence[HostSample],
+        modalities: Sequence[HostModality],
         size: tuple[int, int],
         augmentation: Augmentation | None = None,
         seed: int = 0,
@@ -158,14 +158,14 @@ class MultimodalDataset(Dataset):
         labels = view.of(read_labels(sample.target), self.size, labels=True)
         return images, torch.from_numpy(labels.astype(np.int64)) - 1, index
 
-    def _view(self, index: int) -> View:
+    def _view(self, index: int) -> ImageView:
         if self.augmentation is None:
-            return View()
+            return ImageView()
         random = np.random.default_rng([self.seed, self.epoch, index])
         mirrored = random.random() < self.augmentation.flip
         scale, top, left = random.uniform(1, self.augmentation.scale), random.random(), random.random()
         time, degrees = random.random(), random.uniform(-1, 1) * self.augmentation.degrees
-        return View(mirrored, scale, top, left, time, degrees)
+        return ImageView(mirrored, scale, top, left, time, degrees)
 
     def statistics(self) -> dict[str, tuple[list[float], list[float]]]:
         """Measure mean and standard deviation of every channel, in [0, 1], by modality; 1 for one that is constant."""
@@ -184,19 +184,19 @@ class MultimodalDataset(Dataset):
         return found
 
 
-def read_modality(source: Path | tuple[Path, ...], modality: Modality, time: float = 0.5) -> np.ndarray:
-    """Read what a sample has of a modality, see `Sample`: an image, or the frame at a time in each folder of frames.
+def read_modality(source: Path | tuple[Path, ...], modality: HostModality, time: float = 0.5) -> np.ndarray:
+    """Read what a sample has of a modality, see `HostSample`: an image, or the frame at a time of each folder.
 
     Returns:
         Shape (H, W, C_m), uint8; colour as RGB. The frames of several folders are grey, one channel each.
 
     Raises:
-        ValueError: As `read_image`, or if a folder holds no frame, or frames differ in size.
+        ValueError: As `read_pixels`, or if a folder holds no frame, or frames differ in size.
     """
     if isinstance(source, Path):
-        return read_image(source, modality)
+        return read_pixels(source, modality)
     each = modality if len(source) == 1 else replace(modality, channels=1)
-    frames = [read_image(frame_at(folder, time), each) for folder in source]
+    frames = [read_pixels(frame_at(folder, time), each) for folder in source]
     if len({frame.shape for frame in frames}) > 1:
         raise ValueError(f"the frames in {' and '.join(map(str, source))} differ in size")
     return np.concatenate(frames, axis=2)
@@ -214,7 +214,7 @@ def frame_at(folder: Path, time: float) -> Path:
     return frames[min(int(time * len(frames)), len(frames) - 1)]
 
 
-def read_image(file: Path, modality: Modality) -> np.ndarray:
+def read_pixels(file: Path, modality: HostModality) -> np.ndarray:
     """Read an image as its modality says.
 
     Returns:
@@ -224,7 +224,7 @@ def read_image(file: Path, modality: Modality) -> np.ndarray:
         ValueError: If the file cannot be read or is too large (see `mwam_det.files.images.check_pixels`), or has more
             than 8 bits a value and its modality no range.
     """
-    pixels = decode(file, AS_STORED)
+    pixels = decode_file(file, AS_STORED)
     if pixels is None:
         raise ValueError(f"{file} cannot be read as an image")
     if modality.value_range is not None:
@@ -241,16 +241,17 @@ def read_image(file: Path, modality: Modality) -> np.ndarray:
     return (pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY))[..., None]
 
 
-def decode(file: Path, flags: int) -> np.ndarray | None:
+def decode_file(file: Path, flags: int) -> np.ndarray | None:
     """Read an image by OpenCV; None if it cannot be read or is too large."""
     try:
-        return cv2.imread(str(file), flags) if check_pixels(file) else None
+        # not cv2.imread, which does not open names that are in no encoding
+        return cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), flags) if check_pixels(file) else None
     except (OSError, cv2.error):
         return None
 
 
 def check_files(
-    samples: Sequence[Sample], modalities: Sequence[Modality], progress: Progress | None = None
+    samples: Sequence[HostSample], modalities: Sequence[HostModality], progress: Progress | None = None
 ) -> list[tuple[tuple[int, int], ...]]:
     """Read every image once, so that one that cannot be read stops a training before it begins; of videos one frame.
 
@@ -278,7 +279,7 @@ def read_labels(file: Path) -> np.ndarray:
     Raises:
         ValueError: If the file cannot be read, is too large or is no grey picture.
     """
-    labels = decode(file, cv2.IMREAD_UNCHANGED)
+    labels = decode_file(file, cv2.IMREAD_UNCHANGED)
     if labels is None or labels.ndim != 2:
         raise ValueError(
             f"{file} cannot be read as labels: it must be a grey picture with the number of a class a pixel"
@@ -286,7 +287,7 @@ def read_labels(file: Path) -> np.ndarray:
     return labels
 
 
-def count_labels(samples: Sequence[Sample], classes: int) -> np.ndarray:
+def count_labels(samples: Sequence[HostSample], classes: int) -> np.ndarray:
     """Count the pixels of every label, sample by sample.
 
     Returns:

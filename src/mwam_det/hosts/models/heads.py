@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-class AuxiliaryHeads(nn.Module):
+class ClassifierHeads(nn.Module):
     """A linear classifier on what each stream puts out, for the losses L(y, y_m) of Eq. 7.
 
     The heads are beside the model, not in it: its parameters and checkpoints stay as they are. Forward hooks on the

@@ -5,16 +5,10 @@ import pytest
 import yaml
 from ultralytics.data.utils import check_det_dataset
 
-from mwam_det.data.layout import (
-    READING_KEYS,
-    SECTION_KEYS,
-    DatasetError,
-    Modality,
-    check_labels,
-    modalities_of,
-    resolve_dataset,
-    save_dataset_yaml,
-)
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.modality import READING_KEYS, Modality, modalities_of
+from mwam_det.data.paired_data import check_labels, save_dataset_yaml
+from mwam_det.data.section import SECTION_KEYS, resolve_dataset
 from mwam_det.engine.compat import use_bundled_font
 
 
@@ -49,7 +43,7 @@ def refusal(root: Path, **changes) -> str:
 
 
 def test_a_section_becomes_the_dictionary_that_ultralytics_passes_around(root):
-    assert resolve_dataset(section(root)) == {
+    assert resolve_dataset(section(root)).as_dict() == {
         "path": str(root),
         "train": str(root / "visible/train"),
         "val": str(root / "visible/val"),
@@ -76,7 +70,7 @@ def test_a_section_becomes_the_dictionary_that_ultralytics_passes_around(root):
 def test_the_split_stands_wherever_the_template_says(tmp_path):
     root = make_folders(tmp_path / "set", "{split}/rgb", "ir_{split}/images", "{split}/labels")
     changes = {"modalities": {"rgb": "{split}/rgb", "ir": "ir_{split}/images"}, "labels": "{split}/labels"}
-    splits = resolve_dataset(section(root, **changes))["splits"]
+    splits = resolve_dataset(section(root, **changes)).splits
     assert splits["val"] == {
         "rgb": str(root / "val/rgb"),
         "ir": str(root / "ir_val/images"),
@@ -86,14 +80,14 @@ def test_the_split_stands_wherever_the_template_says(tmp_path):
 
 def test_a_split_may_be_called_otherwise_in_the_folders(tmp_path):
     root = make_folders(tmp_path / "set", splits=("training", "validation", "held_out"))
-    data = resolve_dataset(section(root, train="training", val="validation", test="held_out"))
+    data = resolve_dataset(section(root, train="training", val="validation", test="held_out")).as_dict()
     assert data["train"] == str(root / "visible/training")
     assert data["test"] == str(root / "visible/held_out")
     assert list(data["splits"]) == ["train", "val", "test"]
 
 
 def test_without_a_test_split_there_is_no_such_key(root):
-    data = resolve_dataset(section(root))
+    data = resolve_dataset(section(root)).as_dict()
     assert "test" not in data
     assert "test" not in data["splits"]
 
@@ -105,23 +99,23 @@ def test_a_relative_path_is_relative_to_the_working_directory(root, monkeypatch)
 
 def test_a_tilde_is_the_home_folder(root, monkeypatch):
     monkeypatch.setenv("HOME", str(root.parent))
-    assert resolve_dataset(section(root, path="~/set"))["path"] == str(root)
+    assert resolve_dataset(section(root, path="~/set")).path == str(root)
 
 
 def test_names_may_be_a_list(root):
-    data = resolve_dataset(section(root, names=["person", "car", "bus"]))
+    data = resolve_dataset(section(root, names=["person", "car", "bus"])).as_dict()
     assert data["names"] == {0: "person", 1: "car", 2: "bus"}
     assert data["nc"] == 3
 
 
 def test_names_are_ordered_by_number_and_are_text(root):
-    names = resolve_dataset(section(root, names={1: "car", 0: 42}))["names"]
+    names = resolve_dataset(section(root, names={1: "car", 0: 42})).names
     assert list(names.items()) == [(0, "42"), (1, "car")]
 
 
 def test_more_than_ten_numbered_names_are_accepted(root):
     names = {number: f"class {number}" for number in range(12)}
-    assert resolve_dataset(section(root, names=names))["names"] == names
+    assert resolve_dataset(section(root, names=names)).names == names
 
 
 @pytest.mark.parametrize("kind", ["a recipe", "the section alone"])
@@ -140,16 +134,16 @@ def test_the_section_is_not_changed(root):
 
 
 def test_what_is_saved_is_read_back_the_same(root, tmp_path):
-    data = resolve_dataset(section(root, names=["Fußgänger", "车"]))
+    data = resolve_dataset(section(root, names=["Fußgänger", "车"])).as_dict()
     file = save_dataset_yaml(data, tmp_path / "run" / "new")
     assert file == str(tmp_path / "run" / "new" / "data.yaml")
-    assert resolve_dataset(file) == data
-    assert list(resolve_dataset(file)["splits"]["train"]) == ["rgb", "ir", "labels"]
+    assert resolve_dataset(file).as_dict() == data
+    assert list(resolve_dataset(file).splits["train"]) == ["rgb", "ir", "labels"]
 
 
 def test_resolving_twice_changes_nothing(root):
-    data = resolve_dataset(section(root))
-    assert resolve_dataset(data) == data
+    data = resolve_dataset(section(root)).as_dict()
+    assert resolve_dataset(data).as_dict() == data
 
 
 @pytest.mark.parametrize("names", [("rgb", "ir"), ("thermal", "colour", "depth"), ("z", "a", "m")])
@@ -158,7 +152,7 @@ def test_the_order_of_modalities_survives_ultralytics_check_of_the_saved_file(tm
     for folder in (*names, "labels"):
         for split in ("train", "val"):
             (root / folder / split).mkdir()
-    data = resolve_dataset(section(root, modalities={name: name for name in names}))
+    data = resolve_dataset(section(root, modalities={name: name for name in names})).as_dict()
     use_bundled_font()  # the check looks for a font
     checked = check_det_dataset(save_dataset_yaml(data, tmp_path / "run"), autodownload=False)
     assert list(checked["modalities"]) == list(names)
@@ -172,7 +166,7 @@ def test_the_order_of_modalities_survives_ultralytics_check_of_the_saved_file(tm
 
 
 def test_a_saved_dataset_whose_folder_has_gone_is_refused_with_the_folder(root, tmp_path):
-    file = save_dataset_yaml(resolve_dataset(section(root)), tmp_path / "run")
+    file = save_dataset_yaml(resolve_dataset(section(root)).as_dict(), tmp_path / "run")
     (root / "infrared/val").rmdir()
     with pytest.raises(DatasetError, match=re.escape(str(root / "infrared/val"))) as caught:
         resolve_dataset(file)
@@ -196,7 +190,7 @@ READING = {
 
 
 def test_how_files_are_found_and_read_is_known_of_each_modality(root):
-    data = resolve_dataset(section(root, **READING))
+    data = resolve_dataset(section(root, **READING)).as_dict()
     assert (data["channels"], data["modalities"]) == (4, {"rgb": 3, "ir": 1})
     assert {key: data[key] for key in ("suffix", "range", "align")} == {
         key: READING[key] for key in ("suffix", "range", "align")
@@ -208,17 +202,17 @@ def test_how_files_are_found_and_read_is_known_of_each_modality(root):
 
 
 def test_how_files_are_read_survives_saving_and_ultralytics_check_of_the_file(root, tmp_path):
-    data = resolve_dataset(section(root, **READING))
+    data = resolve_dataset(section(root, **READING)).as_dict()
     file = save_dataset_yaml(data, tmp_path / "run")
-    assert resolve_dataset(file) == data
+    assert resolve_dataset(file).as_dict() == data
     use_bundled_font()  # the check looks for a font
     assert modalities_of(check_det_dataset(file, autodownload=False)) == modalities_of(data)
 
 
 def test_a_dataset_that_was_saved_without_these_keys_is_read_with_their_defaults(root, tmp_path):
-    data = resolve_dataset(section(root))
+    data = resolve_dataset(section(root)).as_dict()
     older = {key: value for key, value in data.items() if key not in READING_KEYS}
-    assert resolve_dataset(save_dataset_yaml(older, tmp_path)) == data
+    assert resolve_dataset(save_dataset_yaml(older, tmp_path)).as_dict() == data
     assert modalities_of(older) == modalities_of(data)
 
 
@@ -254,12 +248,12 @@ def test_a_suffix_that_is_no_end_of_a_name_is_refused(root, value):
 
 
 def test_how_files_are_called_may_be_said_by_an_expression_for_each_modality_or_for_all(root):
-    data = resolve_dataset(section(root, match={"ir": "T_(.+)"}))
+    data = resolve_dataset(section(root, match={"ir": "T_(.+)"})).as_dict()
     assert (data["match"], [modality.naming for modality in modalities_of(data)]) == (
         {"ir": "T_(.+)"},
         ["", re.compile("T_(.+)")],
     )
-    assert resolve_dataset(section(root, match="._(.+)"))["match"] == dict.fromkeys(("rgb", "ir"), "._(.+)")
+    assert resolve_dataset(section(root, match="._(.+)")).as_dict()["match"] == dict.fromkeys(("rgb", "ir"), "._(.+)")
 
 
 @pytest.mark.parametrize(
@@ -304,36 +298,36 @@ def test_modalities_that_would_read_the_same_files_are_refused(tmp_path):
     assert "rgb and ir would both be read from the same files" in message
     assert str(root / "images/train") in message
     assert "'suffix'" in message
-    assert resolve_dataset(section(root, **changes, suffix={"ir": "_ir"}))["suffix"] == {"ir": "_ir"}
+    assert resolve_dataset(section(root, **changes, suffix={"ir": "_ir"})).as_dict()["suffix"] == {"ir": "_ir"}
 
 
 @pytest.mark.parametrize("name", ["rgb", "RGB", "visible", "Vis", "color", "colour"])
 def test_the_visible_modality_is_known_by_its_name(root, name):
-    data = resolve_dataset(section(root, modalities={"ir": "infrared", name: "visible"}))
+    data = resolve_dataset(section(root, modalities={"ir": "infrared", name: "visible"})).as_dict()
     assert data["visible"] == name
     assert [modality.visible for modality in modalities_of(data)] == [False, True]
 
 
 def test_the_visible_modality_may_be_named_by_a_key(root):
-    data = resolve_dataset(section(root, modalities={"day": "visible", "night": "infrared"}, visible="night"))
+    data = resolve_dataset(section(root, modalities={"day": "visible", "night": "infrared"}, visible="night")).as_dict()
     assert data["visible"] == "night"
     assert [modality.visible for modality in modalities_of(data)] == [False, True]
 
 
 def test_the_key_overrules_the_name_of_the_visible_modality(root):
-    assert resolve_dataset(section(root, visible="ir"))["visible"] == "ir"
+    assert resolve_dataset(section(root, visible="ir")).as_dict()["visible"] == "ir"
 
 
 @pytest.mark.parametrize("changes", [{"visible": None}, {"modalities": {"a": "visible", "b": "infrared"}}])
 def test_there_may_be_no_visible_modality(root, changes):
-    data = resolve_dataset(section(root, **changes))
+    data = resolve_dataset(section(root, **changes)).as_dict()
     assert data["visible"] is None
     assert not any(modality.visible for modality in modalities_of(data))
 
 
 def test_a_class_name_that_yaml_took_for_a_switch_is_refused(root):
     assert "names: 1 is False, as YAML reads yes, no, on and off" in refusal(root, names=["car", False])
-    assert resolve_dataset(section(root, names=["car", 2]))["names"] == {0: "car", 1: "2"}
+    assert resolve_dataset(section(root, names=["car", 2])).names == {0: "car", 1: "2"}
 
 
 def test_every_key_of_the_section_is_described(root):
@@ -361,7 +355,7 @@ def test_without_labels_the_folders_of_the_first_modality_are_the_classes(root):
     assert "the key 'labels' is missing or empty; without it classes are" in refusal(root, labels=None, names=None)
     for name in ("van", "car"):
         (root / "visible/train" / name).mkdir()
-    data = resolve_dataset(section(root, labels=None, names=None))
+    data = resolve_dataset(section(root, labels=None, names=None)).as_dict()
     assert data["names"] == {0: "car", 1: "van"} and list(data["splits"]["val"]) == ["rgb", "ir"]
     check_labels(data, "classify")
     with pytest.raises(DatasetError, match="task=detect needs data.labels"):
@@ -422,7 +416,7 @@ def test_names_are_checked_before_a_set_is_generated(tmp_path):
 
 
 def test_a_saved_dataset_with_such_a_name_is_refused_too(root, tmp_path):
-    data = resolve_dataset(section(root))
+    data = resolve_dataset(section(root)).as_dict()
     file = save_dataset_yaml({**data, "modalities": {"rgb": 3, "../x": 3}}, tmp_path / "run")
     with pytest.raises(DatasetError, match="a modality may not be called '../x'"):
         resolve_dataset(file)
@@ -499,9 +493,9 @@ def test_two_classes_of_one_name_are_refused(demo_section):
 
 
 def test_keypoints_and_the_meaning_of_numbers_pass_on_to_ultralytics(root):
-    data = resolve_dataset(section(root, kpt_shape=[3, 2], flip_idx=[2, 1, 0], label_mapping={0: 255, 1: 0}))
+    data = resolve_dataset(section(root, kpt_shape=[3, 2], flip_idx=[2, 1, 0], label_mapping={0: 255, 1: 0})).as_dict()
     assert (data["kpt_shape"], data["flip_idx"], data["label_mapping"]) == ([3, 2], [2, 1, 0], {0: 255, 1: 0})
-    assert {"kpt_shape", "flip_idx", "label_mapping"}.isdisjoint(resolve_dataset(section(root)))
+    assert {"kpt_shape", "flip_idx", "label_mapping"}.isdisjoint(resolve_dataset(section(root)).as_dict())
 
 
 @pytest.mark.parametrize(

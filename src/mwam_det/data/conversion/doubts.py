@@ -18,7 +18,7 @@ CONTRADICTING = 0.1
 
 
 @dataclass(frozen=True)
-class Evidence:
+class PairEvidence:
     """What one pair shows.
 
     Attributes:
@@ -68,7 +68,7 @@ class Tally:
     contradicted: int = 0
     open: int = 0
 
-    def add(self, split: str, boxes: int, evidence: Evidence) -> None:
+    def add(self, split: str, boxes: int, evidence: PairEvidence) -> None:
         """Count a pair of which `boxes` objects were kept."""
         self.pairs[split] += 1
         self.boxes[split] += boxes

@@ -19,24 +19,13 @@ from PIL import Image
 from rich.console import Console
 from ultralytics.utils.patches import imread
 
-from mwam_det.data import conversion
-from mwam_det.data.conversion import (
-    RECORD,
-    UNFINISHED,
-    ConversionError,
-    Format,
-    Label,
-    Option,
-    Report,
-    Sample,
-    convert,
-    files_by_stem,
-    fit_labels,
-    inside,
-    number,
-    summary,
-)
-from mwam_det.data.layout import resolve_dataset
+from mwam_det.data.conversion import write as writing
+from mwam_det.data.conversion.labels import fit_labels
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, SourcePair
+from mwam_det.data.conversion.record import RECORD, UNFINISHED, Claim, summary
+from mwam_det.data.conversion.untrusted import files_by_stem, inside, number
+from mwam_det.data.conversion.write import convert
+from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 from mwam_det.files.locks import LOCK, FolderInUse, Hold
 
@@ -84,7 +73,7 @@ def toy(labels=(BOX,), split=lambda stem: "val" if stem.endswith("v") else "trai
         if not (source / "rgb").is_dir():
             raise ConversionError(f"{source} is no toy: there is no folder rgb in it")
         for file in sorted((source / "rgb").iterdir()):
-            yield Sample(split(file.stem), file.stem, {"rgb": file, "ir": source / "ir" / file.name}, labels)
+            yield SourcePair(split(file.stem), file.stem, {"rgb": file, "ir": source / "ir" / file.name}, labels)
 
     fixed = {"name": "toy", "title": "toys", "modalities": {"rgb": "visible", "ir": "infrared"}, "read": read}
     return Format(**{**fixed, "classes": CLASSES, **changes})
@@ -192,7 +181,7 @@ def test_float_images_are_taken_over_and_the_user_is_told_what_training_needs(so
     kelvin = np.random.default_rng(1).uniform(270, 310, SIZE).astype(np.float32)
     (source / "ir" / "a.png").unlink()
     images = {"rgb": source / "rgb" / "a.png", "ir": write(source / "ir" / "a.tif", kelvin)}
-    samples = [Sample(split, "a", images, [BOX]) for split in ("train", "val")]
+    samples = [SourcePair(split, "a", images, [BOX]) for split in ("train", "val")]
     record = convert(toy(read=lambda *_: samples, crop=crop), source, destination)
     read = cv2.imread(str(destination / "infrared/train/a.tif"), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(read, kelvin if crop is None else kelvin[2:22, 4:36])
@@ -204,7 +193,7 @@ def test_float_images_are_taken_over_and_the_user_is_told_what_training_needs(so
 def test_a_truncated_float_image_is_left_out(source, destination):
     file = write(source / "ir" / "a.tif", np.random.default_rng(1).uniform(270, 310, SIZE).astype(np.float32))
     file.write_bytes(file.read_bytes()[:600])
-    samples = [Sample("train", "a", {"rgb": source / "rgb" / "a.png", "ir": file})]
+    samples = [SourcePair("train", "a", {"rgb": source / "rgb" / "a.png", "ir": file})]
     with pytest.raises(ConversionError, match="no usable pair .* ir image unreadable"):
         convert(toy(read=lambda *_: samples), source, destination)
 
@@ -239,7 +228,7 @@ def test_the_crop_may_depend_on_the_options(source, destination):
 
 def test_extras_are_taken_over_and_suffixes_become_lower_case(tmp_path, destination):
     image, mask = write(tmp_path / "s" / "1.PNG"), write(tmp_path / "s" / "mask.Png", COLOUR[..., 0])
-    sample = Sample("train", "night/1", {"rgb": image, "ir": image}, [BOX], {"masks": mask})
+    sample = SourcePair("train", "night/1", {"rgb": image, "ir": image}, [BOX], {"masks": mask})
     convert(toy(read=lambda *_: [sample]), tmp_path / "s", destination)
     assert (destination / "masks/train/night/1.png").read_bytes() == mask.read_bytes()
     assert (destination / "visible/train/night/1.png").read_bytes() == image.read_bytes()
@@ -261,7 +250,7 @@ def test_the_recipe_of_a_set_without_one_loads_and_its_folders_are_found(source,
     )
     recipe = load(destination / "recipe.yaml").recipe
     assert recipe.data["names"] == {0: "source", 1: "größe: 1"}
-    resolved = resolve_dataset(recipe.data)
+    resolved = resolve_dataset(recipe.data).as_dict()
     assert list(resolved["splits"]) == ["train", "val"]
     assert resolved["visible"] == "rgb"
 
@@ -345,7 +334,10 @@ def test_a_mask_that_is_no_image_leaves_its_pair_out(tmp_path, destination):
     secret.write_text("a password")
     (tmp_path / "s" / "mask.png").symlink_to(secret)
     pairs = {"rgb": image, "ir": image}
-    samples = [Sample("train", "1", pairs, (), {"masks": tmp_path / "s" / "mask.png"}), Sample("train", "2", pairs)]
+    samples = [
+        SourcePair("train", "1", pairs, (), {"masks": tmp_path / "s" / "mask.png"}),
+        SourcePair("train", "2", pairs),
+    ]
     record = convert(toy(read=lambda *_: samples), tmp_path / "s", destination)
     assert list(record["left_out"]) == ["pair: masks image unreadable"]
     assert not (destination / "masks").exists()
@@ -418,7 +410,7 @@ def test_dropped_labels_are_counted_in_the_record(source, destination):
 
 def with_size(source: Path, size: tuple[int, int] | None, ir: np.ndarray = 255 - COLOUR, box: Label = BOX) -> Format:
     images = {"rgb": source / "rgb" / "a.png", "ir": write(source / "ir" / "a.png", ir)}
-    samples = [Sample("train", "a", images, [box], size=size), Sample("val", "b", images, [BOX])]
+    samples = [SourcePair("train", "a", images, [box], size=size), SourcePair("val", "b", images, [BOX])]
     return toy(read=lambda *_: samples)
 
 
@@ -477,7 +469,7 @@ def test_labels_for_an_image_of_another_shape_leave_the_pair_out(source, destina
 
 
 def test_an_image_that_an_older_one_has_replaced_is_written_again(source, destination, monkeypatch):
-    monkeypatch.setattr(conversion, "_compare", lambda *args: 1 / 0)
+    monkeypatch.setattr(writing, "_compare", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         convert(toy(), source, destination)
     monkeypatch.undo()
@@ -491,7 +483,7 @@ def test_an_image_that_an_older_one_has_replaced_is_written_again(source, destin
 
 
 def test_what_a_user_put_beside_an_unfinished_conversion_stays(source, destination, monkeypatch):
-    monkeypatch.setattr(conversion, "_compare", lambda *args: 1 / 0)
+    monkeypatch.setattr(writing, "_compare", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         convert(toy(), source, destination)
     monkeypatch.undo()
@@ -543,7 +535,7 @@ def test_a_name_in_the_folder_is_taken(tmp_path, name, path):
 
 @pytest.mark.parametrize("stem", ["../../x", "/x", "C:\\x", ""])
 def test_a_stem_that_leaves_the_destination_is_refused_and_nothing_is_written(source, destination, stem):
-    sample = Sample("train", stem, {"rgb": source / "rgb" / "a.png", "ir": source / "ir" / "a.png"})
+    sample = SourcePair("train", stem, {"rgb": source / "rgb" / "a.png", "ir": source / "ir" / "a.png"})
     with pytest.raises(ConversionError, match="lies outside of it"):
         convert(toy(read=lambda *_: [sample]), source, destination)
     assert not destination.exists()
@@ -552,7 +544,11 @@ def test_a_stem_that_leaves_the_destination_is_refused_and_nothing_is_written(so
 @pytest.mark.parametrize("other", ["a", "A"])
 def test_two_samples_of_one_stem_are_refused_with_both_files(source, destination, other):
     files_ = [{"rgb": source / "rgb" / name, "ir": source / "ir" / name} for name in ("a.png", "b.png")]
-    samples = [Sample("train", "a", files_[0]), Sample("val", other, files_[1]), Sample("train", other, files_[1])]
+    samples = [
+        SourcePair("train", "a", files_[0]),
+        SourcePair("val", other, files_[1]),
+        SourcePair("train", other, files_[1]),
+    ]
     with pytest.raises(ConversionError, match="would both be written to train") as caught:
         convert(toy(read=lambda *_: samples), source, destination)
     assert all(str(source / "rgb" / name) in str(caught.value) for name in ("a.png", "b.png"))
@@ -677,7 +673,7 @@ def test_an_unknown_option_or_value_is_refused_with_the_choices(source, destinat
 
 def interrupted(format_: Format, source: Path, destination: Path, monkeypatch, after: int = 4, options=None) -> None:
     """Begin a conversion that stops when it has written `after` images."""
-    written, write_image = [], conversion._write_image
+    written, write_image = [], writing.write_image
 
     def stop(*arguments):
         if len(written) == after:
@@ -686,7 +682,7 @@ def interrupted(format_: Format, source: Path, destination: Path, monkeypatch, a
         return write_image(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(conversion, "_write_image", stop)
+        patch.setattr(writing, "write_image", stop)
         patch.setattr(os, "cpu_count", lambda: 1)
         with pytest.raises(KeyboardInterrupt):
             convert(format_, source, destination, options)
@@ -731,20 +727,20 @@ def test_two_processes_do_not_write_to_one_destination(source, destination):
 
 
 def test_a_conversion_that_another_process_finished_meanwhile_is_not_written_over(source, destination, monkeypatch):
-    check = conversion._check_stems
+    check = writing._check_stems
 
     def finish_meanwhile(samples):
-        monkeypatch.setattr(conversion, "_check_stems", check)
+        monkeypatch.setattr(writing, "_check_stems", check)
         convert(toy(), source, destination)
 
-    monkeypatch.setattr(conversion, "_check_stems", finish_meanwhile)
+    monkeypatch.setattr(writing, "_check_stems", finish_meanwhile)
     with pytest.raises(ConversionError, match="holds a finished conversion"):
         convert(toy(), source, destination)
 
 
 def test_nothing_is_written_any_more_when_an_interruption_has_arrived(tmp_path, destination, monkeypatch):
     image = write(tmp_path / "s" / "1.png")
-    samples = [Sample("train", str(i), {"rgb": image, "ir": image}) for i in range(300)]
+    samples = [SourcePair("train", str(i), {"rgb": image, "ir": image}) for i in range(300)]
     counted = []
 
     def stop(self, kept):
@@ -752,7 +748,7 @@ def test_nothing_is_written_any_more_when_an_interruption_has_arrived(tmp_path, 
         if len(counted) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(conversion._Claim, "add", stop)
+    monkeypatch.setattr(Claim, "add", stop)
     with pytest.raises(KeyboardInterrupt) as caught:
         convert(toy(read=lambda *_: samples), tmp_path / "s", destination)
     before = files(destination)
@@ -774,7 +770,7 @@ def test_a_killed_conversion_goes_on(tmp_path, destination):
     script = textwrap.dedent(
         f"""
         import os, signal
-        from mwam_det.data import conversion
+        from mwam_det.data.conversion import write
         from mwam_det.data.formats.llvip import LLVIP
         replace, count = os.replace, []
         def stop(old, new):
@@ -783,7 +779,7 @@ def test_a_killed_conversion_goes_on(tmp_path, destination):
                 os.kill(os.getpid(), signal.SIGKILL)
             replace(old, new)
         os.replace = stop
-        conversion.convert(LLVIP, {str(source)!r}, {str(destination)!r})
+        write.convert(LLVIP, {str(source)!r}, {str(destination)!r})
         """
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120)

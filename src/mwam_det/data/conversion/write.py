@@ -1,0 +1,316 @@
+"""Run a conversion: check, write and count the samples of a source."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+from ultralytics.data.utils import IMG_FORMATS
+
+from mwam_det.data.conversion.doubts import PairEvidence, Tally, doubts_of, notes_of
+from mwam_det.data.conversion.images import size_of, write_image
+from mwam_det.data.conversion.labels import (
+    SAME_SHAPE,
+    box,
+    fit_labels,
+    judge_stated_size,
+    outline,
+    resize_labels,
+    yolo_line,
+)
+from mwam_det.data.conversion.model import ConversionError, Crop, Format, Label, Report, SourcePair, printable
+from mwam_det.data.conversion.record import RECORD, Claim, as_json, check_destination, write_text
+from mwam_det.data.conversion.untrusted import inside
+from mwam_det.data.section import SPLITS
+
+
+def convert(
+    format_: Format, source: str | Path, destination: str | Path, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Convert a dataset.
+
+    Images are hard-linked where they need no change, or copied where links are not possible: to edit images in the
+    result in place would change the source. The result has a folder a modality, "labels" (YOLO boxes) and perhaps one
+    for outlines, each with a folder a split. A conversion that was interrupted goes on when it is called again with the
+    same source and options: images that were written stay, and what is no longer in the source is removed.
+
+    Args:
+        format_: The format, see `mwam_det.data.formats.FORMATS`.
+        source: Folder of the dataset as published.
+        destination: Folder to write to: new, empty, or that of an interrupted conversion of the same source.
+        options: Options of the format that are not to have their default.
+
+    Returns:
+        What conversion.json holds: "format", "source", "options", "splits" (pairs and boxes a class), "left_out"
+        (count and examples by reason), "notes", and "doubts": sentences why nobody should train on it without a look.
+
+    Raises:
+        ConversionError: If the source is not of this format, holds no usable pair, or the destination holds something.
+        FolderInUse: If another process writes to the destination.
+    """
+    from rich.progress import track
+
+    source, destination = Path(source).expanduser().resolve(), Path(destination).expanduser().resolve()
+    options = _checked_options(format_, options or {})
+    if not source.is_dir():
+        raise ConversionError(f"{source} is not a folder: give the folder of {format_.title}")
+    if destination == source or source in destination.parents or destination in source.parents:
+        raise ConversionError(f"{destination} and the source {source} must not lie in each other")
+    request = {"format": format_.name, "source": str(source), "options": options}
+    check_destination(destination, request)
+
+    classes = list(format_.classes(source, options) if callable(format_.classes) else format_.classes)
+    report = Report()
+    samples = list(track(format_.read(source, options, report), "Reading labels"))
+    _check_stems(samples)
+    with Claim(destination, request) as claim:
+        crop = format_.crop(options) if callable(format_.crop) else format_.crop
+        counts, tally = _write_all(
+            samples, classes, report, lambda sample: _write(sample, format_, crop, destination), claim
+        )
+        if not any(split["pairs"] for split in counts.values()):
+            reasons = "; ".join(f"{reason} ({entry['count']})" for reason, entry in report.left_out.items())
+            raise ConversionError(f"no usable pair in {source}" + (f": {reasons}" if reasons else ""))
+        _compare(format_, options, counts, report)
+        for name, text in report.files.items():
+            claim.write(inside(destination, name), text)
+        if format_.recipe is None:
+            claim.write(destination / "recipe.yaml", _recipe(format_, classes, counts, destination))
+        claim.remove_others()
+        first = next(iter(format_.modalities))
+        notes = [printable(note) for note in (*report.notes, *notes_of(tally, first))]
+        doubts = [printable(doubt) for doubt in doubts_of(tally, report.left_out, first)]
+        record = {**request, "splits": counts, "left_out": report.left_out, "notes": notes, "doubts": doubts}
+        write_text(destination / RECORD, as_json(record))
+    return record
+
+
+def _checked_options(format_: Format, options: Mapping[str, Any]) -> dict[str, Any]:
+    if unknown := options.keys() - format_.options.keys():
+        known = ", ".join(format_.options) or "none"
+        raise ConversionError(f"{format_.name} has no option {', '.join(sorted(unknown))}: it has {known}")
+    checked = {name: options.get(name, option.default) for name, option in format_.options.items()}
+    for name, value in checked.items():
+        if (choices := format_.options[name].choices) and value not in choices:
+            raise ConversionError(f"{name}={value!r} is unknown: choose from {', '.join(map(str, choices))}")
+    return checked
+
+
+def _check_stems(samples: Sequence[SourcePair]) -> None:
+    """Refuse samples that would be written to the same place, or to one outside of the destination."""
+    seen: dict[tuple[str, str], SourcePair] = {}
+    for sample in samples:
+        inside(Path(sample.split), sample.stem)
+        other = seen.setdefault((sample.split, sample.stem.casefold()), sample)
+        if other is not sample:
+            files = [str(next(iter(one.images.values()), one.stem)) for one in (other, sample)]
+            raise ConversionError(
+                f"{files[0]} and {files[1]} would both be written to {sample.split}/{sample.stem}: names must differ, "
+                "and not in case alone"
+            )
+
+
+class _LeftOut(Exception):
+    """A whole sample is left out: why, and which."""
+
+    def __init__(self, reason: str, what: str) -> None:
+        super().__init__(reason, what)
+        self.reason, self.what = reason, what
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What became of a sample.
+
+    Attributes:
+        labels: Those that were kept.
+        dropped: Why others were not.
+        files: What was written.
+        evidence: What it shows of the set as a whole.
+    """
+
+    labels: list[Label]
+    dropped: list[str]
+    files: list[Path]
+    evidence: PairEvidence
+
+
+def _write_all(
+    samples: Sequence[SourcePair],
+    classes: Sequence[str],
+    report: Report,
+    write: Callable[[SourcePair], _LeftOut | _Written],
+    claim: Claim,
+) -> tuple[dict[str, dict[str, Any]], Tally]:
+    """Write all samples and return pairs and boxes a class by split, and what they show of the set."""
+    splits = sorted({sample.split for sample in samples}, key=SPLITS.index)
+    counts: dict[str, dict[str, Any]] = {split: {"pairs": 0, "boxes": dict.fromkeys(classes, 0)} for split in splits}
+    tally = Tally()
+    # closed at once by an interruption: nothing may be written while the caller believes that all has stopped
+    with closing(_in_threads(write, samples)) as results:
+        for sample, result in results:
+            if isinstance(result, _LeftOut):
+                report.leave_out(result.reason, result.what)
+                continue
+            claim.add(result.files)
+            for reason in result.dropped:
+                report.leave_out(reason, f"{sample.split}/{sample.stem}")
+            tally.add(sample.split, len(result.labels), result.evidence)
+            counts[sample.split]["pairs"] += 1
+            for label in result.labels:
+                counts[sample.split]["boxes"][classes[label.class_id]] += 1
+    return counts, tally
+
+
+def _in_threads(
+    work: Callable[[SourcePair], Any], samples: Sequence[SourcePair]
+) -> Generator[tuple[SourcePair, Any], None, None]:
+    """Do the work for every sample, several at once, under a progress bar; results come in order."""
+    from rich.progress import track
+
+    workers = min(8, os.cpu_count() or 1)
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            yield from zip(samples, track(pool.map(work, samples), "Converting", len(samples)), strict=True)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _write(sample: SourcePair, format_: Format, crop: Crop, destination: Path) -> _LeftOut | _Written:
+    """Write one sample, if all its images are good."""
+    try:
+        sizes, without_8_bits = _check_images(sample, format_, crop)
+        labels, size, evidence = _labels_on_image(sample, sizes)
+    except _LeftOut as left_out:
+        return left_out
+    offset = (0, 0)
+    if crop is not None:
+        size, offset = (crop[1] - crop[0], crop[3] - crop[2]), (crop[2], crop[0])
+    kept, dropped = fit_labels(labels, size, offset)
+    files = [
+        *_write_images(sample, format_, crop, destination),
+        *_write_labels(sample, kept, size, format_, destination),
+    ]
+    evidence = replace(
+        evidence,
+        identical=[name for name in format_.modalities if _same_file(sample, format_, name)],
+        without_8_bits=without_8_bits,
+        had_objects=bool(sample.labels),
+    )
+    return _Written(kept, dropped, files, evidence)
+
+
+def _check_images(sample: SourcePair, format_: Format, crop: Crop) -> tuple[list[tuple[int, int]], list[str]]:
+    """Return (height, width) of every modality's image, and the modalities that need a range to be read.
+
+    Raises:
+        _LeftOut: If training could not read the images of a sample, or would not find them.
+    """
+    place = _place(sample)
+    if any(part.startswith(".") for part in PurePosixPath(sample.stem).parts):
+        raise _LeftOut("pair: hidden by its name, training would not find it", place)
+    sizes, without_8_bits = {}, []
+    for name in (*format_.modalities, *sample.extras):
+        file = sample.images.get(name) if name in format_.modalities else sample.extras[name]
+        if file is None or not file.is_file():
+            raise _LeftOut(f"pair: no {name} image", place)
+        if file.suffix[1:].lower() not in IMG_FORMATS:
+            raise _LeftOut(f"pair: {name} image of a kind that training does not read", str(file))
+        try:
+            sizes[name], has_8_bits = size_of(file)
+        except ValueError as error:
+            raise _LeftOut(f"pair: {name} image unreadable", str(error)) from None
+        if not has_8_bits and name in format_.modalities:
+            without_8_bits.append(name)
+        if crop is not None and (sizes[name][0] < crop[1] or sizes[name][1] < crop[3]):
+            raise _LeftOut(f"pair: {name} image smaller than the part to keep", f"{file} ({_text_of(sizes[name])})")
+    return [sizes[name] for name in format_.modalities], without_8_bits
+
+
+def _labels_on_image(
+    sample: SourcePair, sizes: Sequence[tuple[int, int]]
+) -> tuple[Sequence[Label], tuple[int, int], PairEvidence]:
+    """Return labels in pixels of an image, its (height, width), and what this shows; `sizes` are those of the images.
+
+    Where no image has the size that the annotation states, labels are resized to the first one's.
+
+    Raises:
+        _LeftOut: If the labels are for an image of another shape.
+    """
+    size = sample.size or sizes[0]
+    if size in sizes:
+        is_open = sample.size is None and len(set(sizes)) > 1 and bool(sample.labels)
+        return sample.labels, size, PairEvidence(size_is_open=is_open)
+    odd_size = f"{_place(sample)} ({_text_of(size)} instead of {_text_of(sizes[0])})"
+    if size[::-1] in sizes:
+        raise _LeftOut("pair: labelled before its image was turned by 90°", odd_size)
+    down, across = (now / then for now, then in zip(sizes[0], size, strict=True))
+    if abs(down / across - 1) > SAME_SHAPE:
+        raise _LeftOut("pair: labelled on an image of another shape", odd_size)
+    confirmed, contradicted = judge_stated_size(sample.labels, size, sizes[0])
+    evidence = PairEvidence(odd_size=odd_size, size_is_confirmed=confirmed, size_is_contradicted=contradicted)
+    return resize_labels(sample.labels, down, across), sizes[0], evidence
+
+
+def _write_images(sample: SourcePair, format_: Format, crop: Crop, destination: Path) -> Iterator[Path]:
+    for name, folder in format_.modalities.items():
+        yield write_image(sample.images[name], destination / folder / _place(sample), crop)
+    for folder, file in sample.extras.items():
+        yield write_image(file, destination / folder / _place(sample), None)
+
+
+def _write_labels(
+    sample: SourcePair, labels: Sequence[Label], size: tuple[int, int], format_: Format, destination: Path
+) -> Iterator[Path]:
+    shapes = {"labels": box, **({format_.outlines: outline} if format_.outlines else {})}
+    for folder, shape in shapes.items():
+        file = destination / folder / f"{_place(sample)}.txt"
+        write_text(file, "".join(yolo_line(label.class_id, shape(label.points), size) for label in labels))
+        yield file
+
+
+def _place(sample: SourcePair) -> str:
+    return f"{sample.split}/{sample.stem}"
+
+
+def _same_file(sample: SourcePair, format_: Format, name: str) -> bool:
+    """Return whether the file of a modality is that of the first one, or holds the same bytes."""
+    first = next(iter(format_.modalities))
+    file, other = sample.images[name], sample.images[first]
+    return name != first and file.stat().st_size == other.stat().st_size and filecmp.cmp(file, other, shallow=False)
+
+
+def _text_of(size: tuple[int, int]) -> str:
+    return f"{size[1]}×{size[0]}"
+
+
+def _compare(format_: Format, options: Mapping[str, Any], counts: Mapping[str, Any], report: Report) -> None:
+    """Note where the complete set has another number of pairs."""
+    expected = format_.expected(options) if callable(format_.expected) else format_.expected
+    for split, number_expected in expected.items():
+        pairs = counts.get(split, {"pairs": 0})["pairs"]
+        if pairs != number_expected:
+            report.notes.append(f"{split}: {pairs} pairs, the complete set has {number_expected}")
+
+
+def _recipe(format_: Format, classes: Sequence[str], counts: Mapping[str, Any], destination: Path) -> str:
+    """Write down a recipe for a set whose classes are known only now."""
+    data = {
+        "path": str(destination),
+        "modalities": dict(format_.modalities),
+        "labels": "labels",
+        **{split: split for split, count in counts.items() if count["pairs"]},
+        "names": dict(enumerate(classes)),
+        **format_.data,
+    }
+    train = {"optimizer": "SGD"}  # the one that Ultralytics chooses for a small set undoes MWAM's scaling
+    recipe = {"task": "detect", "model": "yolov8n.yaml", "data": data, "train": train}
+    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,212 @@
+"""What a modality is: its channels in the stacked image, and how its files are found and read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from mwam_det.data.errors import DatasetError
+from mwam_det.data.names import check_modality_names
+from mwam_det.data.naming import Naming, match_pattern
+
+READING_KEYS = ("suffix", "match", "range", "align")
+"""Keys of a resolved dataset that say, by modality, how its files are found and read; a modality may be left out."""
+CHANNELS = (1, 3)
+RANGES = ("percentile", "minmax")
+"""Ranges that are taken from each image by itself."""
+VISIBLE_NAMES = ("rgb", "visible", "vis", "color", "colour")
+"""Names by which the modality that takes colour augmentation is recognised."""
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One modality of a stacked image.
+
+    Attributes:
+        name: Its name.
+        channels: How many channels it has.
+        start: Its first channel in the stacked image.
+        visible: Whether it is the camera image that takes colour augmentation.
+        suffix: How the stems of its files end, see `resolve_dataset`.
+        value_range: Which values become 0 and 255: (lo, hi), one of `RANGES`, or None for 8-bit files as they are and
+            the high byte of 16-bit ones.
+        align: Rows of the 3×3 matrix that maps its pixels to pixels of the first modality, or None.
+        match: Regular expression of the stems of its files, see `resolve_dataset`, or "" for none.
+    """
+
+    name: str
+    channels: int = 3
+    start: int = 0
+    visible: bool = False
+    suffix: str = ""
+    value_range: tuple[float, float] | str | None = None
+    align: tuple[tuple[float, ...], ...] | None = None
+    match: str = ""
+
+    @property
+    def slice(self) -> slice:
+        """Its channels in the stacked image."""
+        return slice(self.start, self.start + self.channels)
+
+    @property
+    def naming(self) -> Naming:
+        """How the names of its files are made."""
+        return match_pattern(self.match) if self.match else self.suffix
+
+
+def modalities_of(data: Mapping[str, Any]) -> tuple[Modality, ...]:
+    """List the modalities of a resolved dataset (see `resolve_dataset`), in the order in which they are stacked."""
+    suffix, match, value_range, align = (data.get(key, {}) for key in READING_KEYS)
+    modalities, start = [], 0
+    for name, channels in data["modalities"].items():
+        modalities.append(
+            Modality(
+                name,
+                channels,
+                start,
+                visible=name == data["visible"],
+                suffix=suffix.get(name, ""),
+                match=match.get(name, ""),
+                value_range=_frozen(value_range.get(name)),
+                align=_frozen(align.get(name)),
+            )
+        )
+        start += channels
+    return tuple(modalities)
+
+
+def modalities_in(section: Mapping[str, Any]) -> tuple[Modality, ...]:
+    """Read what a data section says of its modalities, see `mwam_det.data.section.resolve_dataset`.
+
+    Raises:
+        DatasetError: If a key that says something by modality is wrong; the message names the key and the modality.
+    """
+    folders = section["modalities"]
+    texts = [*folders, *folders.values()] if isinstance(folders, Mapping) else [None]
+    if not all(isinstance(text, str) for text in texts):
+        raise DatasetError(f"modalities={folders!r} must map names to folders, like {{rgb: visible, ir: infrared}}")
+    check_names(folders)
+    visible = section.get("visible", next((name for name in folders if name.lower() in VISIBLE_NAMES), None))
+    if visible is not None and (not isinstance(visible, str) or visible not in folders):
+        raise DatasetError(f"visible={visible} is no modality: choose from {', '.join(folders)}")
+    if isinstance(match := section.get("match"), str):  # one expression for all
+        section = {**section, "match": dict.fromkeys(folders, match)}
+    suffixes, patterns, channels, ranges, matrices = (
+        _by_modality(section, key, check)
+        for key, check in (
+            ("suffix", _suffix),
+            ("match", _match),
+            ("channels", _channels),
+            ("range", _range),
+            ("align", _matrix),
+        )
+    )
+    if both := [name for name in patterns if suffixes.get(name)]:
+        raise DatasetError(f"match and suffix both say how the files of {both[0]} are called: use one of them")
+    if (first := next(iter(folders))) in matrices:
+        raise DatasetError(f"align: {first} is the first modality, onto which the others are mapped; it stays as it is")
+    return modalities_of(
+        {
+            "modalities": {name: channels.get(name, 3) for name in folders},
+            "visible": visible,
+            **dict(zip(READING_KEYS, (suffixes, patterns, ranges, matrices), strict=True)),
+        }
+    )
+
+
+def keys_of(modalities: Sequence[Modality]) -> dict[str, Any]:
+    """Return what Ultralytics' dictionary of a dataset holds of modalities, from which `modalities_of` reads them."""
+    values = {
+        "suffix": {modality.name: modality.suffix for modality in modalities},
+        "match": {modality.name: modality.match for modality in modalities},
+        "range": {modality.name: _thawed(modality.value_range) for modality in modalities},
+        "align": {modality.name: _thawed(modality.align) for modality in modalities},
+    }
+    return {
+        "channels": sum(modality.channels for modality in modalities),
+        "modalities": {modality.name: modality.channels for modality in modalities},
+        "visible": next((modality.name for modality in modalities if modality.visible), None),
+        **{key: {name: value for name, value in of.items() if value} for key, of in values.items()},
+    }
+
+
+def check_names(modalities: Mapping[str, Any]) -> None:
+    """Check what modalities are called, see `check_modality_names`."""
+    try:
+        check_modality_names(modalities)
+    except ValueError as error:
+        raise DatasetError(f"modalities: {error}") from None
+
+
+def _frozen(value: Any) -> Any:
+    """Turn lists into tuples, at any depth."""
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _thawed(value: Any) -> Any:
+    """Turn tuples into lists, at any depth, as YAML wants them."""
+    return list(map(_thawed, value)) if isinstance(value, tuple) else value
+
+
+def _by_modality(section: Mapping[str, Any], key: str, check: Callable[[str, Any], Any]) -> dict[str, Any]:
+    """Return what a key says by modality, checked, in the order of the modalities; nothing if it is left out."""
+    values, modalities = section.get(key), section["modalities"]
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise DatasetError(f"{key}={values!r} must map modalities to values, like {{{next(iter(modalities))}: …}}")
+    for name in values:
+        if name not in modalities:
+            raise DatasetError(f"{key}: {name} is no modality: choose from {', '.join(modalities)}")
+    return {name: check(name, values[name]) for name in modalities if name in values}
+
+
+def _suffix(name: str, value: Any) -> str:
+    if not isinstance(value, str) or "/" in value or "\\" in value:
+        raise DatasetError(f"suffix: {name}={value!r} must be the end of a file's stem, like _{name}")
+    return value
+
+
+def _match(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise DatasetError(f"match: {name}={value!r} must be a regular expression with one group, like {name}_(.+)")
+    try:
+        match_pattern(value)
+    except ValueError as error:
+        raise DatasetError(f"match: {name}={value!r} {error}") from None
+    return value
+
+
+def _channels(name: str, value: Any) -> int:
+    if isinstance(value, bool) or value not in CHANNELS:
+        raise DatasetError(f"channels: {name}={value!r} is not possible: choose from {', '.join(map(str, CHANNELS))}")
+    return value
+
+
+def _range(name: str, value: Any) -> list[float] | str:
+    if isinstance(value, str) and value in RANGES:
+        return value
+    if isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value)) and value[0] < value[1]:
+        return list(value)
+    raise DatasetError(
+        f"range: {name}={value!r} must be two numbers [lo, hi], lo below hi, or one of {', '.join(RANGES)}"
+    )
+
+
+def _matrix(name: str, value: Any) -> list[list[float]]:
+    rows = value if isinstance(value, list | tuple) else []
+    sizes = [len(row) if isinstance(row, list | tuple) else 0 for row in rows]
+    if sizes != [3, 3, 3] or not all(_is_number(number) for row in rows for number in row):
+        raise DatasetError(f"align: {name}={value!r} must be a matrix of three rows with three numbers each")
+    if np.linalg.matrix_rank(np.array(rows, float)) < 3:
+        raise DatasetError(f"align: {name}={value!r} is singular: it maps the image onto a line or a point")
+    return [list(row) for row in rows]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max  # type: ignore[operator]

@@ -1,0 +1,66 @@
+"""Where the authors of published datasets publish them, for whoever has a recipe and no data yet."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A published dataset.
+
+    Attributes:
+        title: What its authors call it.
+        home: Their page.
+        download: What to download there.
+    """
+
+    title: str
+    home: str
+    download: str
+
+
+PUBLICATIONS = {
+    "dronevehicle": Publication(
+        "DroneVehicle", "https://github.com/VisDrone/DroneVehicle", "the archives of train, validation and test"
+    ),
+    "llvip": Publication(
+        "LLVIP", "https://bupt-ai-cz.github.io/LLVIP/", "the dataset with visible, infrared and Annotations"
+    ),
+    "flir": Publication(
+        "FLIR-aligned", "https://arxiv.org/abs/2009.12664", "the aligned set that a footnote of this paper links to"
+    ),
+    "kaist": Publication(
+        "KAIST", "https://github.com/SoonminHwang/rgbt-ped-detection", "images and annotations of set00 to set11"
+    ),
+    "m3fd": Publication(
+        "M3FD", "https://github.com/JinyuanLiu-CV/TarDAL", "the part for detection with Vis, Ir and Annotation"
+    ),
+    "vedai": Publication(
+        "VEDAI", "https://downloads.greyc.fr/vedai/", "Vehicules1024 and Annotations1024, or both with 512"
+    ),
+    "nyuv2": Publication(
+        "NYU-Depth V2",
+        "https://cs.nyu.edu/~silberman/datasets/nyu_depth_v2.html",
+        "the labeled dataset, to be laid out by prepare_dataset.py of https://github.com/TUI-NICR/ESANet",
+    ),
+}
+"""By format, see `mwam_det.data.formats.FORMATS`; the folder of a recipe's data is called as the format is."""
+
+
+def how_to_get(folder: str | Path) -> str:
+    """Say how a folder that is not there would be made of a published dataset; "" if it is called like none.
+
+    Args:
+        folder: The folder of a recipe's data, as the user wrote it.
+    """
+    name = Path(folder).name.casefold()
+    if name not in PUBLICATIONS:
+        return ""
+    of = PUBLICATIONS[name]
+    return (
+        f". {of.title} is published at {of.home}: download {of.download}, unpack it to a folder SRC, and run: "
+        f"{shlex.join(['mwam-det', 'convert', name, 'SRC', str(folder)])}"
+    )

@@ -1,0 +1,36 @@
+"""A recipe of a model of Ultralytics, from its check to its report."""
+
+from collections import Counter
+
+import pytest
+from training import SHORT
+
+from mwam_det.data import section as sections
+from mwam_det.data.paired_data import PairedData
+from mwam_det.engine import trainer
+from mwam_det.engine.experiment import UltralyticsExperiment
+
+
+@pytest.mark.slow
+def test_a_training_with_its_report_resolves_the_data_and_parses_mwam_once(demo_section, tmp_path, monkeypatch):
+    calls = Counter()
+
+    def counted(place, name):
+        function = getattr(place, name)
+        monkeypatch.setattr(place, name, lambda *args: calls.update([name]) or function(*args))
+
+    counted(sections, "_resolve_section")
+    counted(PairedData, "from_dict")  # of what was resolved before and saved
+    counted(trainer, "mwam_config")
+    arguments = {key: value for key, value in SHORT.items() if key not in ("model", "epochs")}
+    recipe = {
+        "model": SHORT["model"],
+        "data": demo_section,
+        "report": True,
+        "train": {**arguments, "epochs": 1, "project": str(tmp_path)},
+    }
+    experiment = UltralyticsExperiment.from_dict("run", recipe)
+    experiment.check()
+    _, folder = experiment.train()
+    assert (folder / "robustness.json").is_file()
+    assert calls == {"_resolve_section": 1, "mwam_config": 1}
