@@ -149,14 +149,16 @@ def test_every_recipe_loads_and_its_data_section_describes_a_dataset(page, block
 def test_sections_of_a_recipe_are_accepted(page, block, tmp_path):
     section = yaml.safe_load(block)
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump({**yaml.safe_load((ROOT / "cfg" / "llvip.yaml").read_text()), **section}))
+    recipe.write_text(
+        yaml.safe_dump({**yaml.safe_load((ROOT / "cfg" / "detect" / "llvip.yaml").read_text()), **section})
+    )
     assert {key: getattr(load(recipe).recipe, key) for key in section} == section
 
 
 @pytest.mark.parametrize(("page", "block"), in_blocks("yaml", lambda block: "arms:" in block))
 def test_a_study_is_read_and_each_of_its_arms_is_a_recipe(page, block, tmp_path):
     (tmp_path / "study.yaml").write_text(block, encoding="utf-8")
-    check_recipe("cfg/llvip.yaml", arms=str(tmp_path / "study.yaml"))
+    check_recipe("cfg/detect/llvip.yaml", arms=str(tmp_path / "study.yaml"))
 
 
 def rows(page, heading):
@@ -203,7 +205,7 @@ def test_every_setting_that_the_text_shows_is_accepted(page):
     for setting in re.findall(r"`(incomplete: \{[^`…]+\})`", text):
         IncompleteConfig.from_dict(yaml.safe_load(setting)["incomplete"])
     settings = re.findall(r"`(train\.[\w.]+=[^`…\s]+)`", text)
-    check_recipe("cfg/cls/ucf101.yaml" if page.stem == "hosts" else "cfg/llvip.yaml", settings)
+    check_recipe("cfg/hosts/ucf101.yaml" if page.stem == "hosts" else "cfg/detect/llvip.yaml", settings)
 
 
 # Python ---------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,10 @@ from mwam_det.engine.arguments import NOT_FOR_RECIPES
 from mwam_det.experiments import load
 from mwam_det.recipe import Recipe, RecipeError, format_override, read_arguments, read_recipe
 
-RECIPES = sorted((Path(__file__).parents[1] / "cfg").glob("*.yaml"))
+CFG = Path(__file__).parents[1] / "cfg"
+RECIPES = sorted(
+    [*CFG.glob("*.yaml"), *(file for file in CFG.glob("*/*.yaml") if file.parent.name not in ("hosts", "studies"))]
+)
 DATA = {
     "path": "datasets/none",
     "modalities": {"rgb": "visible", "ir": "infrared"},

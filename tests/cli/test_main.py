@@ -406,7 +406,7 @@ def test_a_conversion_sums_up_and_ends_with_the_line_to_train_with(capsys, publi
     assert "person" in said
     assert "the complete set has" in said
     command, train, recipe, override = shlex.split(said.splitlines()[-1])
-    assert (command, train, recipe) == ("mwam-det", "train", "cfg/llvip.yaml")
+    assert (command, train, recipe) == ("mwam-det", "train", "cfg/detect/llvip.yaml")
     section = load(ROOT / recipe, [override]).recipe.data
     assert resolve_dataset(section).path == str(Path("LLVIP set").resolve())
 
@@ -418,13 +418,13 @@ def test_a_conversion_with_doubts_says_so_and_not_to_train(capsys, published):
     said = capsys.readouterr().out
     assert "Doubt: ir is the very file of rgb in 3 of 3 pairs" in " ".join(said.split())
     assert "mwam-det train" not in said
-    assert said.splitlines()[-1] == "mwam-det inspect cfg/llvip.yaml data.path=set"
+    assert said.splitlines()[-1] == "mwam-det inspect cfg/detect/llvip.yaml data.path=set"
     assert json.loads(Path("set/conversion.json").read_text())["doubts"]
 
 
 def test_a_conversion_is_ready_to_be_inspected(capsys, published):
     assert main(["convert", "llvip", str(published), "set"]) == 0
-    assert main(["inspect", str(ROOT / "cfg/llvip.yaml"), "data.path=set", "train.imgsz=64"]) == 0
+    assert main(["inspect", str(ROOT / "cfg/detect/llvip.yaml"), "data.path=set", "train.imgsz=64"]) == 0
     assert json.loads(Path("runs/llvip-inspect/inspection.json").read_text())["splits"]["train"]["pairs"] == 2
 
 
@@ -647,7 +647,7 @@ def test_weights_and_recipe_that_are_swapped_are_put_in_order(capsys, command):
         ([], "train.close_mosaic=10"),
         (["night.yaml"], "data.labels="),
         (["task=rgbd-segmentation"], "train.schedule=one-cycle"),
-        ([str(ROOT / "cfg/seg/nyuv2_esanet.yaml"), "train.epochs=3"], "data.groups="),
+        ([str(ROOT / "cfg/hosts/nyuv2_esanet.yaml"), "train.epochs=3"], "data.groups="),
     ],
 )
 def test_the_keys_of_a_task_are_shown(capsys, words, key):
@@ -682,7 +682,7 @@ def test_data_may_be_the_section_itself_and_the_task_that_of_the_model(folder):
 
 
 def test_data_may_be_the_recipe_of_another_host():
-    recipe = ROOT / "cfg/seg/nyuv2_esanet.yaml"
+    recipe = ROOT / "cfg/hosts/nyuv2_esanet.yaml"
     content, _ = read_stock_words([f"data={recipe}", "schedule=constant"])
     written = yaml.safe_load(recipe.read_text())
     assert content == {key: written[key] for key in ("task", "model", "data")} | {"train": {"schedule": "constant"}}

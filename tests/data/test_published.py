@@ -31,7 +31,7 @@ def test_the_recipe_of_a_format_keeps_its_data_in_a_folder_of_that_name(name):
 @pytest.mark.parametrize("command", ["train", "inspect"])
 def test_a_published_dataset_that_is_not_there_is_told_from_a_wrong_path(tmp_path, monkeypatch, capsys, command):
     monkeypatch.chdir(tmp_path)
-    recipe = str(ROOT / "cfg" / "llvip.yaml")
+    recipe = str(ROOT / "cfg" / "detect" / "llvip.yaml")
     assert main([command, recipe]) == 2
     said = capsys.readouterr().err
     assert "datasets/LLVIP is not a folder" in said and "https://bupt-ai-cz.github.io/LLVIP/" in said

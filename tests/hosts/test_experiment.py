@@ -47,7 +47,7 @@ def test_the_command_line_knows_the_tasks_of_other_hosts():
     assert tuple(MODELS) == HOST_TASKS
 
 
-@pytest.mark.parametrize("file", sorted([*CFG.glob("cls/*.yaml"), *CFG.glob("seg/*.yaml")]), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(CFG.glob("hosts/*.yaml")), ids=lambda file: file.stem)
 def test_every_recipe_of_another_host_is_accepted(file):
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     experiment = HostExperiment.from_dict(file.stem, content)
@@ -59,20 +59,20 @@ def test_every_recipe_of_another_host_is_accepted(file):
 
 
 def test_recipes_hold_the_papers_settings():
-    surf = HostExperiment.from_dict("surf", yaml.safe_load((CFG / "cls/casia_surf_sfmd.yaml").read_text())).settings
+    surf = HostExperiment.from_dict("surf", yaml.safe_load((CFG / "hosts/casia_surf_sfmd.yaml").read_text())).settings
     assert (surf.batch, surf.epochs, surf.lr0, surf.schedule, surf.step_epochs) == (64, 100, 1e-3, "step", 30)
     assert (surf.size, surf.momentum, surf.weight_decay, surf.step_factor) == ((112, 112), 0.9, 5e-4, 0.1)
     mmanet = HostExperiment.from_dict(
-        "mmanet", yaml.safe_load((CFG / "cls/casia_surf_mmanet.yaml").read_text())
+        "mmanet", yaml.safe_load((CFG / "hosts/casia_surf_mmanet.yaml").read_text())
     ).settings
     assert (mmanet.batch, mmanet.epochs, mmanet.lr0, mmanet.schedule) == (64, 100, 1e-3, "step")
     assert (mmanet.distillation, mmanet.regularization, mmanet.step_epochs) == (30, 0.5, [16, 33, 50])
-    nyu = HostExperiment.from_dict("nyu", yaml.safe_load((CFG / "seg/nyuv2_esanet.yaml").read_text())).settings
+    nyu = HostExperiment.from_dict("nyu", yaml.safe_load((CFG / "hosts/nyuv2_esanet.yaml").read_text())).settings
     assert (nyu.batch, nyu.epochs, nyu.lr0, nyu.schedule) == (8, 300, 1e-2, "one-cycle")
     assert (nyu.size, nyu.momentum, nyu.weight_decay) == ((480, 640), 0.9, 1e-4)
 
 
-@pytest.mark.parametrize("file", ["seg/nyuv2_esanet.yaml", "nyuv2_semantic.yaml"])
+@pytest.mark.parametrize("file", ["hosts/nyuv2_esanet.yaml", "semantic/nyuv2_semantic.yaml"])
 def test_the_classes_of_nyuv2_are_in_the_order_of_their_labels(file):
     """As in the authors' mapping to 40 classes, but for spelling."""
     names = yaml.safe_load((CFG / file).read_text())["data"]["names"]
@@ -275,7 +275,7 @@ def test_what_is_not_there_is_said_before_anything_is_written(
 
 
 def test_real_crops_are_found(shared_data):
-    content = yaml.safe_load((CFG / "cls/flir_crops.yaml").read_text())
+    content = yaml.safe_load((CFG / "hosts/flir_crops.yaml").read_text())
     data = find_samples({**content["data"], "path": str(shared_data / "flir_crops")}, segmentation=False)
     assert {split: len(samples) for split, samples in data.splits.items()} == {"train": 3087, "val": 1038}
     assert data.classes == ("bicycle", "car", "person") and data.notes == ()
@@ -283,7 +283,7 @@ def test_real_crops_are_found(shared_data):
 
 
 def test_real_rooms_are_found(shared_data):
-    content = yaml.safe_load((CFG / "seg/nyuv2_esanet.yaml").read_text())
+    content = yaml.safe_load((CFG / "hosts/nyuv2_esanet.yaml").read_text())
     data = find_samples(
         {**content["data"], "path": str(shared_data / "nyuv2"), "range": {"depth": None}}, segmentation=True
     )

@@ -16,7 +16,7 @@ from mwam_det.hosts.experiment import HostExperiment, load_checkpoint, load_host
 from mwam_det.hosts.loop import Host, HostTrainer
 from mwam_det.training.incomplete import IncompleteConfig
 
-CFG = Path(__file__).parents[2] / "cfg" / "cls"
+CFG = Path(__file__).parents[2] / "cfg" / "hosts"
 FAST = {"imgsz": 32, "batch": 8, "device": "cpu"}
 
 

@@ -143,7 +143,7 @@ class Small(nn.Module):
 
 
 def test_the_recipe_for_ucf_101_is_one():
-    content = yaml.safe_load((Path(__file__).parents[2] / "cfg/cls/ucf101.yaml").read_text())
+    content = yaml.safe_load((Path(__file__).parents[2] / "cfg/hosts/ucf101.yaml").read_text())
     recipe = HostExperiment.from_dict("ucf", content)
     assert recipe.settings.flip == 0 and channels_of(recipe.data, "flow") == 2
 

@@ -351,7 +351,7 @@ def test_the_arms_of_every_study_are_recipes_that_differ(file):
     study = read_study(file)
     if "upgrad" in study.arms:
         pytest.importorskip("torchjd", reason="TorchJD is an extra: pip install '.[balancing]'")
-    _, recipes, _ = arm_experiments(CFG.parent / (study.recipe or "cfg/llvip.yaml"), (), study)
+    _, recipes, _ = arm_experiments(CFG.parent / (study.recipe or "cfg/detect/llvip.yaml"), (), study)
     assert list(recipes) == list(study.arms)
     assert len({repr(recipe) for recipe in recipes.values()}) == len(recipes) > 1
     assert study.seeds >= 3
@@ -360,7 +360,7 @@ def test_the_arms_of_every_study_are_recipes_that_differ(file):
 
 def test_batch_sizes_are_compared_one_by_one():
     study = read_study(CFG / "studies/table10.yaml")
-    experiments = arm_experiments(CFG / "llvip.yaml", (), study)[1]
+    experiments = arm_experiments(CFG / "detect/llvip.yaml", (), study)[1]
     recipes = {name: experiment.recipe for name, experiment in experiments.items()}
     for name, other in study.against.items():
         assert recipes[name].train == recipes[other].train

@@ -15,8 +15,8 @@ KEYS = ("margin", "smallest")
 """What the command takes beside a recipe's keys."""
 
 EXAMPLES = (
-    "mwam-det crops cfg/flir.yaml datasets/flir_crops",
-    "mwam-det crops cfg/flir.yaml datasets/flir_crops margin=0.2 smallest=24",
+    "mwam-det crops cfg/detect/flir.yaml datasets/flir_crops",
+    "mwam-det crops cfg/detect/flir.yaml datasets/flir_crops margin=0.2 smallest=24",
 )
 
 

@@ -13,7 +13,7 @@ from mwam_det.recipe import REPORT_KEYS
 
 EXAMPLES = (
     "mwam-det robustness runs/demo/weights/best.pt cfg/demo.yaml",
-    "mwam-det robustness best.onnx cfg/llvip.yaml split=test degradations=true",
+    "mwam-det robustness best.onnx cfg/detect/llvip.yaml split=test degradations=true",
 )
 
 

@@ -142,7 +142,7 @@ class MWAMConfig(Settings):
         γ = 1 and λ = 10 instead of 0.7 and 6; the bank starts at (1 − ω)·F⁰ instead of F⁰; T is the FRM of the
         mini-batch over the mean of the banks instead of banked over banked; every patch counts, padding included; and
         pixels are read as the network sees them, from −1 to 1. What it does not take over is the rounding of a float32
-        transform. The training around it is the recipe cfg/cls/casia_surf_published.yaml.
+        transform. The training around it is the recipe cfg/hosts/casia_surf_published.yaml.
         """
         return cls(gamma=1.0, lam=10.0, bank_start="zero", share_of="batch", ignore=None, pixels="signed")
 

@@ -49,7 +49,7 @@ class MultimodalYOLO(YOLO):
 
     Example:
         >>> model = MultimodalYOLO("yolov8n.yaml")  # doctest: +SKIP (trains)
-        >>> model.train(data="cfg/llvip.yaml", epochs=100, optimizer="SGD")  # doctest: +SKIP
+        >>> model.train(data="cfg/detect/llvip.yaml", epochs=100, optimizer="SGD")  # doctest: +SKIP
         >>> model.robustness().show()  # doctest: +SKIP
 
     Args:

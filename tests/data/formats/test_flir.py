@@ -12,7 +12,7 @@ from mwam_det.data.formats.flir import FLIR
 from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 
-RECIPE = Path(__file__).parents[3] / "cfg" / "flir.yaml"
+RECIPE = Path(__file__).parents[3] / "cfg" / "detect" / "flir.yaml"
 SIZE = (32, 40)
 LISTS = {
     "align_train.txt": "FLIR_00002_PreviewData\nFLIR_00003_PreviewData\n",

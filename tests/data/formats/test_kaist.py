@@ -262,7 +262,7 @@ def test_the_recipe_loads_the_converted_set_with_nested_stems(tmp_path):
     for frame in ("set00/V000/I00001", "set00/V001/I00001", "set06/V000/I00019"):
         add(root, frame, HEADER + line("person", 20, 10, 12, 30), [(20, 10, 12, 30)])
     convert(KAIST, root, tmp_path / "out")
-    recipe = load(ROOT / "cfg/kaist.yaml", [f"data.path={tmp_path / 'out'}"]).recipe
+    recipe = load(ROOT / "cfg/detect/kaist.yaml", [f"data.path={tmp_path / 'out'}"]).recipe
     data = resolve_dataset(recipe.data).as_dict()
     assert data["names"] == {0: "person"}
     dataset = build_paired_dataset(
@@ -282,5 +282,5 @@ def test_training_starts_with_the_recipe_of_the_format(tmp_path):
     for frame in (*train, "set06/V000/I00019", "set11/V001/I00039"):
         add(tmp_path / "k", frame, text, boxes)
     record = convert(KAIST, tmp_path / "k", tmp_path / "set")
-    trainer = train_recipe(ROOT / "cfg/kaist.yaml", tmp_path / "runs", f"data.path={tmp_path / 'set'}")
+    trainer = train_recipe(ROOT / "cfg/detect/kaist.yaml", tmp_path / "runs", f"data.path={tmp_path / 'set'}")
     check_training(trainer, record)

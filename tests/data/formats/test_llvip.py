@@ -13,7 +13,7 @@ from mwam_det.data.formats.llvip import LLVIP
 from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 
-RECIPE = Path(__file__).parents[3] / "cfg" / "llvip.yaml"
+RECIPE = Path(__file__).parents[3] / "cfg" / "detect" / "llvip.yaml"
 SIZE = (32, 40)
 
 

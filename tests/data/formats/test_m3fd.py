@@ -14,7 +14,7 @@ from mwam_det.data.section import resolve_dataset
 from mwam_det.data.splits import validation_part
 from mwam_det.experiments import load
 
-RECIPE = Path(__file__).parents[3] / "cfg" / "m3fd.yaml"
+RECIPE = Path(__file__).parents[3] / "cfg" / "detect" / "m3fd.yaml"
 SIZE = (32, 40)
 NAMES = ("People", "Car", "Bus", "Motorcycle", "Lamp", "Truck")
 STEMS = [f"{i:05}" for i in range(10)]

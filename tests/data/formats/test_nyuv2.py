@@ -15,7 +15,7 @@ from mwam_det.data.formats.nyuv2 import CLASSES, NYU40, NYUV2, regions
 from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
 
-RECIPE = Path(__file__).parents[3] / "cfg" / "nyuv2.yaml"
+RECIPE = Path(__file__).parents[3] / "cfg" / "detect" / "nyuv2.yaml"
 HEIGHT, WIDTH = 48, 64
 FAR = 3000
 """Depth of the background, in mm."""

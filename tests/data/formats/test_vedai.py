@@ -21,7 +21,7 @@ GROUND, VEHICLE = 60, 240
 SLANTED = np.array([(110.5, 60.0), (150.0, 30.0), (162.0, 46.0), (122.5, 76.0)])
 UPRIGHT = np.array([(40, 180), (80, 180), (80, 200), (40, 200)])
 CLASSES = list(CLASS_NAMES.values())
-RECIPE = Path(__file__).parents[3] / "cfg" / "vedai.yaml"
+RECIPE = Path(__file__).parents[3] / "cfg" / "detect" / "vedai.yaml"
 
 
 def row(class_number, corners, contained: int = 1, occluded: int = 0) -> str:

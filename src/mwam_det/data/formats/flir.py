@@ -97,5 +97,5 @@ FLIR = Format(
     read=read,
     classes=CLASSES,
     expected={"train": 4_129, "val": 1_013},
-    recipe="flir.yaml",
+    recipe="detect/flir.yaml",
 )

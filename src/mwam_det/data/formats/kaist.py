@@ -218,5 +218,5 @@ KAIST = Format(
         "val_step": Option(20, "take every n-th frame of sets 06 to 11 (20 as the benchmark, 1 for all)"),
     },
     expected=_expected,
-    recipe="kaist.yaml",
+    recipe="detect/kaist.yaml",
 )

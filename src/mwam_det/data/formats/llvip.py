@@ -58,5 +58,5 @@ LLVIP = Format(
     read=read,
     classes=CLASSES,
     expected={"train": 12_025, "val": 3_463},
-    recipe="llvip.yaml",
+    recipe="detect/llvip.yaml",
 )

@@ -81,5 +81,5 @@ M3FD = Format(
         "val_share": Option(0.2, "share of the pairs to validate with"),
     },
     expected=expected,
-    recipe="m3fd.yaml",
+    recipe="detect/m3fd.yaml",
 )

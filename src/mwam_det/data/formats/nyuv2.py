@@ -198,5 +198,5 @@ NYUV2 = Format(
         "depth": Option("depth", "which depth: filled in, or as the sensor saw it", ("depth", "depth_raw")),
     },
     expected={"train": 795, "val": 654},
-    recipe="nyuv2.yaml",
+    recipe="detect/nyuv2.yaml",
 )

@@ -131,5 +131,5 @@ VEDAI = Format(
         "size": Option(1024, "side of the images, in pixels", SIZES),
     },
     expected={"train": 1_089, "val": 121},
-    recipe="vedai.yaml",
+    recipe="detect/vedai.yaml",
 )
