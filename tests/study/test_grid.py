@@ -5,6 +5,7 @@ import pytest
 import torch
 import yaml
 from tables import read_csv
+from tasks_of_workers import die
 from ultralytics.nn.tasks import load_checkpoint
 from untrained import TINY
 
@@ -656,7 +657,3 @@ def test_a_run_whose_process_dies_has_failed(tiny, monkeypatch):
     (run,) = compare(tiny, (), "baseline", 1, jobs=2).runs
     assert (run.state, run.error) == ("failed", f"its process ended with exit status 7; see {Path.cwd()}/{RUN_LOG}")
     assert json.loads(Path("runs/tiny-compare/baseline/seed0.json").read_text())["state"] == "failed"
-
-
-def die(place):
-    raise SystemExit(7)

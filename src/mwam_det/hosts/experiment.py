@@ -7,7 +7,7 @@ A recipe's keys are `task`, `model`, `pretrained`, `data`, `mwam`, `incomplete`,
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.markup import escape
-from torch import nn
 from torch.utils.data import DataLoader
 
 from mwam_det.core.balancing.balancer import BalancingConfig
@@ -55,10 +54,10 @@ CLASSIFICATION, SEGMENTATION = "multimodal-classification", "rgbd-segmentation"
 
 AUTHORS_SFMD = partial(SFMD, stem=3)
 
-MMANETS = {"mmanet": SFMD, "mmanet-3x3": AUTHORS_SFMD}
+MMANETS: dict[str, Callable[..., Any]] = {"mmanet": SFMD, "mmanet-3x3": AUTHORS_SFMD}
 """What is left of MMANet after training: an SF-MD."""
 
-MODELS = {
+MODELS: dict[str, dict[str, Callable[..., Any]]] = {
     CLASSIFICATION: {"resnet18-concat": ResNet18Concat, "sf-md": SFMD, "sf-md-3x3": AUTHORS_SFMD, **MMANETS},
     SEGMENTATION: {f"esanet-md-{encoder}": partial(ESANetMD, encoder=encoder) for encoder in ("r34", "r18", "r50")},
 }
@@ -91,7 +90,7 @@ class HostExperiment:
     task: str
     model: str
     data: dict[str, Any]
-    pretrained: str | dict[str, str] | None = None
+    pretrained: str | Mapping[str, str] | None = None
     mwam: MWAMConfig | None = field(default_factory=MWAMConfig)
     incomplete: IncompleteConfig | None = None
     balancing: BalancingConfig | None = None
@@ -113,7 +112,8 @@ class HostExperiment:
         refuse_missing_section(content)
         refuse_former_section(content)
         refuse_unknown_keys(content, KEYS)
-        _choice("task", task := content.get("task"), MODELS)
+        task: Any = content.get("task")
+        _choice("task", task, MODELS)
         _choice("model", model := content.get("model", next(iter(MODELS[task]))), MODELS[task])
         if "data" not in content:
             raise ValueError("the section 'data' is missing")
@@ -242,7 +242,7 @@ class HostExperiment:
                     "inside its streams: use gradient, update or auto"
                 )
 
-    def build(self, data: HostData) -> tuple[nn.Module, HostTask]:
+    def build(self, data: HostData) -> tuple[Any, HostTask]:
         """Build the model, with weights drawn by the seed or from the files, and its task.
 
         Raises:
@@ -259,7 +259,7 @@ class HostExperiment:
         weights = median_frequency_weights(counts["train"]) if self.settings.class_weights else None
         return model, Segmentation(classes, weights)
 
-    def build_guidance(self, model: nn.Module, data: HostData) -> MMANetGuidance | None:
+    def build_guidance(self, model: SFMD, data: HostData) -> MMANetGuidance | None:
         """Build what leads MMANet beside its own loss; None for other models.
 
         Raises:
@@ -268,7 +268,7 @@ class HostExperiment:
         if self.model not in MMANETS:
             return None
         settings, names = self.settings, [modality.name for modality in data.modalities]
-        teacher = read_teacher(Path(settings.teacher), names, data.classes)
+        teacher = read_teacher(Path(settings.teacher or ""), names, data.classes)
         return MMANetGuidance(
             model,
             teacher,
@@ -370,7 +370,7 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
     if checkpoint is not None:
         trainer.resume(checkpoint)
     trainer.train()
-    if trainer.mwam is not None:
+    if trainer.run.history is not None:
         draw_history(trainer.run.history.file, folder / "mwam.png")
     best = folder / "weights" / "best.pt"
     trainer.model.load_state_dict(load_checkpoint(best)["model"])
@@ -473,7 +473,7 @@ def _unlike(values: Mapping[str, Any] | None, default: Any) -> dict[str, Any] | 
     return None if values is None else {key: value for key, value in values.items() if value != usual.get(key)}
 
 
-def load_host(file: Path) -> tuple[nn.Module, Normalise, list[str]]:
+def load_host(file: Path) -> tuple[Any, Normalise, list[str]]:
     """Load a trained host to use it.
 
     Args:
@@ -505,8 +505,8 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     except Exception as error:  # of a damaged archive or pickle, of many kinds
         raise ValueError(f"{file} cannot be read as a checkpoint: {' '.join(str(error).split())}") from None
     if not isinstance(content, Mapping) or "recipe" not in content or "model" not in content:
-        raise ValueError(f"{file} is no checkpoint of these hosts")
-    return content
+        raise ValueError(f"{file} is not a checkpoint written by the training of a host")
+    return dict(content)
 
 
 def _check_resumable(checkpoint: Mapping[str, Any], experiment: HostExperiment, file: Path) -> None:

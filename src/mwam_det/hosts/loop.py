@@ -8,7 +8,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import reduce
 from inspect import signature
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +163,7 @@ class HostTrainer:
             own for module in (self.model, self.heads, self.guidance) if module for own in module.parameters()
         ]
         parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        common = {"lr": settings.lr0, "weight_decay": settings.weight_decay}
+        common: dict[str, Any] = {"lr": settings.lr0, "weight_decay": settings.weight_decay}
         if settings.optimizer == "SGD":
             momentum = settings.momentum
             return torch.optim.SGD(parameters, momentum=momentum, nesterov=momentum > 0, **common)
@@ -285,7 +287,8 @@ class HostTrainer:
             pin_memory=self.device.type == "cuda",
         )
         self.model.train()
-        sums, rate = {}, 0.0
+        sums: dict[str, float] = {}
+        rate = 0.0
         what = f"epoch {self.epoch + 1}/{settings.epochs}, mini-batch"
         for images, target, _ in self.progress.over(loader, len(loader), what):
             images = {name: own.to(self.device, non_blocking=True) for name, own in images.items()}
@@ -321,8 +324,8 @@ class HostTrainer:
         self.scaler.update()
         self.schedule.step()
         if self.heads or self.guidance:
-            parts = {"fused": fused, **alone, **guiding}
-            values |= {f"loss_{name}": own.item() for name, own in parts.items()}
+            each_loss = {"fused": fused, **alone, **guiding}
+            values |= {f"loss_{name}": own.item() for name, own in each_loss.items()}
         return values
 
     def _precision(self) -> AbstractContextManager:
@@ -354,7 +357,7 @@ class HostTrainer:
         """Return how far incomplete views are from the complete one."""
         complete, *others = (part if isinstance(part, Tensor) else part[0] for part in parts)
         following = zip(views.weights[1:], others, strict=True)
-        return sum(weight * confident_divergence(own, complete) for weight, own in following)
+        return reduce(add, (weight * confident_divergence(own, complete) for weight, own in following))
 
     def _losses_alone(self, target: Tensor, views: Views | None) -> dict[str, Tensor]:
         """Return the loss of each auxiliary head over the samples whose modality its stream saw."""
@@ -363,8 +366,10 @@ class HostTrainer:
         losses = {}
         for name, logits in self.heads().items():
             each = self.host.task.losses(logits[: len(target)], target)  # of the first view
-            saw_all = views is None or views.level == "features"
-            has = torch.ones_like(each) if saw_all else views.present[name][0].to(each)
+            if views is None or views.level == "features":  # its stream saw every sample
+                has = torch.ones_like(each)
+            else:
+                has = views.present[name][0].to(each)
             losses[name] = (each * has).sum() / has.sum().clamp(min=1)
         return losses
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ class HostTask(Protocol):
 
     metric: str
 
-    def losses(self, outputs: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
+    def losses(self, outputs: Any, target: Tensor) -> Tensor:
         """Return the loss of every sample, shape (B,), float32, from outputs in training mode.
 
         Their mean is the loss of the mini-batch.

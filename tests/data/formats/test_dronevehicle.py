@@ -548,7 +548,7 @@ def test_real_pairs_put_back_into_their_frame_convert_to_the_labels_they_had(sha
         ("dronevehicle", {}, 2),
         ("dronevehicle", {"keep_frame": True}, 2),
         ("dronevehicle", {"labels": "union"}, 3),
-        ("dronevehicle_obb", {}, 2),
+        ("obb/dronevehicle_obb", {}, 2),
     ],
     ids=["default", "keep_frame", "union", "rotated"],
 )
@@ -562,5 +562,5 @@ def test_training_starts_with_the_recipes_of_the_format(tmp_path, recipe, option
             add(tmp_path / "raw", f"{i:05}", rgb=visible, ir=infrared, scene=scene, split=split)
     record = convert(DRONEVEHICLE, tmp_path / "raw", tmp_path / "set", options)
     assert sum(record["splits"]["train"]["boxes"].values()) == 4 * boxes
-    trainer = train_recipe(RECIPE.with_stem(recipe), tmp_path / "runs", f"data.path={tmp_path / 'set'}")
+    trainer = train_recipe(RECIPE.parent / f"{recipe}.yaml", tmp_path / "runs", f"data.path={tmp_path / 'set'}")
     check_training(trainer, record)

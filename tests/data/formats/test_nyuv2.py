@@ -223,7 +223,8 @@ def test_the_classes_of_pixels_train_with_their_recipe_and_void_counts_for_nothi
     for place in ("train/0002", "train/0003", "test/0001"):
         add(tmp_path / "n", place, {"chair": (10, 20, 30, 45), "lamp": (50, 5, 58, 20)})
     convert(NYUV2, tmp_path / "n", tmp_path / "set")
-    trainer = train_recipe(RECIPE.with_stem("nyuv2_semantic"), tmp_path / "runs", f"data.path={tmp_path / 'set'}")
+    recipe = RECIPE.parents[1] / "semantic" / "nyuv2_semantic.yaml"
+    trainer = train_recipe(recipe, tmp_path / "runs", f"data.path={tmp_path / 'set'}")
     dataset = trainer.test_loader.dataset
     mask = dataset.load_mask(0)
     assert set(np.unique(mask)) == {255, NYU40.index("wall") - 1, NYU40.index("chair") - 1, NYU40.index("lamp") - 1}
