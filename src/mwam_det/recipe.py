@@ -101,13 +101,26 @@ def read_recipe(file: str | Path, overrides: Iterable[str] = ()) -> dict[str, An
     file = Path(file)
     if not file.is_file():
         raise RecipeError(f"there is no recipe {file}{_what_instead(file)}")
+    return with_overrides(read_content(file, f"{file} must map keys to values: {', '.join(KEYS)}"), overrides)
+
+
+def read_content(file: Path, refusal: str) -> dict[str, Any]:
+    """Read a YAML file that maps keys to values; numbers that YAML takes for text, like 1e-3, are numbers.
+
+    Args:
+        file: The file.
+        refusal: What the error says of a file that holds something else.
+
+    Raises:
+        RecipeError: If it is not YAML, or holds something else.
+    """
     try:
         content = read_yaml(file)
     except ValueError as error:
         raise RecipeError(str(error)) from None
     if not isinstance(content, Mapping):
-        raise RecipeError(f"{file} must map keys to values: {', '.join(KEYS)}")
-    return with_overrides(_with_numbers(content), overrides)
+        raise RecipeError(refusal)
+    return _with_numbers(content)
 
 
 def with_overrides(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

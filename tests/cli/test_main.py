@@ -681,6 +681,11 @@ def test_data_may_be_the_section_itself_and_the_task_that_of_the_model(folder):
     assert content["data"] == DATA and content["task"] == "obb"
 
 
+def test_numbers_in_a_section_are_read_as_those_of_a_recipe(folder):
+    (folder / "section.yaml").write_text(yaml.safe_dump(DATA) + "range: {ir: [0, 1e4]}\n")
+    assert read_stock_words(["data=section.yaml"])[0]["data"]["range"] == {"ir": [0, 10000.0]}
+
+
 def test_data_may_be_the_recipe_of_another_host():
     recipe = ROOT / "cfg/hosts/nyuv2_esanet.yaml"
     content, _ = read_stock_words([f"data={recipe}", "schedule=constant"])

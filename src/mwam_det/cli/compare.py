@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from mwam_det.cli.checks import read_own
-from mwam_det.cli.parser import OVERRIDES_HELP, add_command, add_overrides, split_words
+from mwam_det.cli.parser import OVERRIDES_HELP, add_command, add_overrides, split_recipe, split_words
 from mwam_det.recipe import RecipeError
 from mwam_det.study.built_in import BUILT_IN, SEEDS
 
@@ -45,8 +45,7 @@ def run(options: argparse.Namespace) -> int:
     """Train what is not trained yet, and compare; the status is 1 if a run failed."""
     from mwam_det.study.grid import compare
 
-    words = [word for word in (options.recipe, *options.overrides) if word]
-    recipe = words.pop(0) if words and "=" not in words[0] else None
+    recipe, words = split_recipe(options)
     own, overrides = split_words(words, KEYS)
     given = read_own(own, KEYS)
     if type(given.get("jobs", 1)) is not int:

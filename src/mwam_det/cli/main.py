@@ -50,11 +50,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         more = f"Continue with the same command and train.resume={resume}" if resume else options.stopped
         print(f"\nStopped. {more}".rstrip(), file=sys.stderr)
         return 130
-    except _mistakes() as error:
+    except (RecipeError, DatasetError, NotImplementedError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-
-
-def _mistakes() -> tuple[type[Exception], ...]:
-    """Return the errors that are for the user."""
-    return (RecipeError, DatasetError, NotImplementedError, OSError)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import platform
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import mwam_det
@@ -83,6 +84,16 @@ def add_overrides(
 def add_weights(command: argparse.ArgumentParser) -> None:
     """Add the weights of a command that takes exported ones, too."""
     command.add_argument("weights", help="checkpoint, like runs/demo/weights/best.pt, or what was exported from one")
+
+
+def split_recipe(options: argparse.Namespace) -> tuple[str | None, list[str]]:
+    """Split the words of a command whose recipe may be left out into the recipe, if the first is one, and the others.
+
+    A word with an equals sign is a recipe where there is a file of that name.
+    """
+    words = [word for word in (options.recipe, *options.overrides) if word]
+    is_recipe = bool(words) and ("=" not in words[0] or Path(words[0]).is_file())
+    return (words[0], words[1:]) if is_recipe else (None, words)
 
 
 def split_words(words: Sequence[str], keys: Sequence[str]) -> tuple[list[str], list[str]]:

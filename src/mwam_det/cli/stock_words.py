@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mwam_det.files.values import parse_text
-from mwam_det.files.yaml_text import read_yaml
 from mwam_det.keys import recipe_keys
-from mwam_det.recipe import RecipeError, with_overrides
+from mwam_det.recipe import RecipeError, read_content, with_overrides
 
 FROM_DATA = ("task", "model", "data")
 """What the word "data" gives, as far as no other word does."""
@@ -57,12 +56,7 @@ def _look_at(place: str) -> tuple[Mapping[str, Any], list[str]]:
         return _drafted(path)
     if not path.is_file():
         raise RecipeError(f"data={place} is neither a folder of pairs nor a YAML file with a data section")
-    try:
-        content = read_yaml(path)
-    except ValueError as error:
-        raise RecipeError(str(error)) from None
-    if not isinstance(content, Mapping):
-        raise RecipeError(f"data={place} must be a recipe, or map the keys of a data section to values")
+    content = read_content(path, f"data={place} must be a recipe, or map the keys of a data section to values")
     return content if "data" in content else {"data": content}, []
 
 

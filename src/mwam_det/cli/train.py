@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from typing import Any
 
 from mwam_det.cli.completion import complete_recipe, set_completer
 from mwam_det.cli.next_steps import next_commands, shown
-from mwam_det.cli.parser import OVERRIDES_HELP, add_command, add_overrides
+from mwam_det.cli.parser import OVERRIDES_HELP, add_command, add_overrides, split_recipe
 from mwam_det.cli.stock_words import read_stock_words
 from mwam_det.experiments import experiment_of, load
 from mwam_det.keys import recipe_keys
@@ -37,8 +36,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, and show the report."""
-    words = [word for word in (options.recipe, *options.overrides) if word]
-    recipe = words.pop(0) if words and ("=" not in words[0] or Path(words[0]).is_file()) else None
+    recipe, words = split_recipe(options)
     if options.keys:
         content = with_overrides({}, words) if recipe is None else read_recipe(recipe, words)
         print_keys(str(content.get("task", "detect")))
