@@ -13,6 +13,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from mwam_det.core.balancing.balancer import Balancer
 from mwam_det.core.balancing.methods import METHODS, balancing_config
 from mwam_det.core.config import MWAMConfig, refuse_unknown_keys
+from mwam_det.models.views import NO_DISTILLATION
 from mwam_det.training.incomplete import IncompleteConfig
 from mwam_det.training.run import build_balancer
 from mwam_det.training.selection import Selection
@@ -225,17 +226,39 @@ def check_precision(amp: Any, device: Any) -> None:
         raise ValueError("amp=bf16 needs a GPU, and this run is on the CPU: use amp=false")
 
 
-def check_auxiliary(mwam: MWAMConfig | None, task: str) -> None:
+def check_auxiliary(mwam: MWAMConfig | None, task: str, stretched: bool = False) -> None:
     """Check that a task has the heads that MWAM asks for.
+
+    Args:
+        mwam: MWAM's parameters, or None.
+        task: What the model does.
+        stretched: Whether it is RT-DETR, whose images are stretched.
 
     Raises:
         NotImplementedError: If it has none.
     """
-    if mwam is not None and mwam.mode in ("loss", "hybrid") and task != "detect":
+    if mwam is None or mwam.mode not in ("loss", "hybrid"):
+        return
+    if stretched:
+        raise NotImplementedError(
+            f"mwam.mode={mwam.mode} puts a head of YOLO on each backbone, whose labels are not RT-DETR's: choose "
+            "gradient, update or auto"
+        )
+    if task != "detect":
         raise NotImplementedError(
             f"mwam.mode={mwam.mode} puts a detection head on each backbone, which task={task} has no labels for: "
             "choose gradient, update or auto"
         )
+
+
+def check_distillation(incomplete: IncompleteConfig | None, stretched: bool) -> None:
+    """Check that incomplete views can follow the complete one.
+
+    Raises:
+        NotImplementedError: If they are to, and the model is RT-DETR, whose images are stretched.
+    """
+    if stretched and incomplete is not None and incomplete.distill:
+        raise NotImplementedError(NO_DISTILLATION)
 
 
 def check_coco(coco: bool, task: str) -> None:

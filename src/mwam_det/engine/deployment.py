@@ -13,7 +13,7 @@ from ultralytics.nn.backends.base import BaseBackend
 from mwam_det.data.errors import DatasetError
 from mwam_det.data.modality import READING_KEYS, Modality, keys_of, modalities_of
 from mwam_det.data.paired_data import PairedData
-from mwam_det.models.two_stream import STRETCHED_HEAD, takes_stretched
+from mwam_det.models.two_stream import STRETCHED_HEAD
 
 DESCRIBED = ("modalities", "reading")
 """Keys of a model's YAML that go into the metadata of exported files."""
@@ -47,25 +47,17 @@ def describe(model: Any) -> dict[str, Any]:
     return known
 
 
-def task_and_size(file: str | Path) -> tuple[str | None, list[int] | None]:
-    """Read from the metadata of an exported file its task, and its input's (height, width); None for what is not there.
+def exported_as(file: str | Path) -> tuple[str | None, list[int] | None, bool]:
+    """Read from the metadata of an exported file how it is used.
 
-    A file whose size is dynamic was exported at that size, by default the one of the training.
+    Returns:
+        Its task and its input's (height, width), None for what is not there, and whether it takes stretched images. A
+        file whose size is dynamic was exported at that size, by default the one of the training.
     """
     told = BaseBackend.read_metadata(file) or {}
     size = told.get("imgsz")
-    return told.get("task"), ast.literal_eval(size) if isinstance(size, str) else size
-
-
-def is_stretched(model: Any) -> bool:
-    """Return whether a model takes images stretched to a square, as RT-DETR does.
-
-    Args:
-        model: A model with streams, or the path of an exported file, whose metadata name its head.
-    """
-    if isinstance(model, str | Path):
-        return bool((BaseBackend.read_metadata(model) or {}).get("head") == STRETCHED_HEAD)
-    return takes_stretched(model.yaml)
+    size = ast.literal_eval(size) if isinstance(size, str) else size
+    return told.get("task"), size, told.get("head") == STRETCHED_HEAD
 
 
 def modalities_of_model(model: Any, data: PairedData | None = None) -> tuple[Modality, ...]:

@@ -18,7 +18,7 @@ from mwam_det.data.paired_data import check_split
 from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.arguments import check_coco
 from mwam_det.engine.combinations import OnePass, missing_conditions
-from mwam_det.engine.deployment import is_stretched, task_and_size
+from mwam_det.engine.deployment import exported_as
 from mwam_det.engine.evaluation import degradation_conditions
 from mwam_det.engine.exporter import MultimodalExporter
 from mwam_det.engine.measures import measure, metrics_of
@@ -27,7 +27,7 @@ from mwam_det.engine.predictor import PairSource
 from mwam_det.engine.tasks import TASK_CLASSES, task_classes
 from mwam_det.engine.validator import check_modalities
 from mwam_det.models.stock import StockModel
-from mwam_det.models.two_stream import build_two_stream, task_of, two_stream_cfg
+from mwam_det.models.two_stream import build_two_stream, takes_stretched, task_of, two_stream_cfg
 from mwam_det.models.weights import load_pretrained
 from mwam_det.robustness.origin import Origin
 from mwam_det.robustness.report import RobustnessReport
@@ -84,12 +84,18 @@ class MultimodalYOLO(YOLO):
     ):
         self._wanted = modalities, fusion, share_backbone
         self._stock: str | None = None  # the stock checkpoint that the streams begin with, until they are trained
+        self._exported_stretched = False
         super(YOLO, self).__init__(str(model), verbose=verbose)  # YOLO's own turns into another class for RT-DETR
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
         """Classes for each task."""
-        return {name: task_classes(name, is_stretched(self.model)).as_map() for name in TASK_CLASSES}
+        return {name: task_classes(name, self._is_stretched).as_map() for name in TASK_CLASSES}
+
+    @property
+    def _is_stretched(self) -> bool:
+        """Whether the model takes images stretched to a square, as RT-DETR does."""
+        return self._exported_stretched if isinstance(self.model, str) else takes_stretched(self.model.yaml)
 
     def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
         self.cfg = self.model_name = cfg
@@ -133,7 +139,7 @@ class MultimodalYOLO(YOLO):
                 "of a checkpoint, or of what was exported from one"
             )
         if not weights.endswith(".pt"):
-            stated, size = task_and_size(weights)
+            stated, size, self._exported_stretched = exported_as(weights)
             super()._load(weights, task or stated)
             if size is not None:
                 self.overrides["imgsz"] = size if self.task == "classify" else max(size)
@@ -350,9 +356,8 @@ class MultimodalYOLO(YOLO):
         stock = {key: value for key, value in args.items() if key in DEFAULT_CFG_DICT}
         save_dir = Path(save_dir or get_save_dir(get_cfg(overrides=stock)))
         own = {"conditions": conditions, "samples": SAMPLES if plots else 0, "coco": coco}
-        validator = task_classes(self.task, is_stretched(self.model)).reporting(
-            None, save_dir, {**args, **own}, self.callbacks
-        )
+        classes = task_classes(self.task, self._is_stretched)
+        validator = classes.reporting(None, save_dir, {**args, **own}, self.callbacks)
         validator(model=self.model)
         weights = str(self.overrides.get("model", ""))
         report = validator.report(weights, [*notes, *_contradictions(validator, shares)])

@@ -21,7 +21,6 @@ from ultralytics.models.yolo.semantic import (
 )
 from ultralytics.utils import DEFAULT_CFG, ops
 
-from mwam_det.core.config import mwam_config
 from mwam_det.data.sources import Pair
 from mwam_det.engine.classification import (
     StackedClassificationPredictor,
@@ -34,7 +33,6 @@ from mwam_det.engine.geometry import Placement
 from mwam_det.engine.predictor import MultimodalPredictor, PairPredictor, PairResults
 from mwam_det.engine.trainer import MWAMTrainer, PairTrainer
 from mwam_det.engine.validator import MultimodalValidator, PairValidator
-from mwam_det.training.incomplete import incomplete_config
 
 
 class MultimodalRTDETRValidator(PairValidator, RTDETRValidator):
@@ -54,26 +52,10 @@ class ReportingRTDETRValidator(Reporting, OnePassRTDETRValidator):
 
 
 class MWAMRTDETRTrainer(PairTrainer, RTDETRTrainer):
-    """Train RT-DETR with a stream for each modality.
-
-    Raises:
-        NotImplementedError: If `incomplete.distill` or MWAM's auxiliary heads are asked for.
-    """
+    """Train RT-DETR with a stream for each modality."""
 
     plain = MultimodalRTDETRValidator
     one_pass = OnePassRTDETRValidator
-
-    def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
-        requested = overrides or {}
-        incomplete, mwam = incomplete_config(requested.get("incomplete")), mwam_config(requested.get("mwam", True))
-        if incomplete is not None and incomplete.distill:
-            raise NotImplementedError("incomplete.distill: queries of RT-DETR have no fixed places to be compared at")
-        if mwam is not None and mwam.mode in ("loss", "hybrid"):
-            raise NotImplementedError(
-                f"mwam.mode={mwam.mode} puts a head of YOLO on each backbone, whose labels are not RT-DETR's: choose "
-                "gradient, update or auto"
-            )
-        super().__init__(cfg, overrides, _callbacks)
 
 
 class MultimodalRTDETRPredictor(PairPredictor, RTDETRPredictor):

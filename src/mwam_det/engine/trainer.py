@@ -31,6 +31,7 @@ from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.arguments import (
     check_auxiliary,
     check_balancing,
+    check_distillation,
     check_precision,
     check_shared_backbone,
     check_validation,
@@ -137,13 +138,15 @@ class PairTrainer(BaseTrainer):
         check_precision(requested.get("amp"), device_of_worker(requested.get("device")))
         balances = balancing_config(requested.get("balancing")) is not None
         check_shared_backbone(requested.get("share_backbone", False), config, balances)
-        check_auxiliary(config, task)
+        incomplete = incomplete_config(requested.get("incomplete"))
+        check_auxiliary(config, task, self.plain.stretch)
+        check_distillation(incomplete, self.plain.stretch)
         check_processes(requested, config)
         if requested.get("data") is not None:
             self.paired = paired = resolve_dataset(requested["data"])
             requested["data"] = paired.as_dict()  # Ultralytics writes it to args.yaml
             check_labels(paired, task, requested.get("single_cls") or False)
-            incomplete, names = incomplete_config(requested.get("incomplete")), list(paired.channels)
+            names = list(paired.channels)
             check_incomplete(incomplete, names, config)
             balancer = check_balancing(requested.get("balancing"), names, incomplete, config, task, len(paired.names))
             check_validation(selection, config, requested.get("val", True), balancer)

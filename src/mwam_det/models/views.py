@@ -28,6 +28,8 @@ from mwam_det.training.measuring import measuring
 VIEWS = "views"
 """Key of a batch under which the trainer says how the step sees it: a `Views`; without it the step is as ever."""
 
+NO_DISTILLATION = "incomplete.distill: queries of RT-DETR have no fixed places to be compared at"
+
 Balance = Callable[..., Tensor]
 """Takes views and the loss of each, and `multiple`, `logits` and `target`, as `ModalityRun.balance` does."""
 
@@ -214,7 +216,7 @@ class IncompleteViews:
 
     def _distillation(self, views: Views, parts: list[Any]) -> Tensor:
         if isinstance(self._model.model[-1], RTDETRDecoder):
-            raise NotImplementedError("incomplete.distill: queries of RT-DETR have no fixed places to be compared at")
+            raise NotImplementedError(NO_DISTILLATION)
         gains = vars(self._model.args)
         following = zip(views.weights[1:], parts[1:], strict=True)
         return reduce(add, (weight * follow(part, parts[0], gains) for weight, part in following))
