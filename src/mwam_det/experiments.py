@@ -87,12 +87,12 @@ def experiment_of(name: str, content: Mapping[str, Any], source: str = "") -> Ex
 
 
 def share_threads(count: int) -> None:
-    """Let all that is trained in this process compute with so many threads on the CPU, and no more."""
-    from mwam_det.engine.compat import compute_with
+    """Let all that is trained in this process compute with so many threads on the CPU at most."""
+    from mwam_det.engine.compat import compute_with_at_most
     from mwam_det.hosts import threads
 
-    compute_with(count)
-    threads.MOST_THREADS = count
+    compute_with_at_most(count)
+    threads.MOST_THREADS = min(count, threads.MOST_THREADS)
 
 
 def _kind_of(content: Mapping[str, Any]) -> Any:

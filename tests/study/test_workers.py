@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 from tasks_of_workers import note
+from ultralytics.utils import torch_utils
 
+from mwam_det.experiments import share_threads
+from mwam_det.hosts import threads as host_threads
 from mwam_det.study.workers import run_all, threads_each
 
 HELPERS = Path(__file__).parents[1] / "helpers"
@@ -50,6 +53,7 @@ def test_processes_end_with_the_one_that_began_them_however_it_ends(how, tmp_pat
 import sys; sys.path.insert(0, {str(HELPERS)!r})
 from pathlib import Path
 from tasks_of_workers import note
+from ultralytics.utils import torch_utils
 from mwam_det.study.workers import run_all
 if __name__ == "__main__":
     run_all(["waits"], note, 1, log_of=lambda task: Path("waits.log"), changed=print, died=print)
@@ -73,3 +77,12 @@ def wait_for(file, seconds=60):
     while not file.exists():
         assert time.monotonic() < deadline, f"{file.name} never came"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("share", "threads"), [(1, 1), (1000, None)], ids=["less", "more"])
+def test_a_share_of_the_machine_is_never_more_than_a_run_alone_takes(share, threads, monkeypatch):
+    alone = torch_utils.NUM_THREADS, host_threads.MOST_THREADS
+    monkeypatch.setattr(torch_utils, "NUM_THREADS", alone[0])
+    monkeypatch.setattr(host_threads, "MOST_THREADS", alone[1])
+    share_threads(share)
+    assert ((threads, threads) if threads else alone) == (torch_utils.NUM_THREADS, host_threads.MOST_THREADS)

@@ -73,12 +73,12 @@ def _changed(holder: Any, **values: Any) -> Iterator[None]:
         vars(holder).update(before)
 
 
-def compute_with(threads: int) -> None:
-    """Let Ultralytics compute with so many threads on the CPU: it sets their number anew wherever it selects a device.
+def compute_with_at_most(threads: int) -> None:
+    """Let Ultralytics compute with fewer threads on the CPU: it sets their number anew wherever it selects a device.
 
     For a process that shares the machine with others, for as long as it lives.
     """
-    torch_utils.NUM_THREADS = threads
+    torch_utils.NUM_THREADS = min(threads, torch_utils.NUM_THREADS)
 
 
 def without_precision_check(args: Any):

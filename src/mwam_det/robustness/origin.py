@@ -27,12 +27,16 @@ class Origin:
     @classmethod
     def of(cls, trained: Mapping[str, str], packages: Sequence[str]) -> Origin:
         """Describe a report that is made now, by packages that are called `packages` and by this one."""
-        versions = {name: str(import_module(name).__version__) for name in ("mwam_det", *packages)}
-        return cls(dict(trained), versions, datetime.now().astimezone().isoformat(timespec="minutes"))
+        return cls(dict(trained), versions_with(packages), datetime.now().astimezone().isoformat(timespec="minutes"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
         return {"trained": dict(self.trained), "versions": dict(self.versions), "date": self.date}
+
+
+def versions_with(packages: Sequence[str]) -> dict[str, str]:
+    """Return the release of this package and of others by name."""
+    return {name: str(import_module(name).__version__) for name in ("mwam_det", *packages)}
 
 
 def switch_in_words(value: Any) -> str:

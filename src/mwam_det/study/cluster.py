@@ -69,7 +69,8 @@ def run_on_cluster(
     finally:
         for reference in waiting:
             ray.cancel(reference)  # as Ctrl-C would, so that it saves what it has
-        ray.wait([*waiting], num_returns=len(waiting), timeout=PATIENCE) if waiting else None
+        if waiting:
+            ray.wait([*waiting], num_returns=len(waiting), timeout=PATIENCE)
         ray.shutdown()
 
 

@@ -16,6 +16,7 @@ from mwam_det.files.locks import Hold
 from mwam_det.files.terminal import tolerate_encodings
 from mwam_det.files.writing import written_whole
 from mwam_det.recipe import Recipe, RecipeError
+from mwam_det.robustness.origin import versions_with
 from mwam_det.study.arms import GRID_KEYS, arm_experiments, check_seeds, read_study
 from mwam_det.study.built_in import SEEDS
 from mwam_det.study.cluster import run_on_cluster
@@ -66,13 +67,8 @@ class Cell:
 
     def write_record(self, **content: Any) -> None:
         """Write the record, whole or not at all."""
-        import torch
-        import ultralytics
-
-        import mwam_det
-
         record = {"arm": self.arm, "seed": self.seed, **content, "recipe": _comparable(self.experiment.recipe)}
-        record["versions"] = {package.__name__: package.__version__ for package in (mwam_det, ultralytics, torch)}
+        record["versions"] = versions_with(["ultralytics", "torch"])
         self.record_file.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(self.record_file) as new:
             new.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -178,8 +174,9 @@ def compare(
         left = [cell for cell in cells if cell.as_run().state != "done"]
 
         def changed(running: Sequence[Cell]) -> None:
-            console.print(standing(running).progress())
-            standing(running).save(folder, study.stem)
+            now = standing(running)
+            console.print(now.progress())
+            now.save(folder, study.stem)
 
         told: Any = {"log_of": _log_of, "changed": changed, "died": _record_death}
         if cluster is not None:
