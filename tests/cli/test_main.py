@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from pages import command_parser, parse
-from untrained import TINY
+from untrained import TINY, untrained
 
 import mwam_det
 from mwam_det import experiments
@@ -125,6 +125,13 @@ def test_an_unknown_split_is_an_error_of_one_line(capsys):
 
 def test_a_file_that_holds_no_weights_is_an_error_of_one_line(capsys, folder):
     (folder / "best.pt").write_bytes(b"no weights")
+    assert "best.pt" in mistake(capsys, "robustness", "best.pt", "night.yaml")
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.1, 0.5, 0.99])
+def test_a_checkpoint_that_is_not_whole_is_an_error_that_names_it(capsys, folder, tmp_path_factory, share):
+    whole = untrained(tmp_path_factory.mktemp("model") / "best.pt").read_bytes()
+    (folder / "best.pt").write_bytes(whole[: int(share * len(whole))])
     assert "best.pt" in mistake(capsys, "robustness", "best.pt", "night.yaml")
 
 

@@ -257,12 +257,16 @@ def load_model(model: str | Path, **options: Any) -> Any:
     """Build or load a `MultimodalYOLO`.
 
     Raises:
-        RecipeError: If a file holds no weights.
+        RecipeError: If a file holds no weights, or cannot be read.
     """
     from mwam_det.engine.facade import MultimodalYOLO  # slow to import: not before the recipe is checked
 
     try:
         return MultimodalYOLO(str(model), **options)
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # torch's word for some files that end too early, without their name
+        raise RecipeError(f"{model} cannot be read as weights, it may not be whole: {error}") from None
     except TypeError as error:  # Ultralytics' word for a file that holds no weights
         raise RecipeError(str(error).splitlines()[0].removeprefix("ERROR ❌️ ")) from None
 
