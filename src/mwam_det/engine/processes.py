@@ -12,8 +12,6 @@ import torch
 from ultralytics.cfg import get_save_dir
 from ultralytics.utils import RANK, WORLD_SIZE
 
-from mwam_det.core.config import MWAMConfig
-
 
 def number_of_processes(device: Any) -> int:
     """Return how many processes train: those that a launcher started, else one for each device that is named."""
@@ -34,25 +32,18 @@ def device_of_worker(device: Any) -> Any:
     return ",".join(map(str, range(here))) if torch.cuda.is_available() else "cpu"
 
 
-def check_processes(arguments: Mapping[str, Any], mwam: MWAMConfig | None) -> None:
+def check_processes(arguments: Mapping[str, Any]) -> None:
     """Check that a run can be spread over its processes; one process can do everything.
 
     Args:
         arguments: What was asked for, of Ultralytics' arguments.
-        mwam: MWAM's parameters, None without it.
 
     Raises:
-        NotImplementedError: If MWAM's mode has auxiliary heads.
         ValueError: If the batch is left to AutoBatch, or a worker has no device or takes rectangular batches.
     """
     processes = number_of_processes(device_of_worker(arguments.get("device")))
     if processes == 1:
         return
-    if mwam is not None and mwam.mode in ("loss", "hybrid"):
-        raise NotImplementedError(
-            f"mwam.mode={mwam.mode} trains on one device: the auxiliary heads are outside of what Ultralytics spreads "
-            "over several; use gradient, update or auto"
-        )
     batch = arguments.get("batch")
     if batch is not None and batch < 1:
         raise ValueError(f"batch={batch} is found on one device alone: give the batch of all {processes} together")
