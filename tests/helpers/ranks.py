@@ -31,8 +31,11 @@ def free_port():
         return str(free.getsockname()[1])
 
 
-def run_two(script, folder, *arguments):
-    """Run a script of this folder in two processes, as torchrun starts them; their output is in `folder`."""
+def start_two(script, folder, *arguments):
+    """Start a script of this folder in two processes, with the environment that torchrun gives them.
+
+    Their output is in `folder`, as 0.log and 1.log.
+    """
     launched = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     processes = []
     for rank in ("0", "1"):
@@ -40,6 +43,12 @@ def run_two(script, folder, *arguments):
         with (folder / f"{rank}.log").open("w") as log:
             command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)]
             processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+    return processes
+
+
+def run_two(script, folder, *arguments):
+    """Run a script of this folder in two processes to its end, see `start_two`."""
+    processes = start_two(script, folder, *arguments)
     try:
         codes = [process.wait(timeout=240) for process in processes]
     finally:

@@ -58,6 +58,7 @@ from mwam_det.engine.processes import (
     number_of_processes,
     refuse_to_delete,
     shared_folder,
+    told_in_a_sentence,
 )
 from mwam_det.engine.resuming import capture, capture_rank, restore_epoch, restore_weights
 from mwam_det.engine.saving import CheckpointPath, finish_checkpoints, read_record, repair_best
@@ -194,9 +195,14 @@ class PairTrainer(BaseTrainer):
                 (self.save_dir / name).unlink(missing_ok=True)
 
     def train(self) -> None:
-        """Train, and let go of the run folder."""
+        """Train, and let go of the run folder.
+
+        Raises:
+            ChildProcessError, ConnectionError: If a process of several fails, see `told_in_a_sentence`.
+        """
         try:
-            super().train()
+            with told_in_a_sentence(self.save_dir):
+                super().train()
         finally:
             if self._hold is not None:
                 self._hold.release()
