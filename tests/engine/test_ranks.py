@@ -22,7 +22,7 @@ ARGUMENTS = {
     "close_mosaic": 1,
     "warmup_epochs": 0,
     "mwam": {"mode": "hybrid"},
-    "incomplete": {"views": 2, "weights": "mwam"},
+    "incomplete": {"views": 2, "weights": "mwam", "checkpoint": True},
     "select": {"select": "mean"},
 }
 

@@ -359,7 +359,8 @@ class PairTrainer(BaseTrainer):
         model = stock_model(self.model)
         balancer = self.run.balancer
         if self.run.incomplete_config is not None or (balancer is not None and balancer.needs_views):
-            self._attached.append(IncompleteViews(model, self._balance))
+            recompute = self.run.incomplete_config is not None and self.run.incomplete_config.checkpoint
+            self._attached.append(IncompleteViews(model, self._balance, recompute))
         if self.heads is not None and self.mwam is not None:
             self._attached.append(AuxiliaryLoss(model, self.heads, self.mwam))
 
