@@ -38,6 +38,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "dropout of features": {"mwam": False, "incomplete": {"views": 1}},
     "views 2": {"mwam": False, "incomplete": {"views": 2}},
     "views all": {"mwam": False, "incomplete": {"views": "all"}},
+    "views 2, checkpoint": {"mwam": False, "incomplete": {"views": 2, "checkpoint": True}},
+    "views all, checkpoint": {"mwam": False, "incomplete": {"views": "all", "checkpoint": True}},
 }
 BALANCING: dict[str, dict[str, Any]] = {
     "off": {"mwam": False},

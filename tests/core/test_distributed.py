@@ -70,3 +70,14 @@ def test_scaled_steps_of_adamw_end_at_the_same_parameters_on_both_ranks_and_in_a
         assert torch.equal(first, second), name
         assert torch.allclose(first, expected, rtol=0, atol=1e-6), name
         assert not torch.allclose(first, start[name], rtol=0, atol=1e-4), name
+
+
+@pytest.mark.slow
+def test_gradients_that_no_wrapper_averages_are_averaged_where_any_rank_has_one(ranks):
+    for rank in ranks:
+        values = {name: value for name, (value, _) in rank["beside"].items()}
+        assert all(torch.equal(value, torch.zeros(2)) for value in values.values()), "as on rank 0"
+        gradients = {name: gradient for name, (_, gradient) in rank["beside"].items()}
+        assert torch.equal(gradients["both"], torch.full((2,), 2 * 1.5))
+        assert torch.equal(gradients["first"], torch.full((2,), 2 * 0.5))
+        assert gradients["none"] is None

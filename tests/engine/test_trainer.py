@@ -542,8 +542,9 @@ def test_complete_input_alone_is_the_stock_trainer_bit_for_bit(demo_section, tmp
         {"mwam": False, "incomplete": True, "share_backbone": True, "fusion": "late"},
         {"mwam": True, "incomplete": {"views": 2}, "multi_scale": 0.5, "optimizer": "MuSGD"},
         {"mwam": True, "incomplete": True, "freeze": ["rgb"], "model": "yolo26n.yaml"},
+        {"mwam": {"mode": "hybrid"}, "incomplete": {"checkpoint": True, "distill": 0.5}},
     ],
-    ids=["update", "hybrid", "input", "shared", "multi_scale", "freeze"],
+    ids=["update", "hybrid", "input", "shared", "multi_scale", "freeze", "checkpoint"],
 )
 @pytest.mark.filterwarnings("ignore:MuSGD rescales")
 def test_views_go_with_all_that_shapes_a_step(demo_section, tmp_path, arguments):

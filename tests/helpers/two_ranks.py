@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mwam_det import MWAM, GradientModulator, UpdateModulator
+from mwam_det.core.distributed import average_gradients, take_from_first_rank
 
 
 def whole_batch():
@@ -104,11 +105,23 @@ def work_of_a_rank(part=slice(None), wrap=None):
     }
 
 
+def gradients_beside_a_wrapper(rank):
+    """Average twice, as where a step waits for another mini-batch; the gradients by parameter."""
+    module = nn.ParameterDict({name: torch.full((2,), float(rank)) for name in ("both", "first", "none")})
+    take_from_first_rank(module)
+    for _ in range(2):
+        loss = (rank + 1) * module["both"].sum() + (module["first"].sum() if rank == 0 else 0)
+        loss.backward()
+        average_gradients(module.parameters())
+    return {name: (own.detach(), own.grad) for name, own in module.items()}
+
+
 def run_a_rank(rank, folder):
     """Do everything that one rank does, then on rank 0 what a single process does, and save it as `folder`/rank.pt."""
     half = slice(0, 4) if rank == 0 else slice(4, 8)
     with one_of_two(rank, folder):
         results = {"observed": observe_a_share(rank), **work_of_a_rank(half, DistributedDataParallel)}
+        results["beside"] = gradients_beside_a_wrapper(rank)
     if rank == 0:
         results["alone"] = work_of_a_rank()  # here, where everything is imported already
     torch.save(results, Path(folder) / f"{rank}.pt")

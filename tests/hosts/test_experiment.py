@@ -142,6 +142,14 @@ def test_a_recipe_of_another_host_is_refused_where_objects_are_meant(pictures, t
 # The command line -----------------------------------------------------------------------------------------------------
 
 
+def test_several_processes_do_not_train_a_host_side_by_side(pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", recipe(tmp_path, content(pictures)), *FAST]) == 2
+    assert "the task multimodal-classification trains in one process: leave torchrun out" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.slow
 def test_one_command_trains_a_classifier_and_reports_every_combination(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -267,10 +267,12 @@ def test_incomplete_views_follow_the_complete_one_if_asked(pictures, tmp_path):
     assert added[0] > 1e-4 and added[1] == pytest.approx(2 * added[0], rel=1e-3)
 
 
-def test_a_host_that_takes_no_views_is_refused_at_the_level_of_features(pictures, tmp_path):
+def test_a_host_is_refused_the_views_that_it_cannot_have(pictures, tmp_path):
     with pytest.raises(ValueError, match=r"forward\(inputs, views\), which Toy lacks: use level: input"):
         toy_trainer(pictures, tmp_path, incomplete=IncompleteConfig())
     toy_trainer(pictures, tmp_path, incomplete=IncompleteConfig(level="input"), epochs=1).train()
+    with pytest.raises(ValueError, match=r"incomplete\.checkpoint is for models of Ultralytics"):
+        toy_trainer(pictures, tmp_path, incomplete=IncompleteConfig(level="input", checkpoint=True))
 
 
 def test_without_incomplete_views_no_sample_lacks_anything(pictures, tmp_path):

@@ -296,3 +296,42 @@ def test_labels_of_pixels_are_taken_at_the_size_of_the_scores():
     _, told = heard(model, batch, TWO)
     assert told["target"].shape == (2, *told["logits"][0].shape[2:]) != batch["semantic_mask"].shape
     assert set(told["target"].unique().tolist()) <= {0, 1}
+
+
+@pytest.mark.parametrize("name", [TINY, "yolo26n-seg.yaml", "yolov8n-cls.yaml", "yolov8-rtdetr.yaml"])
+@pytest.mark.parametrize("level", ["features", "input"])
+def test_layers_that_run_again_in_the_backward_pass_change_nothing(name, level):
+    found = []
+    for recompute in (False, True):
+        model = built(name)
+        for norm in norms(model):
+            norm.train()
+            norm.momentum = 0.5
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.3
+        hooks = IncompleteViews(model, recompute=recompute)
+        torch.manual_seed(1)
+        loss, _ = model(seen(batch_of(model), 2, TWO, level=level))
+        assert not any("forward" in vars(layer) for layer in model.model), "copies and checkpoints need none"
+        loss.sum().backward()
+        hooks.remove()
+        gradients = {key: own.grad for key, own in model.named_parameters() if own.grad is not None}
+        found.append({"loss": loss.detach(), **gradients, **dict(model.named_buffers())})
+    plain, recomputed = found
+    assert plain.keys() == recomputed.keys()
+    for key, value in plain.items():
+        assert torch.equal(value, recomputed[key]), key
+
+
+def test_layers_that_run_again_keep_less_for_the_backward_pass():
+    kept = []
+    for recompute in (False, True):
+        model = built("yolov8n.yaml")
+        IncompleteViews(model, recompute=recompute)
+        batch = seen(batch_of(model), 2, TWO)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            loss = model(batch)[0].sum()
+        kept.append(sum(event.self_cpu_memory_usage for event in profile.key_averages()))
+        del loss
+    assert 0 < kept[1] < 0.8 * kept[0]

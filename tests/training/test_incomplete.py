@@ -152,6 +152,7 @@ def test_divergence_is_zero_for_equal_predictions_and_weighs_by_the_teachers_con
         ({"views": 1, "p": 1.2}, r"p=1.2 must be a number in \[0, 1\]"),
         ({"p": 0.5}, "p=0.5 is for views: 1"),
         ({"start": 1}, r"start=1 must be a share of the training, in \[0, 1\)"),
+        ({"checkpoint": 1}, "checkpoint=1 must be true or false"),
         ({"distill": -1}, "distill=-1 must be a number, at least 0"),
         ({"views": 1, "distill": 1}, "no complete view is there to follow"),
         ({"views": 1, "weights": [1]}, "use equal or mwam"),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import distributed as dist
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 from ultralytics.cfg import get_save_dir
 from ultralytics.utils import RANK, WORLD_SIZE
-
-from mwam_det.core.config import MWAMConfig
 
 
 def number_of_processes(device: Any) -> int:
@@ -34,25 +36,18 @@ def device_of_worker(device: Any) -> Any:
     return ",".join(map(str, range(here))) if torch.cuda.is_available() else "cpu"
 
 
-def check_processes(arguments: Mapping[str, Any], mwam: MWAMConfig | None) -> None:
+def check_processes(arguments: Mapping[str, Any]) -> None:
     """Check that a run can be spread over its processes; one process can do everything.
 
     Args:
         arguments: What was asked for, of Ultralytics' arguments.
-        mwam: MWAM's parameters, None without it.
 
     Raises:
-        NotImplementedError: If MWAM's mode has auxiliary heads.
         ValueError: If the batch is left to AutoBatch, or a worker has no device or takes rectangular batches.
     """
     processes = number_of_processes(device_of_worker(arguments.get("device")))
     if processes == 1:
         return
-    if mwam is not None and mwam.mode in ("loss", "hybrid"):
-        raise NotImplementedError(
-            f"mwam.mode={mwam.mode} trains on one device: the auxiliary heads are outside of what Ultralytics spreads "
-            "over several; use gradient, update or auto"
-        )
     batch = arguments.get("batch")
     if batch is not None and batch < 1:
         raise ValueError(f"batch={batch} is found on one device alone: give the batch of all {processes} together")
@@ -93,3 +88,51 @@ def refuse_to_delete(folder: Path) -> None:
             f"exist_ok=true: on several devices Ultralytics would delete {folder} and {weights[-1].name} in it first: "
             "give the run another name, resume it, or move the folder"
         )
+
+
+@contextmanager
+def told_in_a_sentence(folder: Path) -> Iterator[None]:
+    """Say in a sentence that a process of this training has ended before its time, and how to continue.
+
+    The launcher ends the other processes, and prints the first error of a process: that is left for it where torchrun
+    looks. Backends tell the others by a network error of their own, often before the launcher does.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        ChildProcessError: In the process that asked for several devices, if one of those that train failed.
+        ConnectionError: In a process that trains, if another cannot be reached any more.
+    """
+    try:
+        yield
+    except subprocess.CalledProcessError as error:
+        raise ChildProcessError(
+            "a process of this training failed, and the launcher ended the others (exit status "
+            f"{error.returncode}): its report above says which process, and why. {_how_to_continue(folder)}"
+        ) from None
+    except Exception as error:
+        if RANK == -1:
+            raise
+        if _is_of_the_network(error):
+            raise ConnectionError(
+                f"rank {RANK}: another process of this training cannot be reached any more ({_first_line(error)}): "
+                f"look at what that process printed last. {_how_to_continue(folder)}"
+            ) from error
+        get_error_handler().record_exception(error)
+        raise
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    if dist.is_available() and isinstance(error, dist.DistBackendError | dist.DistNetworkError):
+        return True
+    return isinstance(error, RuntimeError) and "gloo/transport" in str(error)  # gloo has no class of its own
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _how_to_continue(folder: Path) -> str:
+    last = folder / "weights" / "last.pt"
+    return f"Continue with resume={last}" if last.is_file() else "There is no checkpoint yet: begin again"

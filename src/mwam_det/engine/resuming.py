@@ -1,39 +1,55 @@
 """All that a resumed training needs to be the uninterrupted one, bit for bit on a CPU.
 
 Ultralytics keeps half-precision averaged weights, half-precision optimizer states, and no random state. Kept here are
-the weights and the averaged weights in full, the optimizer's states, gradients that wait for their step, the states of
-all random generators of this process, of the order of the samples, and which images a mosaic may be made of.
+the weights and the averaged weights in full, the optimizer's states, gradients that wait for their step, and of every
+rank its batch norms' statistics, the states of all its random generators and of the order of its samples, and which
+images a mosaic may be made of.
 
-Not kept, and so different after a resume: what other processes draw (loader workers, which Ultralytics has on a GPU
-alone, and other ranks), and the column of results.csv that says how long the training took.
+Not kept, and so different after a resume: what loader workers draw, and the column of results.csv that says how long
+the training took. Where the number of ranks changes, each rank takes over what the one of its number left, if any.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 if TYPE_CHECKING:
     from mwam_det.engine.trainer import PairTrainer
 
 
-def capture(trainer: PairTrainer) -> dict[str, Any]:
-    """Return the state of a training at the end of an epoch: plain values and tensors."""
-    numpy_state: Any = np.random.get_state()
-    name, keys, *rest = numpy_state
-    model, loader = unwrap_model(trainer.model), trainer.train_loader
+def capture(trainer: PairTrainer, ranks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the state of a training at the end of an epoch: plain values and tensors.
+
+    Args:
+        trainer: That of rank 0.
+        ranks: What `capture_rank` returned on each rank.
+    """
     return {
         "epoch": trainer.epoch,
-        "model": model.state_dict(),
+        "model": unwrap_model(trainer.model).state_dict(),
         "averaged": trainer.ema.ema.state_dict(),
         "optimizer": trainer.optimizer.state_dict(),
         "waiting": trainer.waiting,
         "gradients": [parameter.grad for parameter in _parameters(trainer)] if trainer.waiting else [],
+        "mosaic closed": trainer.epoch >= trainer.epochs - trainer.args.close_mosaic,
+        "ranks": list(ranks),
+    }
+
+
+def capture_rank(trainer: PairTrainer) -> dict[str, Any]:
+    """Return what this rank does not share with the others at the end of an epoch: plain values and tensors."""
+    numpy_state: Any = np.random.get_state()
+    name, keys, *rest = numpy_state
+    model, loader = unwrap_model(trainer.model), trainer.train_loader
+    return {
+        "statistics": {} if RANK in {-1, 0} else {name: own.cpu() for name, own in model.named_buffers()},
         "random": {
             "python": random.getstate(),
             "numpy": [name, keys.tolist(), *rest],
@@ -41,9 +57,14 @@ def capture(trainer: PairTrainer) -> dict[str, Any]:
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "order": loader.generator.get_state(),
         },
-        "mosaic closed": trainer.epoch >= trainer.epochs - trainer.args.close_mosaic,
         "buffer": list(getattr(loader.dataset, "buffer", [])),
     }
+
+
+def _own_part(state: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return what the rank of this number left; None without one."""
+    ranks, own = state.get("ranks", []), max(RANK, 0)
+    return ranks[own] if own < len(ranks) else None
 
 
 def _parameters(trainer: PairTrainer) -> list[torch.nn.Parameter]:
@@ -56,16 +77,21 @@ def restore_weights(trainer: PairTrainer, state: Mapping[str, Any]) -> None:
     unwrap_model(trainer.model).load_state_dict(state["model"])
     trainer.ema.ema.load_state_dict(state["averaged"])
     trainer.optimizer.load_state_dict(state["optimizer"])
+    if own := _own_part(state):
+        unwrap_model(trainer.model).load_state_dict(own["statistics"], strict=False)  # without parameters
 
 
 def restore_epoch(trainer: PairTrainer, state: Mapping[str, Any]) -> None:
     """Take over the rest, as the last thing before the first mini-batch of the epoch that comes next."""
     for parameter, gradient in zip(_parameters(trainer), state["gradients"], strict=False):  # none if none waits
         parameter.grad = None if gradient is None else gradient.to(parameter)
+    own = _own_part(state)
+    if own is None:
+        return
     loader = trainer.train_loader
-    for index in state["buffer"]:
+    for index in own["buffer"]:
         loader.dataset.load_image(index)
-    drawn = state["random"]
+    drawn = own["random"]
     random.setstate(_tuples(drawn["python"]))
     name, keys, *rest = drawn["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))

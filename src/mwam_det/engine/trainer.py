@@ -19,7 +19,7 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_m
 
 from mwam_det.core.balancing.methods import balancing_config
 from mwam_det.core.config import mwam_config
-from mwam_det.core.distributed import from_first_rank, of_all_ranks
+from mwam_det.core.distributed import average_gradients, from_first_rank, of_all_ranks, take_from_first_rank
 from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
 from mwam_det.core.mwam import MWAM
 from mwam_det.data.build import build_paired_dataset
@@ -58,8 +58,9 @@ from mwam_det.engine.processes import (
     number_of_processes,
     refuse_to_delete,
     shared_folder,
+    told_in_a_sentence,
 )
-from mwam_det.engine.resuming import capture, restore_epoch, restore_weights
+from mwam_det.engine.resuming import capture, capture_rank, restore_epoch, restore_weights
 from mwam_det.engine.saving import CheckpointPath, finish_checkpoints, read_record, repair_best
 from mwam_det.engine.validator import MultimodalValidator, PairValidator, check_modalities
 from mwam_det.files.locks import Hold
@@ -125,6 +126,7 @@ class PairTrainer(BaseTrainer):
     optimizer: Any
     validator: Any
     metrics: Any
+    loss: Any
     set_model_names_for_load: Any
     last: CheckpointPath
     best: CheckpointPath
@@ -141,7 +143,7 @@ class PairTrainer(BaseTrainer):
         incomplete = incomplete_config(requested.get("incomplete"))
         check_auxiliary(config, task, self.plain.stretch)
         check_distillation(incomplete, self.plain.stretch)
-        check_processes(requested, config)
+        check_processes(requested)
         if requested.get("data") is not None:
             self.paired = paired = resolve_dataset(requested["data"])
             requested["data"] = paired.as_dict()  # Ultralytics writes it to args.yaml
@@ -171,6 +173,7 @@ class PairTrainer(BaseTrainer):
         self._save_below(self.save_dir)
         self.waiting, self._ahead = 0, 0
         self._record: dict[str, Any] | None = None  # of a run that is resumed, until its first mini-batch
+        self._ranks: list[dict[str, Any]] = []  # what each process has of its own, at the end of an epoch
         self._resumed, self._looked = False, False
         self.modalities = modalities_of(self.data)
         self.run = ModalityRun(
@@ -192,9 +195,14 @@ class PairTrainer(BaseTrainer):
                 (self.save_dir / name).unlink(missing_ok=True)
 
     def train(self) -> None:
-        """Train, and let go of the run folder."""
+        """Train, and let go of the run folder.
+
+        Raises:
+            ChildProcessError, ConnectionError: If a process of several fails, see `told_in_a_sentence`.
+        """
         try:
-            super().train()
+            with told_in_a_sentence(self.save_dir):
+                super().train()
         finally:
             if self._hold is not None:
                 self._hold.release()
@@ -351,7 +359,8 @@ class PairTrainer(BaseTrainer):
         model = stock_model(self.model)
         balancer = self.run.balancer
         if self.run.incomplete_config is not None or (balancer is not None and balancer.needs_views):
-            self._attached.append(IncompleteViews(model, self._balance))
+            recompute = self.run.incomplete_config is not None and self.run.incomplete_config.checkpoint
+            self._attached.append(IncompleteViews(model, self._balance, recompute))
         if self.heads is not None and self.mwam is not None:
             self._attached.append(AuxiliaryLoss(model, self.heads, self.mwam))
 
@@ -393,9 +402,10 @@ class PairTrainer(BaseTrainer):
 
     def _build_train_pipeline(self) -> None:
         if self.mwam is not None and self.mwam.config.mode in ("loss", "hybrid") and self.heads is None:
-            if self.world_size > 1 or self.args.compile:
-                raise NotImplementedError("mwam.mode=loss and hybrid train on one device and without compile")
+            if self.args.compile:
+                raise NotImplementedError("mwam.mode=loss and hybrid train without compile")
             self.heads = AuxiliaryHeads(stock_model(self.model))
+            take_from_first_rank(self.heads)
         if RANK != -1 and self.device.type == "cpu":
             self.world_size = WORLD_SIZE  # from here on they are counted as they are
             self.model = spread_on_cpu(self.model, bool(self.args.compile))
@@ -469,6 +479,7 @@ class PairTrainer(BaseTrainer):
         if self.heads is None:
             super().optimizer_step()
             return
+        average_gradients(self.heads.parameters())
         model, ema = self.model, self.ema
         self.model, self.ema = nn.ModuleList([model, self.heads]), None
         try:
@@ -512,13 +523,27 @@ class PairTrainer(BaseTrainer):
             weights = ", ".join(f"{name} {weight:.3f}" for name, weight in self.mwam.last.weight.items())
             LOGGER.info(f"MWAM weights: {weights}")
 
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """Recover from a loss that is not finite as Ultralytics does, which looks at the loss of rank 0 alone.
+
+        All ranks come here at the end of an epoch, and rank 0 saves next: it learns what each of them will need.
+        """
+        if not all(of_all_ranks(self.loss is None or bool(self.loss.isfinite()))):
+            self.loss = torch.full((), float("nan"), device=self.device)
+        if super()._handle_nan_recovery(epoch):
+            return True
+        if self.heads is not None and self.waiting:
+            average_gradients(self.heads.parameters())
+        self._ranks = of_all_ranks(capture_rank(self))
+        return False
+
     def save_model(self) -> bool:
         """Save the checkpoints, with the run's state in the training arguments that Ultralytics drops when it ends."""
         state = {**self.run.state_dict(), "heads": self.heads and self.heads.state_dict(), "stopped": bool(self.stop)}
         own_args, averaged = self.args, self.ema.ema
         self.args = copy(own_args)
         self.args.run_state, averaged.args = state, own_args  # the model's own arguments stay in finished checkpoints
-        self.last.record = capture(self)
+        self.last.record = capture(self, self._ranks)
         try:
             return super().save_model()
         finally:

@@ -6,6 +6,7 @@ A recipe's keys are `task`, `model`, `pretrained`, `data`, `mwam`, `incomplete`,
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -172,9 +173,12 @@ class HostExperiment:
         """Train in a new run folder, or go on with the run that `train.resume` names; see `train_experiment`.
 
         Raises:
-            RecipeError: If the data, weights or the checkpoint to resume from cannot be used, or training diverges.
+            RecipeError: If the data, weights or the checkpoint to resume from cannot be used, training diverges, or
+                this is one of several processes of torchrun.
             Interrupted: On Ctrl-C.
         """
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise RecipeError(f"{self.name}: the task {self.task} trains in one process: leave torchrun out")
         try:
             return train_experiment(self)
         except (ValueError, FloatingPointError) as error:

@@ -94,12 +94,15 @@ class HostTrainer:
 
     Raises:
         ValueError: If the device is not there, there is guidance without incomplete views, the host does not take
-            views, there are not two samples to train on, or the mode needs heads that the host cannot have.
+            views or they are to be checkpointed, there are not two samples to train on, or the mode needs heads that
+            the host cannot have.
     """
 
     def __init__(self, host: Host):
         if host.guidance is not None and host.incomplete is None:
             raise ValueError("guidance is for a host that learns from incomplete input")
+        if host.incomplete is not None and host.incomplete.checkpoint:
+            raise ValueError("incomplete.checkpoint is for models of Ultralytics: leave it out")
         self._takes_views = "views" in signature(host.model.forward).parameters
         by_features = host.incomplete is not None and host.incomplete.level == "features"
         if by_features and not self._takes_views:

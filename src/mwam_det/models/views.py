@@ -9,6 +9,7 @@ Nothing of it is in the model's checkpoint.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial, reduce
 from operator import add
@@ -17,13 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from ultralytics.nn.modules.head import Classify, RTDETRDecoder, SemanticSegment
 
 from mwam_det.models.following import follow
 from mwam_det.models.replay import levels_of, run_from_levels, run_stream_on_zeros
 from mwam_det.models.stock import StockModel
 from mwam_det.training.incomplete import Views
-from mwam_det.training.measuring import measuring
+from mwam_det.training.measuring import KeptStatistics, measuring
 
 VIEWS = "views"
 """Key of a batch under which the trainer says how the step sees it: a `Views`; without it the step is as ever."""
@@ -43,9 +45,11 @@ class IncompleteViews:
         model: A model that `build_two_stream` built, without wrapper.
         balance: What makes one loss of those of the views; their weighted average if left out. Needed for views that
             only measure.
+        recompute: Whether the layers of fusion, neck and head keep nothing but their inputs for the backward pass and
+            run once more in it: gradients and running statistics are the same, memory is saved, and time is spent.
     """
 
-    def __init__(self, model: StockModel, balance: Balance | None = None):
+    def __init__(self, model: StockModel, balance: Balance | None = None, recompute: bool = False):
         self._model = model
         self._balance = balance
         self._levels = levels_of(model)
@@ -59,6 +63,7 @@ class IncompleteViews:
         self._targets = 0
         first, end = model.yaml["fusions"]
         head = model.model[-1]
+        self._recomputed = list(model.model[first:]) if recompute else []
         self._handles = [
             model.register_forward_pre_hook(self._begin),
             model.model[0].register_forward_pre_hook(self._mix_input),
@@ -74,6 +79,7 @@ class IncompleteViews:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._stop_recomputing()
 
     def _begin(self, model: StockModel, inputs: tuple[Any, ...]) -> None:
         batch = inputs[0] if inputs and isinstance(inputs[0], dict) else {}
@@ -89,8 +95,15 @@ class IncompleteViews:
             self._measured = views
         else:
             self._views = views
+            for layer in self._recomputed:
+                layer.forward = partial(_recomputed, layer)
+
+    def _stop_recomputing(self) -> None:
+        for layer in self._recomputed:
+            vars(layer).pop("forward", None)
 
     def _forget(self) -> None:
+        self._stop_recomputing()
         self._views, self._measured = None, None
         self._seen, self._absent, self._mixed, self._parts = {}, {}, {}, []
 
@@ -220,6 +233,15 @@ class IncompleteViews:
         gains = vars(self._model.args)
         following = zip(views.weights[1:], parts[1:], strict=True)
         return reduce(add, (weight * follow(part, parts[0], gains) for weight, part in following))
+
+
+def _recomputed(layer: nn.Module, *inputs: Any) -> Any:
+    """Run a layer so that it runs once more in the backward pass."""
+
+    def contexts() -> tuple[Any, Any]:
+        return nullcontext(), KeptStatistics(layer.modules())
+
+    return checkpoint(partial(type(layer).forward, layer), *inputs, use_reentrant=False, context_fn=contexts)
 
 
 def has_class_scores(model: StockModel) -> bool:

@@ -56,6 +56,8 @@ class IncompleteConfig(Settings):
         start: Share of the training, in [0, 1), after which incomplete views begin; before, input is complete.
         distill: Weight of a loss by which incomplete views also follow the predictions of the complete one, as far as
             those are confident; it rises from 0 within the first fifth of the training with views. 0 for none.
+        checkpoint: Whether fusion, neck and head keep the inputs of their layers alone and compute the rest again in
+            the backward pass (gradient checkpointing), where memory is short. The results are the same.
 
     Raises:
         ValueError: If a value is outside its range; the message names key, value and choices.
@@ -67,8 +69,11 @@ class IncompleteConfig(Settings):
     p: float | None = None
     start: float = 0.0
     distill: float = 0.0
+    checkpoint: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.checkpoint, bool):
+            raise ValueError(f"checkpoint={self.checkpoint!r} must be true or false")
         if self.views != "all" and (type(self.views) is not int or self.views < 1):
             raise ValueError(f"views={self.views!r} must be all, or a number of views, at least 1")
         if self.level not in LEVELS:

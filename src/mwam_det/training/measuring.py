@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -48,3 +48,28 @@ def measuring(modules: Iterable[nn.Module]) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
+
+
+class KeptStatistics:
+    """Let batch norms do again what they did, without learning their running statistics a second time.
+
+    A context that can be entered more than once, for `torch.utils.checkpoint`, which runs forward passes again when
+    gradients are taken. Norms write to copies meanwhile, so that all else is as the first time, bit for bit.
+
+    Args:
+        modules: Each by itself, as `evaluating` takes them.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]):
+        self._norms = [module for module in modules if isinstance(module, _NormBase) and module.track_running_stats]
+        self._kept: list[dict[str, Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        self._kept = [dict(norm._buffers) for norm in self._norms]
+        for norm, kept in zip(self._norms, self._kept, strict=True):
+            norm._buffers.update({name: None if own is None else own.clone() for name, own in kept.items()})
+
+    def __exit__(self, *exception: object) -> None:
+        for norm, kept in zip(self._norms, self._kept, strict=True):
+            norm._buffers.update(kept)
+        self._kept = []
