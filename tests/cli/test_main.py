@@ -18,7 +18,8 @@ import mwam_det
 from mwam_det import experiments
 from mwam_det.cli.main import COMMANDS, main
 from mwam_det.cli.stock_words import read_stock_words
-from mwam_det.data.conversion.model import ConversionError, Format, Option
+from mwam_det.data.conversion.model import ConversionError, Format
+from mwam_det.data.conversion.offers import OFFERS, Offer, Option
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.section import resolve_dataset
 from mwam_det.experiments import load
@@ -486,6 +487,7 @@ def test_the_options_of_a_format_are_those_of_its_command(capsys, folder, monkey
 
     format_ = Format("fake", "Fake", {"rgb": "rgb", "ir": "ir"}, read, ["thing"], options=OPTIONS)
     monkeypatch.setitem(FORMATS, "fake", format_)
+    monkeypatch.setitem(OFFERS, "fake", Offer("Fake", OPTIONS))
     (folder / "from").mkdir()
     assert "that is all" in mistake(capsys, "convert", "fake", "from", "to", *arguments)
     assert received == [expected]
@@ -503,6 +505,11 @@ def test_a_format_without_a_recipe_ends_with_the_recipe_that_it_wrote(capsys, pu
     command, train, recipe = shlex.split(capsys.readouterr().out.splitlines()[-1])
     assert (command, train, recipe) == ("mwam-det", "train", "my set/recipe.yaml")
     resolve_dataset(load(recipe).recipe.data)
+
+
+def test_every_format_is_offered_in_order_as_it_is():
+    assert list(OFFERS) == list(FORMATS)
+    assert {name: Offer(of.title, of.options) for name, of in FORMATS.items()} == OFFERS
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -609,7 +616,10 @@ NAMES = [module.__name__.rpartition(".")[2] for module in COMMANDS]
     ("words", "status"),
     [
         (["--help"], 0),
-        *(([name, "--help"], 0) for name in NAMES if name != "convert"),  # the formats are in its help
+        (["--version"], 0),
+        *(([name, "--help"], 0) for name in NAMES),
+        *((["convert", name, "--help"], 0) for name in FORMATS),
+        (["convert", "llvip"], 2),
         (["trian"], 2),
         (["train", "none.yaml"], 2),
         (["val", "night.yaml", "best.pt"], 2),

@@ -938,6 +938,14 @@ def test_files_and_folders_of_the_user_are_as_before_the_scan(tmp_path):
     assert snapshot(tmp_path) == before
 
 
+def test_paths_and_sizes_that_occur_in_many_places_are_held_once(tmp_path):
+    data = make_set(tmp_path, [flat(90)] * 3)
+    for pairs in (build(data), build(data)):  # by a scan, and from its cache
+        for first, listed, label in zip(pairs.im_files, pairs.listed, pairs.labels, strict=True):
+            assert first is listed is label["im_file"] is pairs.files(first)[0]
+        assert len({id(sizes) for sizes in pairs.sizes.values()}) == 1
+
+
 def test_samples_from_memory_are_the_same_each_time_so_that_no_warning_says_otherwise(tmp_path, log):
     data = make_set(tmp_path, [noise(i) for i in range(5)])
     dataset = build(data, cache="ram", deterministic=True, mosaic=1.0, mixup=1.0, degrees=10.0)

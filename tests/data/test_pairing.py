@@ -322,6 +322,34 @@ def test_the_size_of_a_turned_image_is_that_of_the_pixels_as_they_are_read(tmp_p
     assert image_size(file) == imread(file).shape[:2] == SIZE[::-1]
 
 
+@pytest.mark.parametrize(
+    ("suffix", "image"),
+    [(".jpg", COLOUR), (".jpg", GREY), (".png", COLOUR), (".png", DEEP), (".png", np.dstack([COLOUR, GREY]))],
+)
+def test_a_whole_jpeg_or_png_is_measured_by_its_header(tmp_path, monkeypatch, suffix, image):
+    file = write(tmp_path / f"whole{suffix}", image)
+    shape = decode(file).shape[:2]
+    monkeypatch.setattr("mwam_det.data.pairing.read_image", None)
+    assert image_size(file) == image_size(file, Modality("ir", 1, value_range="minmax")) == shape == SIZE
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_exif_turns_an_image_or_not_as_it_is_read(tmp_path, suffix, orientation):
+    file = tmp_path / f"turned{suffix}"
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    Image.fromarray(COLOUR).save(file, exif=exif)
+    assert image_size(file) == imread(file).shape[:2]
+
+
+def test_a_changed_byte_in_a_png_is_noticed_by_its_checksum(tmp_path):
+    content = bytearray(encoded(".png"))
+    content[content.index(b"IDAT") + 20] ^= 1
+    with pytest.raises(ValueError, match="changed.png cannot be read"):
+        image_size(write(tmp_path / "changed.png", bytes(content)))
+
+
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp"])
 def test_a_truncated_image_is_refused_by_name(tmp_path, suffix, share):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mwam_det.cli.parser import add_command
+from mwam_det.data.conversion.offers import OFFERS
 
 EXAMPLES = (
     "mwam-det convert llvip downloads/LLVIP datasets/LLVIP",
@@ -25,24 +26,17 @@ def add(commands: Any) -> None:
         EXAMPLES,
         stopped="The same command goes on where this one was.",
     )
-    command.fill = add_formats
-
-
-def add_formats(command: argparse.ArgumentParser) -> None:
-    """Add the formats, which take seconds to import."""
-    from mwam_det.data.formats import FORMATS
-
     formats = command.add_subparsers(dest="format", metavar="FORMAT", required=True)
-    for format_ in FORMATS.values():
-        title = format_.title.replace("%", "%%")
-        one = formats.add_parser(format_.name, help=title, description=title)
+    for format_name, offer in OFFERS.items():
+        title = offer.title.replace("%", "%%")
+        one = formats.add_parser(format_name, help=title, description=title)
         one.add_argument("source", metavar="SRC", help="folder of the dataset as published; it is not changed")
         one.add_argument(
             "destination",
             metavar="DST",
             help="new or empty folder, or that of an interrupted conversion, which goes on",
         )
-        for name, option in format_.options.items():
+        for name, option in offer.options.items():
             flag, text = f"--{name.replace('_', '-')}", option.help.replace("%", "%%")
             if isinstance(option.default, bool):
                 one.add_argument(flag, dest=f"option {name}", action="store_true", help=text)

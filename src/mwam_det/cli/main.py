@@ -6,13 +6,14 @@ so that help and the mistakes that need neither come at once.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 
 from mwam_det.cli import compare, convert, crops, export, init, inspect, predict, robustness, train, val
 from mwam_det.cli.completion import answer
-from mwam_det.cli.parser import Parser, Versions
+from mwam_det.cli.parser import Versions
 from mwam_det.data.errors import DatasetError
 from mwam_det.files.terminal import tolerate_encodings
 from mwam_det.recipe import RecipeError
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         mistake in what was asked for, 130 interrupted.
     """
     tolerate_encodings()  # of the help, and of what Ultralytics says
-    parser = Parser(prog="mwam-det", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="mwam-det", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--version", action=Versions, nargs=0, help="print the versions of what is installed, and exit")
     commands = parser.add_subparsers(dest="command", required=True)
     for command in COMMANDS:

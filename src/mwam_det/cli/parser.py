@@ -14,19 +14,6 @@ from mwam_det.cli.completion import completer_of, set_completer
 OVERRIDES_HELP = "section.key=value, like train.epochs=60, data.path=datasets/LLVIP or mwam=false"
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that can be filled when it is first used, where what its arguments are takes seconds to import."""
-
-    fill: Callable[[argparse.ArgumentParser], None] | None = None
-
-    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
-        """Parse as argparse does, after filling."""
-        if self.fill is not None:
-            fill, self.fill = self.fill, None
-            fill(self)
-        return super().parse_known_args(*args, **kwargs)
-
-
 class Versions(argparse.Action):
     """Prints the versions of this package and of what it stands on, without importing them."""
 
@@ -51,7 +38,7 @@ def add_command(
     text: str,
     examples: Sequence[str],
     stopped: str = "",
-) -> Parser:
+) -> argparse.ArgumentParser:
     """Add a command.
 
     Args:
@@ -62,7 +49,7 @@ def add_command(
         examples: Shown below its help.
         stopped: What the user is told after Ctrl-C.
     """
-    command: Parser = commands.add_parser(
+    command: argparse.ArgumentParser = commands.add_parser(
         name,
         help=text,
         description=f"{text[0].upper()}{text[1:]}.",

@@ -127,7 +127,7 @@ class PairedClassificationDataset(PairedDataset):
 
     def verify_args(self) -> tuple:
         """Return the function that checks a pair, and its arguments for every image."""
-        candidates, classes = ([of[file] for file in self.im_files] for of in (self.partners, self._classes))
+        candidates, classes = map(self.candidates, self.im_files), (self._classes[file] for file in self.im_files)
         constants = map(repeat, (self.prefix, self.modalities))
         return verify_classified_pair, zip(self.im_files, candidates, classes, *constants)  # noqa: B905 (endless)
 

@@ -141,12 +141,12 @@ def _flat(stem: str) -> str:
 
 
 def _read(dataset: PairedDataset, first: str, modality: Modality) -> np.ndarray:
-    sizes, file = dataset.sizes[first], dataset.partners[first][modality.name][0]
+    place_in_stack = dataset.modalities.index(modality)
+    sizes, file = dataset.sizes[first], dataset.files(first)[place_in_stack]
     image = decode(file, AS_STORED)
     if image is None:
         raise DatasetError(f"{file} has become unreadable")
-    own = sizes[dataset.modalities.index(modality)]
-    return place(image, modality, own, sizes[0], sizes[0])
+    return place(image, modality, sizes[place_in_stack], sizes[0], sizes[0])
 
 
 def _square(box: np.ndarray, size: tuple[int, int], margin: float) -> tuple[slice, slice]:

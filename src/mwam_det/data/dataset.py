@@ -131,7 +131,10 @@ class PairedDataset(YOLODataset):
         check_file_speeds([*files], prefix=self.prefix)
         count = self.fraction if isinstance(self.fraction, int) else max(1, round(len(files) * self.fraction))
         files = files[:count]  # of the first modality's files, not of all in its folder
-        self.partners, left_over = partners_in({file: self._folders_of[file] for file in files}, self.modalities)
+        found, left_over = partners_in({file: self._folders_of[file] for file in files}, self.modalities)
+        # of each image the candidates of every modality, in order: tuples, because there are many of them
+        names = [modality.name for modality in self.modalities]
+        self._candidates = {file: tuple(tuple(of[name]) for name in names) for file, of in found.items()}
         # a list, or a fraction of the first modality, leaves partners over by design
         self.is_whole = self.fraction == 1 and all(group.listed is None for group in groups)
         self.left_over = {name: of.total() if self.is_whole else 0 for name, of in left_over.items()}
@@ -165,6 +168,11 @@ class PairedDataset(YOLODataset):
         return self.label_files
 
     @property
+    def listed(self) -> list[str]:
+        """All images of the first modality, those included that belong to no pair that can be used."""
+        return list(self._candidates)
+
+    @property
     def label_folders(self) -> list[Path]:
         """The folders of the label files, each once."""
         return list(dict.fromkeys(folders["labels"] for folders in self._folders_of.values()))
@@ -187,17 +195,17 @@ class PairedDataset(YOLODataset):
         return stem_of(im_file, self._folders_of[im_file][first.name], first.naming)
 
     def _label_file(self, im_file: str, stem: str) -> str:
-        return str(self._folders_of[im_file]["labels"] / f"{stem}{self.label_suffix}")
+        return os.path.join(self._folders_of[im_file]["labels"], f"{stem}{self.label_suffix}")
 
     def _named_like_images(self, im_file: str) -> Iterator[str]:
         """Yield the label files that have the stem of an image of a pair, those of the first modality first."""
-        for modality in self.modalities:
-            for file in self.partners[im_file][modality.name]:
+        for modality, candidates in zip(self.modalities, self._candidates[im_file], strict=True):
+            for file in candidates:
                 yield self._label_file(im_file, stem_of(file, self._folders_of[im_file][modality.name]))
 
     def verify_args(self) -> tuple:
         """Return the function that checks a pair and its arguments for every image."""
-        candidates = [self.partners[file] for file in self.im_files]
+        candidates = map(self.candidates, self.im_files)
         keypoints = (self.use_keypoints, *self.data.get("kpt_shape", (0, 0)))
         constants = map(repeat, (self.prefix, len(self.data["names"]), self.single_cls, self.modalities, keypoints))
         return verify_pair, zip(self.im_files, candidates, self.label_files, *constants)  # noqa: B905 (endless repeat)
@@ -210,8 +218,8 @@ class PairedDataset(YOLODataset):
 
     def get_cache_hash(self) -> str:
         """Return a hash of all files of all modalities and of how they are read, so that a change is scanned again."""
-        partners = [f for candidates in self.partners.values() for files in candidates.values() for f in files]
-        return get_hash([*self.label_files, *partners, f"{self.modalities}", super().get_cache_hash()])
+        others = [f for file in self.im_files for candidates in self._candidates[file][1:] for f in candidates]
+        return get_hash([*others, f"{self.modalities}", super().get_cache_hash()])
 
     def get_labels(self) -> list[dict[str, Any]]:
         """Scan all pairs, leave out the bad ones, name a few and count the rest, and return the labels of the others.
@@ -240,7 +248,14 @@ class PairedDataset(YOLODataset):
                 f"{reason} among {len(self.im_files)} images of {self.img_path}, labels in {folders}: see the messages "
                 f"above, mend the files or the data section{example}"
             ) from error
-        self.sizes = {label["im_file"]: label.pop("sizes") for label in labels}
+        known = {file: file for file in self._candidates}
+        same: dict[tuple, tuple] = {}
+        self.im_files = [known[label["im_file"]] for label in labels]  # one string of each path is enough to hold
+        self.sizes = {}
+        for file, label in zip(self.im_files, labels, strict=True):
+            label["im_file"] = file
+            sizes = label.pop("sizes")
+            self.sizes[file] = same.setdefault(sizes, sizes)  # and one tuple of each size
         return labels
 
     def _load_or_scan_cache(self, cache_path: Path, cache_hash: str) -> tuple[dict, bool]:
@@ -322,7 +337,7 @@ class PairedDataset(YOLODataset):
     def cache_images_to_disk(self, i: int) -> None:
         """Keep the stack of pair `i`, unless it is kept already and its files have not changed."""
         file, first = self.npy_files[i], self.im_files[i]
-        made_from = fingerprint(self._files(first))
+        made_from = fingerprint(self.files(first))
         if is_current(file, made_from):
             return
         target = target_size(self.sizes[first][0], self.imgsz, self.fit)
@@ -334,18 +349,22 @@ class PairedDataset(YOLODataset):
 
     def _kept_stack(self, first: str, target: tuple[int, int]) -> np.ndarray | None:
         try:
-            made_from = fingerprint(self._files(first))
+            made_from = fingerprint(self.files(first))
         except OSError:
             return None  # reading the files will say which one has gone
         return load_stack(self._stack_file(first, target), made_from, (*target, self.channels))
 
     def _stack_file(self, first: str, target: tuple[int, int]) -> Path:
         folder = SCANS / "stacks" / _own_name(self._folders_of[first][self.modalities[0].name])
-        return folder / stack_name(self._files(first), f"{self.modalities}", target)
+        return folder / stack_name(self.files(first), f"{self.modalities}", target)
 
-    def _files(self, first: str) -> list[str]:
+    def files(self, first: str) -> list[str]:
         """Return the file of every modality of the pair whose first image this is."""
-        return [self.partners[first][modality.name][0] for modality in self.modalities]
+        return [files[0] for files in self._candidates[first]]
+
+    def candidates(self, first: str) -> dict[str, tuple[str, ...]]:
+        """Return by modality the files that may belong to an image of the first one, see `find_partners`."""
+        return {modality.name: files for modality, files in zip(self.modalities, self._candidates[first], strict=True)}
 
     def _read_stack(self, first: str, target: tuple[int, int]) -> np.ndarray:
         """Decode every file of a pair once, and stack the images; see `load_image`."""
@@ -366,7 +385,7 @@ class PairedDataset(YOLODataset):
     def _read(self, first: str, target: tuple[int, int]) -> Iterator[tuple[Modality, np.ndarray]]:
         """Decode the files of a pair one after the other, each brought to its place in the stack."""
         sizes = self.sizes[first]
-        for modality, file, size in zip(self.modalities, self._files(first), sizes, strict=True):
+        for modality, file, size in zip(self.modalities, self.files(first), sizes, strict=True):
             image = read_image(file, modality, reduction_of(file, modality, size, target))
             if image is None:
                 raise FileNotFoundError(f"cannot read {file}, the {modality.name} image of {first}")

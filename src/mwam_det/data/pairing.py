@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,14 @@ from mwam_det.data.modality import Modality
 from mwam_det.data.naming import Naming, has_naming, shared_part
 from mwam_det.data.reading import AS_STORED, decode, has_codec, read_image
 from mwam_det.files.folders import list_files
-from mwam_det.files.images import check_pixels
+from mwam_det.files.images import DAMAGED, ORIENTATION, check_pixels, most_pixels
 from mwam_det.files.values import format_value
 
 SMALLEST_SIDE = 10
 """Images with a shorter side, in pixels, are refused, as Ultralytics does."""
+
+PLAIN_SUFFIXES = (".jpg", ".jpeg", ".png")
+JPEG_SIGNATURE, JPEG_END, PNG_SIGNATURE = b"\xff\xd8", b"\xff\xd9", b"\x89PNG"
 
 PLAIN = Modality("image")
 """How an image is read of which nothing more is known."""
@@ -41,7 +46,10 @@ def stem_of(file: str | Path, folder: str | Path, naming: Naming = "") -> str:
         folder: Its folder.
         naming: How its name is made, of which only the shared part is kept.
     """
-    return shared_part(Path(file).relative_to(folder).with_suffix("").as_posix(), naming)
+    file, below = os.fspath(file), os.path.join(folder, "")
+    if not file.startswith(below):  # a folder like "." or "a/../b"
+        return shared_part(Path(file).relative_to(folder).with_suffix("").as_posix(), naming)
+    return shared_part(os.path.splitext(file[len(below) :])[0].replace(os.sep, "/"), naming)
 
 
 def select_files(
@@ -63,9 +71,12 @@ def select_files(
     """
     files = list(files)
     here = {other: namings.get(other, "") for other, folder in folders.items() if Path(folder) == Path(folders[name])}
+    if here == {name: ""}:
+        return files
 
     def owner(file: str) -> str | None:
-        fitting = {other: naming for other, naming in here.items() if has_naming(Path(file).stem, naming)}
+        stem = os.path.splitext(os.path.basename(file))[0]
+        fitting = {other: naming for other, naming in here.items() if has_naming(stem, naming)}
         matching = [other for other, naming in fitting.items() if not isinstance(naming, str)]
         if len(matching) > 1:
             raise DatasetError(f"match: '{Path(file).name}' fits both {' and '.join(matching)}: make them exclude it")
@@ -87,7 +98,7 @@ def select_files(
 
 def list_images(folder: str | Path) -> list[str]:
     """List the images below a folder, in order; see `mwam_det.files.folders.list_files`."""
-    return [file for file in list_files(folder) if Path(file).suffix[1:].lower() in IMG_FORMATS]
+    return [file for file in list_files(folder) if os.path.splitext(file)[1][1:].lower() in IMG_FORMATS]
 
 
 def find_partners(
@@ -147,8 +158,9 @@ def _hint(stems: Mapping[str, Iterable[str]]) -> str:
 def image_size(file: str | Path, modality: Modality = PLAIN) -> tuple[int, int]:
     """Check that training will be able to read an image, without changing it, and return its (height, width).
 
-    The image is decoded by the reader that training uses, unless its header states too many pixels. Pillow looks first
-    at the formats that OpenCV fills up with grey where bytes are missing. Its plugins are called by name, because
+    A JPEG or PNG that is whole (a JPEG has its end, a PNG the checksum of every part) is measured by its header. Any
+    other image is decoded by the reader that training uses, unless its header states too many pixels. Pillow looks
+    first at the formats that OpenCV fills up with grey where bytes are missing. Its plugins are called by name, because
     `Image.open`, as Ultralytics patches it, tries to install a codec when it meets bytes that it does not know.
 
     Args:
@@ -159,6 +171,8 @@ def image_size(file: str | Path, modality: Modality = PLAIN) -> tuple[int, int]:
         ValueError: If the file is no image, is truncated, has values that need a range to become 8 bit and there is
             none, a side below 10 pixels, or more pixels than Pillow allows (see `mwam_det.files.images.check_pixels`).
     """
+    if (stated := _stated_size(os.fspath(file))) is not None:
+        return stated
     file = Path(file)
     try:
         is_known = check_pixels(file)
@@ -249,6 +263,34 @@ def read_mode(file: str | Path) -> str:
         return image.mode
 
 
+def _stated_size(file: str) -> tuple[int, int] | None:
+    """Return the (height, width) that a whole JPEG or PNG has as OpenCV reads it, None where only decoding tells.
+
+    That is so for other formats, for damaged files and unusual sizes, and where EXIF may turn the image.
+    """
+    if not file.lower().endswith(PLAIN_SUFFIXES):
+        return None
+    with suppress(*DAMAGED), open(file, "rb") as stream:
+        if (head := stream.read(8)).startswith(JPEG_SIGNATURE):
+            stream.seek(-len(JPEG_END), io.SEEK_END)
+            if stream.read() != JPEG_END:
+                return None
+            stream.seek(0)
+            image: ImageFile = JpegImageFile(stream)
+            turned = not {"exif", "xmp"}.isdisjoint(image.info) and image.getexif().get(ORIENTATION, 1) != 1
+        elif head.startswith(PNG_SIGNATURE):
+            content = head + stream.read()
+            image = PngImageFile(io.BytesIO(content))
+            image.verify()
+            turned = b"eXIf" in content
+        else:
+            return None
+        (width, height), limit = image.size, most_pixels()
+        if not turned and min(width, height) >= SMALLEST_SIDE and (limit is None or width * height <= limit):
+            return height, width
+    return None
+
+
 def _stored_type(file: Path) -> str | None:
     """Return the type of an image's values if they have no 8-bit reading."""
     pixels = decode(file, AS_STORED)
@@ -256,8 +298,8 @@ def _stored_type(file: Path) -> str | None:
 
 
 _PLUGINS: dict[bytes, type[JpegImageFile] | type[PngImageFile] | type[BmpImageFile]] = {
-    b"\xff\xd8": JpegImageFile,
-    b"\x89PNG": PngImageFile,
+    JPEG_SIGNATURE: JpegImageFile,
+    PNG_SIGNATURE: PngImageFile,
     b"BM": BmpImageFile,
 }
 
@@ -267,7 +309,7 @@ def _check_completeness(file: Path, plugin: type[ImageFile]) -> None:
     with plugin(file) as image:
         if plugin is PngImageFile:
             image.verify()
-        elif plugin is BmpImageFile or not _ends_with(file, b"\xff\xd9"):
+        elif plugin is BmpImageFile or not _ends_with(file, JPEG_END):
             image.load()  # bytes after the end of a JPEG are harmless, missing ones are not
 
 

@@ -46,7 +46,7 @@ class PairedSemanticDataset(PairedDataset, SemanticDataset):
 
     def verify_args(self) -> tuple:
         """Return the function that checks a pair and its PNG, and its arguments for every image."""
-        candidates = [self.partners[file] for file in self.im_files]
+        candidates = map(self.candidates, self.im_files)
         known = (np.arange(IGNORED + 1) < max(len(self.data["names"]), 2)) | (np.arange(IGNORED + 1) == IGNORED)
         constants = map(repeat, (self.prefix, self.modalities, known[self.label_lut]))
         return verify_masked_pair, zip(self.im_files, candidates, self.mask_files, *constants)  # noqa: B905 (endless)

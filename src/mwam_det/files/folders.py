@@ -25,8 +25,9 @@ def list_files(folder: str | Path) -> list[str]:
             entries = [entry for entry in os.scandir(place) if not entry.name.startswith(".")]
         except OSError:  # not ours to look into, like lost+found
             continue
+        above = "" if place == os.curdir else place
         for entry in entries:
-            path = str(Path(place, entry.name))
+            path = os.path.join(above, entry.name)
             if not entry.is_symlink():
                 if entry.is_dir():
                     folders.append(path)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +26,11 @@ DAMAGED = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, Ov
 """What Pillow's plugins raise where a header is not what it says."""
 
 
+def most_pixels() -> int | None:
+    """Return how many pixels Pillow allows an image: twice `PIL.Image.MAX_IMAGE_PIXELS`, or None for any number."""
+    return None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+
+
 def check_pixels(file: str | Path) -> bool:
     """Check that an image has no more pixels than Pillow allows, in all pages of a TIFF together.
 
@@ -38,8 +44,7 @@ def check_pixels(file: str | Path) -> bool:
         OSError: If the file cannot be read.
         ValueError: If it has more; the message names the file.
     """
-    limit = None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
-    pixels = 0
+    limit, pixels = most_pixels(), 0
     try:
         for page, (height, width) in enumerate(stated_sizes(file), 1):
             pixels += height * width
@@ -122,17 +127,23 @@ def _pages(stream: BinaryIO, head: bytes) -> Iterator[tuple[int, int]]:
         yield page[IMAGELENGTH], page[IMAGEWIDTH]
 
 
+@cache
+def _register_plugins() -> None:
+    """Make Pillow know all formats that it can read as it is installed."""
+    Image.init()
+    if find_spec("pi_heif"):
+        from pi_heif import register_heif_opener
+
+        register_heif_opener()
+
+
 def _open(file: str | Path, head: bytes) -> ImageFile | None:
     """Open an image by the plugin of Pillow's that takes it; no pixel is decoded.
 
     Not by `Image.open`, which Ultralytics replaces by one that installs a codec for bytes that nobody knows, and which
     warns of sizes that are judged here.
     """
-    Image.init()
-    if find_spec("pi_heif") and "HEIF" not in Image.OPEN:
-        from pi_heif import register_heif_opener
-
-        register_heif_opener()
+    _register_plugins()
     for kind in Image.ID:
         opener, accepts = Image.OPEN[kind]
         with suppress(*DAMAGED):

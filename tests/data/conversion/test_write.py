@@ -21,7 +21,8 @@ from ultralytics.utils.patches import imread
 
 from mwam_det.data.conversion import write as writing
 from mwam_det.data.conversion.labels import fit_labels
-from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, SourcePair
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Report, SourcePair
+from mwam_det.data.conversion.offers import Option
 from mwam_det.data.conversion.record import RECORD, UNFINISHED, Claim, summary
 from mwam_det.data.conversion.untrusted import files_by_stem, inside, number
 from mwam_det.data.conversion.write import convert

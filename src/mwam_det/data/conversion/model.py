@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mwam_det.data.conversion.offers import Option
 from mwam_det.data.errors import DatasetError
 
 EXAMPLES = 5
@@ -87,21 +88,6 @@ class Report:
         return {
             reason: {"count": count, "examples": self._examples[reason]} for reason, count in self._counts.most_common()
         }
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option of a format, which the command line offers as --name.
-
-    Attributes:
-        default: Its default; its type is the option's type. A bool is a switch that is off by default.
-        help: One line for the user.
-        choices: The values that it may have, or () for any.
-    """
-
-    default: Any
-    help: str
-    choices: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)

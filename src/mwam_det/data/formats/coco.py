@@ -41,7 +41,8 @@ import numpy as np
 from pycocotools import mask as run_lengths
 from ultralytics.data.converter import merge_multi_segment
 
-from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, SourcePair
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Report, SourcePair
+from mwam_det.data.conversion.offers import OFFERS
 from mwam_det.data.conversion.untrusted import LARGEST_COORDINATE, inside, number
 from mwam_det.data.naming import NamesByEnd, has_naming, match_pattern, shared_part
 from mwam_det.data.pairing import list_images, stem_of
@@ -485,16 +486,10 @@ def _short(value: Any) -> str:
 
 COCO = Format(
     name="coco",
-    title="pairs with COCO annotations (a JSON a split, a folder a modality)",
+    title=OFFERS["coco"].title,
     modalities=MODALITIES,
     read=read,
     classes=_class_names,
     outlines="labels_seg",
-    options={
-        "json": Option("annotations/{split}.json", "JSON in SRC; {split} stands for train, val and test"),
-        "rgb": Option("rgb", "folder of the RGB images in SRC; may hold {split}"),
-        "ir": Option("ir", "folder of the infrared images in SRC; may hold {split}"),
-        "match": Option("", "regular expression for names without suffix, whose one group is what partners share"),
-        "val_share": Option(0.2, "share of the images to validate with, if json holds no {split}"),
-    },
+    options=OFFERS["coco"].options,
 )

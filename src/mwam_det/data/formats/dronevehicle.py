@@ -37,7 +37,8 @@ import cv2
 import numpy as np
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, SourcePair
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Report, SourcePair
+from mwam_det.data.conversion.offers import OFFERS
 from mwam_det.data.conversion.untrusted import files_by_stem, number
 from mwam_det.data.formats.voc import bndbox, objects, read_xml
 from mwam_det.data.pairing import image_size
@@ -230,17 +231,12 @@ def _outline(element: Element) -> tuple[tuple[float, float], ...] | None:
 
 DRONEVEHICLE = Format(
     name="dronevehicle",
-    title="DroneVehicle (train/trainimg, trainimgr, trainlabel, trainlabelr; val and test alike)",
+    title=OFFERS["dronevehicle"].title,
     modalities={"rgb": "visible", "ir": "infrared"},
     read=read,
     classes=CLASSES,
     outlines="labels_obb",
-    options={
-        "labels": Option(
-            "ir", "which label set: infrared (the authors' ground truth), RGB or both", ("ir", "rgb", "union")
-        ),
-        "keep_frame": Option(False, "keep the white frame of 100 px around the images"),
-    },
+    options=OFFERS["dronevehicle"].options,
     expected={"train": 17_990, "val": 1_469, "test": 8_980},
     crop=lambda options: None if options["keep_frame"] else CROP,
     recipe="dronevehicle.yaml",

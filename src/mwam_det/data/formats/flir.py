@@ -20,6 +20,7 @@ from typing import Any
 from ultralytics.data.utils import IMG_FORMATS
 
 from mwam_det.data.conversion.model import ConversionError, Format, Report, SourcePair
+from mwam_det.data.conversion.offers import OFFERS
 from mwam_det.data.conversion.untrusted import files_by_stem
 from mwam_det.data.formats.voc import boxes, read_xml, size
 
@@ -92,7 +93,7 @@ def _stem(name: str) -> str:
 
 FLIR = Format(
     name="flir",
-    title="FLIR-aligned (align/JPEGImages, align/Annotations, align/align_train.txt, align/align_validation.txt)",
+    title=OFFERS["flir"].title,
     modalities={"rgb": "visible", "ir": "infrared"},
     read=read,
     classes=CLASSES,

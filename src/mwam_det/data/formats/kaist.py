@@ -36,7 +36,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, SourcePair
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Report, SourcePair
+from mwam_det.data.conversion.offers import OFFERS
 from mwam_det.data.conversion.untrusted import number
 from mwam_det.data.formats.voc import objects, read_xml
 from mwam_det.files.folders import list_files
@@ -45,7 +46,7 @@ CLASSES = ("person", "people", "cyclist", "person?")
 ALIASES = {"person?a": "person?"}
 """Other spellings in the files."""
 
-IMAGES = ("visible", "lwir")
+IMAGES = OFFERS["kaist"].options["labels"].choices
 FIRST_TEST_SET = 6
 MARKED = 10
 """Column of a text annotation that says 1 for a box to ignore."""
@@ -199,24 +200,11 @@ def _expected(options: Mapping[str, Any]) -> dict[str, int]:
 
 KAIST = Format(
     name="kaist",
-    title="KAIST multispectral pedestrians (set00/V000/{visible,lwir}/, annotations/)",
+    title=OFFERS["kaist"].title,
     modalities={"rgb": "visible", "ir": "infrared"},
     read=read,
     classes=_class_names,
-    options={
-        "annotations": Option(
-            "annotations", "folder of the annotations in SRC, or several with commas: the first that has a frame counts"
-        ),
-        "labels": Option("visible", "whose labels, where each image has a set of its own (KAIST-Paired)", IMAGES),
-        "ignore": Option(
-            "drop",
-            "people, cyclist, person? and boxes marked as ignore: drop leaves out the boxes, image leaves out images "
-            "with such a box, keep counts them as person, classes makes each label a class (marked boxes dropped)",
-            ("drop", "image", "keep", "classes"),
-        ),
-        "train_step": Option(2, "take every n-th frame of sets 00 to 05 (2 as the benchmark, 1 for all)"),
-        "val_step": Option(20, "take every n-th frame of sets 06 to 11 (20 as the benchmark, 1 for all)"),
-    },
+    options=OFFERS["kaist"].options,
     expected=_expected,
     recipe="detect/kaist.yaml",
 )

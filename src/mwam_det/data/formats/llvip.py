@@ -15,6 +15,7 @@ from typing import Any
 from ultralytics.data.utils import IMG_FORMATS
 
 from mwam_det.data.conversion.model import ConversionError, Format, Report, SourcePair
+from mwam_det.data.conversion.offers import OFFERS
 from mwam_det.data.conversion.untrusted import files_by_stem
 from mwam_det.data.formats.voc import boxes, read_xml, size
 
@@ -53,7 +54,7 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
 
 LLVIP = Format(
     name="llvip",
-    title="LLVIP (visible/, infrared/, Annotations/)",
+    title=OFFERS["llvip"].title,
     modalities=FOLDERS,
     read=read,
     classes=CLASSES,

@@ -20,7 +20,8 @@ from typing import Any
 
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion.model import ConversionError, Format, Option, Report, SourcePair
+from mwam_det.data.conversion.model import ConversionError, Format, Report, SourcePair
+from mwam_det.data.conversion.offers import OFFERS
 from mwam_det.data.conversion.untrusted import files_by_stem
 from mwam_det.data.formats.voc import boxes, read_xml, size
 from mwam_det.data.splits import validation_part
@@ -72,14 +73,11 @@ def expected(options: Mapping[str, Any]) -> dict[str, int]:
 
 M3FD = Format(
     name="m3fd",
-    title="M3FD's part for detection (Vis/, Ir/, Annotation/)",
+    title=OFFERS["m3fd"].title,
     modalities={"rgb": "visible", "ir": "infrared"},
     read=read,
     classes=CLASSES,
-    options={
-        "seed": Option(0, "number from which the split is drawn"),
-        "val_share": Option(0.2, "share of the pairs to validate with"),
-    },
+    options=OFFERS["m3fd"].options,
     expected=expected,
     recipe="detect/m3fd.yaml",
 )

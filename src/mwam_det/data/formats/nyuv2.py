@@ -29,7 +29,8 @@ import cv2
 import numpy as np
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, SourcePair
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Report, SourcePair
+from mwam_det.data.conversion.offers import OFFERS
 from mwam_det.data.conversion.untrusted import files_by_stem, number
 from mwam_det.data.pairing import image_size, list_images
 from mwam_det.data.reading import AS_STORED, decode
@@ -184,19 +185,11 @@ def _note_depth(folder: Path, report: Report) -> None:
 
 NYUV2 = Format(
     name="nyuv2",
-    title="NYU-Depth V2 in ESANet's layout ({train,test}/{rgb,depth,labels_40}/)",
+    title=OFFERS["nyuv2"].title,
     modalities={"rgb": "visible", "depth": "depth"},
     read=read,
     classes=_class_names,
-    options={
-        "boxes": Option(
-            "auto",
-            "where boxes come from: the folders boxes, or labels_40 by connected regions; auto: boxes if both parts "
-            "have them",
-            ("auto", "files", "labels_40"),
-        ),
-        "depth": Option("depth", "which depth: filled in, or as the sensor saw it", ("depth", "depth_raw")),
-    },
+    options=OFFERS["nyuv2"].options,
     expected={"train": 795, "val": 654},
     recipe="detect/nyuv2.yaml",
 )

@@ -22,7 +22,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mwam_det.data.conversion.model import ConversionError, Format, Label, Option, Report, SourcePair
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Report, SourcePair
+from mwam_det.data.conversion.offers import OFFERS
 from mwam_det.data.conversion.untrusted import files_by_stem, number
 
 CLASS_NAMES = {
@@ -42,8 +43,7 @@ CLASS_NAMES = {
 
 CLASS_NUMBERS = tuple(CLASS_NAMES)
 COLUMNS = 14
-SIZES = (512, 1024)
-FOLDS = tuple(range(1, 11))
+SIZES = OFFERS["vedai"].options["size"].choices
 
 
 def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[SourcePair]:
@@ -121,15 +121,12 @@ def _labels(annotation: Path, report: Report) -> Iterator[Label]:
 
 VEDAI = Format(
     name="vedai",
-    title="VEDAI (Vehicules1024/, Annotations1024/, or both with 512)",
+    title=OFFERS["vedai"].title,
     modalities={"rgb": "visible", "ir": "infrared"},
     read=read,
     classes=tuple(CLASS_NAMES.values()),
     outlines="labels_obb",
-    options={
-        "fold": Option(1, "which of the authors' ten folds", FOLDS),
-        "size": Option(1024, "side of the images, in pixels", SIZES),
-    },
+    options=OFFERS["vedai"].options,
     expected={"train": 1_089, "val": 121},
     recipe="detect/vedai.yaml",
 )

@@ -16,9 +16,8 @@ from mwam_det.data.reading import AS_STORED, as_stacked, decode, place
 def measure_pair(dataset: PairedDataset, index: int) -> MeasuredPair:
     """Measure one pair of a dataset."""
     first = dataset.im_files[index]
-    files = [dataset.partners[first][modality.name][0] for modality in dataset.modalities]
     sizes = dataset.sizes[first]
-    looked = zip(files, dataset.modalities, sizes, strict=True)
+    looked = zip(dataset.files(first), dataset.modalities, sizes, strict=True)
     return compare_files([_look_at(file, modality, size, sizes[0]) for file, modality, size in looked])
 
 
@@ -38,7 +37,7 @@ def _view(read: np.ndarray, modality: Modality, size: tuple[int, int], first_siz
 
 def files_of(datasets: Iterable[PairedDataset], modality: str) -> list[str]:
     """List the file of a modality for every pair."""
-    return [dataset.partners[file][modality][0] for dataset in datasets for file in dataset.im_files]
+    return [dataset.candidates(file)[modality][0] for dataset in datasets for file in dataset.im_files]
 
 
 def sizes_of(datasets: Iterable[PairedDataset]) -> list[Sequence[tuple[int, int]]]:

@@ -40,9 +40,9 @@ def split_figures(dataset: PairedDataset) -> SplitFigures:
         extents_in_training.append(extents * dataset.imgsz / max(height, width))
     sides = np.concatenate(extents_in_training)
     there = {file for folder in dataset.label_folders for file in list_files(folder) if Path(file).suffix == ".txt"}
-    label_files = dict(zip(dataset.partners, dataset.label_files, strict=True))  # also of pairs that are left out
+    label_files = dict(zip(dataset.listed, dataset.label_files, strict=True))  # also of pairs that are left out
     return SplitFigures(
-        images=len(dataset.partners),
+        images=len(dataset.listed),
         pairs=len(dataset.labels),
         left_out=_left_out(dataset, label_files),
         left_over={name: count for name, count in dataset.left_over.items() if count},
@@ -61,9 +61,10 @@ def split_figures(dataset: PairedDataset) -> SplitFigures:
 def _left_out(dataset: PairedDataset, label_files: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Find out why images are not used: the scan's messages are for people."""
     report, used = Report(), set(dataset.im_files)
-    for image, candidates in dataset.partners.items():
+    for image in dataset.listed:
         if image in used:
             continue
+        candidates = dataset.candidates(image)
         missing = [name for name, files in candidates.items() if not files]
         several = [name for name, files in candidates.items() if len(files) > 1]
         if missing or several:
