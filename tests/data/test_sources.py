@@ -1,3 +1,4 @@
+from collections import deque
 from pathlib import Path
 
 import cv2
@@ -423,3 +424,80 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path):
     ir = write(tmp_path / "ir.png")
     with pytest.raises(ValueError, match="bomb.tif: 30000×30000 pixels are more than"):
         load({"rgb": tmp_path / "bomb.tif", "ir": ir})
+
+
+@pytest.mark.parametrize("dtype", ["uint16", ">u2"])
+def test_the_byte_order_of_an_array_does_not_count(dtype):
+    thermal = (picture(1, channels=1).astype(np.uint16) * 257).astype(dtype)
+    (pair,) = load({"rgb": picture(0), "ir": thermal})
+    (expected,) = load({"rgb": picture(0), "ir": picture(1, channels=1)})
+    assert np.array_equal(pair.stack, expected.stack)
+
+
+@pytest.mark.parametrize("value_range", [None, (0, 1), (0, 255)])
+def test_a_mask_is_0_and_255_as_its_file_is(value_range):
+    ir = Modality("ir", 1, 3, value_range=value_range)
+    mask = picture(1, channels=1)[..., 0] > 128
+    (pair,) = load({"rgb": picture(0), "ir": mask}, (RGB, ir))
+    assert np.array_equal(pair.images["ir"][..., 0], mask * np.uint8(255))
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "uint32", "float16", "float32", "float64", "object", "complex64"])
+def test_an_array_of_other_values_is_refused_in_a_sentence(dtype):
+    with pytest.raises(ValueError, match=f"the ir image of image0.jpg has values of type {dtype}"):
+        load({"rgb": picture(0), "ir": picture(1, channels=1).astype(dtype)}, (RGB, Modality("ir", 3, 3)))
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 5, 3), (5, 0)])
+def test_an_array_without_pixels_is_refused(shape):
+    with pytest.raises(ValueError, match="it has no pixel"):
+        load({"rgb": picture(0), "ir": np.zeros(shape, np.uint8)})
+
+
+def test_any_collection_with_an_order_is_a_list(tmp_path):
+    files = {name: [write(tmp_path / name / f"{i}.png", i) for i in range(3)] for name in ("rgb", "ir")}
+    expected = list_pairs(files, BOTH)
+    for kind in (tuple, deque, np.array, lambda of: dict.fromkeys(of).keys()):
+        assert list_pairs({name: kind(of) for name, of in files.items()}, BOTH) == expected
+    for kind in (set, iter):
+        with pytest.raises(ValueError, match=r"rgb is given as .*: give .* \(of what yields them, list\(…\)\)"):
+            list_pairs({name: kind(of) for name, of in files.items()}, BOTH)
+
+
+def test_a_list_is_cleared_of_incomplete_pairs_where_these_are_to_be_skipped(log):
+    lists = {"rgb": [None, picture(1), picture(2), None], "ir": [picture(3), picture(4), None, None]}
+    (pair,) = list_pairs(lists, BOTH, "skip")
+    assert np.array_equal(pair["rgb"], lists["rgb"][1]) and np.array_equal(pair["ir"], lists["ir"][1])
+    assert any("3 of 4 pairs lack a partner: left out" in text for _, text in log)
+    with pytest.raises(ValueError, match="none of 2 pairs is complete"):
+        list_pairs({"rgb": [picture(1)] * 2, "ir": [None] * 2}, BOTH, "skip")
+
+
+def test_a_modality_may_be_missing_in_all_frames(tmp_path):
+    for number in range(3):
+        write(tmp_path / "rgb" / f"{number}.png", number)
+    (tmp_path / "ir").mkdir()
+    named = {"rgb": tmp_path / "rgb", "ir": tmp_path / "ir"}
+    assert [list(pair.images) for pair in load(named, partners="missing")] == [["rgb"]] * 3
+    with pytest.raises(FileNotFoundError, match="there is no image of ir in"):
+        load(named, partners="skip")
+    assert [list(pair.images) for pair in load({"rgb": [picture(0)], "ir": [None]})] == [["rgb"]]
+
+
+@pytest.mark.parametrize(("shorter", "longer"), [("ir", "rgb"), ("rgb", "ir")])
+def test_a_video_goes_on_without_the_other_where_partners_may_be_missing(tmp_path, log, shorter, longer):
+    named = {"rgb": "", "ir": ""}
+    named[shorter], named[longer] = film(tmp_path / "a.avi", 2), film(tmp_path / "b.avi", 4)
+    pairs = load(named, partners="missing")
+    assert [sorted(pair.images) for pair in pairs] == [["ir", "rgb"]] * 2 + [[longer]] * 2
+    channels = {"rgb": slice(0, 3), "ir": slice(3, 4)}
+    assert not pairs[3].stack[..., channels[shorter]].any() and pairs[3].stack[..., channels[longer]].any()
+    assert any(f"{shorter} ends after 2 frames: the rest is predicted without it" in text for _, text in log)
+    assert len(load(named, partners="missing", missing=[longer])) == 2
+    assert len(load(named, partners="skip")) == 2
+
+
+def test_a_folder_that_is_not_there_is_named_also_beside_one_that_is(tmp_path):
+    write(tmp_path / "ir/1.png")
+    with pytest.raises(FileNotFoundError, match="there is no file or folder .*nowhere, given for rgb"):
+        list_pairs({"rgb": tmp_path / "nowhere", "ir": tmp_path / "ir"}, BOTH)

@@ -9,7 +9,10 @@ from itertools import product
 
 from mwam_det.data.naming import Naming, has_naming, shared_part
 
-HASH = re.compile(r"(.+)\.rf\.[0-9a-zA-Z]+")
+ADDED = r"\.rf\.[0-9a-zA-Z]+"
+"""What Roboflow adds to names, as a regular expression."""
+
+HASH = re.compile(f"(.+){ADDED}")
 """Names that Roboflow exports."""
 
 COMPARED = 2000
@@ -52,12 +55,24 @@ def _options(stems: Iterable[str]) -> Iterator[Naming]:
     """Yield how the names of a modality may be made, the simplest first."""
     names = [stem.rpartition("/")[2] for stem in stems]
     yield ""
-    if all(HASH.fullmatch(name) for name in names):
-        yield HASH
-    for suffix in _ends([name[::-1] for name in names]):
-        yield suffix[::-1]
-    for prefix in _ends(names):
-        yield re.compile(f"{re.escape(prefix)}(.+)")
+    hashed = [match for match in map(HASH.fullmatch, names) if match]
+    if len(hashed) < len(names):
+        for suffix in _ends([name[::-1] for name in names]):
+            yield suffix[::-1]
+        for prefix in _ends(names):
+            yield pattern_of(prefix, "")
+        return
+    yield HASH
+    originals = [match[1] for match in hashed]
+    for suffix in _ends([name[::-1] for name in originals]):
+        yield pattern_of("", suffix[::-1], ADDED)
+    for prefix in _ends(originals):
+        yield pattern_of(prefix, "", ADDED)
+
+
+def pattern_of(prefix: str, suffix: str, added: str = "") -> re.Pattern[str]:
+    """Return the pattern of names between a prefix and a suffix, with an expression for what is added behind."""
+    return re.compile(f"{re.escape(prefix)}(.+){re.escape(suffix)}{added}")
 
 
 def _ends(names: list[str]) -> Iterator[str]:

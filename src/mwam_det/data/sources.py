@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -183,7 +183,7 @@ def list_pairs(
             "rtsp://…", an array (H, W, 1 or 3), a Pillow image, or a list of files, addresses, arrays and images, with
             None where one is missing; in the order of the modalities.
         modalities: The modalities of the model; their suffixes and patterns of names count for folders.
-        partners: One of `PARTNERS`, for folders and patterns.
+        partners: One of `PARTNERS`. A None in a list says by itself that the image is missing, also with "error".
 
     Returns:
         For each pair, its file or array by modality, without those that are missing in it.
@@ -195,6 +195,7 @@ def list_pairs(
     """
     if partners not in PARTNERS:
         raise ValueError(f"partners={partners!r} is unknown: choose from {', '.join(PARTNERS)}")
+    named = {name: _listed_once(given) for name, given in named.items()}
     kinds = {name: _kind(name, given) for name, given in named.items()}
     if len(set(kinds.values())) > 1:
         told = " but ".join(f"{name} as {kind}" for name, kind in kinds.items())
@@ -217,6 +218,13 @@ def list_pairs(
         {name: item for name, item in zip(lists, items, strict=True) if item is not None}
         for items in zip(*lists.values(), strict=True)
     ]
+    if partners == "skip":
+        whole = [pair for pair in pairs if len(pair) == len(lists)]
+        if not whole:
+            raise ValueError(f"source: none of {len(pairs)} pairs is complete, and partners=skip leaves the others out")
+        if len(whole) < len(pairs):
+            LOGGER.warning(f"{len(pairs) - len(whole)} of {len(pairs)} pairs lack a partner: left out")
+        pairs = whole
     if {} in pairs:
         raise ValueError(f"source: pair {pairs.index({})} has no image of any modality: leave it out")
     return pairs
@@ -310,7 +318,7 @@ class PairLoader(LoadImagesAndVideos):
         named = {name: given for name, given in named.items() if name == first or name not in missing}
         self.modalities, self.missing, self.imgsz = tuple(modalities), tuple(missing), tuple(imgsz)
         self.fit: Fit = fit
-        self.entries = list_pairs(named, modalities, partners)
+        self.entries, self.partners = list_pairs(named, modalities, partners), partners
         titles = [_title(entry, index) for index, entry in enumerate(self.entries)]
         unseen = [title for title, entry in zip(titles, self.entries, strict=True) if not set(entry) - set(missing)]
         if unseen:
@@ -374,7 +382,10 @@ class PairLoader(LoadImagesAndVideos):
         self._open.close()
 
     def _frames(self, entry: Mapping[str, str], path: str) -> Iterator[tuple[dict[str, np.ndarray], str]]:
-        """Yield the frames of videos or streams in step, none left out, until the shortest one ends."""
+        """Yield the frames of videos or streams in step, none left out, until the shortest one ends.
+
+        With `partners="missing"`, the others go on without it.
+        """
         captures = {}
         for name, file in entry.items():
             captures[name] = capture = cv2.VideoCapture(file)
@@ -387,14 +398,19 @@ class PairLoader(LoadImagesAndVideos):
             LOGGER.warning(f"{path}: frames a second differ ({told}); frames are paired by their number, not by time")
         self.fps = next(iter(rates.values()))
         lengths = [int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) for capture in captures.values()]
-        self.frame, self.frames = 0, max(min(lengths), 0) // self.vid_stride  # a stream has no number of frames
+        length = max(lengths) if self.partners == "missing" else min(lengths)
+        self.frame, self.frames = 0, max(length, 0) // self.vid_stride  # a stream has no number of frames
         while True:
             read = {name: _next_frame(capture, self.vid_stride) for name, capture in captures.items()}
             frames = {name: frame for name, frame in read.items() if frame is not None}
             if ended := [name for name in read if name not in frames]:
+                goes_on = self.partners == "missing" and bool(set(frames) - set(self.missing))
                 if frames:
-                    LOGGER.warning(f"{path}: {', '.join(ended)} ends after {self.frame} frames, before the other video")
-                break
+                    rest = ": the rest is predicted without it" if goes_on else ", before the other video"
+                    LOGGER.warning(f"{path}: {', '.join(ended)} ends after {self.frame} frames{rest}")
+                if not goes_on:
+                    break
+                captures = {name: captures[name] for name in frames}
             self.frame += 1
             yield frames, f"video {self.count + 1}/{self.nf} (frame {self.frame}/{self.frames})"
         self.close()
@@ -418,14 +434,25 @@ def _transposed(batch: Sequence[tuple[str, Pair, str]]) -> tuple[list[str], list
     return paths, pairs, told
 
 
+def _listed_once(given: Any) -> Any:
+    """Return another collection with an order, like a deque or an array of files, as a list."""
+    if isinstance(given, np.ndarray):
+        return given.tolist() if given.ndim == 1 and given.dtype.kind in "UO" else given
+    if isinstance(given, str | Path | Image.Image | Tensor | Mapping) or type(given) in (set, frozenset):
+        return given
+    return list(given) if isinstance(given, Collection) else given
+
+
 def _kind(name: str, given: Any) -> str:
     if isinstance(given, str | Path) and (Path(given).is_dir() or _is_pattern(given)):
         return "a folder or pattern"
+    if isinstance(given, str | Path) and not _is_address(given) and not Path(given).expanduser().exists():
+        raise FileNotFoundError(f"source: there is no file or folder {given}, given for {name}")
     if isinstance(given, str | Path | np.ndarray | Image.Image | list | tuple):
         return "files or arrays"
     raise ValueError(
         f"source: {name} is given as {type(given).__name__}: give a folder, a pattern, a file, an array, a Pillow "
-        "image, or a list of files, arrays or images; or tensors for all modalities"
+        "image, or a list of files, arrays or images (of what yields them, list(…)); or tensors for all modalities"
     )
 
 
@@ -466,8 +493,11 @@ def _pairs_by_stem(
     folders = {name: folder if folder.is_dir() else _fixed_part(folder) for name, folder in given.items()}
     listed = {name: list_images(folder) if folder.is_dir() else _matching(folder) for name, folder in given.items()}
     for name, files in listed.items():
-        if not files:
+        if not files and (unpaired != "missing" or not any(listed.values())):
             raise FileNotFoundError(f"source: there is no image of {name} in {named[name]}")
+    if empty := [name for name, files in listed.items() if not files]:
+        there = {name: given for name, given in named.items() if name not in empty}
+        return _pairs_by_stem(there, modalities, unpaired)
     namings = {modality.name: modality.naming for modality in modalities if modality.name in named}
     first, *others = named
     files = select_files(first, listed[first], folders, namings)
@@ -539,6 +569,13 @@ def _fixed_part(pattern: Path) -> Path:
     return Path(*pattern.parts[: next(wild)])
 
 
+def _as_stored(pixels: np.ndarray) -> np.ndarray:
+    """Return an array as a file of it would be decoded: 0 and 255 for a mask, in the byte order of this machine."""
+    if pixels.dtype == bool:
+        return pixels.astype(np.uint8) * 255
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
 def _pixels(item: Item, modality: Modality, path: str) -> np.ndarray:
     """Read an image of a modality at its own size, shape (H, W, C_m), uint8."""
     if isinstance(item, str):
@@ -549,10 +586,16 @@ def _pixels(item: Item, modality: Modality, path: str) -> np.ndarray:
         pixels, what = item if item.ndim == 3 else item[..., None], f"the {modality.name} image of {path}"
         if pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
             raise ValueError(f"{what} has the shape {item.shape}: arrays are (H, W), (H, W, 1) or (H, W, 3)")
+        if not pixels.size:
+            raise ValueError(f"{what} has the shape {item.shape}: it has no pixel")
+        if pixels.dtype.kind not in "buif":
+            raise ValueError(f"{what} has values of type {pixels.dtype}, not numbers")
+        pixels = _as_stored(pixels)
         if modality.value_range is None and pixels.dtype == np.uint16:
             pixels = (pixels >> 8).astype(np.uint8)  # what a file of such values is read as
-        pixels = as_stacked(np.ascontiguousarray(pixels), modality)
-    if pixels.dtype != np.uint8 or pixels.shape[2] != modality.channels:
+        if modality.value_range is not None or pixels.dtype == np.uint8:
+            pixels = as_stacked(np.ascontiguousarray(pixels), modality)
+    if pixels.dtype != np.uint8:
         raise ValueError(
             f"{what} has values of type {pixels.dtype}, which are no 8-bit image: the model must be trained with the "
             f"key 'range' for {modality.name}, which says which values become 0 and 255"

@@ -1,5 +1,6 @@
 """Recipes drafted for folders as people have them: each loads, finds its pairs and labels, and trains."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -104,6 +105,16 @@ LAYOUTS = {
     "prefixes in one folder": ("SPLIT/RGB_{}.png", "SPLIT/T_{}.png", "SPLIT/RGB_{}.txt"),
     "prefixes in folders": ("visible/SPLIT/VIS_{}.png", "infrared/SPLIT/IR{}.png", "labels/SPLIT/VIS_{}.txt"),
     "suffixes in folders": ("rgb/SPLIT/{}_RGB.jpg", "thermal/SPLIT/{}_PreviewData.png", "labels/SPLIT/{}.txt"),
+    "split in names of folders": ("rgb_SPLIT/{}.png", "ir_SPLIT/{}.png", "labels_SPLIT/{}.txt"),
+    "split before": ("SPLIT-rgb/{}.png", "SPLIT-ir/{}.png", "SPLIT-labels/{}.txt"),
+    "split with a year": ("images/SPLIT2017/rgb/{}.png", "images/SPLIT2017/ir/{}.png", "labels/SPLIT2017/{}.txt"),
+    "split with a number": ("rgb/01_SPLIT_set/{}.png", "ir/01_SPLIT_set/{}.png", "labels/01_SPLIT_set/{}.txt"),
+    "split in one word": ("SPLITimg/{}.png", "SPLITimgr/{}.png", "SPLITlabel/{}.txt"),
+    "one beside the other": ("images/SPLIT/{}.png", "images/SPLIT_ir/{}.png", "labels/SPLIT/{}.txt"),
+    "no separator": ("SPLIT/{}rgb.png", "SPLIT/{}Thermal.png", "SPLIT/{}.txt"),
+    "a word within": ("SPLIT/{}_rgb_image.png", "SPLIT/{}_ir_8bit.png", "SPLIT/{}.txt"),
+    "a prefix without separator": ("SPLIT/RGB{}.png", "SPLIT/IR{}.png", "SPLIT/RGB{}.txt"),
+    "suffixes below clips": ("SPLIT/a/b/{}_rgb.png", "SPLIT/a/b/{}_ir.png", "SPLIT/a/b/{}.txt"),
     "nested in a folder": ("set 1/visible/SPLIT/{}.png", "set 1/infrared/SPLIT/{}.png", "set 1/labels/SPLIT/{}.txt"),
 }
 
@@ -123,9 +134,14 @@ def test_a_layout_with_splits_is_read(tmp_path, layout):
     assert not made.lists and not made.doubts
 
 
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+WHOLE = {
+    name: layout for name, layout in LAYOUTS.items() if not name.startswith(("split ", "one beside", "suffixes be"))
+}
+
+
+@pytest.mark.parametrize("layout", WHOLE.values(), ids=WHOLE)
 def test_the_same_without_splits_gets_lists(tmp_path, layout):
-    if layout[0].startswith("SPLIT/{}") or layout[0].startswith("SPLIT/RGB"):
+    if layout[0].startswith(("SPLIT/{}", "SPLIT/RGB")):
         layout = tuple(place.replace("SPLIT/", "all/") for place in layout)
     layout = [place.replace("SPLIT/", "").replace(".jpg", ".png") for place in layout]
     write_pairs(tmp_path / "set", *layout, range(10))
@@ -201,6 +217,28 @@ def test_exports_of_roboflow_for_yolo_are_read_side_by_side(tmp_path):
     assert content["data"]["names"] == {0: "car", 1: "van"}
 
 
+@pytest.mark.parametrize(
+    ("rgb", "ir", "together"),
+    [
+        ("{}_jpg", "{}_png", False),
+        ("RGB_{}_jpg", "IR_{}_jpg", False),
+        ("{}_rgb_png", "{}_ir_png", False),
+        ("RGB_{}_jpg", "IR_{}_jpg", True),
+        ("{}_rgb_png", "{}_ir_png", True),
+    ],
+)
+def test_names_below_the_hashes_of_roboflow_may_differ(tmp_path, rgb, ir, together):
+    for number in range(9):
+        split, name = ("train" if number < 6 else "valid"), f"{number:04}"
+        places = ("all", "all") if together else ("rgb", "ir")
+        for folder, template, picture, digest in zip(places, (rgb, ir), (colour, grey), "ab", strict=True):
+            stem = f"{template.format(name)}.rf.{digest}{number}ff"
+            write(tmp_path / "set" / folder / split / "images" / f"{stem}.png", picture(number))
+            if template == rgb:
+                write(tmp_path / "set" / folder / split / "labels" / f"{stem}.txt", BOX)
+    check(tmp_path / "set", tmp_path / "out/r.yaml")
+
+
 def test_exports_of_cvat_for_yolo_are_read_side_by_side(tmp_path):
     for number in range(5):
         for tool, image in (("rgb", colour(number)), ("ir", grey(number))):
@@ -210,7 +248,7 @@ def test_exports_of_cvat_for_yolo_are_read_side_by_side(tmp_path):
     write(tmp_path / "set/rgb/train.txt", "data/obj_train_data/frame_000000.png\n")
     content, _ = check(tmp_path / "set", tmp_path / "out/r.yaml", {"train": 4, "val": 1})
     assert content["data"]["names"] == {0: "car", 1: "van"}
-    assert content["data"]["labels"] == "rgb/obj_train_data"
+    assert content["data"]["labels"] == "rgb/obj_{split}_data"
 
 
 def test_clips_are_held_back_as_a_whole(tmp_path):
@@ -244,12 +282,46 @@ def test_a_single_split_is_divided(tmp_path, layout):
     assert content["data"]["val"] == str(tmp_path / "out/r-val.txt")
 
 
-def test_modalities_below_clips_are_told_as_far_as_they_are_not_read(tmp_path):
+CLIPS = {
+    "clips above": ("V{}/visible/", "V{}/lwir/", "V{}/labels/"),
+    "clips above, labels apart": ("images/set/V{}/visible/", "images/set/V{}/lwir/", "labels/V{}/"),
+    "clips of clips": ("day{}/V{}/rgb/a/", "day{}/V{}/ir/b/", "day{}/V{}/labels/"),
+}
+
+
+@pytest.mark.parametrize("places", CLIPS.values(), ids=CLIPS)
+def test_clips_above_modalities_are_held_back_as_a_whole(tmp_path, places):
     for clip in range(3):
         numbers = range(3 * clip, 3 * clip + 3)
-        write_pairs(tmp_path / "set", f"V{clip}/visible/{{}}.png", f"V{clip}/lwir/{{}}.png", "labels/{}.txt", numbers)
-    _, made = drafted(tmp_path / "set", tmp_path / "out/r.yaml")
-    assert any("12 images lie elsewhere and are not used" in doubt for doubt in made.doubts)
+        rgb, ir, label = (f"{place.replace('{}', str(clip))}{{}}" for place in places)
+        write_pairs(tmp_path / "set", f"{rgb}.png", f"{ir}.png", f"{label}.txt", numbers)
+    content, made = check(tmp_path / "set", tmp_path / "out/r.yaml", {"train": 6, "val": 3})
+    assert len(content["data"]["train"]) == 2
+    assert not made.doubts and not made.lists
+    assert any("of 3 clips 1 were drawn for val" in said for said in made.said)
+
+
+def test_clips_below_splits_belong_to_them(tmp_path):
+    for clip, split in enumerate(("train", "train", "val")):
+        place = f"{split}/seq{clip}"
+        numbers = range(3 * clip, 3 * clip + 3)
+        write_pairs(
+            tmp_path / "set", f"{place}/rgb/{{}}.png", f"{place}/ir/{{}}.png", f"{place}/labels/{{}}.txt", numbers
+        )
+    content, _ = check(tmp_path / "set", tmp_path / "out/r.yaml")
+    assert content["data"]["train"] == ["train/seq0", "train/seq1"]
+    assert content["data"]["val"] == "val/seq2"
+
+
+def test_lists_that_are_there_are_the_split(tmp_path):
+    write_pairs(tmp_path / "set", "visible/{}.png", "infrared/{}.png", "labels/{}.txt", range(9))
+    write(tmp_path / "set/labels/classes.txt", "a\nb\n")
+    write(tmp_path / "set/ImageSets/train.txt", "".join(f"{number:04}\n" for number in range(6)))
+    write(tmp_path / "set/ImageSets/test.txt", "".join(f"/home/ann/visible/{number:04}.png\n" for number in (6, 7, 8)))
+    write(tmp_path / "set/val.txt", "0000\n")  # alone in its folder
+    content, made = check(tmp_path / "set", tmp_path / "out/r.yaml")
+    assert content["data"]["val"] == content["data"]["test"] == "ImageSets/test.txt"
+    assert "split: 6 images in ImageSets/train.txt, 3 images in ImageSets/test.txt" in made.said and not made.lists
 
 
 def test_three_splits_are_named_all(tmp_path):
@@ -371,6 +443,22 @@ def test_what_cannot_be_drafted_is_refused_with_what_is_there(tmp_path, places, 
         draft([tmp_path / "set"], tmp_path / "r.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "name", "words"),
+    [
+        ("", "{}.txt", "text files of that name in labels, but they are all empty"),
+        (BOX, "{}.TXT", "but they end in .TXT: rename them to .txt"),
+        ("0 0.5 0.5 0.2 0.2 0.9\n", "{}.txt", "have 6 columns, .* with a confidence"),
+        ("0 .5 .5 .2 .2 .4 .4 2 .5 .5 1\n", "{}.txt", "hold keypoints: for the task pose"),
+        ("0 10 10 5 5\n", "{}.txt", "have coordinates that are no shares of the image"),
+    ],
+)
+def test_text_files_that_are_no_labels_are_told_with_the_reason(tmp_path, text, name, words):
+    write_pairs(tmp_path / "set", "rgb/{}.png", "ir/{}.png", f"labels/{name}", range(4), text)
+    with pytest.raises(DatasetError, match=words):
+        draft([tmp_path / "set"], tmp_path / "r.yaml")
+
+
 def test_folders_that_are_none_or_lie_in_each_other_are_refused(tmp_path):
     write(tmp_path / "set/rgb/1.png", colour(1))
     with pytest.raises(DatasetError, match="nowhere is not a folder"):
@@ -391,15 +479,18 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.parametrize("below", ["", "archive/inner"])
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_set_as_published_is_to_be_converted(tmp_path, name):
+def test_a_set_as_published_is_to_be_converted(tmp_path, name, below):
+    root = tmp_path / "my set"
     for place in PUBLISHED[name]:
         content = "person 1 2 3 4 0\n" if place.endswith((".txt", ".xml")) else colour(1)
-        write(tmp_path / "my set" / place, content)
-    made = draft([tmp_path / "my set"], tmp_path / "r.yaml")
+        write(root / below / place, content)
+    made = draft([root], tmp_path / "r.yaml")
     assert isinstance(made, Known) and made.title.endswith("as published")
-    words = shlex.split(made.command)
-    assert words == ["mwam-det", "convert", name, str(tmp_path / "my set"), "datasets/my-set"]
+    *words, source, target = shlex.split(made.command)
+    assert words == ["mwam-det", "convert", name] and target == "datasets/my-set"
+    assert Path(source) == root / below
 
 
 def test_a_published_set_whose_labels_were_converted_gets_a_recipe(tmp_path):
@@ -438,11 +529,12 @@ def test_an_export_of_roboflow_in_coco_is_converted_by_the_command_that_is_shown
     assert len(list((folder / "infrared/val").iterdir())) == 2
 
 
-def test_an_export_of_cvat_in_coco_is_converted_by_the_command_that_is_shown(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["instances_default.json", "all of them.json"])
+def test_an_export_of_cvat_in_coco_is_converted_by_the_command_that_is_shown(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     write_pairs(tmp_path / "set", "rgb/{}.png", "ir/{}.png", None, range(6))
     names = [f"{number:04}.png" for number in range(6)]
-    write(tmp_path / "set/annotations/instances_default.json", coco_json(names))
+    write(tmp_path / "set/annotations" / name, coco_json(names))
     words = convert_command([tmp_path / "set"])
     assert main(words[1:]) == 0
     assert len(list((Path(words[4]) / "visible/train").iterdir())) == 5
@@ -452,12 +544,59 @@ def test_annotations_that_nothing_here_reads_are_named_with_what_to_do(tmp_path)
     for name, place, title in (
         ("a", "annotations.xml", "CVAT for images"),
         ("b", "labels/0001.xml", "PASCAL VOC"),
+        ("b2", "xml/0002.xml", "PASCAL VOC"),
         ("c", "visible/0001.json", "labelme"),
     ):
         write_pairs(tmp_path / name, "visible/{}.png", "infrared/{}.png", None, range(3))
         write(tmp_path / name / place, "<annotations/>")
         made = draft([tmp_path / name], tmp_path / "r.yaml")
         assert isinstance(made, Known) and title in made.title and not made.command and made.advice
+
+
+# The documentation ----------------------------------------------------------------------------------------------------
+
+
+def documented() -> list[tuple[list[str], str]]:
+    """The places and the outcome of every example in the table of what is recognised."""
+    text = (Path(__file__).parents[3] / "docs/own-data.md").read_text(encoding="utf-8")
+    rows = [
+        line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ") and line.count("|") == 4
+    ]
+    rows = [row for row in rows if row[2].startswith(("a recipe", "`convert", "a word on"))]
+    assert len(rows) > 20
+    return [(re.findall("`(.+?)`", example), row[2]) for row in rows for example in row[1].split(", ")]
+
+
+@pytest.mark.parametrize(("places", "outcome"), documented())
+def test_what_the_documentation_says_is_recognised(tmp_path, places, outcome):
+    label = BOX if outcome.startswith("a recipe") else "person 1 2 3 4 0\n"
+    for number in range(1, 7):  # the example is of one pair; a set has more, other splits, clips and classes too
+        changes = {"train": "val", "V000": "V001"} if number > 4 else {}
+        changes |= {"/car/": "/van/"} if number % 2 else {}
+        for place in places:
+            if place in ("train.txt", "val.txt"):
+                write(tmp_path / "set" / place, "5\n6\n" if place == "val.txt" else "1\n2\n3\n4\n")
+                continue
+            place = re.sub(r"(?<![0-9a-zA-Z])(I0000)?1(?=[._])", rf"\g<1>{number}", place)
+            for word, other in changes.items():
+                place = place.replace(word, other)
+            is_second = re.search(r"(?i)ir\b|ir_|infrared|thermal|lwir|imgr|cam1|depth", place)
+            picture = grey(number) % 4 if "masks" in place else grey(number) if is_second else colour(number)
+            others = {".txt": label, ".xml": "<annotation/>", ".json": coco_json([])}
+            write(tmp_path / "set" / place, others.get(Path(place).suffix, picture))
+    made = draft([tmp_path / "set"], tmp_path / "out/r.yaml")
+    if not outcome.startswith("a recipe"):
+        assert isinstance(made, Known), made
+        assert shlex.split(made.command)[1:3] == (outcome.strip("`").split() if outcome.startswith("`") else [])
+        return
+    content, made = drafted(tmp_path / "set", tmp_path / "out/r.yaml")
+    tasks = {"classification": "classify", "segmentation": "semantic"}
+    assert content["task"] == next((task for word, task in tasks.items() if word in outcome), "detect")
+    data = resolve_dataset(load(tmp_path / "out/r.yaml").recipe.data).as_dict()
+    args = get_cfg(overrides={"imgsz": WIDTH, "task": content["task"]})
+    sets = [build_paired_dataset(args, data[s], 2, data, "val", rect=False, stride=32) for s in ("train", "val")]
+    assert sum(map(len, sets)) == 6 and min(map(len, sets)) >= 1
+    assert bool(made.lists) or "drawn" not in outcome
 
 
 # The command ---------------------------------------------------------------------------------------------------------

@@ -194,9 +194,9 @@ def test_a_box_that_is_not_around_its_polygon_is_told(tmp_path):
         ({"segmentation": [[1, 2, 3, 4, 5, "6x"]]}, "outline: no usable polygons, the box stands in", "[0][5]"),
         ({"segmentation": [[1, 2, 3, 4, 5]]}, "outline: no usable polygons, the box stands in", "segmentation[0] is"),
         (
-            {"segmentation": [1, 2, 3, 4, 5, 6]},
+            {"segmentation": [1, 2, 3, 4, 5]},
             "outline: no usable polygons, the box stands in",
-            "segmentation[0] is 1",
+            "segmentation[0] is [1, 2, 3, 4, 5]",
         ),
         ({"segmentation": "x"}, "outline: no usable polygons, the box stands in", "segmentation[0]"),
         (
@@ -453,12 +453,12 @@ def test_missing_and_damaged_images_are_left_out_and_named(tmp_path):
 
 
 def test_what_is_not_there_is_named_with_what_is(tmp_path):
-    root = make_set(tmp_path / "s", [image(1, "rgb/1.png")], [], draw=False)
+    root = make_set(tmp_path / "s", [image(1, "rgb/7.png")], [], draw=False)
     with pytest.raises(ConversionError, match=r"rgb is no folder.*option rgb .*there are: annotations"):
         convert(COCO, root, tmp_path / "out")
     for folder in ("rgb", "ir"):
         write(root / folder / "1.png", picture())
-    with pytest.raises(ConversionError, match="none of the images.*the first is 'rgb/1.png'"):
+    with pytest.raises(ConversionError, match="none of the images.*the first is 'rgb/7.png'"):
         convert(COCO, root, tmp_path / "out")
     with pytest.raises(ConversionError, match=r"no .*test.json: .*option json.*there are: annotations/train.json"):
         convert(COCO, root, tmp_path / "out", {"json": "test.json"})
@@ -527,8 +527,107 @@ def test_a_size_that_is_left_out_or_a_whole_number_with_a_point_is_no_mistake(tm
     assert rows(tmp_path / "out/labels/train/1.txt") == rows(tmp_path / "out/labels/train/2.txt")
 
 
+def test_images_that_share_an_id_are_left_out_and_repeated_entries_count_once(tmp_path):
+    images = [image(1, "1.png"), image(2, "2.png"), image(2, "3.png"), image(4, "4.png"), image(4, " 4.png")]
+    make_set(tmp_path / "s", images, [thing(1), thing(2), thing(4)], [*CATEGORIES, CATEGORIES[0]])
+    record = convert(COCO, tmp_path / "s", tmp_path / "out")
+    assert reasons(record) == {"image: several have its id": 2, "box: image_id of no image": 1}
+    assert sorted(file.name for file in (tmp_path / "out/labels/train").iterdir()) == ["1.txt", "4.txt"]
+    assert rows(tmp_path / "out/labels/train/4.txt") == [[0, 20, 18, 20, 20]]
+
+
 def test_an_id_that_is_there_twice_among_many_is_found_at_once(tmp_path):
     images = [{"id": min(number, 59_998), "file_name": f"{number}.png"} for number in range(60_000)]
-    make_set(tmp_path / "s", images, [], draw=False)
-    with pytest.raises(ConversionError, match="several images have the id 59998"):
-        convert(COCO, tmp_path / "s", tmp_path / "out")
+    root = make_set(tmp_path / "s", images, [], draw=False)
+    for folder in ("rgb", "ir"):
+        write(root / folder / "7.png", picture())
+    record = convert(COCO, root, tmp_path / "out")
+    assert reasons(record)["image: several have its id"] == 2
+    assert record["left_out"]["image: several have its id"]["examples"][0].endswith("'59998.png' with the id 59998")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train\\ü 1.png",
+        "images/ü 1.png",
+        "rgb/train/ü 1.png",
+        "https://host/a/%C3%BC%201.png?w=640#x",
+        "a/%C3%BC%201.png",
+        " ü 1.png ",
+        "u\u0308 1.png",
+        "C:\\data\\ü 1.png",
+        "\\\\nas\\share\\ü 1.jpeg",
+    ],
+)
+def test_a_name_that_is_no_place_in_the_folder_is_looked_up_by_its_end(tmp_path, name):
+    make_set(tmp_path / "s", [image(1, name), image(2, "2.png")], [thing(1), thing(2)], draw=False)
+    for folder in ("rgb", "ir"):
+        write(tmp_path / "s" / folder / "ü 1.png", picture())
+        write(tmp_path / "s" / folder / "2.png", picture())
+    record = convert(COCO, tmp_path / "s", tmp_path / "out", {"val_share": 0.5})
+    assert not record["left_out"]
+    assert rows(tmp_path / "out/labels/train/ü 1.txt") == [[0, 20, 18, 20, 20]]
+
+
+def mask_of_box(size=(HEIGHT, WIDTH), times: int = 1) -> dict:
+    """The mask of the box (10, 8, 20, 20), each side so many times as long."""
+    pixels = np.zeros(size, np.uint8, order="F")
+    pixels[8 * times : 28 * times, 10 * times : 30 * times] = 1
+    encoded = run_lengths.encode(pixels)
+    return {"size": list(size), "counts": encoded["counts"].decode()}
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        mask_of_box(),
+        [mask_of_box()],
+        json.dumps(mask_of_box()),
+        mask_of_box((2 * HEIGHT, 2 * WIDTH), 2),
+        {"size": [str(HEIGHT), float(WIDTH)], "counts": [488, *[20, 28] * 19, 20, 1652]},
+        [[10, 8, 30, 8, 30, 28]],
+        [10, 8, 30, 8, 30, 28],
+        ["10", "8.0", "30", "8", "30", "28"],
+        [[10, 8], [30, 8], [30, 28]],
+        [[[10, 8], [30, 8], [30, 28]]],
+        "[[10, 8, 30, 8, 30, 28]]",
+    ],
+)
+def test_an_outline_or_a_mask_without_a_bbox_has_a_box(tmp_path, segmentation):
+    make_set(tmp_path / "s", [image(1, "1.png")], [thing(1)])
+    make_set(tmp_path / "s", [image(1, "1.png")], [thing(1, bbox=None, segmentation=segmentation)], draw=False)
+    convert(COCO, tmp_path / "s", tmp_path / "out")
+    assert rows(tmp_path / "out/labels/train/1.txt") == [[0, 20, 18, 20, 20]]
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "words"),
+    [
+        ({"size": [WIDTH, HEIGHT], "counts": mask_of_box()["counts"]}, "but the image is 48×64"),
+        ({"size": [HEIGHT, WIDTH], "counts": "zzz~~"}, 'segmentation.counts is "zzz~~"'),
+        ({"size": [HEIGHT, WIDTH], "counts": mask_of_box()["counts"][:-1] + "o"}, "segmentation.counts is"),
+        ({"size": [HEIGHT, WIDTH], "counts": "é"}, "segmentation.counts is"),
+    ],
+)
+def test_a_mask_that_cannot_be_one_of_its_image_is_refused(tmp_path, segmentation, words):
+    make_set(tmp_path / "s", [image(1, "1.png")], [thing(1), thing(1)])
+    annotations = [thing(1), thing(1, bbox=None, segmentation=segmentation)]
+    make_set(tmp_path / "s", [image(1, "1.png")], annotations, draw=False)
+    record = convert(COCO, tmp_path / "s", tmp_path / "out")
+    assert words in record["left_out"]["box: no usable coordinates"]["examples"][0]
+    assert rows(tmp_path / "out/labels/train/1.txt") == [[0, 20, 18, 20, 20]]
+
+
+@pytest.mark.parametrize("bbox", ["[10, 8, 20, 20]", ' ["10", "8.0", 20, "2e1"]', ["10", " 8 ", "20.0", 20]])
+def test_numbers_of_a_box_may_be_texts(tmp_path, bbox):
+    make_set(tmp_path / "s", [image(1, "1.png")], [thing(1)])
+    make_set(tmp_path / "s", [image(1, "1.png")], [thing(1, bbox=bbox)], draw=False)
+    convert(COCO, tmp_path / "s", tmp_path / "out")
+    assert rows(tmp_path / "out/labels/train/1.txt") == [[0, 20, 18, 20, 20]]
+
+
+def test_many_pairs_without_an_object_are_told(tmp_path):
+    make_set(tmp_path / "s", [image(number, f"{number}.png") for number in range(4)], [thing(0)])
+    record = convert(COCO, tmp_path / "s", tmp_path / "out")
+    assert "3 of 4 pairs have no object: look whether all of them are annotated" in record["notes"]

@@ -98,6 +98,9 @@ def notes_of(tally: Tally, first: str) -> Iterator[str]:
     for name, count in tally.identical.items():
         if count < IDENTICAL * tally.pairs.total():
             yield f"{name} is the very file of {first} in {count} pairs, byte for byte"
+    total, empty = tally.pairs.total(), tally.pairs.total() - tally.labelled
+    if tally.labelled and empty >= GONE * total:
+        yield f"{empty} of {total} pairs have no object: look whether all of them are annotated"
     if tally.odd_sizes and not any(_sizes(tally)):
         yield (
             f"{len(tally.odd_sizes)} annotations state a size that none of their images has, for example "

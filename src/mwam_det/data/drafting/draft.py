@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,16 @@ from typing import Any
 import yaml
 
 from mwam_det.data.drafting.known import Known, recognise
-from mwam_det.data.drafting.labels import Labels, find_labels
-from mwam_det.data.drafting.pairs import WHOLE, FoundModality, Pairs, find_pairs, order
+from mwam_det.data.drafting.labels import Labels, find_labels, why_no_labels
+from mwam_det.data.drafting.pairs import FoundModality, Pairs, find_pairs, order
 from mwam_det.data.drafting.pixels import Values, look_at
 from mwam_det.data.drafting.survey import Survey, survey
-from mwam_det.data.drafting.words import is_label_word
+from mwam_det.data.drafting.words import is_label_word, split_of
 from mwam_det.data.errors import DatasetError
 from mwam_det.data.modality import VISIBLE_NAMES
 from mwam_det.data.naming import SPLIT_WORDS
 from mwam_det.data.section import SPLITS
-from mwam_det.data.splits import validation_part
+from mwam_det.data.splits import choose_listed, validation_part
 
 VAL_SHARE, SEED = 0.2, 0
 """Share of the pairs that are held back for validation where nothing says which, and what they are drawn from."""
@@ -95,12 +96,10 @@ def draft(folders: Sequence[str | Path], recipe: Path) -> Draft | Known:
 def _no_labels(found: Survey, pairs: Pairs) -> str:
     first = pairs.modalities[0]
     split, keys = next(iter(pairs.keys.items()))
-    texts = found.with_suffix(".txt")
-    there = f", and the first text file there is {texts[0]}" if texts else ""
     return (
         f"{pairs.count} pairs were found in {found.root}, but no labels: looked for text files of YOLO that are called "
         f"like the images ({keys[0]}.txt for {first.shared(split)[keys[0]]}), for images of class numbers in a folder "
-        f"called labels or masks, and for folders of classes{there}"
+        f"called labels or masks, and for folders of classes{why_no_labels(found, pairs)}"
     )
 
 
@@ -166,15 +165,22 @@ class _Writer:
             lines.insert(lines.index("mwam: true"), line)
         return Draft("\n".join(lines) + "\n", self.lists, self.said, self.doubts)
 
-    def _splits(self) -> dict[str, tuple[str, str]]:
+    def _splits(self) -> dict[str, tuple[Any, str]]:
         """Return by split what the recipe says of it and a remark; draw one where there is none."""
-        words = {SPLIT_WORDS[word.lower()]: word for word in self.pairs.keys if word != WHOLE}
+        words: defaultdict[str | None, list[str]] = defaultdict(list)
+        for word in self.pairs.keys:
+            words[_split_named(word)].append(word)
         if {"train", "val"} <= words.keys():
             self.said.append(f"split: {self._counts(words)}, as the folders say")
-            return {split: (words[split], "") for split in SPLITS if split in words}
+            return {split: (_one_or_all(words[split]), "") for split in SPLITS if split in words}
         if {"train", "test"} <= words.keys():
             self.said.append(f"split: {self._counts(words)}; there is no val, so test is used to validate")
-            return {"train": (words["train"], ""), "val": (words["test"], "     # there is no other")}
+            train, test = (_one_or_all(words[split]) for split in ("train", "test"))
+            return {"train": (train, ""), "val": (test, "     # there is no other")}
+        if (listed := self._listed()) is not None:
+            return listed
+        if len(self.pairs.keys) > 1:
+            return self._drawn_clips()
         first = self.pairs.modalities[0]
         files = {first.shared(split)[key] for split, keys in self.pairs.keys.items() for key in keys}
         clips = {file.rpartition("/")[0] for file in files}
@@ -184,7 +190,7 @@ class _Writer:
         parts = {"train": sorted(files - val), "val": sorted(val)}
         if not parts["train"] or not parts["val"]:
             raise DatasetError(f"there is one pair in {self.found.root}: training and validation need one each")
-        places: dict[str, tuple[str, str]] = {}
+        places: dict[str, tuple[Any, str]] = {}
         for split, part in parts.items():
             name = f"{self.recipe.stem}-{split}.txt"
             self.lists[name] = "".join(f"{file}\n" for file in part)
@@ -196,9 +202,48 @@ class _Writer:
         )
         return places
 
-    def _counts(self, words: dict[str, str]) -> str:
+    def _listed(self) -> dict[str, tuple[Any, str]] | None:
+        """Take the text files of a folder that are called like splits and name images; None if there are none."""
+        first, root = self.pairs.modalities[0], self.found.root
+        files = {str(root / file): str(root) for of in first.files.values() for file in of.values()}
+        folders: defaultdict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
+        for text in self.found.with_suffix(".txt"):
+            folder, _, name = text.rpartition("/")
+            if (split := _split_named(name.rpartition(".")[0])) is not None:
+                try:
+                    chosen, unknown = choose_listed([str(root / text)], files, first.naming, root)
+                except ValueError:
+                    continue
+                if len(chosen) > len(unknown):
+                    folders[folder].setdefault(split, (text, len(chosen)))
+        for lists in folders.values():
+            if "train" in lists and (validation := next((split for split in ("val", "test") if split in lists), None)):
+                told = ", ".join(
+                    f"{lists[split][1]:,} images in {lists[split][0]}" for split in SPLITS if split in lists
+                )
+                self.said.append(f"split: {told}")
+                places: dict[str, tuple[Any, str]] = {s: (lists[s][0], "") for s in SPLITS if s in lists}
+                return places | {"val": (lists[validation][0], "")}
+        return None
+
+    def _drawn_clips(self) -> dict[str, tuple[Any, str]]:
+        """Divide the clips that lie above the modalities."""
+        clips = sorted(self.pairs.keys)
+        drawn = validation_part(clips, SEED, VAL_SHARE)
+        parts = {"train": [clip for clip in clips if clip not in drawn], "val": sorted(drawn)}
+        counts = {split: sum(len(self.pairs.keys[clip]) for clip in part) for split, part in parts.items()}
+        self.said.append(
+            f"split: none in the folders, so of {len(clips):,} clips {len(drawn):,} were drawn for val (seed {SEED}): "
+            f"{counts['train']:,} pairs in train, {counts['val']:,} in val"
+        )
+        return {split: (_one_or_all(part), "") for split, part in parts.items()}
+
+    def _counts(self, words: Mapping[str | None, Sequence[str]]) -> str:
         return ", ".join(
-            f"{len(self.pairs.keys[words[split]]):,} pairs in {words[split]}" for split in SPLITS if split in words
+            f"{sum(len(self.pairs.keys[word]) for word in words[split]):,} pairs in "
+            f"{words[split][0] if len(words[split]) == 1 else f'{len(words[split])} folders of {split}'}"
+            for split in SPLITS
+            if split in words
         )
 
     def _describe(self) -> None:
@@ -278,6 +323,16 @@ class _Writer:
     def _imgsz(self) -> int:
         longest = max(self.values[self.pairs.modalities[0].name].shape)
         return max(SMALLEST_IMGSZ, min(LARGEST_IMGSZ, -(-longest // 32) * 32))
+
+
+def _split_named(word: str) -> str | None:
+    """Return the split that a word of the folders means, or one of the folders that lead to a clip; None for none."""
+    named = split_of(word.split("/"))
+    return None if named is None else SPLIT_WORDS[named.word.lower()]
+
+
+def _one_or_all(words: Sequence[str]) -> str | list[str]:
+    return words[0] if len(words) == 1 else list(words)
 
 
 def _flow(value: Any) -> str:

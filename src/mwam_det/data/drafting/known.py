@@ -11,11 +11,15 @@ from pathlib import Path
 from mwam_det.data.affixes import HASH
 from mwam_det.data.drafting.pairs import WHOLE, FoundModality, Pairs
 from mwam_det.data.drafting.survey import Survey
-from mwam_det.data.naming import SPLIT_WORDS
+from mwam_det.data.naming import SPLIT_WORDS, Naming
+from mwam_det.data.section import SPLITS
 from mwam_det.data.splits import SPLIT
 
 PUBLISHED: dict[str, tuple[str, Callable[[set[str]], bool]]] = {
-    "dronevehicle": ("DroneVehicle", lambda folders: {"train/trainimg", "train/trainimgr"} <= folders),
+    "dronevehicle": (
+        "DroneVehicle",
+        lambda folders: any({f"{at}/{at}img", f"{at}/{at}imgr"} <= folders for at in SPLITS),
+    ),
     "llvip": ("LLVIP", lambda folders: {"visible/train", "infrared/train", "Annotations"} <= folders),
     "flir": (
         "FLIR-aligned",
@@ -29,7 +33,11 @@ PUBLISHED: dict[str, tuple[str, Callable[[set[str]], bool]]] = {
 
 FLIR_LIST = "align_train.txt"
 COCO_NAME = re.compile(r"[^/]*(coco|instances|annotations?|train|val|valid|test|labels)[^/]*\.json", re.IGNORECASE)
-DEEPEST = 4
+DEEPEST = 6
+"""So many folders below each other are looked at."""
+
+HEAD = 4096
+"""Bytes of a JSON by which it is told what it is."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +64,22 @@ def recognise(found: Survey, pairs: Pairs | None) -> Known | None:
     """
     files = (*found.images, *found.others)
     folders = {"/".join(file.split("/")[:depth]) for file in files for depth in range(1, DEEPEST)}
-    for name, (title, fits) in PUBLISHED.items():
-        lists_are_there = name != "flir" or any(file.endswith(FLIR_LIST) for file in found.others)
-        if fits(folders) and lists_are_there:
-            return Known(f"{title} as published", "Convert it:", _convert(name, found))
+    for at in ("", *sorted(folders, key=lambda folder: (folder.count("/"), folder))):  # archives add a folder
+        below = {folder.removeprefix(f"{at}/") for folder in folders if folder.startswith(f"{at}/")} if at else folders
+        for name, (title, fits) in PUBLISHED.items():
+            lists_are_there = name != "flir" or any(file.endswith(FLIR_LIST) for file in found.others)
+            if fits(below) and lists_are_there:
+                return Known(f"{title} as published", "Convert it:", _convert(name, found, at=at))
     names = {_stem(image) for image in found.images}
+    if pairs is not None:
+        names |= {key.rpartition("/")[2] for keys in pairs.keys.values() for key in keys}
     if any(_last(file) == "annotations.xml" for file in found.others):
         return Known(
             "annotations of CVAT for images", "Export the task from CVAT once more, as COCO 1.0 or as Ultralytics YOLO."
         )
     json_files = found.with_suffix(".json")
-    if coco := [file for file in json_files if COCO_NAME.fullmatch(_last(file)) and _stem(file) not in names]:
+    coco = [file for file in json_files if COCO_NAME.fullmatch(_last(file)) and _stem(file) not in names]
+    if coco := coco or [file for file in json_files if _stem(file) not in names and _is_coco(found.root / file)]:
         tool = "Roboflow" if any("_annotations.coco" in file for file in coco) else "CVAT and other tools"
         advice = "Convert it:" if pairs is not None else "Name the folders of RGB and infrared images, and convert it:"
         return Known(f"annotations in COCO's JSON, as {tool} export them", advice, _convert_coco(coco, found, pairs))
@@ -90,12 +103,22 @@ def _stem(file: str) -> str:
     return _last(file).rpartition(".")[0]
 
 
-def _convert(name: str, found: Survey, *options: str) -> str:
+def _is_coco(file: Path) -> bool:
+    """Return whether a JSON begins like COCO's, of which the keys come in any order."""
+    try:
+        with open(file, "rb") as stream:
+            head = stream.read(HEAD)
+    except OSError:
+        return False
+    return bool(re.match(rb'\s*(\xef\xbb\xbf)?{\s*"(images|annotations|categories|info|licenses)"\s*:', head))
+
+
+def _convert(name: str, found: Survey, *options: str, at: str = "") -> str:
     folder = re.sub(r"[^\w.-]+", "-", found.root.name) or name
     target = Path("datasets", folder)
     if found.root in target.resolve().parents:  # a conversion into its own source is refused
         target = found.root.with_name(f"{folder}-converted")
-    return shlex.join(["mwam-det", "convert", name, str(found.root), str(target), *options])
+    return shlex.join(["mwam-det", "convert", name, str(found.root / at), str(target), *options])
 
 
 def _convert_coco(files: list[str], found: Survey, pairs: Pairs | None) -> str:
@@ -133,10 +156,17 @@ def _expression(modalities: Iterable[FoundModality]) -> str:
     namings = [modality.naming for modality in modalities]
     if HASH in namings:
         return HASH.pattern
-    suffixes = [naming for naming in namings if isinstance(naming, str)]
-    prefixes = [naming.pattern.removesuffix("(.+)") for naming in namings if not isinstance(naming, str)]
-    if not prefixes and not any(suffixes):
+    before, after = (list(dict.fromkeys(side)) for side in zip(*map(_around, namings), strict=True))
+    if not any((*before, *after)):
         return ""
-    before = f"(?:{'|'.join(prefixes)}{'|' * (len(prefixes) < len(namings))})" if prefixes else ""
-    after = f"(?:{'|'.join(map(re.escape, suffixes))})" if any(suffixes) else ""
-    return f"{before}(.+?){after}"
+    return f"{_one_of(before)}(.+?){_one_of(after)}"
+
+
+def _around(naming: Naming) -> tuple[str, str]:
+    """Return the expressions before and after what partners share."""
+    before, _, after = ("", "", re.escape(naming)) if isinstance(naming, str) else naming.pattern.partition("(.+)")
+    return before, after
+
+
+def _one_of(expressions: list[str]) -> str:
+    return f"(?:{'|'.join(sorted(expressions, key=len, reverse=True))})" if any(expressions) else ""

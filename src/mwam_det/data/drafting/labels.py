@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +13,7 @@ from ultralytics.data.utils import read_mask
 
 from mwam_det.data.drafting.pairs import WHOLE, Pairs
 from mwam_det.data.drafting.survey import Survey
-from mwam_det.data.drafting.words import is_label_word, modality_of, split_place
+from mwam_det.data.drafting.words import is_label_word, modality_of, split_of
 from mwam_det.data.inspection.sampling import evenly
 from mwam_det.data.pairing import read_mode
 from mwam_det.data.section import IGNORED
@@ -63,12 +63,10 @@ def find_labels(found: Survey, pairs: Pairs) -> list[Labels]:
     modality, or like none; then images of class numbers, then folders that are called alike in all modalities.
     """
     first = pairs.modalities[0].name
-    texts = [file for file in found.with_suffix(".txt") if not CLASS_FILES.fullmatch(file.rpartition("/")[2])]
     sets = []
-    for template, files in _templates(texts, pairs).items():
-        read = _read_texts(found.root, files)
-        if read is not None:
-            kind, classes, problems = read
+    for template, files in _templates(_texts(found), pairs).items():
+        kind, classes, problems = _read_texts(found.root, files)
+        if kind is not None:
             sets.append(Labels(kind, TASK_OF[kind], template, len(files), classes, problems=problems))
     if not sets:
         sets = list(_masks(found, pairs))
@@ -77,6 +75,24 @@ def find_labels(found: Survey, pairs: Pairs) -> list[Labels]:
     if not sets and (folders := folders_of_classes(pairs)):
         sets = [Labels("folders", "classify", None, pairs.count, len(folders), folders)]
     return [_with_names(labels, found) for labels in sets]
+
+
+def why_no_labels(found: Survey, pairs: Pairs) -> str:
+    """Say why text files are no labels, for the end of a sentence; "" if there are none."""
+    texts = found.with_suffix(".txt")
+    for template, files in _templates(texts, pairs).items():
+        where = f": there are text files of that name in {template}, but they"
+        if not files[0].endswith(".txt"):
+            return f"{where} end in {Path(files[0]).suffix}: rename them to .txt"
+        problems = _read_texts(found.root, files)[2]
+        return f"{where} {'; '.join(f'{text}, like {file}' for text, file in problems.items()) or 'are all empty'}"
+    return f", and the first text file there is {texts[0]}" if texts else ""
+
+
+def _texts(found: Survey) -> list[str]:
+    """List the files that may be labels of YOLO, which training looks for by the suffix in lower case."""
+    texts = [file for file in found.with_suffix(".txt") if file.endswith(".txt")]
+    return [file for file in texts if not CLASS_FILES.fullmatch(file.rpartition("/")[2])]
 
 
 def folders_of_classes(pairs: Pairs) -> list[str]:
@@ -107,23 +123,31 @@ def _templates(files: Iterable[str], pairs: Pairs) -> dict[str, list[str]]:
     found: defaultdict[str, dict[tuple[str, str], str]] = defaultdict(dict)
     for file in files:
         parts = PurePosixPath(file).with_suffix("").as_posix().split("/")
-        place = split_place(parts[:-1])
-        split = WHOLE if place is None or WHOLE in known else parts[place]
-        for upto in range(len(parts)):
-            if split != WHOLE and place is not None and upto <= place:
-                continue
-            stem = "/".join(parts[upto:])
-            if stem in known.get(split, ()):
-                folders = [SPLIT if split != WHOLE and i == place else part for i, part in enumerate(parts[:upto])]
+        for split, start, end, template in _splits_in(parts[:-1], known):
+            upto = next((i for i in range(end, len(parts)) if "/".join(parts[i:]) in known[split]), None)
+            if upto is not None:
+                folders = [*parts[:start], *([template] if template else []), *parts[end:upto]]
                 if folders and folders[-1] == SPLIT:
                     folders.pop()
-                found["/".join(folders) or "."][split, stem] = file
+                found["/".join(folders) or "."][split, "/".join(parts[upto:])] = file
                 break
     return {template: list(of.values()) for template, of in found.items()}
 
 
-def _read_texts(root: Path, files: Sequence[str]) -> tuple[str, int, dict[str, str]] | None:
-    """Return kind of labels, number of classes and problems of YOLO's text files; None if they are none."""
+def _splits_in(folders: Sequence[str], known: Collection[str]) -> Iterator[tuple[str, int, int, str]]:
+    """Yield what folders may name as a split: it, the first of its folders, the one after its last, its template."""
+    if WHOLE in known:
+        yield WHOLE, 0, 0, ""
+    if (named := split_of(folders)) is not None and named.word in known:
+        yield named.word, named.place, named.place + 1, named.template
+    for length in {split.count("/") + 1 for split in known}:
+        for start in range(len(folders) - length + 1):
+            if (split := "/".join(folders[start : start + length])) in known and split:
+                yield split, start, start + length, SPLIT
+
+
+def _read_texts(root: Path, files: Sequence[str]) -> tuple[str | None, int, dict[str, str]]:
+    """Return kind of labels, number of classes and problems of YOLO's text files; no kind if they are none."""
     columns: Counter[int] = Counter()
     problems: dict[str, str] = {}
     largest = -1
@@ -136,22 +160,35 @@ def _read_texts(root: Path, files: Sequence[str]) -> tuple[str, int, dict[str, s
             problems.setdefault("cannot be read as numbers", file)
             continue
         for row in numbers:
-            columns[len(row)] += 1
             if len(row) < 5:
                 problems.setdefault("have fewer than five columns", file)
+            elif len(row) > 9 and _are_keypoints(row):
+                problems.setdefault("hold keypoints: for the task pose, write a recipe with kpt_shape by hand", file)
+            elif len(row) % 2 == 0:
+                problems.setdefault(
+                    f"have {len(row)} columns, where boxes have 5, rotated ones 9, and outlines a class and pairs of "
+                    "numbers (6 are those of predictions, with a confidence)",
+                    file,
+                )
             elif not all(-0.01 <= value <= 1.01 for value in row[1:]):
                 problems.setdefault("have coordinates that are no shares of the image", file)
             elif row[0] < 0 or row[0] != int(row[0]):
                 problems.setdefault("have a class that is no number from 0", file)
             else:
                 largest = max(largest, int(row[0]))
+                columns[len(row)] += 1
     if largest < 0:
-        return None
+        return None, 0, problems
     (count, _), *others = columns.most_common()
     kind = "boxes" if count == 5 else "rotated boxes" if count == 9 and not others else "outlines"
     if kind == "boxes" and others:
         problems.setdefault("have outlines among boxes", files[0])
     return kind, largest + 1, problems
+
+
+def _are_keypoints(row: Sequence[float]) -> bool:
+    """Return whether a line holds a box, and keypoints of which one says by a 2 that it is visible."""
+    return (len(row) - 5) % 3 == 0 and 2 in row[7::3] and set(row[7::3]) <= {0, 1, 2}
 
 
 def _masks(found: Survey, pairs: Pairs) -> Iterable[Labels]:
@@ -199,4 +236,6 @@ def _names_in(file: Path) -> list[str]:
     if not isinstance(names, list) or any(isinstance(name, bool | list | dict) or name is None for name in names):
         return []
     names = [str(name) for name in names]
+    numbered = [re.fullmatch(rf"{number}\s*[:,;]?\s+(.+)", name) for number, name in enumerate(names)]
+    names = [match[1] for match in numbered if match] if all(numbered) else names
     return names if len(set(names)) == len(names) else []

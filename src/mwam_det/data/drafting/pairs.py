@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from mwam_det.data.affixes import find_namings
+from mwam_det.data.affixes import ADDED, HASH, find_namings, pattern_of
 from mwam_det.data.drafting.survey import Survey, folders_of
-from mwam_det.data.drafting.words import is_label_word, modality_name, modality_of, modality_of_affix, split_place
+from mwam_det.data.drafting.words import (
+    is_label_word,
+    modality_name,
+    modality_of,
+    modality_of_affix,
+    split_of,
+    word_at_beginning,
+    word_at_end,
+)
 from mwam_det.data.errors import DatasetError
 from mwam_det.data.naming import Naming, has_naming, shared_part
 from mwam_det.data.splits import SPLIT
@@ -33,7 +42,8 @@ class FoundModality:
     Attributes:
         name: Its name in the recipe.
         template: Its folder below the root; the split is appended, or stands where it says "{split}".
-        files: By split as it is called in the folders, the places of its images by stem below that folder.
+        files: By split as it is called in the folders, the places of its images by stem below that folder. Where clips
+            lie above the modalities, each is a split, called by its folders, like "set00/V000".
         naming: How its stems are made.
         is_named_by_word: Whether a word in its folder, or in the names of its files, says what it is.
     """
@@ -91,7 +101,7 @@ def find_pairs(found: Survey) -> Pairs:
     if len(found.given) > 1:
         candidates = [_from_folders(images, found.given)]
     else:
-        candidates = [*_by_folder(images), _by_affix(images)]
+        candidates = [*_by_folder(images), *_by_clip(images), *_by_affix(images)]
     complete = [pairs for pairs in candidates if pairs is not None and pairs.count]
     if not complete:
         raise DatasetError(
@@ -126,14 +136,16 @@ def _by_folder(images: Iterable[str]) -> list[Pairs]:
     groups: defaultdict[tuple[str, ...], defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for file in images:
         folders = file.split("/")[:-1]
-        split = split_place(folders)
+        upto = 0
+        if (split := split_of(folders)) is not None:
+            folders[split.place], upto = split.template, split.place + 1
         for place, folder in enumerate(folders):
-            if place != split:
-                upto = max(place, -1 if split is None else split) + 1
-                key = tuple("*" if i == place else SPLIT if i == split else f for i, f in enumerate(folders[:upto]))
-                groups[key][folder].append(file)
+            key = tuple("*" if i == place else f for i, f in enumerate(folders[: max(place + 1, upto)]))
+            groups[key][folder].append(file)
     found = []
     for key, by_name in groups.items():
+        if not any(SPLIT in name for name in by_name if name != SPLIT):
+            by_name.pop(SPLIT, None)  # a split, beside train_ir the visible modality
         chosen, ignored = _chosen(by_name)
         if 2 <= len(chosen) <= MOST_MODALITIES:
             placed = {name: _place(files, key.index("*")) for name, files in chosen.items()}
@@ -142,6 +154,35 @@ def _by_folder(images: Iterable[str]) -> list[Pairs]:
                 pairs.ignored = ignored
                 found.append(pairs)
     return found
+
+
+def _by_clip(images: Iterable[str]) -> list[Pairs]:
+    """Take folders that modalities are called by, below those of clips, for the modalities of all clips."""
+    by_name: defaultdict[str, list[tuple[list[str], list[str]]]] = defaultdict(list)
+    for file in images:
+        parts = file.split("/")
+        for place, folder in enumerate(parts[:-1]):
+            if place and modality_of(folder) is not None:
+                by_name[folder].append((parts[:place], parts[place + 1 :]))
+    chosen, ignored = _chosen({name: ["/".join(above) for above, _ in files] for name, files in by_name.items()})
+    clips = [above for name in chosen for above, _ in by_name[name]]
+    if len(chosen) < 2 or len(set(map(tuple, clips))) < 2:
+        return []
+    shared = os.path.commonprefix(clips)
+    if shared in clips:  # one clip lies above the others
+        return []
+    placed = {}
+    for name in chosen:
+        below = os.path.commonprefix([rest[:-1] for _, rest in by_name[name]])
+        by_split: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        for above, rest in by_name[name]:
+            stem = PurePosixPath("/".join(rest[len(below) :])).with_suffix("").as_posix()
+            by_split["/".join(above[len(shared) :])][stem] = "/".join([*above, name, *rest])
+        placed[name] = "/".join([*shared, SPLIT, name, *below]), dict(by_split)
+    pairs = _modalities(placed)
+    if pairs is not None:
+        pairs.ignored = ignored
+    return [] if pairs is None else [pairs]
 
 
 def _chosen(by_name: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], list[str]]:
@@ -165,19 +206,25 @@ def _place(files: Iterable[str], at_least: int) -> tuple[str, dict[str, dict[str
         files: Their places.
         at_least: The part of the path that belongs to the folder in any case.
     """
-    split_parts = [(file.split("/"), split_place(file.split("/")[:-1])) for file in files]
-    split = Counter(place for _, place in split_parts).most_common(1)[0][0]
-    split_parts = [(parts, place) for parts, place in split_parts if place == split]
-    upto = max(at_least, -1 if split is None else split) + 1
+    found = [(file.split("/"), split_of(file.split("/")[:-1])) for file in files]
+    kind = Counter(None if split is None else (split.place, split.template) for _, split in found).most_common(1)[0][0]
+    split_parts = [
+        (parts, WHOLE if split is None else split.word)
+        for parts, split in found
+        if kind == (None if split is None else (split.place, split.template))
+    ]
+    upto = max(at_least, -1 if kind is None else kind[0]) + 1
     while (
         all(len(parts) > upto + 1 for parts, _ in split_parts) and len({parts[upto] for parts, _ in split_parts}) == 1
     ):
         upto += 1
     by_split: defaultdict[str, dict[str, str]] = defaultdict(dict)
-    for parts, _ in split_parts:
+    for parts, word in split_parts:
         stem = PurePosixPath("/".join(parts[upto:])).with_suffix("").as_posix()
-        by_split[WHOLE if split is None else parts[split]][stem] = "/".join(parts)
-    folders = [SPLIT if i == split else part for i, part in enumerate(split_parts[0][0][:upto])]
+        by_split[word][stem] = "/".join(parts)
+    folders = split_parts[0][0][:upto]
+    if kind is not None:
+        folders[kind[0]] = kind[1]
     if folders and folders[-1] == SPLIT:  # is appended by itself
         folders.pop()
     return "/".join(folders) or ".", dict(by_split)
@@ -218,40 +265,74 @@ def _with_namings(modalities: list[FoundModality]) -> Pairs:
     return Pairs(modalities)
 
 
-def _by_affix(images: Iterable[str]) -> Pairs | None:
+def _by_affix(images: Iterable[str]) -> list[Pairs]:
     """Take images of one folder for several modalities, by the beginning or end of their names."""
+    images = list(images)
     groups: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     for file in images:
         folders = file.split("/")[:-1]
-        split = split_place(folders)
-        groups[tuple(SPLIT if place == split else folder for place, folder in enumerate(folders))].append(file)
-    files = max(groups.values(), key=len)
+        if (split := split_of(folders)) is not None:
+            folders[split.place] = split.template
+        groups[tuple(folders)].append(file)
+    sets = [images, max(groups.values(), key=len)] if len(groups) > 1 else [images]
+    return [
+        pairs
+        for files in sets
+        for affix_of, is_suffix in AFFIXES
+        if (pairs := _parted(files, affix_of, is_suffix)) is not None
+    ]
+
+
+def _parted(files: Iterable[str], affix_of: Callable[[str], str], is_suffix: bool) -> Pairs | None:
+    """Take images for several modalities by what `affix_of` returns of their names; None if that makes no pairs."""
     template, by_split = _place(files, -1)
-    candidates = []
-    for pattern, is_suffix in ((r"(.*?)([ _.-]+[A-Za-z]+\d?)", True), (r"([A-Za-z]+\d?[ _.-]+)(.*)", False)):
-        parted: defaultdict[str, defaultdict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
-        for called, stems in by_split.items():
-            for stem, file in stems.items():
-                match = re.fullmatch(pattern, stem.rpartition("/")[2])
-                affix = match[2 if is_suffix else 1] if match else ""
-                parted[affix][called][stem] = file
-        sizes = {affix: sum(map(len, of.values())) for affix, of in parted.items()}
-        chosen = [affix for affix, size in sizes.items() if size >= SIMILAR * max(sizes.values())]
-        if not 2 <= len(chosen) <= MOST_MODALITIES:
-            continue
-        words = {affix: modality_of_affix(affix) for affix in chosen}
-        names = _names(words)
-        modalities = [
-            FoundModality(
-                names[affix],
-                template,
-                dict(parted[affix]),
-                affix if is_suffix or not affix else re.compile(f"{re.escape(affix)}(.+)"),
-                words[affix] is not None,
-            )
-            for affix in chosen
-        ]
-        pairs = Pairs(modalities)
-        if pairs.count >= SIMILAR * max(sizes.values()):
-            candidates.append(pairs)
-    return max(candidates, key=lambda pairs: (_named(pairs), pairs.count), default=None)
+    names = {stem: stem.rpartition("/")[2] for stems in by_split.values() for stem in stems}
+    added = ADDED if all(map(HASH.fullmatch, names.values())) else ""
+    parted: defaultdict[str, defaultdict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
+    for called, stems in by_split.items():
+        for stem, file in stems.items():
+            original = HASH.fullmatch(names[stem]) if added else None
+            parted[affix_of(original[1] if original else names[stem])][called][stem] = file
+    sizes = {affix: sum(map(len, of.values())) for affix, of in parted.items()}
+    chosen = [affix for affix, size in sizes.items() if size >= SIMILAR * max(sizes.values())]
+    if not 2 <= len(chosen) <= MOST_MODALITIES or (added and "" in chosen):
+        return None
+    words = {affix: modality_of_affix(affix) for affix in chosen}
+    called_by = _names(words)
+    modalities = [
+        FoundModality(
+            called_by[affix],
+            template,
+            dict(parted[affix]),
+            _naming_of(affix, is_suffix, added),
+            words[affix] is not None,
+        )
+        for affix in chosen
+    ]
+    pairs = Pairs(modalities)
+    return pairs if pairs.count >= SIMILAR * max(sizes.values()) else None
+
+
+def _naming_of(affix: str, is_suffix: bool, added: str) -> Naming:
+    if is_suffix:
+        return pattern_of("", affix, added) if added else affix
+    return pattern_of(affix, "", added) if affix or added else ""
+
+
+def _end(name: str) -> str:
+    match = re.fullmatch(r".*?([ _.-]+[A-Za-z]+\d?)", name)
+    return match[1] if match else ""
+
+
+def _beginning(name: str) -> str:
+    match = re.match(r"[A-Za-z]+\d?[ _.-]+", name)
+    return match[0] if match else ""
+
+
+AFFIXES: tuple[tuple[Callable[[str], str], bool], ...] = (
+    (_end, True),
+    (_beginning, False),
+    (word_at_end, True),
+    (word_at_beginning, False),
+)
+"""What tells modalities apart in names, by a function that returns it, and whether it is their end."""

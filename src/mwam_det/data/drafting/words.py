@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from mwam_det.data.names import check_modality_names
 from mwam_det.data.naming import SPLIT_WORDS
+from mwam_det.data.splits import SPLIT
 
 MODALITY_WORDS = {
     **dict.fromkeys(("rgb", "visible", "vis", "vi", "color", "colour", "visual", "optical", "eo"), "rgb"),
-    **dict.fromkeys(("ir", "infrared", "thermal", "therm", "tir", "lwir", "mwir", "swir", "nir", "fir"), "ir"),
+    **dict.fromkeys(("ir", "infrared", "thermal", "therm", "tir", "lwir", "mwir", "swir", "nir", "fir", "imgr"), "ir"),
     **dict.fromkeys(("depth", "disparity"), "depth"),
     **{word: word for word in ("hha", "event", "events", "sar", "lidar", "radar", "uv", "flow")},
 }
@@ -24,14 +27,25 @@ AFFIX_WORDS = {
 """The same at the beginning or end of names of files, where single letters are meant so, too."""
 
 LABEL_WORDS = (
-    *("label", "labels", "annotation", "annotations", "mask", "masks", "gt", "groundtruth", "seg", "segmentation"),
+    *("label", "labels", "annotation", "annotations", "annotated", "mask", "masks", "gt", "groundtruth", "seg"),
+    "segmentation",
     *("semantic", "box", "boxes", "bbox", "bboxes", "obb", "txt", "xml", "anno", "annos"),
+)
+
+
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_a-zA-Z]+|\d+")
+SEPARATORS = " _.-"
+
+_SPLIT_WORDS = "|".join(sorted(SPLIT_WORDS, key=len, reverse=True))
+_SPLIT_IN = re.compile(
+    rf"(?<![A-Za-z])((?i:{_SPLIT_WORDS}))(?![a-z])"
+    r"|^(train|val|test)(?=(?:img|label)r?$)"  # DroneVehicle's
 )
 
 
 def words_of(name: str) -> list[str]:
     """Split a name into its words, in lower case: "RGB_images" and "rgbImages" into "rgb" and "images"."""
-    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_a-zA-Z]+|\d+", name)]
+    return [word.lower() for word in WORD.findall(name)]
 
 
 def modality_of(name: str) -> str | None:
@@ -43,7 +57,7 @@ def modality_of(name: str) -> str | None:
 def modality_of_affix(affix: str) -> str | None:
     """Return the modality that the beginning or end of names of files stands for."""
     words = words_of(affix)
-    return AFFIX_WORDS.get("".join(words)) or AFFIX_WORDS.get(words[0] if len(words) == 1 else "")
+    return AFFIX_WORDS.get("".join(words)) or modality_of(affix)
 
 
 def is_label_word(name: str) -> bool:
@@ -51,9 +65,47 @@ def is_label_word(name: str) -> bool:
     return any(word in LABEL_WORDS for word in words_of(name))
 
 
-def split_place(folders: list[str]) -> int | None:
-    """Return which of the folders above a file is called like a split, the first one; None if none is."""
-    return next((place for place, folder in enumerate(folders) if folder.lower() in SPLIT_WORDS), None)
+class NamedSplit(NamedTuple):
+    """The split that a folder above a file names.
+
+    Attributes:
+        place: Number of the folder, from 0.
+        word: What it calls the split, like "train".
+        template: The folder's name with "{split}" in place of the word, like "{split}2017".
+    """
+
+    place: int
+    word: str
+    template: str
+
+
+def split_of(folders: Sequence[str]) -> NamedSplit | None:
+    """Return the split of a file: by the first folder that is called like one, or else that has the word in its name.
+
+    Args:
+        folders: The folders above the file.
+    """
+    for place, folder in enumerate(folders):
+        if folder.lower() in SPLIT_WORDS:
+            return NamedSplit(place, folder, SPLIT)
+    for place, folder in enumerate(folders):
+        found = list(_SPLIT_IN.finditer(folder))
+        if len(found) == 1:
+            start, end = found[0].span()
+            return NamedSplit(place, found[0][0], f"{folder[:start]}{SPLIT}{folder[end:]}")
+    return None
+
+
+def word_at_end(name: str) -> str:
+    """Return the end of a name from its last word for a modality on, with the separators before; "" if it has none."""
+    found = [match for match in WORD.finditer(name) if match[0].lower() in MODALITY_WORDS]
+    return name[len(name[: found[-1].start()].rstrip(SEPARATORS)) :] if found else ""
+
+
+def word_at_beginning(name: str) -> str:
+    """Return a name up to its first word for a modality, with the separators behind; "" if it has none."""
+    found = next((match for match in WORD.finditer(name) if match[0].lower() in MODALITY_WORDS), None)
+    return "" if found is None else name[: len(name) - len(name[found.end() :].lstrip(SEPARATORS))]
 
 
 def modality_name(text: str, taken: set[str]) -> str:

@@ -4,18 +4,20 @@ Source of truth: the section "Data format" of cocodataset.org. Of the JSON these
 width, height), `annotations` (image_id, category_id, bbox, segmentation, iscrowd) and `categories` (id, name).
 
     `file_name` is relative to the folder of a modality. Where no such file exists, one of the same name with another
-        suffix is taken, so that RGB may be JPEG and infrared PNG. A name that leads out of the folder, such as a path
-        on the annotator's disk, is looked for by its end: by as many of its last parts as a file below the folder has,
-        or else by the last one, if only one file is called so. Where that is ambiguous, the image is left out.
+        suffix is taken, so that RGB may be JPEG and infrared PNG. Any other name, such as a path on the annotator's
+        disk, an address, or one with folders that are not there, is looked up by its end: by as many of its last parts
+        as a file below the folder has, or else by the last one, if only one file is called so. Spaces around a name
+        and the way its accents are composed do not count. Where a name is ambiguous, the image is left out.
     `id`, `image_id` and `category_id` are whole numbers, also as a text ("7") or with a point (7.0). Images may have
-        other texts, too.
+        other texts, too. An entry that repeats another counts once; images that differ but share an id are left out.
     `categories` are numbered from 0 by ascending id, in all splits together; those of one name are one class.
     `bbox` is [x, y, width, height] in pixels of the image whose width and height the JSON states, or of the RGB image
         if it states none, or what no image can have, like 0×0 or NaN. It is the label, unless there are polygons: then
         it is the box around them.
-    `segmentation` as polygons becomes the outline, in "labels_seg". Several polygons of an object are joined to one by
-        thin lines, as Ultralytics' own converter does. Run lengths (RLE) become no outline: the box stands in, and
-        where there is none, the box around the mask.
+    `segmentation` as polygons becomes the outline, in "labels_seg": lists of x1, y1, x2, y2, …, or of points [x, y].
+        Several polygons of an object are joined to one by thin lines, as Ultralytics' own converter does. Run lengths
+        (RLE) become no outline: the box stands in, and where there is none, the box around the mask, which must have
+        the shape of the image. Lists may be written as a text, as tables hold them ("[10, 20, 30, 40]").
     `iscrowd` objects, each many at once, are left out, as Ultralytics' own converter does.
 
 Roboflow and others call the split of validation "valid" or "validation": where nothing is called "val", {split} stands
@@ -30,17 +32,20 @@ from __future__ import annotations
 import json
 import random
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from pycocotools import mask as run_lengths
 from ultralytics.data.converter import merge_multi_segment
 
+from mwam_det.data.conversion.labels import SAME_SHAPE
 from mwam_det.data.conversion.model import ConversionError, Format, Label, Report, SourcePair
 from mwam_det.data.conversion.offers import OFFERS
 from mwam_det.data.conversion.untrusted import LARGEST_COORDINATE, inside, number
@@ -143,11 +148,24 @@ def _load(file: Path, report: Report) -> dict[str, list[dict[str, Any]]]:
                 raise ValueError(f".id is {_short(entry['id'])}, not an integer")
         except ValueError as error:
             raise ConversionError(f"{file}: categories[{i}]{error}") from None
-    for key, entries in (("images", images), ("categories", categories)):
-        (most_frequent, count) = Counter(entry["id"] for entry in entries).most_common(1)[0] if entries else (None, 0)
-        if count > 1:
-            raise ConversionError(f"{file}: several {key} have the id {most_frequent}")
+    images, categories = _without_repeats(images, "file_name"), _without_repeats(categories, "name")
+    if several := _repeated_ids(categories):
+        raise ConversionError(f"{file}: several categories have the id {min(several)}")
+    shared = _repeated_ids(images)
+    for entry in images:
+        if entry["id"] in shared:
+            report.leave_out("image: several have its id", f"{file}: {entry['file_name']!r} with the id {entry['id']}")
+    images = [entry for entry in images if entry["id"] not in shared]
     return {"images": images, "annotations": content["annotations"], "categories": categories}
+
+
+def _without_repeats(entries: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Return entries, those that have id and name of an earlier one left out."""
+    return list({(entry["id"], entry[name].strip()): entry for entry in reversed(entries)}.values())[::-1]
+
+
+def _repeated_ids(entries: Sequence[Mapping[str, Any]]) -> set[Any]:
+    return {number for number, count in Counter(entry["id"] for entry in entries).items() if count > 1}
 
 
 def _named(entry: Any, name: str) -> dict[str, Any]:
@@ -299,15 +317,23 @@ def _locate(name: str, folder: Path, files: Mapping[str, list[Path]], names: Nam
     Raises:
         ValueError: If the path leads out of the folder and means no file in it, or several.
     """
+    if is_address := "://" in name:
+        name = unquote(urlsplit(name).path)
     try:
-        if "://" not in name:
-            return inside(folder, name)
+        place = None if is_address else inside(folder, name)
     except ConversionError:
-        pass
-    stem = names.find(name)
+        place = None
+    if place is not None and (place.exists() or stem_of(place, folder) in files):
+        return place
+    ways = dict.fromkeys(
+        unicodedata.normalize(form, text.strip()) for text in (name, unquote(name)) for form in ("NFC", "NFD")
+    )
+    stem = next(filter(None, map(names.find, ways)), None)
     if stem is None:
+        if place is not None:
+            return place  # is counted as not there
         raise ValueError("its name leads out of the folder, and not to one file in it")
-    suffix = PurePosixPath(name).suffix
+    suffix = PurePosixPath(name.strip()).suffix
     same = [file for file in files[stem] if file.suffix == suffix] or files[stem]
     if len(same) > 1:
         raise ValueError("its name leads out of the folder, and several files in it have that name")
@@ -346,7 +372,7 @@ def _labels(
     file: Path, content: Mapping[str, Sequence[Mapping[str, Any]]], numbers: Mapping[int, int], report: Report
 ) -> dict[int | str, list[Label]]:
     """Return the labels by image id."""
-    image_ids = {entry["id"] for entry in content["images"]}
+    sizes = {entry["id"]: _size(entry) for entry in content["images"]}
     labels: defaultdict[int | str, list[Label]] = defaultdict(list)
     boxes_only = total = 0
     for i, entry in enumerate(content["annotations"]):
@@ -355,7 +381,7 @@ def _labels(
             report.leave_out("box: no object of JSON", f"{where} is {_short(entry)}")
             continue
         image, category = _identity(entry.get("image_id")), _identity(entry.get("category_id"))
-        if image is None or image not in image_ids:
+        if image is None or image not in sizes:
             report.leave_out("box: image_id of no image", f"{where}.image_id is {_short(entry.get('image_id'))}")
         elif not isinstance(category, int) or category not in numbers:
             shown = _short(entry.get("category_id"))
@@ -366,7 +392,7 @@ def _labels(
             report.leave_out("box: a crowd, not one object", where)
         else:
             try:
-                points = _points(entry, where, report)
+                points = _points(entry, sizes[image], where, report)
             except ValueError as error:
                 report.leave_out("box: no usable coordinates", f"{where}.{error}")
                 continue
@@ -384,8 +410,16 @@ def _flag(value: Any) -> bool | None:
     return bool(identity) if identity in (0, 1) else None
 
 
-def _points(entry: Mapping[str, Any], where: str, report: Report) -> tuple[tuple[float, float], ...]:
+def _points(
+    entry: Mapping[str, Any], size: tuple[int, int] | None, where: str, report: Report
+) -> tuple[tuple[float, float], ...]:
     """Read the outline of an object, or its box if it has none that can be read.
+
+    Args:
+        entry: Its annotation.
+        size: (height, width) that the JSON states for its image, if any.
+        where: Where the annotation stands, for the report.
+        report: Takes what could not be read.
 
     Raises:
         ValueError: If neither can be read; the message begins with the key.
@@ -393,12 +427,14 @@ def _points(entry: Mapping[str, Any], where: str, report: Report) -> tuple[tuple
     box: tuple[tuple[float, float], ...] | None = None
     fault = ValueError()
     try:
-        box = _box(entry.get("bbox"))
+        box = _box(_parsed(entry.get("bbox")))
     except ValueError as error:
         fault = error
-    segmentation = entry.get("segmentation") or None
+    segmentation = _parsed(entry.get("segmentation")) or None
+    if isinstance(segmentation, list) and len(segmentation) == 1 and isinstance(segmentation[0], dict):
+        segmentation = segmentation[0]
     if isinstance(segmentation, dict):
-        box = box or _box_of_mask(segmentation)
+        box = box or _box_of_mask(segmentation, size)
         report.leave_out("outline: run lengths (RLE), the box stands in", where)
     elif segmentation is not None:
         try:
@@ -409,6 +445,16 @@ def _points(entry: Mapping[str, Any], where: str, report: Report) -> tuple[tuple
     if box is None:
         raise fault
     return box
+
+
+def _parsed(value: Any) -> Any:
+    """Return a value, or what its text holds if that is a list or an object of JSON."""
+    if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def _outline(
@@ -434,35 +480,71 @@ def _box(value: Any) -> tuple[tuple[float, float], tuple[float, float]]:
     return (x, y), (x + width, y + height)
 
 
-def _box_of_mask(value: Mapping[str, Any]) -> tuple[tuple[float, float], tuple[float, float]]:
+def _box_of_mask(
+    value: Mapping[str, Any], stated: tuple[int, int] | None
+) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the box around a mask of run lengths, as they are or as the text that COCO's tools make of them.
 
+    Args:
+        value: The mask, with "size" and "counts".
+        stated: (height, width) of its image, to which the box is brought if the mask has another size.
+
     Raises:
-        ValueError: If it cannot be read, or no pixel is in it.
+        ValueError: If it cannot be read, no pixel is in it, or it has another shape than the image.
     """
     size, counts = value.get("size"), value.get("counts")
     sides = [side for side in map(_identity, size) if isinstance(side, int)] if isinstance(size, list) else []
     if len(sides) != 2 or not all(0 < side <= LARGEST_COORDINATE for side in sides):
         raise ValueError(f"segmentation.size is {_short(size)}, not [height, width]")
     height, width = sides
-    if isinstance(counts, str):
-        encoded = {"size": sides, "counts": counts.encode(errors="replace")}
-    else:
-        counts = counts if isinstance(counts, list) else []
-        runs = [run for run in map(_identity, counts) if isinstance(run, int)]
-        if not runs or len(runs) < len(counts) or min(runs) < 0 or sum(runs) > height * width:
-            raise ValueError(f"segmentation.counts is {_short(counts)}, not the run lengths of {width}×{height} pixels")
-        encoded = run_lengths.frPyObjects({"size": sides, "counts": runs}, height, width)
+    image_height, image_width = stated or (height, width)
+    down, across = image_height / height, image_width / width
+    if abs(down / across - 1) > SAME_SHAPE:
+        raise ValueError(
+            f"segmentation.size is {_short(size)}, but the image is {image_height}×{image_width} (height×width)"
+        )
+    runs = _runs(counts)
+    if not runs or min(runs) < 0 or sum(runs) > height * width:
+        raise ValueError(f"segmentation.counts is {_short(counts)}, not the run lengths of {width}×{height} pixels")
+    encoded = run_lengths.frPyObjects({"size": sides, "counts": runs}, height, width)
     x, y, box_width, box_height = run_lengths.toBbox(encoded).tolist()
     if box_width <= 0 or box_height <= 0 or x + box_width > width or y + box_height > height:
         raise ValueError(f"segmentation has no pixel in {width}×{height}")
-    return (x, y), (x + box_width, y + box_height)
+    return (x * across, y * down), ((x + box_width) * across, (y + box_height) * down)
+
+
+def _runs(counts: Any) -> list[int]:
+    """Return run lengths, also of their text: five bits a character from "0" on, and from the third on differences.
+
+    Returns:
+        The numbers; none if they cannot be read.
+    """
+    if isinstance(counts, list):
+        runs = [run for run in map(_identity, counts) if isinstance(run, int)]
+        return runs if len(runs) == len(counts) else []
+    runs, value, shift = [], 0, 0
+    for character in counts if isinstance(counts, str) else "":
+        bits = ord(character) - ord("0")
+        if not 0 <= bits < 64 or shift > 60:
+            return []
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:  # more of this number follows
+            continue
+        if bits & 0x10:  # it is negative
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value, shift = 0, 0
+    return [] if shift else runs
 
 
 def _polygons(value: Any) -> list[np.ndarray]:
     """Read polygons as arrays of shape (N, 2)."""
     polygons = []
-    for i, flat in enumerate(value if isinstance(value, list) else [value]):
+    nested = isinstance(value, list) and isinstance(value[0], list) and not _are_points(value)
+    for i, flat in enumerate(value if nested else [value]):
+        if _are_points(flat):
+            flat = [number for point in flat for number in point]
         if not isinstance(flat, list) or len(flat) < 6 or len(flat) % 2:
             raise ValueError(f"segmentation[{i}] is {_short(flat)}, not [x1, y1, x2, y2, x3, y3, …]")
         numbers = [_number(element, f"segmentation[{i}][{j}]") for j, element in enumerate(flat)]
@@ -470,6 +552,11 @@ def _polygons(value: Any) -> list[np.ndarray]:
     if any(len(one) * len(next_one) > MOST_DISTANCES for one, next_one in pairwise(polygons)):
         raise ValueError(f"segmentation has {sum(map(len, polygons))} points, too many to join its polygons")
     return polygons
+
+
+def _are_points(value: Any) -> bool:
+    """Return whether a value is a list of points [x, y]."""
+    return isinstance(value, list) and all(isinstance(point, list) and len(point) == 2 for point in value)
 
 
 def _number(value: Any, what: str) -> float:
