@@ -63,16 +63,15 @@ def test_other_hosts_need_torch_its_kin_and_no_ultralytics(file):
     assert others <= {"torch", "torchvision", "torchmetrics", "cv2", "numpy", "rich", "mwam_det"}
 
 
-def test_the_core_loads_without_ultralytics():
-    code = "import sys; sys.modules['ultralytics'] = None; from mwam_det import MWAM, GradientModulator; MWAM(['a'])"
+def test_the_core_loads_without_ultralytics_and_balancing_without_its_extra():
+    code = (
+        "import sys; sys.modules['ultralytics'] = sys.modules['torchjd'] = None; "
+        "from mwam_det import MWAM, GradientModulator; MWAM(['a']); from mwam_det.core.balancing.methods import METHODS"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def test_balancing_loads_without_its_extra():
-    code = "import sys; sys.modules['torchjd'] = None; from mwam_det.core.balancing.methods import METHODS"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
-
-
+@pytest.mark.slow
 def test_other_hosts_load_without_ultralytics():
     code = "import sys; sys.modules['ultralytics'] = None; import mwam_det.hosts.experiment"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from training import SHORT
 from untrained import awake
 
@@ -214,6 +215,28 @@ def test_an_exported_classifier_finds_what_pytorch_finds(trained, sections, tmp_
         for name, each in (("pt", model), ("file", exported))
     ]
     assert reports[0].results == reports[1].results
+
+
+@pytest.mark.slow
+def test_a_classifier_with_a_backbone_of_torchvisions_trains_reports_and_exports(sections, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", None)
+    backbone = [-1, 1, "TorchVision", [576, "mobilenet_v3_small", None, True, 2]]
+    cfg = {"nc": 2, "backbone": [backbone], "head": [[-1, 1, "Classify", ["nc"]]]}
+    (tmp_path / "mobilenet-cls.yaml").write_text(yaml.safe_dump(cfg))
+    model = MultimodalYOLO(tmp_path / "mobilenet-cls.yaml")
+    arguments = {key: value for key, value in SHORT.items() if key not in ("model", "mwam")}
+    model.train(data=sections["classify"], incomplete={"views": 2}, mwam=True, project=str(tmp_path), **arguments)
+    assert len(set(model.trainer.mwam.last.weight.values())) == 2
+    best = MultimodalYOLO(model.trainer.best)
+    best.robustness(sections["classify"], save_dir=tmp_path / "report", imgsz=64, workers=0, plots=False)
+    content = json.loads((tmp_path / "report/robustness.json").read_text())
+    assert [row["available"] for row in content["combinations"]] == [["rgb"], ["ir"], ["rgb", "ir"]]
+    exported = MultimodalYOLO(best.export(format="torchscript", imgsz=64))
+    folders = {name: f"{sections['classify']['path']}/val/{name}" for name in ("rgb", "ir")}
+    for missing in ((), "ir"):
+        ours, theirs = (each.predict(folders, missing=missing, imgsz=64, verbose=False) for each in (exported, best))
+        for mine, expected in zip(ours, theirs, strict=True):
+            assert torch.allclose(mine.probs.data, expected.probs.data, atol=1e-4)
 
 
 def test_a_classifier_takes_stacks_of_another_shape_and_of_grey(sections, tmp_path):

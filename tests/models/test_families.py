@@ -14,7 +14,7 @@ from mwam_det.models.two_stream import (
     FUSIONS,
     MODEL_CLASSES,
     REFUSED_HEADS,
-    REFUSED_LAYERS,
+    WHOLE_BACKBONE,
     build_two_stream,
     streams_of,
     task_of,
@@ -26,9 +26,13 @@ LARGE = 20e6
 
 
 def descriptions():
-    """All model files of the installed version by their path."""
+    """All model files of the installed version by path, those with a backbone of torchvision's without its weights."""
     root = Path(ultralytics.__file__).parent / "cfg" / "models"
-    return {str(file.relative_to(root)): yaml_model_load(file) for file in sorted(root.rglob("*.yaml"))}
+    found = {str(file.relative_to(root)): yaml_model_load(file) for file in sorted(root.rglob("*.yaml"))}
+    for _, _, layer, arguments in (row for cfg in found.values() for row in cfg["backbone"]):
+        if layer == WHOLE_BACKBONE:
+            arguments[2] = None
+    return found
 
 
 ALL = descriptions()
@@ -36,8 +40,7 @@ ALL = descriptions()
 
 def refusal_of(cfg):
     """Why a model gets no streams, or None."""
-    reasons = [REFUSED_HEADS.get(cfg["head"][-1][2]), *(REFUSED_LAYERS.get(layer[2]) for layer in cfg["backbone"])]
-    return next((reason for reason in reasons if reason), None)
+    return REFUSED_HEADS.get(cfg["head"][-1][2])
 
 
 FAMILIES = [name for name, cfg in ALL.items() if cfg["head"][-1][2] in MODEL_CLASSES and not refusal_of(cfg)]
@@ -75,10 +78,13 @@ def test_every_other_model_file_is_refused_with_a_reason(name):
 )
 def test_every_family_runs_on_two_modalities_and_small_ones_make_a_training_step(name):
     torch.manual_seed(0)
-    model = build_two_stream(two_stream_cfg(smallest(name), {"rgb": 3, "ir": 2}), nc=2)
+    cfg = smallest(name)
+    takes_colour = any(layer == WHOLE_BACKBONE for _, _, layer, _ in cfg["backbone"])
+    model = build_two_stream(two_stream_cfg(cfg, {"rgb": 3, "ir": 3 if takes_colour else 2}), nc=2)
     model.args, model.nc, task = get_cfg(), 2, task_of(model.yaml)
     with torch.no_grad():
-        output = model.eval()(labelled_batch()["img"])
+        images = labelled_batch()["img"]
+        output = model.eval()(torch.cat([images, images[:, :1]], 1) if takes_colour else images)
     while not isinstance(output, torch.Tensor):  # of objects, with masks or keypoints, the boxes come first
         output = output[0]
     assert output.isfinite().all() and len(output) == 2

@@ -107,6 +107,27 @@ def test_it_fuses_like_a_stock_model(model):
     assert torch.allclose(fused(images)[0], expected, atol=1e-3)
 
 
+def torchvision_cfg(weights=None):
+    """A classifier with a backbone of torchvision's."""
+    backbone = [-1, 1, "TorchVision", [576, "mobilenet_v3_small", weights, True, 2]]
+    return {"nc": 3, "backbone": [backbone], "head": [[-1, 1, "Classify", ["nc"]]]}
+
+
+@pytest.mark.parametrize("weights", [None, False, "None", "False"])
+def test_a_backbone_of_torchvisions_is_a_stream_where_nothing_is_downloaded(weights, monkeypatch):
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", None)
+    cfg = two_stream_cfg(torchvision_cfg(weights))
+    model = build_two_stream(cfg, nc=3).eval()
+    images = torch.rand(2, 6, 64, 64)
+    streams = streams_of(model)
+    for place, name in enumerate(("rgb", "ir")):
+        pixels = images[:, 3 * place : 3 * place + 3]
+        assert torch.equal(run_stream(model, name, pixels)[0], streams[name][1](pixels))
+    assert model(images)[0].shape == (2, 3)
+    with pytest.raises(ValueError, match="the weights IMAGENET1K_V1, which would be downloaded"):
+        two_stream_cfg(torchvision_cfg("IMAGENET1K_V1"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -118,7 +139,8 @@ def test_it_fuses_like_a_stock_model(model):
             {"cfg": "yolov8n.yaml", "share_backbone": True, "modalities": {"rgb": 3, "ir": 1}},
             "as many channels in every",
         ),
-        ({"cfg": "yolo11-cls-resnet18.yaml"}, "has a layer TorchVision: it is a whole backbone of torchvision"),
+        ({"cfg": "yolo11-cls-resnet18.yaml"}, "TorchVision with the weights DEFAULT, .* write null for them"),
+        ({"cfg": torchvision_cfg(), "modalities": {"rgb": 3, "ir": 1}}, "takes images of 3 channels, but ir has 1"),
         ({"cfg": "yolov8n.yaml", "modalities": {"rgb": 0}}, "at least one channel"),
     ],
 )

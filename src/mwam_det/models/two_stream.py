@@ -79,14 +79,16 @@ REFUSED_HEADS = {
 }
 """Heads of stock models that get no streams, and why."""
 
-REFUSED_LAYERS = {
-    "TorchVision": "it is a whole backbone of torchvision's, for three channels, and building it downloads weights",
-}
-"""Layers of stock models that streams cannot have, and why."""
+WHOLE_BACKBONE = "TorchVision"
+"""The layer that is a backbone of torchvision's. Its arguments: width, name, weights ("DEFAULT" if left out), …"""
+
+NO_WEIGHTS = (None, False, "None", "False")
+"""What a description says where such a backbone is built without weights, as YAML and `parse_model` read it."""
 
 STRETCHED_HEAD = "RTDETRDecoder"
 """The head whose boxes are shares of an image that was stretched to a square."""
 
+IMAGE_CHANNELS = 3
 PROBE_SIZE = 256
 """Side of the image with which the widths of a stock model are found, in pixels. No pixel is computed."""
 
@@ -128,13 +130,15 @@ def two_stream_cfg(
 
     Raises:
         ValueError: If `cfg` is no single-stream description of a model, its head gets no streams (see
-            `REFUSED_HEADS`), a layer cannot be in one (`REFUSED_LAYERS`), a channel count is not positive, or `fusion`
-            is unknown or not possible.
+            `REFUSED_HEADS`), a backbone of torchvision's would download weights or get images of other than three
+            channels, a channel count is not positive, or `fusion` is unknown or not possible.
     """
     modalities = dict(modalities or {"rgb": 3, "ir": 3})
     stock = yaml_model_load(cfg) if isinstance(cfg, str | Path) else deepcopy(dict(cfg))
     source = stock.get("yaml_file", "the model description")
     _check(stock, source, modalities, fusion)
+    for arguments in _whole_backbones(stock):
+        arguments[2] = None  # torchvision warns of other ways to say so
     if share_backbone and len(set(modalities.values())) > 1:
         raise ValueError(
             f"share_backbone needs as many channels in every modality, but these differ: {modalities}; "
@@ -187,9 +191,6 @@ def _check(stock: Mapping[str, Any], source: str, modalities: Mapping[str, int],
     head = stock["head"][-1][2]
     if head in REFUSED_HEADS:
         raise ValueError(f"{source} ends in {head}: {REFUSED_HEADS[head]}")
-    for _, _, layer, _ in stock["backbone"]:
-        if layer in REFUSED_LAYERS:
-            raise ValueError(f"{source} has a layer {layer}: {REFUSED_LAYERS[layer]}")
     if head not in MODEL_CLASSES:
         raise ValueError(f"{source} ends in {head}: choose a model that ends in one of {', '.join(MODEL_CLASSES)}")
     if fusion not in FUSIONS:
@@ -198,6 +199,23 @@ def _check(stock: Mapping[str, Any], source: str, modalities: Mapping[str, int],
         raise ValueError(f"modalities={modalities} must give every modality at least one channel")
     if fusion == "attention" and len(modalities) < 2:
         raise ValueError(f"fusion='attention' weighs modalities against each other, but {', '.join(modalities)} is one")
+    for arguments in _whole_backbones(stock):
+        if len(arguments) < 3 or arguments[2] not in NO_WEIGHTS:
+            weights = arguments[2] if len(arguments) > 2 else "DEFAULT"
+            raise ValueError(
+                f"{source} has a layer {WHOLE_BACKBONE} with the weights {weights}, which would be downloaded whenever "
+                f"the model is built: copy the file and write null for them, as in {[*arguments[:2], None]}"
+            )
+        if odd := [name for name, channels in modalities.items() if channels != IMAGE_CHANNELS]:
+            raise ValueError(
+                f"{source} has a layer {WHOLE_BACKBONE}, which takes images of {IMAGE_CHANNELS} channels, but "
+                f"{odd[0]} has {modalities[odd[0]]}: leave it out of 'channels', and grey is repeated"
+            )
+
+
+def _whole_backbones(stock: Mapping[str, Any]) -> list[list]:
+    """Return the arguments of each layer that is a backbone of torchvision's."""
+    return [arguments for _, _, layer, arguments in stock["backbone"] + stock["head"] if layer == WHOLE_BACKBONE]
 
 
 def task_of(cfg: Mapping[str, Any]) -> str:
@@ -251,8 +269,8 @@ def _widths(stock: Mapping[str, Any], count: int) -> dict[int, int]:
         part["scale"] = _scale_name(part)
     outputs: list[Any] = []
     with torch.device("meta"), torch.no_grad():
-        x: Any = torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE)
-        for layer in parse_model(part, ch=3, verbose=False)[0].eval():
+        x: Any = torch.zeros(1, IMAGE_CHANNELS, PROBE_SIZE, PROBE_SIZE)
+        for layer in parse_model(part, ch=IMAGE_CHANNELS, verbose=False)[0].eval():
             read = [x if place == -1 else outputs[place] for place in _as_list(layer.f)]
             x = layer(read if isinstance(layer.f, list) else read[0])
             outputs.append(x)

@@ -759,6 +759,7 @@ def test_nothing_is_written_any_more_when_an_interruption_has_arrived(tmp_path, 
     assert caught.value is not None  # its frames keep the threads' generator alive until here
 
 
+@pytest.mark.slow
 def test_a_killed_conversion_goes_on(tmp_path, destination):
     source = tmp_path / "llvip"
     for i in range(40):
