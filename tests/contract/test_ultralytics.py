@@ -48,7 +48,6 @@ OWN_ATTRIBUTES = {
     "PairTrainer": [
         "modalities",
         "mwam",
-        "modulator",
         "run",
         "heads",
         "shares",

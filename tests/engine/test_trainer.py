@@ -295,7 +295,7 @@ def test_the_mode_decides_what_is_scaled(demo_section, tmp_path, mode, optimizer
         }
     )
     trainer._setup_train()
-    assert type(trainer.modulator) is modulator
+    assert [type(attachment) for attachment in trainer.run.attachments] == [modulator]
 
 
 @pytest.mark.slow

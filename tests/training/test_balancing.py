@@ -232,7 +232,8 @@ def test_without_balancing_the_loss_is_the_average_of_the_views():
     run, losses = ModalityRun(NAMES, incomplete=IncompleteConfig()), [torch.tensor(loss) for loss in (1.0, 2.0, 6.0)]
     assert run.balance(run.incomplete(2), losses) == 3.0
     assert run.balance(None, losses[:1]) == 1.0
-    assert run.attach({}, None) is None
+    run.attach({}, None)
+    assert run.attachments == []
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_m
 from mwam_det.core.balancing.methods import balancing_config
 from mwam_det.core.config import mwam_config
 from mwam_det.core.distributed import from_first_rank, of_all_ranks
-from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
 from mwam_det.core.mwam import MWAM
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.dataset import PairedDataset
@@ -183,7 +182,6 @@ class PairTrainer(BaseTrainer):
             seed=self.args.seed,
             rank=RANK,
         )
-        self.modulator: GradientModulator | UpdateModulator | None = None
         self.heads: AuxiliaryHeads | None = None
         self._attached: list[IncompleteViews | AuxiliaryLoss] = []
         self._ready = False
@@ -336,8 +334,6 @@ class PairTrainer(BaseTrainer):
                 self._setup_train_in_half_precision()
             else:
                 super()._setup_train()
-        if self.mwam is not None:
-            self.modulator = modulate(self.mwam, streams_of(self.model), self.optimizer)
         self.run.attach(streams_of(self.model), self.optimizer)
         if self._validates_combinations and self.run.selection.select != "full":
             self.stopper.patience *= self.run.selection.every  # it counts epochs, of which the others do not count

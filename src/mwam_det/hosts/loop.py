@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from mwam_det.core.balancing.balancer import BalancingConfig
 from mwam_det.core.config import MWAMConfig
 from mwam_det.core.missing import modality_combinations
-from mwam_det.core.modulation import modulate, weighted_loss
+from mwam_det.core.modulation import weighted_loss
 from mwam_det.core.mwam import MWAM
 from mwam_det.files.writing import written_whole
 from mwam_det.hosts.data.samples import MultimodalDataset, Normalise
@@ -144,8 +144,6 @@ class HostTrainer:
         self.steps = max(len(host.train_set) // settings.batch, 1)
         self.schedule = self._build_schedule()
         self.scaler = torch.amp.GradScaler("cuda", enabled=settings.amp and self.device.type == "cuda")
-        if self.mwam is not None:
-            modulate(self.mwam, host.streams, self.optimizer)
         self.run.attach(host.streams, self.optimizer)
         self.history = History(host.folder / "history.csv", self._columns())
         self.epoch = 0

@@ -14,6 +14,7 @@ from mwam_det.core.balancing.evidence import Evidence
 from mwam_det.core.balancing.methods import make_balancer
 from mwam_det.core.config import MWAMConfig
 from mwam_det.core.missing import collapse_without_each
+from mwam_det.core.modulation import modulate
 from mwam_det.core.mwam import MWAM
 from mwam_det.training.direction import DirectionCheck
 from mwam_det.training.history import MWAMHistory
@@ -31,6 +32,7 @@ class ModalityRun:
     """A training with modalities, in any loop.
 
         run = ModalityRun(["rgb", "depth"], mwam=MWAMConfig(), incomplete=IncompleteConfig())
+        run.attach({"rgb": model.rgb, "depth": model.depth}, optimizer)  # MWAM scales the gradients of the streams
         for epoch in range(epochs):
             run.begin_epoch(epoch, epochs)
             for rgb, depth, target in loader:
@@ -40,10 +42,8 @@ class ModalityRun:
                     mixed = [views.mix(name, own) for name, own in features.items()]
                     loss = views.average(criterion(part, target) for part in views.split(model.head(mixed)))
 
-    With `balancing`, its method is attached once, and `balance` takes the place of `views.average`:
+    With `balancing`, `balance` takes the place of `views.average`:
 
-        run.attach({"rgb": model.rgb, "depth": model.depth}, optimizer)
-        ...
                     parts = views.split(model.head(mixed))
                     loss = run.balance(views, [criterion(part, target) for part in parts], logits=parts, target=target)
 
@@ -74,6 +74,7 @@ class ModalityRun:
         scores: The metric by available modalities, as last validated.
         epoch: The epoch that is trained, from 0.
         epochs: The number of epochs, as last told.
+        attachments: What `attach` has put on the streams: MWAM's modulator, then what balancing has.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class ModalityRun:
         self.history = MWAMHistory(file, self.modalities) if mwam and file and rank <= 0 else None
         self.scores: dict[tuple[str, ...], float] = {}
         self.epoch, self.epochs = 0, 1
+        self.attachments: list[Attachment] = []
         self.incomplete_config = incomplete
         self._seed, self._rank = seed, max(rank, 0)
         self._generator = torch.Generator()
@@ -154,9 +156,29 @@ class ModalityRun:
         measure_only = not (balancer.trains_views or balancer.follows_views)
         return views_alone(count, self.modalities, shared=balancer.trains_views, measure_only=measure_only)
 
-    def attach(self, streams: Streams, optimizer: torch.optim.Optimizer) -> Attachment | None:
-        """Let the method of `balancing` act on the streams, see `Balancer.attach`; nothing without one."""
-        return None if self.balancer is None else self.balancer.attach(streams, optimizer)
+    def attach(self, streams: Streams, optimizer: torch.optim.Optimizer) -> None:
+        """Let MWAM, see `modulate`, and the method of `balancing`, see `Balancer.attach`, act on the streams.
+
+        Their factors multiply, MWAM's first. Call this once the model is final: copies and checkpoints have no hooks.
+
+        Args:
+            streams: The parameters of each modality's backbone. Fusion, neck and head are not among them.
+            optimizer: The optimizer that steps them.
+
+        Raises:
+            ValueError: If the names are not the modalities, a stream has no parameters, or a parameter belongs to two.
+        """
+        acting = [
+            self.mwam and modulate(self.mwam, streams, optimizer),
+            self.balancer and self.balancer.attach(streams, optimizer),
+        ]
+        self.attachments = [attachment for attachment in acting if attachment is not None]
+
+    def detach(self) -> None:
+        """Take off what `attach` has put on the streams and the optimizer."""
+        for attachment in self.attachments:
+            attachment.remove()
+        self.attachments = []
 
     def balance(
         self,
