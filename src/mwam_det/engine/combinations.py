@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from mwam_det.engine.validator import MultimodalValidator, PairValidator
 from mwam_det.models.replay import FeatureTap, run_from_levels, run_stream, run_stream_on_zeros
 from mwam_det.models.stock import StockModel
 from mwam_det.robustness.degradation import DEGRADATIONS, FILLS, degrade, fill
-from mwam_det.training.selection import selected_fitness
+from mwam_det.training.run import ModalityRun
+from mwam_det.training.selection import score_name
 
 IMAGES_FOR_MEANS = 100
 """The means of the fill "mean" rest on so many images, evenly spaced over the split."""
@@ -68,16 +69,14 @@ class OnePass(PairValidator):
     Args:
         dataloader: As in `PairValidator`.
         save_dir: As in `PairValidator`.
-        args: As in `PairValidator`, but nothing may be missing, and `conditions`, a list of `Condition`, and
-            `select`, which combinations the fitness is of, see `mwam_det.training.selection.Selection`.
+        args: As in `PairValidator`, but nothing may be missing, and `conditions`, a list of `Condition`.
         _callbacks: As in `PairValidator`.
 
     Attributes:
         plain: The validator of pairs that measures one condition.
         conditions: The conditions beside complete input. May be changed between two validations.
         others: A validator for each condition, which holds its metrics; from the first validation on.
-        known: In a training, the first metric of the combinations when they were last validated, by column of
-            results.csv.
+        run: The training that is validated, or None.
 
     Raises:
         ValueError: If `augment` is asked for: test-time augmentation runs the model several times.
@@ -88,12 +87,11 @@ class OnePass(PairValidator):
     def __init__(self, dataloader=None, save_dir=None, args=None, _callbacks: dict | None = None):
         args = dict(args or {})
         self.conditions: Sequence[Condition] = tuple(args.pop("conditions", ()))
-        self.select: str = args.pop("select", "full")
         super().__init__(dataloader, save_dir, args, _callbacks)
         if self.args.augment:
             raise ValueError("augment=True runs the model several times an image: validate each combination alone")
         self.others: list[PairValidator] = []
-        self.known: dict[str, float] = {}
+        self.run: ModalityRun | None = None
         self._arguments = {**args, "plots": False, "save_txt": False, "save_json": False}  # they share the folder
         self._model: Any = None
         self._hooks: list[Any] = []
@@ -112,6 +110,12 @@ class OnePass(PairValidator):
             if condition.degraded is None
         }
         return {**metrics, tuple(m.name for m in self.modalities): self.metrics}
+
+    @property
+    def scores(self) -> dict[tuple[str, ...], float]:
+        """The task's first metric by available modalities, in [0, 1]."""
+        first = metrics_of(self.args.task)[0]
+        return {available: measure(self.args.task, own)[first] for available, own in self.by_combination.items()}
 
     def __call__(self, trainer=None, model=None, **kwargs: Any) -> dict[str, Any] | None:
         """Validate; see `PairValidator.__call__`."""
@@ -236,12 +240,6 @@ class OnePass(PairValidator):
             predictions: What was found in each image, with complete input first, then under each of `conditions`.
         """
 
-    def remember(self, scores: Mapping[tuple[str, ...], float]) -> None:
-        """Keep the first metric of incomplete combinations, by available modalities, for epochs that leave them out."""
-        first, complete = metrics_of(self.args.task)[0], max(map(len, scores), default=0)
-        incomplete = {available: score for available, score in scores.items() if len(available) < complete}
-        self.known |= {f"metrics/{first}({'+'.join(available)})": score for available, score in incomplete.items()}
-
     def gather_stats(self) -> None:
         """Gather the statistics of every condition from all devices."""
         super().gather_stats()
@@ -253,20 +251,19 @@ class OnePass(PairValidator):
 
         Returns:
             The metrics of complete input. In a training also the first metric of each other combination, in an epoch
-            that leaves it out as it was last, and the fitness that `select` asks for, 0 in such an epoch.
+            that leaves it out as it was last, and the fitness that the run selects by, 0 where that was not measured.
         """
         stats = super().get_stats()
         if RANK not in {-1, 0}:
             return stats
         for other in self.others:
             other.get_stats()
-        if self.training:
-            metrics, first = self.by_combination, metrics_of(self.args.task)[0]
-            self.remember({available: measure(self.args.task, own)[first] for available, own in metrics.items()})
-            stats.update(self.known)
-            if self.select != "full":
-                selected = selected_fitness((float(of.fitness) for of in metrics.values()), self.select)
-                stats["fitness"] = selected if self.conditions else 0.0
+        if self.training and self.run is not None:
+            first, complete = f"metrics/{metrics_of(self.args.task)[0]}", self.run.modalities
+            known = {**self.run.scores, **self.scores}
+            stats |= {score_name(first, c): score for c, score in known.items() if c != complete}
+            fitness = self.run.fitness({c: float(own.fitness) for c, own in self.by_combination.items()})
+            stats["fitness"] = fitness or 0.0
         return stats
 
 

@@ -49,7 +49,7 @@ from mwam_det.engine.compat import (
     without_gpu_names,
     without_precision_check,
 )
-from mwam_det.engine.measures import measure, metrics_of
+from mwam_det.engine.measures import metrics_of
 from mwam_det.engine.plots import wide_batch
 from mwam_det.engine.processes import (
     check_processes,
@@ -290,8 +290,9 @@ class PairTrainer(BaseTrainer):
         arguments = {**without_own_arguments(self.args), "data": self.paired}
         if not self._validates_combinations:
             return self.plain(self.test_loader, self.save_dir, arguments, _callbacks=self.callbacks)
-        arguments["select"] = self.run.selection.select
-        return self.one_pass(self.test_loader, self.save_dir, arguments, _callbacks=self.callbacks)
+        validator = self.one_pass(self.test_loader, self.save_dir, arguments, _callbacks=self.callbacks)
+        validator.run = self.run
+        return validator
 
     @property
     def _validates_combinations(self) -> bool:
@@ -483,22 +484,18 @@ class PairTrainer(BaseTrainer):
 
     def validate(self) -> tuple[dict[str, float] | None, float | None]:
         """Validate, on every combination of modalities where something depends on that."""
-        if self._validates_combinations:
-            due = from_first_rank(self.run.due(self.epoch, self.epoch + 1 == self.epochs))  # ranks estimate timed ends
-            self.validator.conditions = missing_conditions(self.run.modalities) if due else ()
+        if not self._validates_combinations:
+            return super().validate()
+        due = self.run.due(self.epoch, self.epoch + 1 == self.epochs)
+        self.validator.conditions = missing_conditions(self.run.modalities) if due else ()
         metrics, fitness = super().validate()
-        if self._validates_combinations and due:
-            self._take_in_combinations()
-        elif self._validates_combinations and self.run.selection.select != "full":
-            fitness = None  # to Ultralytics: not validated, so neither the best nor an epoch without progress
-        return metrics, fitness
-
-    def _take_in_combinations(self) -> None:
-        found, first = self.validator.by_combination if RANK in {-1, 0} else {}, metrics_of(self.args.task)[0]
-        scores = from_first_rank({a: measure(self.args.task, metrics)[first] for a, metrics in found.items()})
-        warning = self.run.take_in(scores, first)
+        scores = self.validator.scores if RANK in {-1, 0} else {}
+        warning = self.run.take_in(scores, metrics_of(self.args.task)[0])
         if warning and RANK in {-1, 0}:
             LOGGER.warning(warning)
+        if not due and self.run.selection.select != "full":
+            fitness = None  # to Ultralytics: not validated, so neither the best nor an epoch without progress
+        return metrics, fitness
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write results.csv and mwam.csv of the epoch."""
@@ -542,8 +539,6 @@ class PairTrainer(BaseTrainer):
         self._scaler_state = ckpt.get("scaler")
         if state := ckpt.get("train_args", {}).get("run_state"):
             self.run.load_state_dict(state, ckpt["epoch"] + 1)
-            if self._validates_combinations:
-                self.validator.remember(self.run.scores)
             if self.heads is not None:
                 self.heads.load_state_dict(state["heads"])
 

@@ -36,7 +36,7 @@ from mwam_det.training.history import keep_epochs
 from mwam_det.training.incomplete import IncompleteConfig, Views, confident_divergence
 from mwam_det.training.measuring import measuring
 from mwam_det.training.run import EPOCH_SEEDS, ModalityRun
-from mwam_det.training.selection import Selection
+from mwam_det.training.selection import Selection, score_name
 
 
 @dataclass
@@ -186,8 +186,8 @@ class HostTrainer:
         losses = ["loss", "loss_fused"] if self.heads or self.guidance else ["loss"]
         losses += [f"loss_{name}" for name in self.names if self.heads]
         losses += [f"loss_{name}" for name in LOSSES if self.guidance]
-        metric = self.host.task.metric
-        return ["epoch", "lr", *losses, *(f"{metric}({'+'.join(c)})" for c in modality_combinations(self.names))]
+        scores = (score_name(self.host.task.metric, c) for c in modality_combinations(self.names))
+        return ["epoch", "lr", *losses, *scores]
 
     # Checkpoints ------------------------------------------------------------------------------------------------------
 
@@ -374,31 +374,21 @@ class HostTrainer:
     # Validation -------------------------------------------------------------------------------------------------------
 
     def _validate(self) -> bool:
-        """Validate as the selection asks; tell whether this epoch is the best."""
-        host, run = self.host, self.run
-        due = run.due(self.epoch, self.epoch == host.settings.epochs)
+        """Validate as the selection asks; return whether this epoch is the best."""
+        due = self.run.due(self.epoch, self.epoch == self.host.settings.epochs)
         combinations = modality_combinations(self.names) if due else [self.names]
-        scores = self.evaluate(host.val_set, combinations).scores
-        run.scores |= scores
-        if due and (warning := run.take_in(scores, host.task.metric)):
+        scores = self.evaluate(self.host.val_set, combinations).scores
+        if warning := self.run.take_in(scores, self.host.task.metric):
             self.progress.say(Text.assemble(("Note:", "bold"), " ", warning))
-        if run.selection.select == "full":
-            fitness = scores[self.names]
-        elif due:
-            fitness = run.fitness(scores.values())
-        else:
+        fitness = self.run.fitness(scores)
+        if fitness is None or fitness <= self.best:
             return False
-        is_best = fitness > self.best
-        self.best = max(fitness, self.best)
-        return is_best
+        self.best = fitness
+        return True
 
     def _scores(self) -> dict[str, float]:
-        metric = self.host.task.metric
-        return {
-            f"{metric}({'+'.join(c)})": self.run.scores[c]
-            for c in modality_combinations(self.names)
-            if c in self.run.scores
-        }
+        known, metric = self.run.scores, self.host.task.metric
+        return {score_name(metric, c): known[c] for c in modality_combinations(self.names) if c in known}
 
     def evaluate(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mwam_det.core.balancing.balancer import Attachment, Balancer, BalancingConf
 from mwam_det.core.balancing.evidence import Evidence
 from mwam_det.core.balancing.methods import make_balancer
 from mwam_det.core.config import MWAMConfig
+from mwam_det.core.distributed import from_first_rank
 from mwam_det.core.missing import collapse_without_each
 from mwam_det.core.modulation import modulate
 from mwam_det.core.mwam import MWAM
@@ -237,7 +238,7 @@ class ModalityRun:
         return len(self.modalities) > 1 and (measures or self.selection.select != "full")
 
     def due(self, epoch: int, last: bool = False) -> bool:
-        """Return whether the validation after an epoch is to be of every combination.
+        """Return whether the validation after an epoch is to be of every combination. All ranks must call together.
 
         Args:
             epoch: The epoch, from 0.
@@ -246,7 +247,7 @@ class ModalityRun:
         if not self.validates_combinations:
             return False
         known = len(self.scores) > 1
-        return last or not known or epoch % self.selection.every == 0
+        return from_first_rank(last or not known or epoch % self.selection.every == 0)
 
     def take_in(
         self,
@@ -254,21 +255,23 @@ class ModalityRun:
         metric: str = "mAP50",
         losses: Mapping[tuple[str, ...], float] | None = None,
     ) -> str | None:
-        """Take in a validation of every combination: MWAM and balancing hear what it found, if they ask.
+        """Take in a validation; MWAM and balancing learn from one of every combination. All ranks must call together.
 
         Args:
-            scores: The metric, in [0, 1], by available modalities; all 2^M − 1 combinations. The same on all ranks.
+            scores: The metric, in [0, 1], by available modalities: of complete input, or of all 2^M − 1 combinations.
+                What rank 0 measured counts.
             metric: Its name.
             losses: Validation losses likewise, at least with each modality alone, of a host that has them.
 
         Returns:
             A warning, once, when what MWAM takes for preferred contradicts what the model depends on.
         """
-        self.scores = dict(scores)
+        scores, losses = from_first_rank((dict(scores), losses))
+        self.scores = {**self.scores, **scores}
+        if len(self.modalities) < 2 or not self._is_of_all(scores):
+            return None
         if self.balancer is not None:
-            self.balancer.validated(
-                self._of_each_alone(scores), None if losses is None else self._of_each_alone(losses)
-            )
+            self.balancer.validated(self._of_each_alone(scores), losses and self._of_each_alone(losses))
         if self.mwam is None:
             return None
         if self.mwam.config.preference == "measured":
@@ -279,9 +282,21 @@ class ModalityRun:
             return None
         return self._direction.update(self.mwam.last.share, {name: scores[name,] for name in self.modalities}, metric)
 
-    def fitness(self, values: Iterable[float]) -> float:
-        """Return what the selection "mean" or "worst" makes of the fitness of all combinations."""
-        return selected_fitness(values, self.selection.select)
+    def fitness(self, values: Mapping[tuple[str, ...], float]) -> float | None:
+        """Return what decides on the best checkpoint.
+
+        Args:
+            values: The fitness by available modalities, as far as it was validated; that of complete input is there.
+
+        Returns:
+            The fitness that the selection asks for; None if that is of combinations that were not validated.
+        """
+        if self.selection.select == "full":
+            return values[self.modalities]
+        return selected_fitness(values.values(), self.selection.select) if self._is_of_all(values) else None
+
+    def _is_of_all(self, values: Mapping[tuple[str, ...], float]) -> bool:
+        return len(values) == 2 ** len(self.modalities) - 1
 
     def _of_each_alone(self, values: Mapping[tuple[str, ...], float]) -> dict[str, float]:
         return {name: values[name,] for name in self.modalities}

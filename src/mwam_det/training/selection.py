@@ -47,6 +47,11 @@ def selected_fitness(values: Iterable[float], select: str) -> float:
     return min(values) + TIE_BREAK * mean if select == "worst" else mean
 
 
+def score_name(metric: str, combination: Iterable[str]) -> str:
+    """Return what the metric of a combination of modalities is called in logs, such as "mIoU(rgb+depth)"."""
+    return f"{metric}({'+'.join(combination)})"
+
+
 def selection_of(value: Any) -> Selection:
     """Read a recipe's key `select`.
 
