@@ -175,6 +175,18 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(method):
     assert second.run.state_dict() == whole.run.state_dict()
 
 
+@pytest.mark.parametrize("method", ["agm", "mslr"])
+def test_the_factors_of_an_epoch_are_logged_as_their_means_over_its_steps(method):
+    host = Host(method=method, **({"window": 1} if method == "mslr" else {}))
+    for epoch in range(3):
+        host.epoch(epoch)
+        host.run.end_epoch()
+        steps = host.factors[-STEPS:]
+        expected = {f"balancing/factor/{name}": sum(step[name] for step in steps) / STEPS for name in NAMES}
+        assert host.run.means(epoch + 1) == pytest.approx(expected)
+    assert set(expected.values()) != {1.0} and host.run.means(2) == {}
+
+
 @pytest.mark.parametrize("method", ["ogm_ge", "agm"])
 def test_views_that_only_measure_leave_the_loss_as_it_is(method, baseline):
     host = Host(method=method, alpha=0, **({"noise": False} if method == "ogm_ge" else {})).train()

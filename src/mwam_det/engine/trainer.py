@@ -500,8 +500,8 @@ class PairTrainer(BaseTrainer):
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write results.csv and mwam.csv of the epoch."""
         super().save_metrics(metrics)
-        if self.run.history is not None and self.mwam is not None and self.mwam.last is not None:
-            self.run.history.flush()
+        self.run.end_epoch()
+        if self.mwam is not None and self.mwam.last is not None:
             weights = ", ".join(f"{name} {weight:.3f}" for name, weight in self.mwam.last.weight.items())
             LOGGER.info(f"MWAM weights: {weights}")
 
@@ -543,7 +543,7 @@ class PairTrainer(BaseTrainer):
                 self.heads.load_state_dict(state["heads"])
 
     def run_callbacks(self, event: str) -> None:
-        """Run the callbacks of an event; at the end of an epoch, loggers find MWAM's means among the metrics.
+        """Run the callbacks of an event; at the end of an epoch, loggers find the run's means among the metrics.
 
         results.csv and checkpoints are written before, and hold Ultralytics' metrics alone.
         """
@@ -551,8 +551,7 @@ class PairTrainer(BaseTrainer):
             super().run_callbacks(event)
             return
         own = self.metrics
-        means = self.run.history.means(self.epoch + 1) if self.run.history is not None else {}
-        self.metrics = shown = {**own, **means}
+        self.metrics = shown = {**own, **self.run.means(self.epoch + 1)}
         try:
             super().run_callbacks(event)
         finally:
@@ -587,12 +586,12 @@ class PairTrainer(BaseTrainer):
     def plot_metrics(self) -> None:
         """Draw results.png and mwam.png."""
         super().plot_metrics()
-        if self.run.history is not None and self.run.history.file.is_file():
+        if self.run.history is not None:
             from mwam_det.robustness.history import draw_history
 
             picture = Path(self.save_dir) / "mwam.png"
-            draw_history(self.run.history.file, picture)
-            self.on_plot(picture)
+            if draw_history(self.run.history.file, picture):
+                self.on_plot(picture)
 
 
 class MWAMTrainer(PairTrainer, DetectionTrainer):

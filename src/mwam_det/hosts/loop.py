@@ -8,9 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import reduce
 from inspect import signature
-from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,7 @@ from mwam_det.hosts.tasks import HostTask
 from mwam_det.training.history import keep_epochs
 from mwam_det.training.incomplete import IncompleteConfig, Views, confident_divergence
 from mwam_det.training.measuring import measuring
-from mwam_det.training.run import EPOCH_SEEDS, ModalityRun
+from mwam_det.training.run import ModalityRun
 from mwam_det.training.selection import Selection, score_name
 
 
@@ -186,8 +184,9 @@ class HostTrainer:
         losses = ["loss", "loss_fused"] if self.heads or self.guidance else ["loss"]
         losses += [f"loss_{name}" for name in self.names if self.heads]
         losses += [f"loss_{name}" for name in LOSSES if self.guidance]
+        factors = [f"factor_{name}" for name in self.names if self.run.balancer]
         scores = (score_name(self.host.task.metric, c) for c in modality_combinations(self.names))
-        return ["epoch", "lr", *losses, *scores]
+        return ["epoch", "lr", *losses, *factors, *scores]
 
     # Checkpoints ------------------------------------------------------------------------------------------------------
 
@@ -249,10 +248,9 @@ class HostTrainer:
                 is_best = self._validate()
                 if self.guidance is not None:
                     self.guidance.end_epoch(self.epoch, self._count_predictions)
-                row = {"epoch": self.epoch, **trained, **self._scores()}
+                self.run.end_epoch()
+                row = {"epoch": self.epoch, **trained, **self._factors(), **self._scores()}
                 self.history.append(row)
-                if self.run.history is not None:
-                    self.run.history.flush()
                 self._save(is_best)
                 self._say(row)
 
@@ -271,10 +269,9 @@ class HostTrainer:
     def _train_epoch(self) -> dict[str, float]:
         """Train an epoch; return the rate of its last step and its mean losses."""
         settings, host = self.host.settings, self.host
-        seed = settings.seed * EPOCH_SEEDS + self.epoch
+        seed = self.run.begin_epoch(self.epoch, settings.epochs)
         torch.manual_seed(seed)
         host.train_set.epoch = self.epoch
-        self.run.begin_epoch(self.epoch, settings.epochs)
         loader = DataLoader(
             host.train_set,
             min(settings.batch, len(host.train_set)),
@@ -305,11 +302,11 @@ class HostTrainer:
             each = [self.host.task.losses(part, target).mean() for part in [*parts, *measured[1:]]]
             alone = self._losses_alone(target, seen)
             guiding = self.guidance.losses(images, target, seen or self._complete(target)) if self.guidance else {}
-        logits = [part if isinstance(part, Tensor) else part[0] for part in measured or parts]
+        logits = [_logits(part) for part in measured or parts]
         fused = self.run.balance(views, each, logits=logits, target=target, scale=self.scaler.get_scale())
         loss = sum(guiding.values(), weighted_loss(fused, alone, weights) if alone else fused)
         if views is not None and views.distill:
-            loss = loss + views.distill * self._following(parts, views)
+            loss = loss + views.distillation([_logits(part) for part in parts], confident_divergence)
         values = {"loss": loss.item()}
         if not math.isfinite(values["loss"]):
             raise FloatingPointError(
@@ -350,13 +347,6 @@ class HostTrainer:
         """Return the one view of a step on complete input."""
         return Views({name: torch.ones(1, len(target), dtype=torch.bool) for name in self.names}, (1.0,))
 
-    @staticmethod
-    def _following(parts: Sequence[Any], views: Views) -> Tensor:
-        """Return how far incomplete views are from the complete one."""
-        complete, *others = (part if isinstance(part, Tensor) else part[0] for part in parts)
-        following = zip(views.weights[1:], others, strict=True)
-        return reduce(add, (weight * confident_divergence(own, complete) for weight, own in following))
-
     def _losses_alone(self, target: Tensor, views: Views | None) -> dict[str, Tensor]:
         """Return the loss of each auxiliary head over the samples whose modality its stream saw."""
         if self.heads is None:
@@ -386,6 +376,10 @@ class HostTrainer:
         self.best = fitness
         return True
 
+    def _factors(self) -> dict[str, float]:
+        means = self.run.means(self.epoch)
+        return {f"factor_{name}": means[f"balancing/factor/{name}"] for name in self.names if self.run.balancer}
+
     def _scores(self) -> dict[str, float]:
         known, metric = self.run.scores, self.host.task.metric
         return {score_name(metric, c): known[c] for c in modality_combinations(self.names) if c in known}
@@ -411,7 +405,9 @@ class HostTrainer:
 
 
 class History:
-    """history.csv: a row an epoch, with learning rate, losses and metrics; a metric that was not measured is as before.
+    """history.csv: a row an epoch, with learning rate, losses, the factors of balancing and metrics.
+
+    A metric that was not measured in an epoch is as it was last.
 
     Args:
         file: Where the rows go; an existing file is begun anew unless `keep_epochs` is called first.
@@ -435,6 +431,11 @@ class History:
         """Continue the file of an interrupted run after epoch `last`."""
         header, rows = keep_epochs(self.file, last)
         self._rows = [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def _logits(outputs: Any) -> Tensor:
+    """Return the logits in what a host puts out in training: of several scales, those of the first."""
+    return outputs if isinstance(outputs, Tensor) else outputs[0]
 
 
 def save_whole(content: Mapping[str, Any], file: Path) -> None:

@@ -9,7 +9,7 @@ all views pass H as one batch, so that its batch norms learn the mixture that th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -236,6 +236,17 @@ class Views:
         if isinstance(outputs, list | tuple):
             return type(outputs)(self._part(value, view) for value in outputs)
         return outputs
+
+    def distillation(self, outputs: Sequence[Any], divergence: Callable[[Any, Any], Tensor]) -> Tensor:
+        """Return the loss by which incomplete views follow the complete one, distill · Σ w_c · d(o_c, o_complete).
+
+        Args:
+            outputs: What the model puts out in each view, in order.
+            divergence: d, of a view's output and of the complete one's.
+        """
+        complete, *others = outputs
+        following = zip(self.weights[1:], others, strict=True)
+        return self.distill * reduce(add, (weight * divergence(output, complete) for weight, output in following))
 
     def average(self, losses: Iterable[Tensor]) -> Tensor:
         """Return Σ w_c · L_c.

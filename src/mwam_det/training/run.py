@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -103,12 +104,14 @@ class ModalityRun:
         self._seed, self._rank = seed, max(rank, 0)
         self._generator = torch.Generator()
         self._absent: tuple[str, ...] = ()
+        self._factors: list[dict[str, float]] = []  # of balancing, by step of the epoch
+        self._in_step = False
         self._direction = DirectionCheck()
 
     # In each epoch and step -------------------------------------------------------------------------------------------
 
-    def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Say which epoch (from 0) of how many comes next."""
+    def begin_epoch(self, epoch: int, epochs: int) -> int:
+        """Begin an epoch (from 0) of so many; return the seed of what is drawn in it by this process."""
         self.epoch, self.epochs = epoch, epochs
         seed = self._seed * EPOCH_SEEDS + self._rank * RANK_SEEDS + epoch
         self._generator.manual_seed(seed)
@@ -116,6 +119,37 @@ class ModalityRun:
             self.balancer.begin_epoch(epoch, epochs, seed)
         if self.history is not None:
             self.history.discard_pending()  # an epoch that is begun again
+        self._factors.clear()
+        self._in_step = False
+        return seed
+
+    def end_epoch(self) -> None:
+        """Write the record of the epoch; call this before its checkpoint is saved."""
+        self._note_factors()
+        if self.history is not None:
+            self.history.flush()
+
+    def means(self, epoch: int) -> dict[str, float]:
+        """Return the means over the mini-batches of the epoch that ended last, for logs.
+
+        Args:
+            epoch: The epoch (from 1) that is asked for.
+
+        Returns:
+            MWAM's FRM, share and weight as "mwam/frm/rgb", and the factors of balancing as "balancing/factor/rgb"; {}
+            if the epoch is not the one that ended last.
+        """
+        means = self.history.means(epoch) if self.history is not None else {}
+        if epoch == self.epoch + 1 and self._factors:
+            factors = {name: fmean(step[name] for step in self._factors) for name in self.modalities}
+            means |= {f"balancing/factor/{name}": factor for name, factor in factors.items()}
+        return means
+
+    def _note_factors(self) -> None:
+        """Note by what balancing has scaled the step that is done."""
+        if self.balancer is not None and self._in_step:
+            self._factors.append(self.balancer.factors)
+        self._in_step = False
 
     def observe(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Let MWAM observe a mini-batch, see `MWAM.observe`, and note it, and balancing which modalities are absent.
@@ -123,6 +157,8 @@ class ModalityRun:
         Returns:
             Weight of every modality by MWAM, 0-d float32, or {} without it.
         """
+        self._note_factors()  # of the step before
+        self._in_step = True
         if self.balancer is not None and self.balancer.needs_views:
             self._absent = tuple(name for name, images in inputs.items() if not images.any())
         if self.mwam is None:
@@ -266,6 +302,7 @@ class ModalityRun:
         Returns:
             A warning, once, when what MWAM takes for preferred contradicts what the model depends on.
         """
+        self._note_factors()  # before they change
         scores, losses = from_first_rank((dict(scores), losses))
         self.scores = {**self.scores, **scores}
         if len(self.modalities) < 2 or not self._is_of_all(scores):
