@@ -48,6 +48,7 @@ OWN_ATTRIBUTES = {
     "PairTrainer": [
         "modalities",
         "mwam",
+        "config",
         "run",
         "heads",
         "shares",

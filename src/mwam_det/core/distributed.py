@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+Value = TypeVar("Value")
 
 
 def mean_over_ranks(values: Tensor, counts: Tensor) -> Tensor:
@@ -27,7 +29,7 @@ def mean_over_ranks(values: Tensor, counts: Tensor) -> Tensor:
     return total[0] / total[1].clamp(min=1)
 
 
-def from_first_rank(value: Any) -> Any:
+def from_first_rank(value: Value) -> Value:
     """Return on every rank what rank 0 has; `value` itself if torch.distributed is not initialised.
 
     Args:
@@ -35,12 +37,12 @@ def from_first_rank(value: Any) -> Any:
     """
     if not (dist.is_available() and dist.is_initialized()):
         return value
-    told = [value]
-    dist.broadcast_object_list(told, 0)
-    return told[0]
+    values = [value]
+    dist.broadcast_object_list(values, 0)
+    return values[0]
 
 
-def of_all_ranks(value: Any) -> list[Any]:
+def of_all_ranks(value: Value) -> list[Value]:
     """Return what each rank has, in order, on every rank; [value] if torch.distributed is not initialised.
 
     Args:
@@ -48,6 +50,6 @@ def of_all_ranks(value: Any) -> list[Any]:
     """
     if not (dist.is_available() and dist.is_initialized()):
         return [value]
-    told = [None] * dist.get_world_size()
-    dist.all_gather_object(told, value)
-    return told
+    values = [value] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values

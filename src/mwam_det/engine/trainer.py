@@ -17,8 +17,6 @@ from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK, WORLD_SIZE
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
-from mwam_det.core.balancing.methods import balancing_config
-from mwam_det.core.config import mwam_config
 from mwam_det.core.distributed import from_first_rank, of_all_ranks
 from mwam_det.core.mwam import MWAM
 from mwam_det.data.build import build_paired_dataset
@@ -28,12 +26,10 @@ from mwam_det.data.modality import READING_KEYS, modalities_of
 from mwam_det.data.paired_data import PairedData, check_labels, save_dataset_yaml
 from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.arguments import (
-    check_auxiliary,
-    check_balancing,
-    check_distillation,
+    OWN_ARGUMENTS,
     check_precision,
+    check_run,
     check_shared_backbone,
-    check_validation,
     freeze_with,
     refuse_unsupported,
     with_own_arguments,
@@ -75,10 +71,10 @@ from mwam_det.models.two_stream import (
 from mwam_det.models.views import VIEWS, IncompleteViews
 from mwam_det.models.weights import load_pretrained, pretrained_files
 from mwam_det.robustness.results import FILES
+from mwam_det.training.config import RunConfig
 from mwam_det.training.history import keep_epochs
-from mwam_det.training.incomplete import Views, check_incomplete, incomplete_config
+from mwam_det.training.incomplete import Views
 from mwam_det.training.run import ModalityRun
-from mwam_det.training.selection import Selection
 
 OWN_FILES = ("mwam.csv", "mwam.png", *FILES)
 
@@ -91,8 +87,8 @@ class PairTrainer(BaseTrainer):
     Takes all arguments of Ultralytics and `mwam` (True, False, or values of `MWAMConfig`), `fusion` and
     `share_backbone` (see `two_stream_cfg`), `incomplete` (True, False, or values of `IncompleteConfig`: what training
     sees of missing modalities), `balancing` (a mapping with a method and its settings, see
-    `mwam_det.core.balancing.methods.balancing_config`) and `select` (values of `Selection`: which combinations of
-    modalities decide on the best checkpoint).
+    `mwam_det.core.balancing.methods.balancing_config`) and `select` (which combinations of modalities decide on
+    the best checkpoint, see `mwam_det.training.selection.selection_of`).
     `pretrained` may name a checkpoint of a stock single-stream model, or one for each modality (see `load_pretrained`),
     and `freeze` streams by modality beside layers. `data` is a recipe's data section or a file that holds
     one; `model` a stock description such as "yolov8n.yaml", or a checkpoint of this trainer. MWAM measures each
@@ -110,6 +106,7 @@ class PairTrainer(BaseTrainer):
         plain: The validator of the task.
         one_pass: The same for several conditions at once.
         paired: The dataset, from the start.
+        config: The settings of the run.
         run: What this training knows of its modalities.
         waiting: How many mini-batches have gone backward since the optimizer's last step.
     """
@@ -130,25 +127,17 @@ class PairTrainer(BaseTrainer):
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         requested = dict(overrides or {})
-        config = mwam_config(requested.get("mwam", True))  # a mistake in these should not cost a run folder
-        selection, task = Selection.from_dict(requested.get("select") or {}), requested.get("task", "detect")
-        check_validation(selection, config, requested.get("val", True))
+        config = RunConfig.read(requested)  # a mistake in these should not cost a run folder
+        task = requested.get("task", "detect")
+        check_run(config, requested, task, self.plain.stretch)
         refuse_unsupported(requested)
         check_precision(requested.get("amp"), device_of_worker(requested.get("device")))
-        balances = balancing_config(requested.get("balancing")) is not None
-        check_shared_backbone(requested.get("share_backbone", False), config, balances)
-        incomplete = incomplete_config(requested.get("incomplete"))
-        check_auxiliary(config, task, self.plain.stretch)
-        check_distillation(incomplete, self.plain.stretch)
-        check_processes(requested, config)
+        check_processes(requested, config.mwam)
         if requested.get("data") is not None:
             self.paired = paired = resolve_dataset(requested["data"])
             requested["data"] = paired.as_dict()  # Ultralytics writes it to args.yaml
             check_labels(paired, task, requested.get("single_cls") or False)
-            names = list(paired.channels)
-            check_incomplete(incomplete, names, config)
-            balancer = check_balancing(requested.get("balancing"), names, incomplete, config, task, len(paired.names))
-            check_validation(selection, config, requested.get("val", True), balancer)
+            check_run(config, requested, task, self.plain.stretch, list(paired.channels), len(paired.names))
             freeze_with(SPLIT_LAYER, requested.get("freeze"), tuple(paired.channels))
             if _names_files(requested.get("pretrained")) and not requested.get("resume"):
                 pretrained_files(requested["pretrained"], paired.channels)
@@ -172,12 +161,12 @@ class PairTrainer(BaseTrainer):
         self._record: dict[str, Any] | None = None  # of a run that is resumed, until its first mini-batch
         self._resumed, self._looked = False, False
         self.modalities = modalities_of(self.data)
+        given = {key: requested.get(key, OWN_ARGUMENTS[key]) for key in ("mwam", "incomplete", "balancing", "select")}
+        resumed = any(getattr(self.args, key) != value for key, value in given.items())
+        self.config = RunConfig.read(vars(self.args)) if resumed else config
         self.run = ModalityRun(
             [modality.name for modality in self.modalities],
-            mwam=config if self.args.mwam == requested.get("mwam", True) else mwam_config(self.args.mwam),  # resumed
-            incomplete=incomplete_config(self.args.incomplete),
-            balancing=balancing_config(self.args.balancing),
-            selection=Selection.from_dict(self.args.select or {}),
+            **vars(self.config),
             file=self.save_dir / "mwam.csv",
             seed=self.args.seed,
             rank=RANK,
@@ -267,7 +256,7 @@ class PairTrainer(BaseTrainer):
             )
         if "kpt_shape" in self.data:
             cfg = {**cfg, "kpt_shape": self.data["kpt_shape"]}
-        check_shared_backbone(cfg.get("share_backbone", False), self.mwam.config if self.mwam is not None else None)
+        check_shared_backbone(cfg.get("share_backbone", False), self.config)
         with without_chatter():
             model = build_two_stream(cfg, self.data["nc"])
         if verbose and RANK == -1:

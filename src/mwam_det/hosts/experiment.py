@@ -19,8 +19,7 @@ from rich.markup import escape
 from torch.utils.data import DataLoader
 
 from mwam_det.core.balancing.balancer import BalancingConfig
-from mwam_det.core.balancing.methods import balancing_config
-from mwam_det.core.config import MWAMConfig, mwam_config, refuse_unknown_keys
+from mwam_det.core.config import MWAMConfig, refuse_unknown_keys
 from mwam_det.core.missing import modality_combinations
 from mwam_det.hosts.data.layout import HostData, channels_of, check_section, find_samples
 from mwam_det.hosts.data.looking import look_at_samples
@@ -41,14 +40,9 @@ from mwam_det.robustness.origin import Origin, switch_in_words
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.robustness.results import CombinationResult
 from mwam_det.training.checkpoints import Interrupted, changed_settings, checkpoint_to_resume
-from mwam_det.training.incomplete import (
-    IncompleteConfig,
-    check_incomplete,
-    incomplete_config,
-    refuse_missing_section,
-)
-from mwam_det.training.run import build_balancer
-from mwam_det.training.selection import Selection, refuse_former_section, selection_of
+from mwam_det.training.config import RunConfig
+from mwam_det.training.incomplete import IncompleteConfig, refuse_missing_section
+from mwam_det.training.selection import Selection, refuse_former_section
 
 CLASSIFICATION, SEGMENTATION = "multimodal-classification", "rgbd-segmentation"
 
@@ -130,20 +124,19 @@ class HostExperiment:
         _choice("report.split", split := report.get("split", "val"), splits)
         if not isinstance(train := content.get("train", {}), Mapping):
             raise ValueError(f"train={train!r} must be a mapping of keys to values")
+        run = RunConfig.read(content)
         experiment = cls(
             name,
             task,
             model,
             dict(data),
             pretrained or None,
-            _in_section("mwam", lambda: mwam_config(content.get("mwam", True))),
-            _in_section("incomplete", lambda: incomplete_config(content.get("incomplete"))),
-            balancing_config(content.get("balancing")),
-            _in_section("train", lambda: TrainSettings.from_dict(train)),
-            selection_of(content.get("select")),
-            split,
-            dict(content),
+            **vars(run),
+            settings=_in_section("train", lambda: TrainSettings.from_dict(train)),
+            split=split,
+            content=dict(content),
         )
+        run.check(list(data["modalities"]))
         experiment._check_together()
         return experiment
 
@@ -212,12 +205,6 @@ class HostExperiment:
             raise RecipeError(f"{self.name}: {error}") from None
 
     def _check_together(self) -> None:
-        modalities = list(self.data["modalities"])
-        check_incomplete(self.incomplete, modalities, self.mwam)
-        try:
-            build_balancer(self.balancing, modalities, self.incomplete, self.mwam)
-        except ImportError as error:
-            raise ValueError(str(error)) from None
         if self.mwam is not None and self.mwam.layout != "image":
             raise ValueError(f"mwam.layout={self.mwam.layout!r} must be 'image': that is what these hosts take")
         if self.model in MMANETS and (self.settings.teacher is None or self.incomplete is None):

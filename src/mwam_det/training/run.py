@@ -15,7 +15,7 @@ from mwam_det.core.balancing.evidence import Evidence
 from mwam_det.core.balancing.methods import make_balancer
 from mwam_det.core.config import MWAMConfig
 from mwam_det.core.distributed import from_first_rank
-from mwam_det.core.missing import collapse_without_each
+from mwam_det.core.missing import collapse_without_each, modality_combinations
 from mwam_det.core.modulation import modulate
 from mwam_det.core.mwam import MWAM
 from mwam_det.training.direction import DirectionCheck
@@ -205,11 +205,9 @@ class ModalityRun:
         Raises:
             ValueError: If the names are not the modalities, a stream has no parameters, or a parameter belongs to two.
         """
-        acting = [
-            self.mwam and modulate(self.mwam, streams, optimizer),
-            self.balancer and self.balancer.attach(streams, optimizer),
-        ]
-        self.attachments = [attachment for attachment in acting if attachment is not None]
+        by_mwam = modulate(self.mwam, streams, optimizer) if self.mwam is not None else None
+        by_balancing = self.balancer.attach(streams, optimizer) if self.balancer is not None else None
+        self.attachments = [attachment for attachment in (by_mwam, by_balancing) if attachment is not None]
 
     def detach(self) -> None:
         """Take off what `attach` has put on the streams and the optimizer."""
@@ -308,7 +306,8 @@ class ModalityRun:
         if len(self.modalities) < 2 or not self._is_of_all(scores):
             return None
         if self.balancer is not None:
-            self.balancer.validated(self._of_each_alone(scores), losses and self._of_each_alone(losses))
+            alone = None if losses is None else self._of_each_alone(losses)
+            self.balancer.validated(self._of_each_alone(scores), alone)
         if self.mwam is None:
             return None
         if self.mwam.config.preference == "measured":
@@ -333,7 +332,7 @@ class ModalityRun:
         return selected_fitness(values.values(), self.selection.select) if self._is_of_all(values) else None
 
     def _is_of_all(self, values: Mapping[tuple[str, ...], float]) -> bool:
-        return len(values) == 2 ** len(self.modalities) - 1
+        return len(values) == len(modality_combinations(self.modalities))
 
     def _of_each_alone(self, values: Mapping[tuple[str, ...], float]) -> dict[str, float]:
         return {name: values[name,] for name in self.modalities}

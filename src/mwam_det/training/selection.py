@@ -56,7 +56,8 @@ def selection_of(value: Any) -> Selection:
     """Read a recipe's key `select`.
 
     Args:
-        value: One of `SELECTIONS`, or a mapping of "by", one of them, and "every"; None for the defaults.
+        value: One of `SELECTIONS`, or a mapping of "by", one of them, and "every"; None for the defaults. A checkpoint
+            has "select" in place of "by".
 
     Raises:
         ValueError: If it is neither, or a value is outside its range; the message names key, value and choices.
@@ -65,7 +66,7 @@ def selection_of(value: Any) -> Selection:
         return Selection() if value is None else Selection(value)
     if not isinstance(value, Mapping):
         raise ValueError(f"select={value!r} must be {', '.join(SELECTIONS)}, or a mapping like {{by: mean, every: 5}}")
-    refuse_unknown_keys(value, ("by", "every"))
+    refuse_unknown_keys(value, ("by", "every", "select"))
     return Selection(**{"select" if key == "by" else key: item for key, item in value.items()})
 
 
