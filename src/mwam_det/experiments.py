@@ -20,9 +20,11 @@ class Experiment(Protocol):
     Attributes:
         recipe: Its content.
         deterministic: Whether its train section has to say that training is to be deterministic.
+        predicts: Whether `mwam-det predict` and degradations know its models.
     """
 
     deterministic: bool
+    predicts: bool
 
     @property
     def recipe(self) -> Recipe:
@@ -31,6 +33,9 @@ class Experiment(Protocol):
     @property
     def split(self) -> str:
         """The split of the report."""
+
+    def first_pair(self) -> dict[str, str]:
+        """Return the files of one pair of the report's split by modality; {} if there is none any more."""
 
     def with_training(self, train: Mapping[str, Any]) -> Experiment:
         """Return the same experiment with another train section."""

@@ -15,9 +15,11 @@ from ultralytics.nn.tasks import torch_safe_load
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.errors import DatasetError
 from mwam_det.data.foreign import refuse_foreign_recipe
+from mwam_det.data.listing import check_images, first_pair
 from mwam_det.data.names import check_modality_names
 from mwam_det.data.paired_data import PairedData, check_labels, check_split
 from mwam_det.data.section import SPLITS, check_keys, resolve_dataset
+from mwam_det.data.splits import groups_of
 from mwam_det.engine.arguments import (
     check_coco,
     check_precision,
@@ -60,7 +62,7 @@ class UltralyticsExperiment:
     recipe: Recipe
 
     deterministic = True
-    """Whether training has to be told to be deterministic."""
+    predicts = True
 
     @classmethod
     def from_dict(cls, name: str, content: Mapping[str, Any]) -> UltralyticsExperiment:
@@ -86,6 +88,14 @@ class UltralyticsExperiment:
         """The data section, resolved when it is first asked for."""
         return resolve_dataset(self.recipe.data)
 
+    def first_pair(self) -> dict[str, str]:
+        """Return the files of one pair of the report's split by modality; {} if there is none any more."""
+        try:
+            data = self.dataset
+            return first_pair(groups_of(data.splits[self.split]), data.modalities, data.path)
+        except (ValueError, OSError):  # the training did without, and a hint is no reason to fail
+            return {}
+
     def with_training(self, train: Mapping[str, Any]) -> UltralyticsExperiment:
         """Return the same experiment with another train section."""
         return replace(self, recipe=replace(self.recipe, train=dict(train)))
@@ -98,6 +108,7 @@ class UltralyticsExperiment:
             RecipeError: If the device is not there.
         """
         check_split(self.dataset, self.split)
+        check_images(self.dataset)
         check_device(self.recipe.train.get("device"))
 
     def train(self) -> tuple[RobustnessReport | None, Path]:

@@ -22,6 +22,7 @@ from mwam_det.core.mwam import MWAM
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection.checks import look_before_training
+from mwam_det.data.listing import check_images
 from mwam_det.data.modality import READING_KEYS, modalities_of
 from mwam_det.data.paired_data import PairedData, check_labels, save_dataset_yaml
 from mwam_det.data.section import resolve_dataset
@@ -136,6 +137,7 @@ class PairTrainer(BaseTrainer):
         if requested.get("data") is not None:
             self.paired = paired = resolve_dataset(requested["data"])
             requested["data"] = paired.as_dict()  # Ultralytics writes it to args.yaml
+            check_images(paired)
             check_labels(paired, task, requested.get("single_cls") or False)
             check_run(config, requested, task, self.plain.stretch, list(paired.channels), len(paired.names))
             freeze_with(SPLIT_LAYER, requested.get("freeze"), tuple(paired.channels))

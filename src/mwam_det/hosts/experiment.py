@@ -93,8 +93,8 @@ class HostExperiment:
     split: str = "val"
     content: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
-    deterministic = False
-    """Whether training has to be told to be deterministic: it knows no other way."""
+    deterministic = False  # it knows no other way
+    predicts = False
 
     @classmethod
     def from_dict(cls, name: str, content: Mapping[str, Any]) -> HostExperiment:
@@ -144,6 +144,10 @@ class HostExperiment:
     def recipe(self) -> Recipe:
         """The content of the recipe."""
         return Recipe(self.name, **{**self.content, "model": self.model})
+
+    def first_pair(self) -> dict[str, str]:
+        """Return {}: no command shows single samples."""
+        return {}
 
     def with_training(self, train: Mapping[str, Any]) -> HostExperiment:
         """Return the same experiment with another train section."""
