@@ -47,7 +47,7 @@ def list_split(
     return found, warnings
 
 
-def check_images(data: PairedData) -> None:
+def check_splits(data: PairedData) -> None:
     """Check that every split that a training needs has images.
 
     Raises:

@@ -23,7 +23,7 @@ from mwam_det.training.run import ModalityRun
 from mwam_det.training.selection import score_name
 
 IMAGES_FOR_MEANS = 100
-"""The means of the fill "mean" rest on so many images, evenly spaced over the split."""
+"""Number of images, evenly spaced over the split, that the fill "mean" is computed from."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class OnePass(PairValidator):
             self._streams_of_zeros.clear()
 
     def init_metrics(self, model: nn.Module) -> None:
-        """Prepare the metrics of every condition, and hear of each forward pass of the model."""
+        """Prepare the metrics of every condition, and hook the forward pass of the model."""
         super().init_metrics(model)
         self.others = []
         for condition in self.conditions:
@@ -233,7 +233,7 @@ class OnePass(PairValidator):
             self._before = batch["img"][-1].clone()
 
     def observe(self, batch: dict[str, Any], predictions: Sequence[list[dict[str, Tensor]]]) -> None:
-        """Hear of a batch after its metrics: does nothing here, for classes built on this one.
+        """Called after the metrics of each batch; subclasses may override it.
 
         Args:
             batch: The preprocessed batch.

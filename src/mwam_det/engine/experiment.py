@@ -15,7 +15,7 @@ from ultralytics.nn.tasks import torch_safe_load
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.errors import DatasetError
 from mwam_det.data.foreign import refuse_foreign_recipe
-from mwam_det.data.listing import check_images, first_pair
+from mwam_det.data.listing import check_splits, first_pair
 from mwam_det.data.names import check_modality_names
 from mwam_det.data.paired_data import PairedData, check_labels, check_split
 from mwam_det.data.section import SPLITS, check_keys, resolve_dataset
@@ -93,7 +93,7 @@ class UltralyticsExperiment:
         try:
             data = self.dataset
             return first_pair(groups_of(data.splits[self.split]), data.modalities, data.path)
-        except (ValueError, OSError):  # the training did without, and a hint is no reason to fail
+        except (ValueError, OSError):  # a hint must not fail a training that is done
             return {}
 
     def with_training(self, train: Mapping[str, Any]) -> UltralyticsExperiment:
@@ -108,11 +108,11 @@ class UltralyticsExperiment:
             RecipeError: If the device is not there.
         """
         check_split(self.dataset, self.split)
-        check_images(self.dataset)
+        check_splits(self.dataset)
         check_device(self.recipe.train.get("device"))
 
     def train(self) -> tuple[RobustnessReport | None, Path]:
-        """Train in a run folder of the recipe's name, or go on with the run that `train.resume` names.
+        """Train in a run folder of the recipe's name, or resume the run that `train.resume` names.
 
         Returns:
             The report, if the recipe wants one and this process makes it, already saved; and the run folder.
@@ -151,7 +151,7 @@ class UltralyticsExperiment:
             return False
 
     def go_on(self, folder: Path) -> None:
-        """Train in a folder, or go on with the run that is there, wherever it stopped.
+        """Train in a folder, or resume the run that is there, wherever it stopped.
 
         Args:
             folder: The run folder.
@@ -273,9 +273,9 @@ def load_model(model: str | Path, **options: Any) -> Any:
         return MultimodalYOLO(str(model), **options)
     except FileNotFoundError:
         raise
-    except OSError as error:  # torch's word for some files that end too early, without their name
+    except OSError as error:  # torch raises it for some truncated files, without their name
         raise RecipeError(f"{model} cannot be read as weights, it may not be whole: {error}") from None
-    except TypeError as error:  # Ultralytics' word for a file that holds no weights
+    except TypeError as error:  # Ultralytics raises it for a file without weights
         raise RecipeError(str(error).splitlines()[0].removeprefix("ERROR ❌️ ")) from None
 
 
@@ -396,8 +396,8 @@ def _check_model(model: Any, fusion: str, task: str) -> dict[str, Any] | None:
             RuntimeError,
             OSError,
         ) as error:  # of layers that cannot be built
-            said = " ".join(str(error).split())
-            raise ValueError(f"model={text} cannot be built ({type(error).__name__}: {said:.200})") from None
+            reason = " ".join(str(error).split())
+            raise ValueError(f"model={text} cannot be built ({type(error).__name__}: {reason:.200})") from None
         if (own := task_of(described)) != task:
             raise ValueError(f"task={task}, but model={text} is made for the task '{own}'")
         return described

@@ -22,7 +22,7 @@ from mwam_det.core.mwam import MWAM
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection.checks import look_before_training
-from mwam_det.data.listing import check_images
+from mwam_det.data.listing import check_splits
 from mwam_det.data.modality import READING_KEYS, modalities_of
 from mwam_det.data.paired_data import PairedData, check_labels, save_dataset_yaml
 from mwam_det.data.section import resolve_dataset
@@ -108,8 +108,8 @@ class PairTrainer(BaseTrainer):
         one_pass: The same for several conditions at once.
         paired: The dataset, from the start.
         config: The settings of the run.
-        run: What this training knows of its modalities.
-        waiting: How many mini-batches have gone backward since the optimizer's last step.
+        run: The `ModalityRun` of this training.
+        waiting: Number of mini-batches since the optimizer's last step.
     """
 
     plain: type[PairValidator]
@@ -137,7 +137,7 @@ class PairTrainer(BaseTrainer):
         if requested.get("data") is not None:
             self.paired = paired = resolve_dataset(requested["data"])
             requested["data"] = paired.as_dict()  # Ultralytics writes it to args.yaml
-            check_images(paired)
+            check_splits(paired)
             check_labels(paired, task, requested.get("single_cls") or False)
             check_run(config, requested, task, self.plain.stretch, list(paired.channels), len(paired.names))
             freeze_with(SPLIT_LAYER, requested.get("freeze"), tuple(paired.channels))
@@ -277,7 +277,7 @@ class PairTrainer(BaseTrainer):
         return model
 
     def get_validator(self) -> PairValidator:
-        """Return the validator that knows of modalities, and of their combinations where they are asked for."""
+        """Return the validator of the task, or of all combinations where something depends on them."""
         arguments = {**without_own_arguments(self.args), "data": self.paired}
         if not self._validates_combinations:
             return self.plain(self.test_loader, self.save_dir, arguments, _callbacks=self.callbacks)
@@ -335,7 +335,7 @@ class PairTrainer(BaseTrainer):
         self._ready = True
 
     def _attach(self) -> None:
-        """Lead the model through the views and add the losses of auxiliary heads, by hooks."""
+        """Attach the hooks that train the model on views and add the losses of auxiliary heads."""
         model = stock_model(self.model)
         balancer = self.run.balancer
         if self.run.incomplete_config is not None or (balancer is not None and balancer.needs_views):
@@ -355,7 +355,7 @@ class PairTrainer(BaseTrainer):
         self._attached.clear()
 
     def auto_batch(self, *args: Any, **kwargs: Any) -> int:
-        """Find the largest batch as Ultralytics does, for one view; several need no more than so many times as much."""
+        """Find the largest batch as Ultralytics does for one view, and divide it by the number of views."""
         config, balancer = self.run.incomplete_config, self.run.balancer
         views = config.count(self.run.modalities) if config else 1
         if balancer is not None and balancer.needs_views:
@@ -391,7 +391,7 @@ class PairTrainer(BaseTrainer):
         self._look_at_pairs()
 
     def _look_at_pairs(self) -> None:
-        """Say what of the files costs accuracy, once: not again when a run is resumed or the batch made smaller."""
+        """Warn of what in the files costs accuracy; once, not when a run is resumed or the batch made smaller."""
         if RANK not in {-1, 0} or self.resume or self._looked:
             return
         self._looked = True
@@ -424,7 +424,7 @@ class PairTrainer(BaseTrainer):
             self.waiting, self._resumed, self._record = self._record["waiting"], True, None
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Let MWAM observe the mini-batch, prepare it as Ultralytics does, and say in which views the model sees it."""
+        """Let MWAM observe the mini-batch, prepare it as Ultralytics does, and draw the views that are trained."""
         if self._ready and (self.mwam is not None or self.run.balancer is not None):
             images = batch["img"] = batch["img"].to(self.device, non_blocking=self.device.type == "cuda")
             self.run.observe({modality.name: images[:, modality.slice] for modality in self.modalities})
@@ -509,7 +509,7 @@ class PairTrainer(BaseTrainer):
             self.args, self.last.record = own_args, None
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Go on after a checkpoint; what a process that died left behind in the run folder is mended."""
+        """Resume from a checkpoint, and repair what a process that died left in the run folder."""
         super().resume_training(ckpt)
         if ckpt is None or not self.resume:
             return

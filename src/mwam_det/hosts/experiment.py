@@ -166,7 +166,7 @@ class HostExperiment:
             raise RecipeError(str(error)) from None
 
     def train(self) -> tuple[RobustnessReport, Path]:
-        """Train in a new run folder, or go on with the run that `train.resume` names; see `train_experiment`.
+        """Train in a new run folder, or resume the run that `train.resume` names; see `train_experiment`.
 
         Raises:
             RecipeError: If the data, weights or the checkpoint to resume from cannot be used, or training diverges.
@@ -188,7 +188,7 @@ class HostExperiment:
             return False
 
     def go_on(self, folder: Path) -> None:
-        """Train in a folder, or go on with the run that is there, wherever it stopped."""
+        """Train in a folder, or resume the run that is there, wherever it stopped."""
         last = folder / "weights" / "last.pt"
         start = _begun(folder) if self.is_begun(folder) else None
         experiment = self.with_training({**self.content.get("train", {}), "resume": str(last) if start else False})
@@ -374,7 +374,7 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
 
 
 def _speak_of_samples(experiment: HostExperiment, data: HostData, sizes: Sequence[Sequence[tuple[int, int]]]) -> None:
-    """Say what of the files costs accuracy; a run that is resumed has said it."""
+    """Warn of what in the files costs accuracy."""
     samples = [sample for split in data.splits.values() for sample in split]
     imgsz, views = max(experiment.settings.size), experiment.task == SEGMENTATION
     for sentence in look_at_samples(samples, sizes, data.modalities, imgsz, views):
@@ -475,7 +475,7 @@ def load_host(file: Path) -> tuple[Any, Normalise, list[str]]:
         by modality; and the names of its classes.
 
     Raises:
-        ValueError: If the file is no such checkpoint.
+        ValueError: If the file is not such a checkpoint.
     """
     content = load_checkpoint(file)
     recipe, classes = content["recipe"], content["classes"]
@@ -501,7 +501,7 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
 
 
 def _check_resumable(checkpoint: Mapping[str, Any], experiment: HostExperiment, file: Path) -> None:
-    """Refuse to go on with a finished run, or with other settings than it was begun with."""
+    """Check that a run is unfinished and was begun with the same settings."""
     if "optimizer" not in checkpoint:
         raise ValueError(f"train.resume={file} holds a model alone: give the last.pt of a run")
     if what := changed_settings(checkpoint["recipe"], _plain(experiment)):

@@ -79,15 +79,15 @@ class Host:
 class HostTrainer:
     """Train a host epoch by epoch; each leaves weights/last.pt, history.csv and mwam.csv in the run folder.
 
-    All that is random in an epoch follows from the seed and the epoch, so that a run that was killed goes on from
-    last.pt to the same results (on a CPU bit for bit).
+    All that is random in an epoch follows from the seed and the epoch, so that a run that was killed resumes from
+    last.pt with the same results (on a CPU bit for bit).
 
     Args:
-        host: What is trained. A checkpoint to go on from is `resume`'s.
+        host: What is trained.
 
     Attributes:
-        run: What the training knows of its modalities.
-        progress: Where it says how far it is.
+        run: The `ModalityRun` of the training.
+        progress: Where progress is shown.
         heads: Auxiliary heads of the modes "loss" and "hybrid", or None.
 
     Raises:
@@ -191,7 +191,7 @@ class HostTrainer:
     # Checkpoints ------------------------------------------------------------------------------------------------------
 
     def resume(self, checkpoint: Mapping[str, Any]) -> None:
-        """Go on where a last.pt was written.
+        """Resume from the content of a last.pt.
 
         Args:
             checkpoint: Its content.
@@ -234,10 +234,10 @@ class HostTrainer:
     # Training ---------------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Train to the last epoch; what came before is `resume`'s.
+        """Train up to the last epoch.
 
         Raises:
-            FloatingPointError: If the loss is no finite number.
+            FloatingPointError: If the loss is not finite.
         """
         settings = self.host.settings
         with self.progress:

@@ -35,7 +35,7 @@ TERMINAL = 78
 """Columns of a terminal that a table's title may take in one line."""
 
 FIGURE_WIDTH = 11
-"""About so many inches wide is the figure at most; columns that do not fit go to the next row."""
+"""Largest width of the figure, about, in inches; columns that do not fit go to the next row."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ SMALLEST_WEIGHT = 1e-3
 """Smaller weights of MWAM count as this where they weigh or draw views; β = α lets them come down to 0."""
 
 DROPOUT_PROBABILITY = 0.5
-"""How often the only view of a sample is incomplete, if nothing else is asked for."""
+"""Default probability that the only view of a sample is incomplete."""
 
 WARM_UP = 0.2
 """Share of the training in which the loss of following the complete view rises from 0 to its weight."""
@@ -116,7 +116,7 @@ def incomplete_config(value: Any) -> IncompleteConfig | None:
 
 
 def refuse_missing_section(recipe: Mapping[str, Any]) -> None:
-    """Say what became of a recipe's section `missing`.
+    """Refuse the section `missing` of earlier recipes, and name its successor.
 
     Raises:
         ValueError: If there is one.

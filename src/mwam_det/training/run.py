@@ -1,4 +1,4 @@
-"""One training with modalities: what its loop observes, what it sees of incomplete input, and what it concludes."""
+"""One training with modalities: what it observes, the incomplete input it sees, and what its validations decide."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class ModalityRun:
         history: The record of MWAM's mini-batches, or None.
         scores: The metric by available modalities, as last validated.
         epoch: The epoch that is trained, from 0.
-        epochs: The number of epochs, as last told.
+        epochs: The number of epochs, as of the last `begin_epoch`.
         attachments: What `attach` has put on the streams: MWAM's modulator, then what balancing has.
     """
 
@@ -111,7 +111,7 @@ class ModalityRun:
     # In each epoch and step -------------------------------------------------------------------------------------------
 
     def begin_epoch(self, epoch: int, epochs: int) -> int:
-        """Begin an epoch (from 0) of so many; return the seed of what is drawn in it by this process."""
+        """Begin an epoch (from 0) out of `epochs`; return the seed of what this process draws in it."""
         self.epoch, self.epochs = epoch, epochs
         seed = self._seed * EPOCH_SEEDS + self._rank * RANK_SEEDS + epoch
         self._generator.manual_seed(seed)
@@ -146,7 +146,7 @@ class ModalityRun:
         return means
 
     def _note_factors(self) -> None:
-        """Note by what balancing has scaled the step that is done."""
+        """Note the factors by which balancing scaled the step that is done."""
         if self.balancer is not None and self._in_step:
             self._factors.append(self.balancer.factors)
         self._in_step = False
@@ -349,7 +349,7 @@ class ModalityRun:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], epoch: int) -> None:
-        """Take over what `state_dict` returned after so many epochs; later ones leave the record.
+        """Load what `state_dict` returned after `epoch` epochs; later ones are dropped from the record.
 
         Raises:
             ValueError: If the state is of other modalities or another method of balancing, or of a run with MWAM or

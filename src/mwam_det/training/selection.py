@@ -22,8 +22,8 @@ class Selection(Settings):
         select: "full", the fitness with all modalities; "mean", its mean over all combinations of
             modalities; "worst", the smallest of them, and where that is the same, the mean. Fitness is the host's:
             Ultralytics' own for detection (mAP50-95), the metric of the task for others.
-        every: Where `select` or MWAM's preference needs combinations, they are validated in each so many epochs and the
-            last, in the others complete input alone. Unless `select` is "full", other epochs cannot become the best
+        every: Where `select` or MWAM's preference needs combinations, they are validated in every `every`-th epoch and
+            the last; the others validate complete input alone. Unless `select` is "full", those cannot become the best
             and do not count for early stopping.
 
     Raises:
@@ -71,7 +71,7 @@ def selection_of(value: Any) -> Selection:
 
 
 def refuse_former_section(recipe: Mapping[str, Any]) -> None:
-    """Say what became of a recipe's section `robustness`.
+    """Refuse the section `robustness` of earlier recipes, and name its successors.
 
     Raises:
         ValueError: If there is one.
