@@ -438,6 +438,11 @@ def test_a_value_that_no_one_can_use_is_refused_before_anything_starts(tmp_path,
 # Tasks ---------------------------------------------------------------------------------------------------------------
 
 
+def test_weights_in_the_place_of_a_recipe_are_refused_with_what_to_do(tmp_path):
+    with pytest.raises(RecipeError, match=r"best.pt holds weights, but a recipe .* set model=best.pt"):
+        load("best.pt")
+
+
 def test_a_model_of_another_task_is_refused_and_the_task_that_it_is_for_is_named(tmp_path):
     assert "task=obb, but model=yolov8n.yaml is made for the task 'detect'" in refusal(tmp_path, task="obb")
     assert "task='depth' is unknown: choose from detect, obb" in refusal(tmp_path, task="depth")
@@ -446,7 +451,7 @@ def test_a_model_of_another_task_is_refused_and_the_task_that_it_is_for_is_named
 
 def test_what_a_task_cannot_do_is_refused_before_anything_is_read(tmp_path):
     pose, obb, semantic = (
-        {"task": task, "model": f"{model}.yaml"}
+        {"task": task, "model": model}
         for task, model in (
             ("pose", "yolov8n-pose.yaml"),
             ("obb", "yolov8n-obb.yaml"),

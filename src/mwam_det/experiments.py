@@ -20,9 +20,11 @@ class Experiment(Protocol):
     Attributes:
         recipe: Its content.
         deterministic: Whether its train section has to say that training is to be deterministic.
+        predicts: Whether `mwam-det predict` and degradations know its models.
     """
 
     deterministic: bool
+    predicts: bool
 
     @property
     def recipe(self) -> Recipe:
@@ -32,6 +34,9 @@ class Experiment(Protocol):
     def split(self) -> str:
         """The split of the report."""
 
+    def first_pair(self) -> dict[str, str]:
+        """Return the files of one pair of the report's split by modality; {} if there is none any more."""
+
     def with_training(self, train: Mapping[str, Any]) -> Experiment:
         """Return the same experiment with another train section."""
 
@@ -39,14 +44,14 @@ class Experiment(Protocol):
         """Look at what would else be missed after hours: the data, its splits and the device."""
 
     def train(self) -> tuple[RobustnessReport | None, Path]:
-        """Train in a new run folder, or go on with the run that `train.resume` names.
+        """Train in a new run folder, or resume the run that `train.resume` names.
 
         Returns:
             The report, unless it was shown already or none is wanted; and the run folder.
         """
 
     def go_on(self, folder: Path) -> None:
-        """Train in a folder, or go on with the run that is there, until its robustness.json is written."""
+        """Train in a folder, or resume the run that is there, until its robustness.json is written."""
 
     def evaluate(self, weights: str | Path) -> tuple[RobustnessReport, Path]:
         """Evaluate weights on every combination of modalities; return the report, already saved, and its folder."""
@@ -87,7 +92,7 @@ def experiment_of(name: str, content: Mapping[str, Any], source: str = "") -> Ex
 
 
 def share_threads(count: int) -> None:
-    """Let all that is trained in this process compute with so many threads on the CPU at most."""
+    """Limit the CPU threads of everything that is trained in this process."""
     from mwam_det.engine.compat import compute_with_at_most
     from mwam_det.hosts import threads
 

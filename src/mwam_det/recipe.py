@@ -99,6 +99,10 @@ def read_recipe(file: str | Path, overrides: Iterable[str] = ()) -> dict[str, An
         RecipeError: If the file is missing or is not a mapping in YAML, or an override cannot be read.
     """
     file = Path(file)
+    if file.suffix == ".pt":
+        raise RecipeError(
+            f"{file} holds weights, but a recipe (a YAML file) is expected here; to train them, set model={file}"
+        )
     if not file.is_file():
         raise RecipeError(f"there is no recipe {file}{_what_instead(file)}")
     return with_overrides(read_content(file, f"{file} must map keys to values: {', '.join(KEYS)}"), overrides)

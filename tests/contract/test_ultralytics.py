@@ -48,7 +48,7 @@ OWN_ATTRIBUTES = {
     "PairTrainer": [
         "modalities",
         "mwam",
-        "modulator",
+        "config",
         "run",
         "heads",
         "shares",

@@ -16,6 +16,7 @@ from untrained import TINY, folders, make_set
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.section import resolve_dataset
+from mwam_det.engine.experiment import UltralyticsExperiment
 from mwam_det.engine.tasks import MWAMRTDETRTrainer
 from mwam_det.models.two_stream import FUSIONS
 
@@ -129,3 +130,10 @@ def test_what_only_other_detectors_have_is_refused_before_training(asked, words,
     with pytest.raises(NotImplementedError, match=words):
         MultimodalYOLO(tiny).train(data=section, **arguments(tmp_path, model=tiny, **asked))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("asked", [{"incomplete": {"distill": 0.2}}, {"mwam": {"mode": "hybrid"}}])
+def test_a_recipe_that_asks_for_what_only_other_detectors_have_is_refused_when_read(asked, tmp_path):
+    content = {"model": "rtdetr-l.yaml", "data": make_set(tmp_path), **asked}
+    with pytest.raises(ValueError, match="RT-DETR"):
+        UltralyticsExperiment.from_dict("run", content)

@@ -295,7 +295,7 @@ def test_the_mode_decides_what_is_scaled(demo_section, tmp_path, mode, optimizer
         }
     )
     trainer._setup_train()
-    assert type(trainer.modulator) is modulator
+    assert [type(attachment) for attachment in trainer.run.attachments] == [modulator]
 
 
 @pytest.mark.slow
@@ -732,3 +732,12 @@ def test_a_compiled_model_is_scaled_as_the_plain_one(demo_section, tmp_path, mon
     assert compiled
     check_mwam(trainer, 2)
     assert trainer.losses == pytest.approx(plain.losses, rel=1e-3)
+
+
+def test_a_folder_without_images_is_refused_before_there_is_a_run_folder(demo_section, tmp_path):
+    for folder in (f"{kind}/{split}" for kind in ("visible", "infrared", "labels") for split in ("train", "val")):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    section = {**demo_section, "path": str(tmp_path / "set")}
+    with pytest.raises(DatasetError, match="there is no image of rgb in .*train"):
+        MWAMTrainer(overrides={**SHORT, "data": section, "project": str(tmp_path / "runs")})
+    assert not (tmp_path / "runs").exists()

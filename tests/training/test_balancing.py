@@ -175,6 +175,18 @@ def test_a_resumed_training_ends_as_an_uninterrupted_one(method):
     assert second.run.state_dict() == whole.run.state_dict()
 
 
+@pytest.mark.parametrize("method", ["agm", "mslr"])
+def test_the_factors_of_an_epoch_are_logged_as_their_means_over_its_steps(method):
+    host = Host(method=method, **({"window": 1} if method == "mslr" else {}))
+    for epoch in range(3):
+        host.epoch(epoch)
+        host.run.end_epoch()
+        steps = host.factors[-STEPS:]
+        expected = {f"balancing/factor/{name}": sum(step[name] for step in steps) / STEPS for name in NAMES}
+        assert host.run.means(epoch + 1) == pytest.approx(expected)
+    assert set(expected.values()) != {1.0} and host.run.means(2) == {}
+
+
 @pytest.mark.parametrize("method", ["ogm_ge", "agm"])
 def test_views_that_only_measure_leave_the_loss_as_it_is(method, baseline):
     host = Host(method=method, alpha=0, **({"noise": False} if method == "ogm_ge" else {})).train()
@@ -232,7 +244,8 @@ def test_without_balancing_the_loss_is_the_average_of_the_views():
     run, losses = ModalityRun(NAMES, incomplete=IncompleteConfig()), [torch.tensor(loss) for loss in (1.0, 2.0, 6.0)]
     assert run.balance(run.incomplete(2), losses) == 3.0
     assert run.balance(None, losses[:1]) == 1.0
-    assert run.attach({}, None) is None
+    run.attach({}, None)
+    assert run.attachments == []
 
 
 @pytest.mark.parametrize(

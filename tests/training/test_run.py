@@ -65,7 +65,10 @@ def test_combinations_are_due_every_so_often_at_the_end_and_until_they_are_known
     assert run.due(1)  # nothing is known yet
     run.take_in(SCORES)
     assert [run.due(epoch, epoch == 7) for epoch in range(8)] == [True, False, False, True, False, False, True, True]
-    assert run.fitness(SCORES.values()) == pytest.approx(1.6 / 3)
+    assert run.fitness(SCORES) == pytest.approx(1.6 / 3)
+    assert run.fitness({("rgb", "ir"): 0.8}) is None  # not to be decided in an epoch without the others
+    run.take_in({("rgb", "ir"): 0.9})
+    assert run.scores == {**SCORES, ("rgb", "ir"): 0.9}
     resumed = ModalityRun(NAMES, selection=Selection("mean", every=3))
     resumed.load_state_dict(run.state_dict(), epoch=4)
     assert not resumed.due(4)

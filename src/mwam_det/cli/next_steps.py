@@ -7,42 +7,31 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from mwam_det.experiments import HOST_TASKS
-from mwam_det.recipe import Recipe
+from mwam_det.experiments import Experiment
 
 OF_THE_DATA = ("task", "data", "report")
 """Sections of a recipe whose overrides an evaluation needs as well."""
 
 
-def next_commands(folder: Path, recipe: Recipe, words: Sequence[str], split: str = "val") -> list[str]:
+def next_commands(folder: Path, experiment: Experiment, words: Sequence[str]) -> list[str]:
     """Return commands that use a trained run: predict on a pair of its data, and degrade its sensors.
 
     Args:
         folder: The run folder.
-        recipe: What was trained.
+        experiment: What was trained.
         words: The file of the recipe and the overrides, as on the command line; empty where there was no recipe.
-        split: The split of the report.
 
     Returns:
         Shell commands; none for models other than Ultralytics', which neither predict nor are degraded.
     """
-    from mwam_det.data.listing import first_pair  # slow to import: not for the help
-    from mwam_det.data.section import resolve_dataset
-    from mwam_det.data.splits import groups_of
-
     weights = next((file for name in ("best.pt", "last.pt") if (file := folder / "weights" / name).is_file()), None)
-    if weights is None or recipe.task in HOST_TASKS:
+    if weights is None or not experiment.predicts:
         return []
-    commands = []
-    try:
-        data = resolve_dataset(recipe.data)
-        pair = first_pair(groups_of(data.splits[split]), data.modalities, data.path)
-    except (ValueError, OSError):  # the training did without, and a hint is no reason to fail
-        pair = {}
-    if pair:
+    commands, report = [], experiment.recipe.report
+    if pair := experiment.first_pair():
         sources = (f"{name}={shown(file)}" for name, file in pair.items())
         commands.append(["mwam-det", "predict", shown(weights), "--source", *sources])
-    if words and not (isinstance(recipe.report, dict) and recipe.report.get("degradations")):
+    if words and not (isinstance(report, dict) and report.get("degradations")):
         kept = [word for word in words[1:] if word.partition("=")[0].partition(".")[0] in OF_THE_DATA]
         commands.append(["mwam-det", "robustness", shown(weights), words[0], *kept, "degradations=true"])
     return list(map(shlex.join, commands))

@@ -47,7 +47,7 @@ def add_command(
         run: Takes the parsed options and returns the exit status; mistakes of the user and Ctrl-C may leave it.
         text: What it does, in a line.
         examples: Shown below its help.
-        stopped: What the user is told after Ctrl-C.
+        stopped: What is printed after Ctrl-C.
     """
     command: argparse.ArgumentParser = commands.add_parser(
         name,

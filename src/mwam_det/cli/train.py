@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if (page := folder / "report.html").is_file():
         print(f"Report: {shown(page)}")
-    if commands := next_commands(folder, experiment.recipe, [recipe, *words] if recipe else [], experiment.split):
+    if commands := next_commands(folder, experiment, [recipe, *words] if recipe else []):
         print("\n".join(["Next:", *commands]))  # not through rich, which would break the lines
     return 0
 

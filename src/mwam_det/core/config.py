@@ -69,7 +69,7 @@ class MWAMConfig(Settings):
             auxiliary head on each stream (Eq. 7); "hybrid", "loss" and "auto" together; "observe", nothing: preference
             is measured and recorded alone.
         preference: Where preference is read from: "frequency", every mini-batch by `rule` (the paper); "measured", what
-            the host tells `MWAM.measure` of how much the model depends on each modality.
+            the host passes to `MWAM.measure`: how much the model depends on each modality.
         bank_start: "first" lets the bank start at the first FRM (Eq. 2), "zero" at 0, so that it holds (1 − ω)·F⁰ after
             the first mini-batch.
         share_of: "bank" relates the banked FRM of a modality to the mean of the banks (Algorithm 1), "batch" the FRM of

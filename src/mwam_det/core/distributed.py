@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+
+Value = TypeVar("Value")
 
 
 def mean_over_ranks(values: Tensor, counts: Tensor) -> Tensor:
@@ -66,7 +68,7 @@ def take_from_first_rank(module: nn.Module) -> None:
         dist.broadcast(tensor, 0)
 
 
-def from_first_rank(value: Any) -> Any:
+def from_first_rank(value: Value) -> Value:
     """Return on every rank what rank 0 has; `value` itself if torch.distributed is not initialised.
 
     Args:
@@ -74,12 +76,12 @@ def from_first_rank(value: Any) -> Any:
     """
     if not (dist.is_available() and dist.is_initialized()):
         return value
-    told = [value]
-    dist.broadcast_object_list(told, 0)
-    return told[0]
+    values = [value]
+    dist.broadcast_object_list(values, 0)
+    return values[0]
 
 
-def of_all_ranks(value: Any) -> list[Any]:
+def of_all_ranks(value: Value) -> list[Value]:
     """Return what each rank has, in order, on every rank; [value] if torch.distributed is not initialised.
 
     Args:
@@ -87,6 +89,6 @@ def of_all_ranks(value: Any) -> list[Any]:
     """
     if not (dist.is_available() and dist.is_initialized()):
         return [value]
-    told = [None] * dist.get_world_size()
-    dist.all_gather_object(told, value)
-    return told
+    values = [value] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values

@@ -327,7 +327,7 @@ def _sum_by_rule(images: Tensor, left_out: Tensor, patch: int, band: int, sigma:
 
 
 def _flat(patches: Tensor, dim: int) -> Tensor:
-    """Tell where every channel is flat, shape (…, C, …, pixels) with C at `dim` → (…, …)."""
+    """Return where every channel is flat, shape (…, C, …, pixels) with C at `dim` → (…, …)."""
     spread = patches.amax(-1) - patches.amin(-1)
     return (spread * pixel_scale(patches) <= FLAT_TOLERANCE).all(dim)
 

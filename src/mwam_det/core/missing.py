@@ -51,7 +51,7 @@ def check_missing(missing: Iterable[str], modalities: Iterable[str]) -> tuple[st
 
 
 def performance_collapse_rate(full: float, missing: float) -> float | None:
-    """Tell how much of a metric is lost without some modalities: PCR = (A_full − A_miss) / A_full (Eq. 26).
+    """Return how much of a metric is lost without some modalities: PCR = (A_full − A_miss) / A_full (Eq. 26).
 
     Args:
         full: The metric A with all modalities, at least 0, higher is better.
@@ -66,14 +66,14 @@ def performance_collapse_rate(full: float, missing: float) -> float | None:
 def collapse_without_each(
     scores: Mapping[tuple[str, ...], float], modalities: Sequence[str]
 ) -> dict[str, float] | None:
-    """Tell how much a model depends on each modality: PCR where that one alone is missing.
+    """Return how much a model depends on each modality: PCR where that one alone is missing.
 
     Args:
         scores: The metric by available modalities; all of them, and all but each one, are there.
         modalities: All modalities, in the order in which combinations name them.
 
     Returns:
-        PCR in per cent by the modality that is missing, or None for a model that finds nothing yet: it tells nothing.
+        PCR in per cent by the modality that is missing, or None for a model that finds nothing yet.
     """
     rest = {name: tuple(other for other in modalities if other != name) for name in modalities}
     full = scores[tuple(modalities)]

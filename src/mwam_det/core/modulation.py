@@ -137,7 +137,7 @@ def parameters_by_stream(
 
 
 def keeps_gradient_scale(optimizer: torch.optim.Optimizer) -> bool:
-    """Tell whether a constant factor on the gradients is a constant factor on the optimizer's steps.
+    """Return whether a constant factor on the gradients is a constant factor on the optimizer's steps.
 
     True for SGD, with or without momentum. Adam and its kin, RMSprop and Muon normalise the gradient. A host that clips
     the norm of all gradients together, as Ultralytics does, scales them all by one factor besides: what a weight says

@@ -22,12 +22,12 @@ NEARLY_ALL = 0.995
 """A modality whose share T is above this times the number of modalities looks constant: real ones stay below 0.9."""
 
 CONSTANT_FOR = 20
-"""Mini-batches in a row for which it does before one is worth a word."""
+"""Number of such mini-batches in a row before the warning."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What one mini-batch, or one measurement, said, by modality, for logs.
+    """What was measured on one mini-batch, or by one call of `measure`, by modality, for logs.
 
     Attributes:
         frm: FRM of the mini-batch (Eq. 4), or what the configured rule measures, averaged over ranks; 0 for a modality

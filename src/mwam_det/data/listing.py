@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mwam_det.data.errors import DatasetError
 from mwam_det.data.modality import Modality
 from mwam_det.data.naming import Naming
 from mwam_det.data.pairing import find_partners, list_images, select_files
-from mwam_det.data.splits import Group, choose_listed, source_of
+from mwam_det.data.splits import Group, choose_listed, groups_of, source_of
+
+if TYPE_CHECKING:
+    from mwam_det.data.paired_data import PairedData
 
 Folders = dict[str, Path]
 """The folder of every modality, and of "labels", by name."""
@@ -41,6 +45,16 @@ def list_split(
             warnings += [warning] if warning else []
         found |= {file: folders for file, folders in images.items() if file not in found}
     return found, warnings
+
+
+def check_splits(data: PairedData) -> None:
+    """Check that every split that a training needs has images.
+
+    Raises:
+        DatasetError: As `list_split`.
+    """
+    for split in ("train", "val"):
+        list_split(groups_of(data.splits[split]), data.modalities, data.path)
 
 
 def partners_in(

@@ -10,13 +10,10 @@ import torch
 from ultralytics.cfg import cfg2dict, get_cfg
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from mwam_det.core.balancing.balancer import Balancer
 from mwam_det.core.balancing.methods import METHODS, balancing_config
-from mwam_det.core.config import MWAMConfig, refuse_unknown_keys
+from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.models.views import NO_DISTILLATION
-from mwam_det.training.incomplete import IncompleteConfig
-from mwam_det.training.run import build_balancer
-from mwam_det.training.selection import Selection
+from mwam_det.training.config import RunConfig
 
 OWN_ARGUMENTS: dict[str, Any] = {
     "mwam": True,  # True: the paper's MWAM; False: none; a mapping: values of MWAMConfig
@@ -24,7 +21,7 @@ OWN_ARGUMENTS: dict[str, Any] = {
     "share_backbone": False,  # one backbone for all modalities
     "incomplete": False,  # what training sees of missing modalities: True, False, or values of IncompleteConfig
     "balancing": False,  # False, or a mapping with a method that balances the modalities and its settings
-    "select": {},  # what decides on the best checkpoint: values of training.selection.Selection
+    "select": {},  # what decides on the best checkpoint, see training.selection.selection_of
     "run_state": None,  # state of the ModalityRun on its way through a checkpoint; never set by hand
 }
 """What the trainer takes beyond Ultralytics' arguments, with the defaults."""
@@ -138,7 +135,49 @@ def freeze_with(
     return layers if layer in layers else [layer, *layers]
 
 
-def check_shared_backbone(share_backbone: Any, mwam: MWAMConfig | None, balances: bool = False) -> None:
+def check_run(
+    config: RunConfig,
+    arguments: Mapping[str, Any],
+    task: str,
+    stretched: bool,
+    modalities: Sequence[str] = (),
+    classes: int = 0,
+) -> None:
+    """Check that what a training does with modalities fits the model, the data and the other arguments.
+
+    Args:
+        config: The settings of the run.
+        arguments: `share_backbone` and `val`, where they are given.
+        task: What the model does.
+        stretched: Whether the model is RT-DETR, whose images are stretched.
+        modalities: All modalities; empty where they are not known yet.
+        classes: Number of classes.
+
+    Raises:
+        ValueError: If the settings do not fit each other, see `RunConfig.check`, or there is one backbone for all
+            modalities, but one of each is to be led by itself.
+        NotImplementedError: If the model has no heads for `mwam.mode` or no outputs for `incomplete.distill`.
+    """
+    check_shared_backbone(arguments.get("share_backbone", False), config)
+    scores = task == "classify" or (task == "semantic" and classes > 1)
+    config.check(modalities, classes=scores, validates=arguments.get("val", True))
+    if stretched and config.incomplete is not None and config.incomplete.distill:
+        raise NotImplementedError(NO_DISTILLATION)
+    if config.mwam is None or config.mwam.mode not in ("loss", "hybrid"):
+        return
+    if stretched:
+        raise NotImplementedError(
+            f"mwam.mode={config.mwam.mode} puts a head of YOLO on each backbone, whose labels are not RT-DETR's: "
+            "choose gradient, update or auto"
+        )
+    if task != "detect":
+        raise NotImplementedError(
+            f"mwam.mode={config.mwam.mode} puts a detection head on each backbone, which task={task} has no labels "
+            "for: choose gradient, update or auto"
+        )
+
+
+def check_shared_backbone(share_backbone: Any, config: RunConfig) -> None:
     """Check that what MWAM or a balancing method would act on is there.
 
     Raises:
@@ -146,68 +185,16 @@ def check_shared_backbone(share_backbone: Any, mwam: MWAMConfig | None, balances
     """
     if not isinstance(share_backbone, bool):
         raise ValueError(f"share_backbone={share_backbone!r} must be true or false")
-    if share_backbone and mwam is not None:
+    if share_backbone and config.mwam is not None:
         raise ValueError(
             "share_backbone=true leaves MWAM nothing to weigh: it scales the gradients of a backbone for each "
             "modality, and here all have the same one; set mwam=false"
         )
-    if share_backbone and balances:
+    if share_backbone and config.balancing is not None:
         raise ValueError(
             "share_backbone=true leaves nothing to balance: balancing acts on a backbone for each modality, and here "
             "all have the same one; set balancing=false"
         )
-
-
-def check_validation(
-    selection: Selection, mwam: MWAMConfig | None, val: bool, balancer: Balancer | None = None
-) -> None:
-    """Check that what goes by validations has them.
-
-    Raises:
-        ValueError: If it has not.
-    """
-    if val:
-        return
-    needs = None
-    if mwam is not None and mwam.preference == "measured":
-        needs = "mwam.preference=measured"
-    elif balancer is not None and balancer.needs_validation:
-        needs = f"balancing.method={balancer.config.method}"
-    elif selection.select != "full":
-        needs = f"select={selection.select}"
-    if needs is not None:
-        raise ValueError(f"{needs} goes by the validations, but val is false")
-
-
-def check_balancing(
-    value: Any,
-    modalities: Sequence[str],
-    incomplete: IncompleteConfig | None,
-    mwam: MWAMConfig | None,
-    task: str,
-    classes: int,
-) -> Balancer | None:
-    """Check the argument `balancing` with the others that it has to fit.
-
-    Args:
-        value: The argument.
-        modalities: All modalities.
-        incomplete: What training sees of missing modalities, or None.
-        mwam: MWAM's parameters, or None.
-        task: What the model does.
-        classes: Number of classes.
-
-    Returns:
-        The method, to ask what it needs; None without one.
-
-    Raises:
-        ValueError: If the method cannot be used, or a package that it needs is not installed.
-    """
-    scores = task == "classify" or (task == "semantic" and classes > 1)
-    try:
-        return build_balancer(balancing_config(value), modalities, incomplete, mwam, scores)
-    except ImportError as error:
-        raise ValueError(str(error)) from None
 
 
 def check_precision(amp: Any, device: Any) -> None:
@@ -224,41 +211,6 @@ def check_precision(amp: Any, device: Any) -> None:
     on_cpu = named == "cpu" or not named and not torch.cuda.is_available()
     if amp == "bf16" and on_cpu:
         raise ValueError("amp=bf16 needs a GPU, and this run is on the CPU: use amp=false")
-
-
-def check_auxiliary(mwam: MWAMConfig | None, task: str, stretched: bool = False) -> None:
-    """Check that a task has the heads that MWAM asks for.
-
-    Args:
-        mwam: MWAM's parameters, or None.
-        task: What the model does.
-        stretched: Whether it is RT-DETR, whose images are stretched.
-
-    Raises:
-        NotImplementedError: If it has none.
-    """
-    if mwam is None or mwam.mode not in ("loss", "hybrid"):
-        return
-    if stretched:
-        raise NotImplementedError(
-            f"mwam.mode={mwam.mode} puts a head of YOLO on each backbone, whose labels are not RT-DETR's: choose "
-            "gradient, update or auto"
-        )
-    if task != "detect":
-        raise NotImplementedError(
-            f"mwam.mode={mwam.mode} puts a detection head on each backbone, which task={task} has no labels for: "
-            "choose gradient, update or auto"
-        )
-
-
-def check_distillation(incomplete: IncompleteConfig | None, stretched: bool) -> None:
-    """Check that incomplete views can follow the complete one.
-
-    Raises:
-        NotImplementedError: If they are to, and the model is RT-DETR, whose images are stretched.
-    """
-    if stretched and incomplete is not None and incomplete.distill:
-        raise NotImplementedError(NO_DISTILLATION)
 
 
 def check_coco(coco: bool, task: str) -> None:

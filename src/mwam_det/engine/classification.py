@@ -35,7 +35,7 @@ class StackedClassificationTrainer(ClassificationTrainer):
         )
 
     def set_model_names_for_load(self, model: nn.Module) -> nn.Module:
-        """Tell a model its classes before it takes over weights, as the trainers of other tasks do."""
+        """Give a model its class names before it loads weights, as the trainers of other tasks do."""
         model.names = self.data["names"]
         return model
 

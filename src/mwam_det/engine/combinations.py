@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from mwam_det.engine.validator import MultimodalValidator, PairValidator
 from mwam_det.models.replay import FeatureTap, run_from_levels, run_stream, run_stream_on_zeros
 from mwam_det.models.stock import StockModel
 from mwam_det.robustness.degradation import DEGRADATIONS, FILLS, degrade, fill
-from mwam_det.training.selection import selected_fitness
+from mwam_det.training.run import ModalityRun
+from mwam_det.training.selection import score_name
 
 IMAGES_FOR_MEANS = 100
-"""The means of the fill "mean" rest on so many images, evenly spaced over the split."""
+"""Number of images, evenly spaced over the split, that the fill "mean" is computed from."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,14 @@ class OnePass(PairValidator):
     Args:
         dataloader: As in `PairValidator`.
         save_dir: As in `PairValidator`.
-        args: As in `PairValidator`, but nothing may be missing, and `conditions`, a list of `Condition`, and
-            `select`, which combinations the fitness is of, see `mwam_det.training.selection.Selection`.
+        args: As in `PairValidator`, but nothing may be missing, and `conditions`, a list of `Condition`.
         _callbacks: As in `PairValidator`.
 
     Attributes:
         plain: The validator of pairs that measures one condition.
         conditions: The conditions beside complete input. May be changed between two validations.
         others: A validator for each condition, which holds its metrics; from the first validation on.
-        known: In a training, the first metric of the combinations when they were last validated, by column of
-            results.csv.
+        run: The training that is validated, or None.
 
     Raises:
         ValueError: If `augment` is asked for: test-time augmentation runs the model several times.
@@ -88,12 +87,11 @@ class OnePass(PairValidator):
     def __init__(self, dataloader=None, save_dir=None, args=None, _callbacks: dict | None = None):
         args = dict(args or {})
         self.conditions: Sequence[Condition] = tuple(args.pop("conditions", ()))
-        self.select: str = args.pop("select", "full")
         super().__init__(dataloader, save_dir, args, _callbacks)
         if self.args.augment:
             raise ValueError("augment=True runs the model several times an image: validate each combination alone")
         self.others: list[PairValidator] = []
-        self.known: dict[str, float] = {}
+        self.run: ModalityRun | None = None
         self._arguments = {**args, "plots": False, "save_txt": False, "save_json": False}  # they share the folder
         self._model: Any = None
         self._hooks: list[Any] = []
@@ -113,6 +111,12 @@ class OnePass(PairValidator):
         }
         return {**metrics, tuple(m.name for m in self.modalities): self.metrics}
 
+    @property
+    def scores(self) -> dict[tuple[str, ...], float]:
+        """The task's first metric by available modalities, in [0, 1]."""
+        first = metrics_of(self.args.task)[0]
+        return {available: measure(self.args.task, own)[first] for available, own in self.by_combination.items()}
+
     def __call__(self, trainer=None, model=None, **kwargs: Any) -> dict[str, Any] | None:
         """Validate; see `PairValidator.__call__`."""
         try:
@@ -124,7 +128,7 @@ class OnePass(PairValidator):
             self._streams_of_zeros.clear()
 
     def init_metrics(self, model: nn.Module) -> None:
-        """Prepare the metrics of every condition, and hear of each forward pass of the model."""
+        """Prepare the metrics of every condition, and hook the forward pass of the model."""
         super().init_metrics(model)
         self.others = []
         for condition in self.conditions:
@@ -229,18 +233,12 @@ class OnePass(PairValidator):
             self._before = batch["img"][-1].clone()
 
     def observe(self, batch: dict[str, Any], predictions: Sequence[list[dict[str, Tensor]]]) -> None:
-        """Hear of a batch after its metrics: does nothing here, for classes built on this one.
+        """Called after the metrics of each batch; subclasses may override it.
 
         Args:
             batch: The preprocessed batch.
             predictions: What was found in each image, with complete input first, then under each of `conditions`.
         """
-
-    def remember(self, scores: Mapping[tuple[str, ...], float]) -> None:
-        """Keep the first metric of incomplete combinations, by available modalities, for epochs that leave them out."""
-        first, complete = metrics_of(self.args.task)[0], max(map(len, scores), default=0)
-        incomplete = {available: score for available, score in scores.items() if len(available) < complete}
-        self.known |= {f"metrics/{first}({'+'.join(available)})": score for available, score in incomplete.items()}
 
     def gather_stats(self) -> None:
         """Gather the statistics of every condition from all devices."""
@@ -253,20 +251,19 @@ class OnePass(PairValidator):
 
         Returns:
             The metrics of complete input. In a training also the first metric of each other combination, in an epoch
-            that leaves it out as it was last, and the fitness that `select` asks for, 0 in such an epoch.
+            that leaves it out as it was last, and the fitness that the run selects by, 0 where that was not measured.
         """
         stats = super().get_stats()
         if RANK not in {-1, 0}:
             return stats
         for other in self.others:
             other.get_stats()
-        if self.training:
-            metrics, first = self.by_combination, metrics_of(self.args.task)[0]
-            self.remember({available: measure(self.args.task, own)[first] for available, own in metrics.items()})
-            stats.update(self.known)
-            if self.select != "full":
-                selected = selected_fitness((float(of.fitness) for of in metrics.values()), self.select)
-                stats["fitness"] = selected if self.conditions else 0.0
+        if self.training and self.run is not None:
+            first, complete = f"metrics/{metrics_of(self.args.task)[0]}", self.run.modalities
+            known = {**self.run.scores, **self.scores}
+            stats |= {score_name(first, c): score for c, score in known.items() if c != complete}
+            fitness = self.run.fitness({c: float(own.fitness) for c, own in self.by_combination.items()})
+            stats["fitness"] = fitness or 0.0
         return stats
 
 

@@ -126,7 +126,7 @@ def use_bundled_font() -> None:
 
 @torch.no_grad()
 def half_precision_works(model: nn.Module, channels: int, dtype: torch.dtype = torch.float16) -> bool:
-    """Tell whether mixed precision gives this model about the outputs of float32 on its device.
+    """Return whether mixed precision gives about the outputs of float32 for this model on its device.
 
     Ultralytics asks this of a single-stream model that it downloads, and falls back to float32 on the GPUs that give
     NaN. The model at hand answers it without a download.

@@ -33,14 +33,14 @@ def describe(model: Any) -> dict[str, Any]:
         names of the inputs of a file that has one a modality) and "names" of the classes, as far as they are known.
     """
     if isinstance(model, str | Path):
-        told: dict[str, Any] = {} if str(model).endswith(".pt") else BaseBackend.read_metadata(model) or {}
+        metadata: dict[str, Any] = {} if str(model).endswith(".pt") else BaseBackend.read_metadata(model) or {}
     elif isinstance(model, nn.Module) and hasattr(model, "format"):
         backend: Any = model
         stated = getattr(backend.model, "yaml", {}) if backend.format == "pt" else backend.metadata
-        told = {**stated, "names": backend.names}
+        metadata = {**stated, "names": backend.names}
     else:
-        told = {**getattr(model, "yaml", {}), "names": getattr(model, "names", None) or {}}
-    known = {key: told[key] for key in (*DESCRIBED, "inputs", "names") if key in told}
+        metadata = {**getattr(model, "yaml", {}), "names": getattr(model, "names", None) or {}}
+    known = {key: metadata[key] for key in (*DESCRIBED, "inputs", "names") if key in metadata}
     known = {key: ast.literal_eval(value) if isinstance(value, str) else value for key, value in known.items()}
     if "names" in known:
         known["names"] = {int(number): name for number, name in dict(known["names"]).items()}  # JSON has text for keys
@@ -54,10 +54,10 @@ def exported_as(file: str | Path) -> tuple[str | None, list[int] | None, bool]:
         Its task and its input's (height, width), None for what is not there, and whether it takes stretched images. A
         file whose size is dynamic was exported at that size, by default the one of the training.
     """
-    told = BaseBackend.read_metadata(file) or {}
-    size = told.get("imgsz")
+    metadata = BaseBackend.read_metadata(file) or {}
+    size = metadata.get("imgsz")
     size = ast.literal_eval(size) if isinstance(size, str) else size
-    return told.get("task"), size, told.get("head") == STRETCHED_HEAD
+    return metadata.get("task"), size, metadata.get("head") == STRETCHED_HEAD
 
 
 def modalities_of_model(model: Any, data: PairedData | None = None) -> tuple[Modality, ...]:

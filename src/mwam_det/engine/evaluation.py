@@ -154,7 +154,7 @@ class ReportingValidator(Reporting, OnePassValidator):
 def combination_result(
     task: str, available: tuple[str, ...], metrics: Any, coco: dict[str, float | None] | None = None
 ) -> CombinationResult:
-    """Read from Ultralytics' metrics what the report tells of a combination.
+    """Read from Ultralytics' metrics what the report shows of a combination.
 
     Args:
         task: One of Ultralytics' tasks.

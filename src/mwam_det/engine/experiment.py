@@ -12,33 +12,32 @@ from typing import Any
 
 from ultralytics.nn.tasks import torch_safe_load
 
-from mwam_det.core.balancing.methods import balancing_config
-from mwam_det.core.config import mwam_config, refuse_unknown_keys
+from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.errors import DatasetError
 from mwam_det.data.foreign import refuse_foreign_recipe
+from mwam_det.data.listing import check_splits, first_pair
 from mwam_det.data.names import check_modality_names
 from mwam_det.data.paired_data import PairedData, check_labels, check_split
 from mwam_det.data.section import SPLITS, check_keys, resolve_dataset
+from mwam_det.data.splits import groups_of
 from mwam_det.engine.arguments import (
-    check_auxiliary,
-    check_balancing,
     check_coco,
     check_precision,
-    check_shared_backbone,
+    check_run,
     check_train_arguments,
-    check_validation,
     freeze_with,
     refuse_unsupported,
 )
 from mwam_det.files.yaml_text import read_yaml
-from mwam_det.models.two_stream import FUSIONS, task_of, two_stream_cfg
+from mwam_det.models.two_stream import FUSIONS, takes_stretched, task_of, two_stream_cfg
 from mwam_det.models.weights import pretrained_files
 from mwam_det.recipe import KEYS, REPORT_KEYS, Recipe, RecipeError
 from mwam_det.robustness.degradation import DEGRADATIONS, FILLS
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.training.checkpoints import Interrupted, checkpoint_to_resume
-from mwam_det.training.incomplete import check_incomplete, incomplete_config, refuse_missing_section
-from mwam_det.training.selection import refuse_former_section, selection_of
+from mwam_det.training.config import RunConfig
+from mwam_det.training.incomplete import refuse_missing_section
+from mwam_det.training.selection import refuse_former_section
 
 TASKS = ("detect", "obb", "segment", "pose", "semantic", "classify")
 
@@ -63,7 +62,7 @@ class UltralyticsExperiment:
     recipe: Recipe
 
     deterministic = True
-    """Whether training has to be told to be deterministic."""
+    predicts = True
 
     @classmethod
     def from_dict(cls, name: str, content: Mapping[str, Any]) -> UltralyticsExperiment:
@@ -89,6 +88,14 @@ class UltralyticsExperiment:
         """The data section, resolved when it is first asked for."""
         return resolve_dataset(self.recipe.data)
 
+    def first_pair(self) -> dict[str, str]:
+        """Return the files of one pair of the report's split by modality; {} if there is none any more."""
+        try:
+            data = self.dataset
+            return first_pair(groups_of(data.splits[self.split]), data.modalities, data.path)
+        except (ValueError, OSError):  # a hint must not fail a training that is done
+            return {}
+
     def with_training(self, train: Mapping[str, Any]) -> UltralyticsExperiment:
         """Return the same experiment with another train section."""
         return replace(self, recipe=replace(self.recipe, train=dict(train)))
@@ -101,10 +108,11 @@ class UltralyticsExperiment:
             RecipeError: If the device is not there.
         """
         check_split(self.dataset, self.split)
+        check_splits(self.dataset)
         check_device(self.recipe.train.get("device"))
 
     def train(self) -> tuple[RobustnessReport | None, Path]:
-        """Train in a run folder of the recipe's name, or go on with the run that `train.resume` names.
+        """Train in a run folder of the recipe's name, or resume the run that `train.resume` names.
 
         Returns:
             The report, if the recipe wants one and this process makes it, already saved; and the run folder.
@@ -143,7 +151,7 @@ class UltralyticsExperiment:
             return False
 
     def go_on(self, folder: Path) -> None:
-        """Train in a folder, or go on with the run that is there, wherever it stopped.
+        """Train in a folder, or resume the run that is there, wherever it stopped.
 
         Args:
             folder: The run folder.
@@ -265,9 +273,9 @@ def load_model(model: str | Path, **options: Any) -> Any:
         return MultimodalYOLO(str(model), **options)
     except FileNotFoundError:
         raise
-    except OSError as error:  # torch's word for some files that end too early, without their name
+    except OSError as error:  # torch raises it for some truncated files, without their name
         raise RecipeError(f"{model} cannot be read as weights, it may not be whole: {error}") from None
-    except TypeError as error:  # Ultralytics' word for a file that holds no weights
+    except TypeError as error:  # Ultralytics raises it for a file without weights
         raise RecipeError(str(error).splitlines()[0].removeprefix("ERROR ❌️ ")) from None
 
 
@@ -294,8 +302,7 @@ def _check(content: Mapping[str, Any]) -> None:
     _choice("fusion", content.get("fusion", "concat"), FUSIONS)
     _check_section(content, "data", check_keys)
     _check_section(content, "train", check_train_arguments)
-    _check_section(content, "mwam", mwam_config)
-    _check_section(content, "incomplete", incomplete_config)
+    config = RunConfig.read(content)
     if "data" not in content:
         raise ValueError("the section 'data' is missing")
     _check_section(content, "report", _check_report)
@@ -309,20 +316,15 @@ def _check(content: Mapping[str, Any]) -> None:
         )
     check_modality_names(modalities)
     modalities = list(modalities)
-    task, mwam = content.get("task", "detect"), mwam_config(content.get("mwam", True))
-    balances = balancing_config(content.get("balancing")) is not None
-    check_shared_backbone(content.get("share_backbone", False), mwam, balances)
-    balancer, incomplete = None, incomplete_config(content.get("incomplete"))
-    if modalities:
-        check_incomplete(incomplete, modalities, mwam)
-        classes = len(content["data"].get("names") or ())
-        balancer = check_balancing(content.get("balancing"), modalities, incomplete, mwam, task, classes)
-    check_validation(selection_of(content.get("select")), mwam, content.get("train", {}).get("val", True), balancer)
-    check_labels(content["data"], task, content.get("train", {}).get("single_cls", False))
+    task, train = content.get("task", "detect"), content.get("train", {})
+    check_labels(content["data"], task, train.get("single_cls", False))
+    described = _check_model(content.get("model", "yolov8n.yaml"), content.get("fusion", "concat"), task)
+    stretched = described is not None and takes_stretched(described)
+    led = {key: content.get(key) for key in ("incomplete", "balancing", "share_backbone") if key in content}
+    classes = len(content["data"].get("names") or ())
     try:
-        led = {key: content.get(key) for key in ("incomplete", "balancing")}
-        refuse_unsupported({**content.get("train", {}), **led})
-        check_auxiliary(mwam, task)
+        check_run(config, {**train, **led}, task, stretched, modalities, classes)
+        refuse_unsupported({**train, **led})
         check_coco(isinstance(report, Mapping) and report.get("coco", False), task)
     except NotImplementedError as error:
         raise ValueError(str(error)) from None
@@ -332,8 +334,7 @@ def _check(content: Mapping[str, Any]) -> None:
         except FileNotFoundError as error:
             raise ValueError(str(error)) from None
     if modalities:
-        freeze_with(0, content.get("train", {}).get("freeze"), modalities)
-    _check_model(content.get("model", "yolov8n.yaml"), content.get("fusion", "concat"), task)
+        freeze_with(0, train.get("freeze"), modalities)
 
 
 def _check_report(section: Mapping[str, Any]) -> None:
@@ -351,11 +352,10 @@ def _check_report(section: Mapping[str, Any]) -> None:
 
 def _check_section(content: Mapping[str, Any], name: str, check: Any) -> None:
     section = content.get(name, {})
-    switches = ("mwam", "incomplete", "report")
-    if isinstance(section, bool) and name in switches:
+    if isinstance(section, bool) and name == "report":
         return
     if not isinstance(section, Mapping):
-        also = ", or true or false" if name in switches else ""
+        also = ", or true or false" if name == "report" else ""
         raise ValueError(f"{name}={section!r} must be a mapping of keys to values{also}")
     try:
         check(section)
@@ -368,7 +368,8 @@ def _choice(key: str, value: Any, choices: Iterable[str]) -> None:
         raise ValueError(f"{key}={value!r} is unknown: choose from {', '.join(choices)}")
 
 
-def _check_model(model: Any, fusion: str, task: str) -> None:
+def _check_model(model: Any, fusion: str, task: str) -> dict[str, Any] | None:
+    """Check what a recipe trains; return its description with streams, None of a checkpoint."""
     text = str(model)
     if text.endswith(".pt"):
         if not os.path.isfile(text):
@@ -395,7 +396,9 @@ def _check_model(model: Any, fusion: str, task: str) -> None:
             RuntimeError,
             OSError,
         ) as error:  # of layers that cannot be built
-            said = " ".join(str(error).split())
-            raise ValueError(f"model={text} cannot be built ({type(error).__name__}: {said:.200})") from None
+            reason = " ".join(str(error).split())
+            raise ValueError(f"model={text} cannot be built ({type(error).__name__}: {reason:.200})") from None
         if (own := task_of(described)) != task:
             raise ValueError(f"task={task}, but model={text} is made for the task '{own}'")
+        return described
+    return None

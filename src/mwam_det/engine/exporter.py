@@ -139,7 +139,7 @@ class MultimodalExporter(Exporter):
         return super().export_openvino(*args, **options)
 
     def _need(self, *packages: str) -> None:
-        """Refuse to go on without packages of the extra "export", which Ultralytics would install."""
+        """Check that the packages of the extra "export" are installed, which Ultralytics would install."""
         if lacking := [name for name in packages if find_spec(name) is None]:
             raise NotImplementedError(
                 f'format={self.args.format} needs {", ".join(lacking)}: pip install "mwam-det[export]"'
@@ -150,8 +150,8 @@ class MultimodalExporter(Exporter):
         if event == "on_export_start":
             self._check_calibration()  # Ultralytics turns it on for some formats
             drop_split_convolution(self.model)  # a copy that is fused and exported, never saved
-            told = describe(self.model)
-            self.metadata.update({key: told[key] for key in DESCRIBED if key in told})
+            description = describe(self.model)
+            self.metadata.update({key: description[key] for key in DESCRIBED if key in description})
             self.metadata["args"].pop("data", None)  # folders of the machine that calibrated
         super().run_callbacks(event)
 

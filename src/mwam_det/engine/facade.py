@@ -45,7 +45,7 @@ SAMPLES = 6
 
 
 class MultimodalYOLO(YOLO):
-    """`ultralytics.YOLO` for two-stream models: trains with MWAM and tells what a missing modality costs.
+    """`ultralytics.YOLO` for two-stream models: trains with MWAM and reports what a missing modality costs.
 
     Example:
         >>> model = MultimodalYOLO("yolov8n.yaml")  # doctest: +SKIP (trains)
@@ -277,7 +277,7 @@ class MultimodalYOLO(YOLO):
     def export(self, **kwargs: Any) -> str:
         """Export the model to a format of Ultralytics.
 
-        The metadata of the file tell the modalities, their order and their channels, so that `predict`, `val` and
+        The metadata of the file records the modalities, their order and their channels, so that `predict`, `val` and
         `robustness` run it.
 
         Args:

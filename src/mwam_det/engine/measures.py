@@ -1,4 +1,4 @@
-"""What a report tells of Ultralytics' metrics, task by task."""
+"""Which of Ultralytics' metrics a report shows, by task."""
 
 from __future__ import annotations
 

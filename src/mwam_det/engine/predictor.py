@@ -129,7 +129,7 @@ class PairPredictor(BasePredictor):
 
         Args:
             model: A detector, or the path of a checkpoint or an exported file.
-            verbose: Whether Ultralytics tells of the model.
+            verbose: Whether Ultralytics logs a summary of the model.
         """
         with tempfile.TemporaryDirectory() as folder:  # read while it is set up, and not again
             model = model or self.args.model

@@ -111,7 +111,7 @@ def restore_epoch(trainer: PairTrainer, state: Mapping[str, Any]) -> None:
 
 
 def _continue_order(loader: Any, order: torch.Tensor) -> None:
-    """Let the order of samples go on as in the run that was interrupted, without workers.
+    """Continue the order of samples of the interrupted run; only without loader workers.
 
     A loader that begins draws a number, and a sampler that ends draws another order: both must have come as far as
     there. Of an order that is passed over no image is read.

@@ -92,7 +92,7 @@ def strip_whole(file: Path, updates: dict[str, Any] | None = None) -> dict[str, 
         updates: Entries to put into it.
 
     Returns:
-        Its content, empty if it is no checkpoint, which stays as it is.
+        Its content; empty if the file is not a checkpoint, which is left unchanged.
     """
     folder = Path(file).parent / UNFINISHED
     shutil.rmtree(folder, ignore_errors=True)

@@ -17,24 +17,20 @@ from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK, WORLD_SIZE
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
-from mwam_det.core.balancing.methods import balancing_config
-from mwam_det.core.config import mwam_config
 from mwam_det.core.distributed import average_gradients, from_first_rank, of_all_ranks, take_from_first_rank
-from mwam_det.core.modulation import GradientModulator, UpdateModulator, modulate
 from mwam_det.core.mwam import MWAM
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection.checks import look_before_training
+from mwam_det.data.listing import check_splits
 from mwam_det.data.modality import READING_KEYS, modalities_of
 from mwam_det.data.paired_data import PairedData, check_labels, save_dataset_yaml
 from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.arguments import (
-    check_auxiliary,
-    check_balancing,
-    check_distillation,
+    OWN_ARGUMENTS,
     check_precision,
+    check_run,
     check_shared_backbone,
-    check_validation,
     freeze_with,
     refuse_unsupported,
     with_own_arguments,
@@ -50,7 +46,7 @@ from mwam_det.engine.compat import (
     without_gpu_names,
     without_precision_check,
 )
-from mwam_det.engine.measures import measure, metrics_of
+from mwam_det.engine.measures import metrics_of
 from mwam_det.engine.plots import wide_batch
 from mwam_det.engine.processes import (
     check_processes,
@@ -77,10 +73,10 @@ from mwam_det.models.two_stream import (
 from mwam_det.models.views import VIEWS, IncompleteViews
 from mwam_det.models.weights import load_pretrained, pretrained_files
 from mwam_det.robustness.results import FILES
+from mwam_det.training.config import RunConfig
 from mwam_det.training.history import keep_epochs
-from mwam_det.training.incomplete import Views, check_incomplete, incomplete_config
+from mwam_det.training.incomplete import Views
 from mwam_det.training.run import ModalityRun
-from mwam_det.training.selection import Selection
 
 OWN_FILES = ("mwam.csv", "mwam.png", *FILES)
 
@@ -93,8 +89,8 @@ class PairTrainer(BaseTrainer):
     Takes all arguments of Ultralytics and `mwam` (True, False, or values of `MWAMConfig`), `fusion` and
     `share_backbone` (see `two_stream_cfg`), `incomplete` (True, False, or values of `IncompleteConfig`: what training
     sees of missing modalities), `balancing` (a mapping with a method and its settings, see
-    `mwam_det.core.balancing.methods.balancing_config`) and `select` (values of `Selection`: which combinations of
-    modalities decide on the best checkpoint).
+    `mwam_det.core.balancing.methods.balancing_config`) and `select` (which combinations of modalities decide on
+    the best checkpoint, see `mwam_det.training.selection.selection_of`).
     `pretrained` may name a checkpoint of a stock single-stream model, or one for each modality (see `load_pretrained`),
     and `freeze` streams by modality beside layers. `data` is a recipe's data section or a file that holds
     one; `model` a stock description such as "yolov8n.yaml", or a checkpoint of this trainer. MWAM measures each
@@ -112,8 +108,9 @@ class PairTrainer(BaseTrainer):
         plain: The validator of the task.
         one_pass: The same for several conditions at once.
         paired: The dataset, from the start.
-        run: What this training knows of its modalities.
-        waiting: How many mini-batches have gone backward since the optimizer's last step.
+        config: The settings of the run.
+        run: The `ModalityRun` of this training.
+        waiting: Number of mini-batches since the optimizer's last step.
     """
 
     plain: type[PairValidator]
@@ -133,25 +130,18 @@ class PairTrainer(BaseTrainer):
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         requested = dict(overrides or {})
-        config = mwam_config(requested.get("mwam", True))  # a mistake in these should not cost a run folder
-        selection, task = Selection.from_dict(requested.get("select") or {}), requested.get("task", "detect")
-        check_validation(selection, config, requested.get("val", True))
+        config = RunConfig.read(requested)  # a mistake in these should not cost a run folder
+        task = requested.get("task", "detect")
+        check_run(config, requested, task, self.plain.stretch)
         refuse_unsupported(requested)
         check_precision(requested.get("amp"), device_of_worker(requested.get("device")))
-        balances = balancing_config(requested.get("balancing")) is not None
-        check_shared_backbone(requested.get("share_backbone", False), config, balances)
-        incomplete = incomplete_config(requested.get("incomplete"))
-        check_auxiliary(config, task, self.plain.stretch)
-        check_distillation(incomplete, self.plain.stretch)
         check_processes(requested)
         if requested.get("data") is not None:
             self.paired = paired = resolve_dataset(requested["data"])
             requested["data"] = paired.as_dict()  # Ultralytics writes it to args.yaml
+            check_splits(paired)
             check_labels(paired, task, requested.get("single_cls") or False)
-            names = list(paired.channels)
-            check_incomplete(incomplete, names, config)
-            balancer = check_balancing(requested.get("balancing"), names, incomplete, config, task, len(paired.names))
-            check_validation(selection, config, requested.get("val", True), balancer)
+            check_run(config, requested, task, self.plain.stretch, list(paired.channels), len(paired.names))
             freeze_with(SPLIT_LAYER, requested.get("freeze"), tuple(paired.channels))
             if _names_files(requested.get("pretrained")) and not requested.get("resume"):
                 pretrained_files(requested["pretrained"], paired.channels)
@@ -176,17 +166,16 @@ class PairTrainer(BaseTrainer):
         self._ranks: list[dict[str, Any]] = []  # what each process has of its own, at the end of an epoch
         self._resumed, self._looked = False, False
         self.modalities = modalities_of(self.data)
+        given = {key: requested.get(key, OWN_ARGUMENTS[key]) for key in ("mwam", "incomplete", "balancing", "select")}
+        resumed = any(getattr(self.args, key) != value for key, value in given.items())
+        self.config = RunConfig.read(vars(self.args)) if resumed else config
         self.run = ModalityRun(
             [modality.name for modality in self.modalities],
-            mwam=config if self.args.mwam == requested.get("mwam", True) else mwam_config(self.args.mwam),  # resumed
-            incomplete=incomplete_config(self.args.incomplete),
-            balancing=balancing_config(self.args.balancing),
-            selection=Selection.from_dict(self.args.select or {}),
+            **vars(self.config),
             file=self.save_dir / "mwam.csv",
             seed=self.args.seed,
             rank=RANK,
         )
-        self.modulator: GradientModulator | UpdateModulator | None = None
         self.heads: AuxiliaryHeads | None = None
         self._attached: list[IncompleteViews | AuxiliaryLoss] = []
         self._ready = False
@@ -277,7 +266,7 @@ class PairTrainer(BaseTrainer):
             )
         if "kpt_shape" in self.data:
             cfg = {**cfg, "kpt_shape": self.data["kpt_shape"]}
-        check_shared_backbone(cfg.get("share_backbone", False), self.mwam.config if self.mwam is not None else None)
+        check_shared_backbone(cfg.get("share_backbone", False), self.config)
         with without_chatter():
             model = build_two_stream(cfg, self.data["nc"])
         if verbose and RANK == -1:
@@ -296,12 +285,13 @@ class PairTrainer(BaseTrainer):
         return model
 
     def get_validator(self) -> PairValidator:
-        """Return the validator that knows of modalities, and of their combinations where they are asked for."""
+        """Return the validator of the task, or of all combinations where something depends on them."""
         arguments = {**without_own_arguments(self.args), "data": self.paired}
         if not self._validates_combinations:
             return self.plain(self.test_loader, self.save_dir, arguments, _callbacks=self.callbacks)
-        arguments["select"] = self.run.selection.select
-        return self.one_pass(self.test_loader, self.save_dir, arguments, _callbacks=self.callbacks)
+        validator = self.one_pass(self.test_loader, self.save_dir, arguments, _callbacks=self.callbacks)
+        validator.run = self.run
+        return validator
 
     @property
     def _validates_combinations(self) -> bool:
@@ -344,8 +334,6 @@ class PairTrainer(BaseTrainer):
                 self._setup_train_in_half_precision()
             else:
                 super()._setup_train()
-        if self.mwam is not None:
-            self.modulator = modulate(self.mwam, streams_of(self.model), self.optimizer)
         self.run.attach(streams_of(self.model), self.optimizer)
         if self._validates_combinations and self.run.selection.select != "full":
             self.stopper.patience *= self.run.selection.every  # it counts epochs, of which the others do not count
@@ -355,7 +343,7 @@ class PairTrainer(BaseTrainer):
         self._ready = True
 
     def _attach(self) -> None:
-        """Lead the model through the views and add the losses of auxiliary heads, by hooks."""
+        """Attach the hooks that train the model on views and add the losses of auxiliary heads."""
         model = stock_model(self.model)
         balancer = self.run.balancer
         if self.run.incomplete_config is not None or (balancer is not None and balancer.needs_views):
@@ -376,7 +364,7 @@ class PairTrainer(BaseTrainer):
         self._attached.clear()
 
     def auto_batch(self, *args: Any, **kwargs: Any) -> int:
-        """Find the largest batch as Ultralytics does, for one view; several need no more than so many times as much."""
+        """Find the largest batch as Ultralytics does for one view, and divide it by the number of views."""
         config, balancer = self.run.incomplete_config, self.run.balancer
         views = config.count(self.run.modalities) if config else 1
         if balancer is not None and balancer.needs_views:
@@ -413,7 +401,7 @@ class PairTrainer(BaseTrainer):
         self._look_at_pairs()
 
     def _look_at_pairs(self) -> None:
-        """Say what of the files costs accuracy, once: not again when a run is resumed or the batch made smaller."""
+        """Warn of what in the files costs accuracy; once, not when a run is resumed or the batch made smaller."""
         if RANK not in {-1, 0} or self.resume or self._looked:
             return
         self._looked = True
@@ -446,7 +434,7 @@ class PairTrainer(BaseTrainer):
             self.waiting, self._resumed, self._record = self._record["waiting"], True, None
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Let MWAM observe the mini-batch, prepare it as Ultralytics does, and say in which views the model sees it."""
+        """Let MWAM observe the mini-batch, prepare it as Ultralytics does, and draw the views that are trained."""
         if self._ready and (self.mwam is not None or self.run.balancer is not None):
             images = batch["img"] = batch["img"].to(self.device, non_blocking=self.device.type == "cuda")
             self.run.observe({modality.name: images[:, modality.slice] for modality in self.modalities})
@@ -498,28 +486,24 @@ class PairTrainer(BaseTrainer):
 
     def validate(self) -> tuple[dict[str, float] | None, float | None]:
         """Validate, on every combination of modalities where something depends on that."""
-        if self._validates_combinations:
-            due = from_first_rank(self.run.due(self.epoch, self.epoch + 1 == self.epochs))  # ranks estimate timed ends
-            self.validator.conditions = missing_conditions(self.run.modalities) if due else ()
+        if not self._validates_combinations:
+            return super().validate()
+        due = self.run.due(self.epoch, self.epoch + 1 == self.epochs)
+        self.validator.conditions = missing_conditions(self.run.modalities) if due else ()
         metrics, fitness = super().validate()
-        if self._validates_combinations and due:
-            self._take_in_combinations()
-        elif self._validates_combinations and self.run.selection.select != "full":
-            fitness = None  # to Ultralytics: not validated, so neither the best nor an epoch without progress
-        return metrics, fitness
-
-    def _take_in_combinations(self) -> None:
-        found, first = self.validator.by_combination if RANK in {-1, 0} else {}, metrics_of(self.args.task)[0]
-        scores = from_first_rank({a: measure(self.args.task, metrics)[first] for a, metrics in found.items()})
-        warning = self.run.take_in(scores, first)
+        scores = self.validator.scores if RANK in {-1, 0} else {}
+        warning = self.run.take_in(scores, metrics_of(self.args.task)[0])
         if warning and RANK in {-1, 0}:
             LOGGER.warning(warning)
+        if not due and self.run.selection.select != "full":
+            fitness = None  # to Ultralytics: not validated, so neither the best nor an epoch without progress
+        return metrics, fitness
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write results.csv and mwam.csv of the epoch."""
         super().save_metrics(metrics)
-        if self.run.history is not None and self.mwam is not None and self.mwam.last is not None:
-            self.run.history.flush()
+        self.run.end_epoch()
+        if self.mwam is not None and self.mwam.last is not None:
             weights = ", ".join(f"{name} {weight:.3f}" for name, weight in self.mwam.last.weight.items())
             LOGGER.info(f"MWAM weights: {weights}")
 
@@ -550,7 +534,7 @@ class PairTrainer(BaseTrainer):
             self.args, self.last.record = own_args, None
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Go on after a checkpoint; what a process that died left behind in the run folder is mended."""
+        """Resume from a checkpoint, and repair what a process that died left in the run folder."""
         super().resume_training(ckpt)
         if ckpt is None or not self.resume:
             return
@@ -571,13 +555,11 @@ class PairTrainer(BaseTrainer):
         self._scaler_state = ckpt.get("scaler")
         if state := ckpt.get("train_args", {}).get("run_state"):
             self.run.load_state_dict(state, ckpt["epoch"] + 1)
-            if self._validates_combinations:
-                self.validator.remember(self.run.scores)
             if self.heads is not None:
                 self.heads.load_state_dict(state["heads"])
 
     def run_callbacks(self, event: str) -> None:
-        """Run the callbacks of an event; at the end of an epoch, loggers find MWAM's means among the metrics.
+        """Run the callbacks of an event; at the end of an epoch, loggers find the run's means among the metrics.
 
         results.csv and checkpoints are written before, and hold Ultralytics' metrics alone.
         """
@@ -585,8 +567,7 @@ class PairTrainer(BaseTrainer):
             super().run_callbacks(event)
             return
         own = self.metrics
-        means = self.run.history.means(self.epoch + 1) if self.run.history is not None else {}
-        self.metrics = shown = {**own, **means}
+        self.metrics = shown = {**own, **self.run.means(self.epoch + 1)}
         try:
             super().run_callbacks(event)
         finally:
@@ -621,12 +602,12 @@ class PairTrainer(BaseTrainer):
     def plot_metrics(self) -> None:
         """Draw results.png and mwam.png."""
         super().plot_metrics()
-        if self.run.history is not None and self.run.history.file.is_file():
+        if self.run.history is not None:
             from mwam_det.robustness.history import draw_history
 
             picture = Path(self.save_dir) / "mwam.png"
-            draw_history(self.run.history.file, picture)
-            self.on_plot(picture)
+            if draw_history(self.run.history.file, picture):
+                self.on_plot(picture)
 
 
 class MWAMTrainer(PairTrainer, DetectionTrainer):

@@ -54,7 +54,7 @@ def parse_yaml(text: str, plain: Callable[[str], Any] | None = None) -> Any:
         plain: What values and keys without quotes mean, by their text; if left out, what YAML takes them for.
 
     Raises:
-        ValueError: If it is no YAML, gives a key twice, has an alias for what contains it, is nested too deeply or
+        ValueError: If it is not YAML, gives a key twice, has an alias for what contains it, is nested too deeply or
             stands for too many values, or a value is none of its type or cannot be written to a file; the message is
             one line.
     """

@@ -20,8 +20,7 @@ from rich.markup import escape
 from torch.utils.data import DataLoader
 
 from mwam_det.core.balancing.balancer import BalancingConfig
-from mwam_det.core.balancing.methods import balancing_config
-from mwam_det.core.config import MWAMConfig, mwam_config, refuse_unknown_keys
+from mwam_det.core.config import MWAMConfig, refuse_unknown_keys
 from mwam_det.core.missing import modality_combinations
 from mwam_det.hosts.data.layout import HostData, channels_of, check_section, find_samples
 from mwam_det.hosts.data.looking import look_at_samples
@@ -42,14 +41,9 @@ from mwam_det.robustness.origin import Origin, switch_in_words
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.robustness.results import CombinationResult
 from mwam_det.training.checkpoints import Interrupted, changed_settings, checkpoint_to_resume
-from mwam_det.training.incomplete import (
-    IncompleteConfig,
-    check_incomplete,
-    incomplete_config,
-    refuse_missing_section,
-)
-from mwam_det.training.run import build_balancer
-from mwam_det.training.selection import Selection, refuse_former_section, selection_of
+from mwam_det.training.config import RunConfig
+from mwam_det.training.incomplete import IncompleteConfig, refuse_missing_section
+from mwam_det.training.selection import Selection, refuse_former_section
 
 CLASSIFICATION, SEGMENTATION = "multimodal-classification", "rgbd-segmentation"
 
@@ -100,8 +94,8 @@ class HostExperiment:
     split: str = "val"
     content: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
-    deterministic = False
-    """Whether training has to be told to be deterministic: it knows no other way."""
+    deterministic = False  # it knows no other way
+    predicts = False
 
     @classmethod
     def from_dict(cls, name: str, content: Mapping[str, Any]) -> HostExperiment:
@@ -131,20 +125,19 @@ class HostExperiment:
         _choice("report.split", split := report.get("split", "val"), splits)
         if not isinstance(train := content.get("train", {}), Mapping):
             raise ValueError(f"train={train!r} must be a mapping of keys to values")
+        run = RunConfig.read(content)
         experiment = cls(
             name,
             task,
             model,
             dict(data),
             pretrained or None,
-            _in_section("mwam", lambda: mwam_config(content.get("mwam", True))),
-            _in_section("incomplete", lambda: incomplete_config(content.get("incomplete"))),
-            balancing_config(content.get("balancing")),
-            _in_section("train", lambda: TrainSettings.from_dict(train)),
-            selection_of(content.get("select")),
-            split,
-            dict(content),
+            **vars(run),
+            settings=_in_section("train", lambda: TrainSettings.from_dict(train)),
+            split=split,
+            content=dict(content),
         )
+        run.check(list(data["modalities"]))
         experiment._check_together()
         return experiment
 
@@ -152,6 +145,10 @@ class HostExperiment:
     def recipe(self) -> Recipe:
         """The content of the recipe."""
         return Recipe(self.name, **{**self.content, "model": self.model})
+
+    def first_pair(self) -> dict[str, str]:
+        """Return {}: no command shows single samples."""
+        return {}
 
     def with_training(self, train: Mapping[str, Any]) -> HostExperiment:
         """Return the same experiment with another train section."""
@@ -170,7 +167,7 @@ class HostExperiment:
             raise RecipeError(str(error)) from None
 
     def train(self) -> tuple[RobustnessReport, Path]:
-        """Train in a new run folder, or go on with the run that `train.resume` names; see `train_experiment`.
+        """Train in a new run folder, or resume the run that `train.resume` names; see `train_experiment`.
 
         Raises:
             RecipeError: If the data, weights or the checkpoint to resume from cannot be used, training diverges, or
@@ -195,7 +192,7 @@ class HostExperiment:
             return False
 
     def go_on(self, folder: Path) -> None:
-        """Train in a folder, or go on with the run that is there, wherever it stopped."""
+        """Train in a folder, or resume the run that is there, wherever it stopped."""
         last = folder / "weights" / "last.pt"
         start = _begun(folder) if self.is_begun(folder) else None
         experiment = self.with_training({**self.content.get("train", {}), "resume": str(last) if start else False})
@@ -216,12 +213,6 @@ class HostExperiment:
             raise RecipeError(f"{self.name}: {error}") from None
 
     def _check_together(self) -> None:
-        modalities = list(self.data["modalities"])
-        check_incomplete(self.incomplete, modalities, self.mwam)
-        try:
-            build_balancer(self.balancing, modalities, self.incomplete, self.mwam)
-        except ImportError as error:
-            raise ValueError(str(error)) from None
         if self.mwam is not None and self.mwam.layout != "image":
             raise ValueError(f"mwam.layout={self.mwam.layout!r} must be 'image': that is what these hosts take")
         if self.model in MMANETS and (self.settings.teacher is None or self.incomplete is None):
@@ -387,7 +378,7 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
 
 
 def _speak_of_samples(experiment: HostExperiment, data: HostData, sizes: Sequence[Sequence[tuple[int, int]]]) -> None:
-    """Say what of the files costs accuracy; a run that is resumed has said it."""
+    """Warn of what in the files costs accuracy."""
     samples = [sample for split in data.splits.values() for sample in split]
     imgsz, views = max(experiment.settings.size), experiment.task == SEGMENTATION
     for sentence in look_at_samples(samples, sizes, data.modalities, imgsz, views):
@@ -488,7 +479,7 @@ def load_host(file: Path) -> tuple[Any, Normalise, list[str]]:
         by modality; and the names of its classes.
 
     Raises:
-        ValueError: If the file is no such checkpoint.
+        ValueError: If the file is not such a checkpoint.
     """
     content = load_checkpoint(file)
     recipe, classes = content["recipe"], content["classes"]
@@ -514,7 +505,7 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
 
 
 def _check_resumable(checkpoint: Mapping[str, Any], experiment: HostExperiment, file: Path) -> None:
-    """Refuse to go on with a finished run, or with other settings than it was begun with."""
+    """Check that a run is unfinished and was begun with the same settings."""
     if "optimizer" not in checkpoint:
         raise ValueError(f"train.resume={file} holds a model alone: give the last.pt of a run")
     if what := changed_settings(checkpoint["recipe"], _plain(experiment)):

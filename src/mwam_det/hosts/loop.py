@@ -8,9 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import reduce
 from inspect import signature
-from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from torch.utils.data import DataLoader
 from mwam_det.core.balancing.balancer import BalancingConfig
 from mwam_det.core.config import MWAMConfig
 from mwam_det.core.missing import modality_combinations
-from mwam_det.core.modulation import modulate, weighted_loss
+from mwam_det.core.modulation import weighted_loss
 from mwam_det.core.mwam import MWAM
 from mwam_det.files.writing import written_whole
 from mwam_det.hosts.data.samples import MultimodalDataset, Normalise
@@ -35,8 +33,8 @@ from mwam_det.hosts.tasks import HostTask
 from mwam_det.training.history import keep_epochs
 from mwam_det.training.incomplete import IncompleteConfig, Views, confident_divergence
 from mwam_det.training.measuring import measuring
-from mwam_det.training.run import EPOCH_SEEDS, ModalityRun
-from mwam_det.training.selection import Selection
+from mwam_det.training.run import ModalityRun
+from mwam_det.training.selection import Selection, score_name
 
 
 @dataclass
@@ -81,15 +79,15 @@ class Host:
 class HostTrainer:
     """Train a host epoch by epoch; each leaves weights/last.pt, history.csv and mwam.csv in the run folder.
 
-    All that is random in an epoch follows from the seed and the epoch, so that a run that was killed goes on from
-    last.pt to the same results (on a CPU bit for bit).
+    All that is random in an epoch follows from the seed and the epoch, so that a run that was killed resumes from
+    last.pt with the same results (on a CPU bit for bit).
 
     Args:
-        host: What is trained. A checkpoint to go on from is `resume`'s.
+        host: What is trained.
 
     Attributes:
-        run: What the training knows of its modalities.
-        progress: Where it says how far it is.
+        run: The `ModalityRun` of the training.
+        progress: Where progress is shown.
         heads: Auxiliary heads of the modes "loss" and "hybrid", or None.
 
     Raises:
@@ -147,8 +145,6 @@ class HostTrainer:
         self.steps = max(len(host.train_set) // settings.batch, 1)
         self.schedule = self._build_schedule()
         self.scaler = torch.amp.GradScaler("cuda", enabled=settings.amp and self.device.type == "cuda")
-        if self.mwam is not None:
-            modulate(self.mwam, host.streams, self.optimizer)
         self.run.attach(host.streams, self.optimizer)
         self.history = History(host.folder / "history.csv", self._columns())
         self.epoch = 0
@@ -191,13 +187,14 @@ class HostTrainer:
         losses = ["loss", "loss_fused"] if self.heads or self.guidance else ["loss"]
         losses += [f"loss_{name}" for name in self.names if self.heads]
         losses += [f"loss_{name}" for name in LOSSES if self.guidance]
-        metric = self.host.task.metric
-        return ["epoch", "lr", *losses, *(f"{metric}({'+'.join(c)})" for c in modality_combinations(self.names))]
+        factors = [f"factor_{name}" for name in self.names if self.run.balancer]
+        scores = (score_name(self.host.task.metric, c) for c in modality_combinations(self.names))
+        return ["epoch", "lr", *losses, *factors, *scores]
 
     # Checkpoints ------------------------------------------------------------------------------------------------------
 
     def resume(self, checkpoint: Mapping[str, Any]) -> None:
-        """Go on where a last.pt was written.
+        """Resume from the content of a last.pt.
 
         Args:
             checkpoint: Its content.
@@ -240,10 +237,10 @@ class HostTrainer:
     # Training ---------------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Train to the last epoch; what came before is `resume`'s.
+        """Train up to the last epoch.
 
         Raises:
-            FloatingPointError: If the loss is no finite number.
+            FloatingPointError: If the loss is not finite.
         """
         settings = self.host.settings
         with self.progress:
@@ -254,10 +251,9 @@ class HostTrainer:
                 is_best = self._validate()
                 if self.guidance is not None:
                     self.guidance.end_epoch(self.epoch, self._count_predictions)
-                row = {"epoch": self.epoch, **trained, **self._scores()}
+                self.run.end_epoch()
+                row = {"epoch": self.epoch, **trained, **self._factors(), **self._scores()}
                 self.history.append(row)
-                if self.run.history is not None:
-                    self.run.history.flush()
                 self._save(is_best)
                 self._say(row)
 
@@ -276,10 +272,9 @@ class HostTrainer:
     def _train_epoch(self) -> dict[str, float]:
         """Train an epoch; return the rate of its last step and its mean losses."""
         settings, host = self.host.settings, self.host
-        seed = settings.seed * EPOCH_SEEDS + self.epoch
+        seed = self.run.begin_epoch(self.epoch, settings.epochs)
         torch.manual_seed(seed)
         host.train_set.epoch = self.epoch
-        self.run.begin_epoch(self.epoch, settings.epochs)
         loader = DataLoader(
             host.train_set,
             min(settings.batch, len(host.train_set)),
@@ -310,11 +305,11 @@ class HostTrainer:
             each = [self.host.task.losses(part, target).mean() for part in [*parts, *measured[1:]]]
             alone = self._losses_alone(target, seen)
             guiding = self.guidance.losses(images, target, seen or self._complete(target)) if self.guidance else {}
-        logits = [part if isinstance(part, Tensor) else part[0] for part in measured or parts]
+        logits = [_logits(part) for part in measured or parts]
         fused = self.run.balance(views, each, logits=logits, target=target, scale=self.scaler.get_scale())
         loss = sum(guiding.values(), weighted_loss(fused, alone, weights) if alone else fused)
         if views is not None and views.distill:
-            loss = loss + views.distill * self._following(parts, views)
+            loss = loss + views.distillation([_logits(part) for part in parts], confident_divergence)
         values = {"loss": loss.item()}
         if not math.isfinite(values["loss"]):
             raise FloatingPointError(
@@ -355,13 +350,6 @@ class HostTrainer:
         """Return the one view of a step on complete input."""
         return Views({name: torch.ones(1, len(target), dtype=torch.bool) for name in self.names}, (1.0,))
 
-    @staticmethod
-    def _following(parts: Sequence[Any], views: Views) -> Tensor:
-        """Return how far incomplete views are from the complete one."""
-        complete, *others = (part if isinstance(part, Tensor) else part[0] for part in parts)
-        following = zip(views.weights[1:], others, strict=True)
-        return reduce(add, (weight * confident_divergence(own, complete) for weight, own in following))
-
     def _losses_alone(self, target: Tensor, views: Views | None) -> dict[str, Tensor]:
         """Return the loss of each auxiliary head over the samples whose modality its stream saw."""
         if self.heads is None:
@@ -379,31 +367,25 @@ class HostTrainer:
     # Validation -------------------------------------------------------------------------------------------------------
 
     def _validate(self) -> bool:
-        """Validate as the selection asks; tell whether this epoch is the best."""
-        host, run = self.host, self.run
-        due = run.due(self.epoch, self.epoch == host.settings.epochs)
+        """Validate as the selection asks; return whether this epoch is the best."""
+        due = self.run.due(self.epoch, self.epoch == self.host.settings.epochs)
         combinations = modality_combinations(self.names) if due else [self.names]
-        scores = self.evaluate(host.val_set, combinations).scores
-        run.scores |= scores
-        if due and (warning := run.take_in(scores, host.task.metric)):
+        scores = self.evaluate(self.host.val_set, combinations).scores
+        if warning := self.run.take_in(scores, self.host.task.metric):
             self.progress.say(Text.assemble(("Note:", "bold"), " ", warning))
-        if run.selection.select == "full":
-            fitness = scores[self.names]
-        elif due:
-            fitness = run.fitness(scores.values())
-        else:
+        fitness = self.run.fitness(scores)
+        if fitness is None or fitness <= self.best:
             return False
-        is_best = fitness > self.best
-        self.best = max(fitness, self.best)
-        return is_best
+        self.best = fitness
+        return True
+
+    def _factors(self) -> dict[str, float]:
+        means = self.run.means(self.epoch)
+        return {f"factor_{name}": means[f"balancing/factor/{name}"] for name in self.names if self.run.balancer}
 
     def _scores(self) -> dict[str, float]:
-        metric = self.host.task.metric
-        return {
-            f"{metric}({'+'.join(c)})": self.run.scores[c]
-            for c in modality_combinations(self.names)
-            if c in self.run.scores
-        }
+        known, metric = self.run.scores, self.host.task.metric
+        return {score_name(metric, c): known[c] for c in modality_combinations(self.names) if c in known}
 
     def evaluate(
         self,
@@ -426,7 +408,9 @@ class HostTrainer:
 
 
 class History:
-    """history.csv: a row an epoch, with learning rate, losses and metrics; a metric that was not measured is as before.
+    """history.csv: a row an epoch, with learning rate, losses, the factors of balancing and metrics.
+
+    A metric that was not measured in an epoch is as it was last.
 
     Args:
         file: Where the rows go; an existing file is begun anew unless `keep_epochs` is called first.
@@ -450,6 +434,11 @@ class History:
         """Continue the file of an interrupted run after epoch `last`."""
         header, rows = keep_epochs(self.file, last)
         self._rows = [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def _logits(outputs: Any) -> Tensor:
+    """Return the logits in what a host puts out in training: of several scales, those of the first."""
+    return outputs if isinstance(outputs, Tensor) else outputs[0]
 
 
 def save_whole(content: Mapping[str, Any], file: Path) -> None:

@@ -1,4 +1,4 @@
-"""How far a long loop has come: a bar in a terminal, elsewhere a line now and then."""
+"""Progress of a long loop: a bar in a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mwam_det.files.terminal import tolerate_encodings
 Item = TypeVar("Item")
 
 INTERVAL = 30.0
-"""Without a terminal, a line is printed after so many seconds of silence."""
+"""Seconds between two lines without a terminal."""
 
 
 class Progress:
-    """Shows how far loops have come, one after another.
+    """Show the progress of loops, one after another.
 
     In a terminal that is a bar, from `with` until its end, and leaves no trace. A log or a pipe cannot show one: there
     a line is printed at the first step that ends `interval` seconds or more after the last line.
@@ -62,7 +62,7 @@ class Progress:
         self._last = monotonic()
 
     def over(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-        """Go through items and show how far that has come.
+        """Yield items and show the progress.
 
         Args:
             items: What is gone through.

@@ -38,24 +38,25 @@ class TrainSettings(Settings):
             again: PyTorch's cycle, as ESANet uses it, but with a step after each mini-batch instead of each epoch.
         step_epochs: See `schedule`.
         step_factor: See `schedule`.
-        warmup_epochs: With "constant" and "step", the rate rises from 0 in so many epochs: in epoch e, counted from 0,
-            it is e / warmup_epochs of what it would be. 0 for none; "one-cycle" has a rise of its own.
+        warmup_epochs: With "constant" and "step", the rate rises from 0 over this many epochs: in epoch e, from 0, it
+            is e / warmup_epochs of what it would be. 0 for none; "one-cycle" has a rise of its own.
         flip: Probability of a mirror image, left and right, in training.
         scale: Training images are enlarged by a factor between 1 and this and cropped back at random.
-        degrees: Training images are rotated by an angle of at most so many degrees either way.
+        degrees: Training images are rotated by at most this angle either way, in degrees.
         class_weights: None, or "median_frequency": a class counts in the loss of segmentation in inverse proportion to
             its share of the pixels of the images that contain it.
         teacher: Of the model "mmanet", a best.pt of an "sf-md" that was trained on complete inputs.
         distillation: Of "mmanet", α, weight of the margin-aware distillation.
         regularization: Of "mmanet", β, weight of the modality-aware regularisation.
-        mining_epochs: Of "mmanet", after so many epochs, at least 3, it knows the weak combinations, and both begin.
+        mining_epochs: Of "mmanet", the number of epochs, at least 3, after which it knows the weak combinations, and
+            both begin.
         seed: Of weights, order, augmentation and modality dropout.
         device: "cpu", "cuda", the number of a GPU, or None for a GPU where there is one.
         workers: Processes that load data; 0 for none.
         amp: Mixed precision: float16 on a GPU, bfloat16 elsewhere. MWAM measures in float32 all the same.
         project: Folder of run folders.
         name: Of the run folder; the recipe's if left out.
-        resume: A last.pt to go on from, or True for the newest run of this name.
+        resume: A last.pt to resume from, or True for that of the newest run of this name.
 
     Raises:
         ValueError: If a value is outside its range; the message names key, value and choices.
@@ -156,6 +157,6 @@ class TrainSettings(Settings):
             device = torch.device(f"cuda:{name}" if str(name).isdecimal() else str(name))
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
-            said = str(error).splitlines()[0]
-            raise ValueError(f"train.device={self.device} is not there: {said}") from None
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"train.device={self.device} is not there: {reason}") from None
         return device

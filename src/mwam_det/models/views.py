@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial, reduce
-from operator import add
+from functools import partial
 from typing import Any
 
 import torch
@@ -186,7 +185,9 @@ class IncompleteViews:
         loss = self._total(views, batch, [own for own, _ in losses], parts)
         items = {name: views.average(own[name] for _, own in losses) for name in output[1]}
         if views.distill:
-            loss = loss.sum() + views.distill * self._distillation(views, parts)
+            if isinstance(model.model[-1], RTDETRDecoder):
+                raise NotImplementedError(NO_DISTILLATION)
+            loss = loss.sum() + views.distillation(parts, partial(follow, gains=vars(model.args)))
         return loss, items
 
     def _with_measured(self, model: StockModel, views: Views, whole: dict[str, Any], output: Any) -> Any:
@@ -226,13 +227,6 @@ class IncompleteViews:
                 return self._balance(views, losses, multiple=multiple)
             logits, target = [own for own, _ in known], known[0][1]
             return self._balance(views, losses, multiple=multiple, logits=logits, target=target)
-
-    def _distillation(self, views: Views, parts: list[Any]) -> Tensor:
-        if isinstance(self._model.model[-1], RTDETRDecoder):
-            raise NotImplementedError(NO_DISTILLATION)
-        gains = vars(self._model.args)
-        following = zip(views.weights[1:], parts[1:], strict=True)
-        return reduce(add, (weight * follow(part, parts[0], gains) for weight, part in following))
 
 
 def _recomputed(layer: nn.Module, *inputs: Any) -> Any:

@@ -28,16 +28,21 @@ FEWEST = 3
 """A mean is over this many mini-batches at least."""
 
 
-def draw_history(history: Path, file: Path) -> None:
+def draw_history(history: Path, file: Path) -> bool:
     """Draw the banked FRM, the share and the weight of every modality over the mini-batches of a run.
 
     Args:
-        history: mwam.csv of the run; without a row there is no picture.
+        history: mwam.csv of the run; it may be missing.
         file: The picture to write.
+
+    Returns:
+        Whether there was anything to draw; without, no picture is written.
     """
-    figure = history_figure(history)
-    if figure is not None:
-        figure.savefig(file, dpi=150, facecolor="white")
+    figure = history_figure(history) if history.is_file() else None
+    if figure is None:
+        return False
+    figure.savefig(file, dpi=150, facecolor="white")
+    return True
 
 
 def history_figure(history: Path) -> Figure | None:

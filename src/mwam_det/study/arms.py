@@ -160,7 +160,7 @@ def check_seeds(seeds: Any) -> None:
 
 
 def arm_overrides(name: str, study: Study, base: Recipe) -> list[str]:
-    """Tell what an arm changes in a recipe.
+    """Return what an arm changes in a recipe.
 
     Args:
         name: An arm of the study, one that is built in, a uni-modal one ("only-ir", or "ir"), or several joined by "+".

@@ -21,7 +21,7 @@ from mwam_det.files.writing import written_whole
 from mwam_det.robustness.results import METRICS
 from mwam_det.robustness.style import PALETTE
 from mwam_det.robustness.tables import markdown_table
-from mwam_det.study.page import comparison_page
+from mwam_det.study.page import TableCell, comparison_page
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,7 +35,7 @@ TERMINAL = 78
 """Columns of a terminal that a table's title may take in one line."""
 
 FIGURE_WIDTH = 11
-"""About so many inches wide is the figure at most; columns that do not fit go to the next row."""
+"""Largest width of the figure, about, in inches; columns that do not fit go to the next row."""
 
 
 @dataclass(frozen=True)
@@ -229,15 +229,15 @@ class Comparison:
         from rich.text import Text
 
         parts: list[RenderableType] = []
-        for title, rows in self.tables(self.primary):
-            table = Table(*rows[0], title=title, min_width=min(len(title), TERMINAL))  # few columns make it narrow
-            table.columns[0].min_width = max(len(row[0]) for row in rows)  # names are not to be cut
+        for title, columns, rows in self.tables(self.primary):
+            table = Table(*columns, title=title, min_width=min(len(title), TERMINAL))  # few columns make it narrow
+            table.columns[0].min_width = max(len(arm.text) for arm, *_ in rows)  # names are not to be cut
             for column in table.columns[1:]:
                 column.justify = "right"
-            for row in rows[1:]:
+            for arm, *cells in rows:
                 # several lines a cell, so that 80 columns hold it; and as Text, since brackets are markup else
-                lines = (re.sub(r" (?=[±[])|(?<=,) ", "\n", cell) for cell in row[1:])
-                table.add_row(row[0], *map(Text, lines))
+                lines = (re.sub(r" (?=[±[])|(?<=,) ", "\n", f"{cell.text} {cell.more}".rstrip()) for cell in cells)
+                table.add_row(arm.text, *map(Text, lines))
             parts.append(table)
         return Group(*parts, *(Text(note) for note in (*self.notes(), *self.unfinished())))
 
@@ -321,45 +321,45 @@ class Comparison:
         """Return the comparison as a Markdown document."""
         lines = [f"# {self.title}", ""]
         for metric in self.metrics:
-            for title, rows in self.tables(metric, bold="**"):
-                lines += [f"## {title}", "", *markdown_table(rows[0], rows[1:])]
+            for title, columns, rows in self.tables(metric):
+                lines += [f"## {title}", "", *markdown_table(columns, [list(map(_bold, row)) for row in rows])]
         lines += [*(f"{note}\n" for note in (*self.notes(), *self.unfinished())), "## Arms", ""]
         lines += [f"- {arm}: {_code(overrides) or 'the recipe as it is'}" for arm, overrides in self.arms.items()]
         return "\n".join(lines) + "\n"
 
-    def tables(self, metric: str, bold: str = "") -> list[tuple[str, list[list[str]]]]:
+    def tables(self, metric: str) -> list[tuple[str, list[str], list[list[TableCell]]]]:
         """Lay out the tables of a metric: means, differences, and those to specialists where there are any.
 
         Args:
             metric: One of `metrics`.
-            bold: Stands around a difference whose interval leaves out 0.
 
         Returns:
-            For each table its title, and rows of text of which the first is the header.
+            Title, header and rows of each table. Differences whose interval leaves out 0 stand out.
         """
         columns = self.columns(metric)
         header = ["arm", *(f"{column} %" if column == COLLAPSE else column for column in columns)]
-        means, differences = [header], [header]
+        means: list[list[TableCell]] = []
+        differences: list[list[TableCell]] = []
         for arm in self.arms:
             done, wanted = self.done(arm)
             label = arm if done == wanted else f"{arm} ({done} of {wanted} seeds)"
-            means.append([label, *(_mean(self.estimate(arm, column, metric), column) for column in columns)])
+            cells = (TableCell(_mean(self.estimate(arm, column, metric), column)) for column in columns)
+            means.append([TableCell(label), *cells])
             if self.reference(arm) is not None:
                 label = arm if arm not in self.against else f"{arm} − {self.against[arm]}"
-                cells = (_difference(self.difference(arm, column, metric), column, bold) for column in columns)
-                differences.append([label, *cells])
-        tables = [(f"{metric}, mean ± standard deviation over seeds", means)]
-        if len(differences) > 1:
+                cells = (_difference(self.difference(arm, column, metric), column) for column in columns)
+                differences.append([TableCell(label), *cells])
+        tables = [(f"{metric}, mean ± standard deviation over seeds", header, means)]
+        if differences:
             title = f"{metric}, difference to {next(iter(self.arms))}, paired by seed [95 % interval]"
-            tables.append((title, differences))
+            tables.append((title, header, differences))
         if specialists := [column for column in columns if self.specialist(column)]:
-            rows = [["arm", *specialists]]
-            for arm in self.arms:
-                pairs = [self.to_specialist(arm, column, metric) for column in specialists]
-                if any(pairs):
-                    rows.append([arm, *(_difference(own, c, bold) for own, c in zip(pairs, specialists, strict=True))])
+            pairs = {arm: [self.to_specialist(arm, column, metric) for column in specialists] for arm in self.arms}
+            rows = [
+                [TableCell(arm), *map(_difference, found, specialists)] for arm, found in pairs.items() if any(found)
+            ]
             title = f"{metric}, difference to the specialist of a modality, paired by seed [95 % interval]"
-            tables.append((title, rows))
+            tables.append((title, ["arm", *specialists], rows))
         return tables
 
     def notes(self) -> list[str]:
@@ -478,15 +478,21 @@ def _mean(estimate: Estimate | None, column: str) -> str:
     return _number(estimate.mean, column) + spread
 
 
-def _difference(difference: Estimate | None, column: str, bold: str) -> str:
+def _difference(difference: Estimate | None, column: str) -> TableCell:
     if difference is None:
-        return "-"
+        return TableCell("-")
     text = _number(difference.mean, column, signed=True)
     if (interval := difference.interval()) is None:
-        return text
+        return TableCell(text)
     low, high = interval
-    text += f" [{_number(low, column, signed=True)}, {_number(high, column, signed=True)}]"
-    return f"{bold}{text}{bold}" if low > 0 or high < 0 else text
+    more = f"[{_number(low, column, signed=True)}, {_number(high, column, signed=True)}]"
+    return TableCell(text, more, strong=low > 0 or high < 0)
+
+
+def _bold(cell: TableCell) -> str:
+    """Write a cell in Markdown."""
+    text = f"{cell.text} {cell.more}".rstrip()
+    return f"**{text}**" if cell.strong else text
 
 
 def _code(overrides: Iterable[str]) -> str:

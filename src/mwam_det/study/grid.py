@@ -74,7 +74,7 @@ class Cell:
             new.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def as_run(self, *, running: bool = False) -> Run:
-        """Return how far the run is and what it achieved, as its files tell."""
+        """Return how far the run is and what it achieved, according to its files."""
         from mwam_det.study.comparison import Run
 
         record = self.record
@@ -104,7 +104,7 @@ def compare(
     """Train arms × seeds, evaluate each best checkpoint on every combination of modalities, and compare.
 
     Runs go to runs/<recipe>-compare/<arm>/seed<k>/ (`train.project` and `train.name` stand for "runs" and the recipe's
-    name), with a record each beside its folder. The same call again goes on: finished runs stay, interrupted ones are
+    name), with a record each beside its folder. Repeating the call resumes: finished runs stay, interrupted ones are
     resumed from their last checkpoint, failed ones are tried again. All arms of a seed are trained before the next
     seed, so that what is there can be compared at any time. compare.json, .csv, .md and .png and report.html are
     renewed after every run; with a file of arms they are called compare-<file> and report-<file>.
@@ -178,11 +178,11 @@ def compare(
             console.print(now.progress())
             now.save(folder, study.stem)
 
-        told: Any = {"log_of": _log_of, "changed": changed, "died": _record_death}
+        options: Any = {"log_of": _log_of, "changed": changed, "died": _record_death}
         if cluster is not None:
-            run_on_cluster(left, _run_in, cluster, jobs, folder, **told)
+            run_on_cluster(left, _run_in, cluster, jobs, folder, **options)
         elif jobs > 1 or devices:
-            run_all(left, _run_in, jobs, devices, **told)
+            run_all(left, _run_in, jobs, devices, **options)
         else:
             for cell in left:
                 console.print(standing([cell]).progress())
@@ -248,7 +248,7 @@ def _record_death(cell: Cell, how: str) -> None:
 
 
 def _run(cell: Cell, device: str | None = None) -> None:
-    """Train and evaluate one run, or go on with it; a failure is recorded, an interruption passes through.
+    """Train and evaluate one run, or resume it; a failure is recorded, an interruption passes through.
 
     Args:
         cell: The run.
@@ -265,8 +265,8 @@ def _run(cell: Cell, device: str | None = None) -> None:
             raise FileNotFoundError(f"the training left no {cell.folder / 'robustness.json'}")
     except Exception as error:
         traceback.print_exc()
-        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        cell.write_record(state="failed", resumed=resumed, error=said, traceback=traceback.format_exc())
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        cell.write_record(state="failed", resumed=resumed, error=reason, traceback=traceback.format_exc())
     else:
         cell.write_record(state="done", resumed=resumed)
     finally:

@@ -11,8 +11,6 @@ from mwam_det.robustness.pages import embedded, render
 if TYPE_CHECKING:
     from mwam_det.study.comparison import Comparison
 
-BOLD = "**"
-
 
 @dataclass(frozen=True)
 class TableCell:
@@ -28,13 +26,6 @@ class TableCell:
     more: str = ""
     strong: bool = False
 
-    @classmethod
-    def of(cls, text: str) -> TableCell:
-        """Take a cell of a Markdown table apart: what is bold stands out, and an interval stands below its mean."""
-        text, strong = text.removeprefix(BOLD).removesuffix(BOLD), text.startswith(BOLD)
-        mean, bracket, interval = text.partition(" [")
-        return cls(mean, f"[{interval}" if bracket else "", strong)
-
 
 def comparison_page(comparison: Comparison, picture: bytes | None = None) -> str:
     """Write a comparison as an HTML page that needs neither a network nor other files.
@@ -44,7 +35,6 @@ def comparison_page(comparison: Comparison, picture: bytes | None = None) -> str
         picture: Its figure as a PNG file, if there is one.
     """
     header, *rows = comparison.run_table()
-    tables = {metric: comparison.tables(metric, BOLD) for metric in comparison.metrics}
     notes, missing = comparison.notes(), comparison.unfinished()
     return render(
         "comparison.html",
@@ -55,12 +45,7 @@ def comparison_page(comparison: Comparison, picture: bytes | None = None) -> str
         versions=comparison.versions(),
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         figure=None if picture is None else embedded(picture),
-        metrics={
-            metric: [
-                (title, columns, [list(map(TableCell.of, row)) for row in rows]) for title, (columns, *rows) in own
-            ]
-            for metric, own in tables.items()
-        },
+        metrics={metric: comparison.tables(metric) for metric in comparison.metrics},
         notes=notes,
         missing=missing,
         runs=[header, *(list(map(TableCell, row)) for row in rows)],

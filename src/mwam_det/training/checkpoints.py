@@ -1,4 +1,4 @@
-"""Going on with an interrupted run: where its checkpoint is, and whether it was begun with the same settings."""
+"""Resuming a run: where its checkpoint is, and whether it was begun with the same settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Interrupted(KeyboardInterrupt):
     """A training was interrupted.
 
     Attributes:
-        resume: What `train.resume` has to be to go on; None if nothing was saved yet.
+        resume: The value of `train.resume` that continues it; None if nothing was saved yet.
     """
 
     def __init__(self, resume: str | Path | None):
@@ -43,7 +43,7 @@ def checkpoint_to_resume(resume: Literal[True] | str, project: str | Path, name:
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say which settings of two recipes differ, like "train.lr0 was 0.01, is 0.5"; nothing if none does."""
+    """Return which settings of two recipes differ, like "train.lr0 was 0.01, is 0.5"; an empty text if none does."""
     old, new = _flat(before), _flat(now)
     differing = sorted(key for key in old | new if old.get(key) != new.get(key))
     return ", ".join(f"{key} was {old.get(key)}, is {new.get(key)}" for key in differing)

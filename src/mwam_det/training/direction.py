@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 CLEAR_SHARE = 0.05
-"""Shares T closer to each other prefer no modality."""
+"""Shares T closer to each other than this show no preference."""
 
 CLEAR_METRIC = 0.02
-"""Metrics closer to each other tell of no dependence."""
+"""Metrics closer to each other than this show no dependence."""
 
 LASTING = 3
-"""Contradictions in a row before one is worth a word."""
+"""Number of contradictions in a row before the warning."""
 
 
 def contradiction(shares: Mapping[str, float], alone: Mapping[str, float]) -> tuple[str, str] | None:
@@ -33,7 +33,7 @@ def contradiction(shares: Mapping[str, float], alone: Mapping[str, float]) -> tu
 
 
 def explain(shares: Mapping[str, float], alone: Mapping[str, float], metric: str = "mAP50") -> str | None:
-    """Put a contradiction into words, with both figures and what to try; None where there is none."""
+    """Describe a contradiction, with both figures and what to try; None if there is none."""
     found = contradiction(shares, alone)
     if found is None:
         return None
@@ -47,24 +47,24 @@ def explain(shares: Mapping[str, float], alone: Mapping[str, float], metric: str
 
 
 class DirectionCheck:
-    """Speak up once when a contradiction lasts."""
+    """Warn once when a contradiction lasts."""
 
     def __init__(self) -> None:
         self._row = 0
-        self._said = False
+        self._warned = False
 
     def update(self, shares: Mapping[str, float], alone: Mapping[str, float], metric: str = "mAP50") -> str | None:
         """Take in one validation, as `explain` does. Returns the warning at the third contradiction in a row."""
         self._row = self._row + 1 if contradiction(shares, alone) else 0
-        if self._said or self._row < LASTING:
+        if self._warned or self._row < LASTING:
             return None
-        self._said = True
+        self._warned = True
         return f"{explain(shares, alone, metric)} ({LASTING} validations in a row)"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how long a contradiction has lasted and whether it was spoken of, as plain values."""
-        return {"row": self._row, "said": self._said}
+        """Return how long a contradiction has lasted and whether it was warned of, as plain values."""
+        return {"row": self._row, "said": self._warned}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` returned."""
-        self._row, self._said = state["row"], state["said"]
+        self._row, self._warned = state["row"], state["said"]

@@ -20,7 +20,7 @@ class MWAMHistory:
 
     Columns: epoch (from 1), iteration (from 1, over the whole run), then FRM, banked FRM, share and weight of every
     modality, as `frm_rgb` … `weight_ir`. Rows are written at the end of an epoch, with the host's checkpoint, so that
-    file and checkpoint tell of the same epochs.
+    file and checkpoint cover the same epochs.
 
     Args:
         file: Where the rows go. An existing file is begun anew unless `keep_epochs` is called first.

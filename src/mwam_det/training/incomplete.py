@@ -9,7 +9,7 @@ all views pass H as one batch, so that its batch norms learn the mixture that th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -30,7 +30,7 @@ SMALLEST_WEIGHT = 1e-3
 """Smaller weights of MWAM count as this where they weigh or draw views; β = α lets them come down to 0."""
 
 DROPOUT_PROBABILITY = 0.5
-"""How often the only view of a sample is incomplete, if nothing else is asked for."""
+"""Default probability that the only view of a sample is incomplete."""
 
 WARM_UP = 0.2
 """Share of the training in which the loss of following the complete view rises from 0 to its weight."""
@@ -121,7 +121,7 @@ def incomplete_config(value: Any) -> IncompleteConfig | None:
 
 
 def refuse_missing_section(recipe: Mapping[str, Any]) -> None:
-    """Say what became of a recipe's section `missing`.
+    """Refuse the section `missing` of earlier recipes, and name its successor.
 
     Raises:
         ValueError: If there is one.
@@ -241,6 +241,17 @@ class Views:
         if isinstance(outputs, list | tuple):
             return type(outputs)(self._part(value, view) for value in outputs)
         return outputs
+
+    def distillation(self, outputs: Sequence[Any], divergence: Callable[[Any, Any], Tensor]) -> Tensor:
+        """Return the loss by which incomplete views follow the complete one, distill · Σ w_c · d(o_c, o_complete).
+
+        Args:
+            outputs: What the model puts out in each view, in order.
+            divergence: d, of a view's output and of the complete one's.
+        """
+        complete, *others = outputs
+        following = zip(self.weights[1:], others, strict=True)
+        return self.distill * reduce(add, (weight * divergence(output, complete) for weight, output in following))
 
     def average(self, losses: Iterable[Tensor]) -> Tensor:
         """Return Σ w_c · L_c.

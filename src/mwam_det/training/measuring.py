@@ -1,4 +1,4 @@
-"""Looking at a model in the middle of its training without leaving a trace."""
+"""Run a model in the middle of its training without changing its state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 @contextmanager
 def evaluating(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Switch modules to evaluation, whatever each of them was in; afterwards each is in that again.
+    """Switch modules to evaluation, and back to the mode that each was in.
 
     Args:
         modules: Each by itself: the modules inside of one are not switched unless they are named too.
@@ -29,7 +29,7 @@ def evaluating(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def measuring(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Let a model in training look at something that it is not trained on.
+    """Let a model in training run on something that it is not trained on.
 
     Batch norms normalise by what they see, as in the training step, but leave their running statistics alone; dropout
     lets everything pass and draws nothing. Running statistics lag behind in the first steps of a training, and what is

@@ -1,9 +1,10 @@
-"""One training with modalities: what its loop observes, what it sees of incomplete input, and what it concludes."""
+"""One training with modalities: what it observes, the incomplete input it sees, and what its validations decide."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from mwam_det.core.balancing.balancer import Attachment, Balancer, BalancingConf
 from mwam_det.core.balancing.evidence import Evidence
 from mwam_det.core.balancing.methods import make_balancer
 from mwam_det.core.config import MWAMConfig
-from mwam_det.core.missing import collapse_without_each
+from mwam_det.core.distributed import from_first_rank
+from mwam_det.core.missing import collapse_without_each, modality_combinations
+from mwam_det.core.modulation import modulate
 from mwam_det.core.mwam import MWAM
 from mwam_det.training.direction import DirectionCheck
 from mwam_det.training.history import MWAMHistory
@@ -31,6 +34,7 @@ class ModalityRun:
     """A training with modalities, in any loop.
 
         run = ModalityRun(["rgb", "depth"], mwam=MWAMConfig(), incomplete=IncompleteConfig())
+        run.attach({"rgb": model.rgb, "depth": model.depth}, optimizer)  # MWAM scales the gradients of the streams
         for epoch in range(epochs):
             run.begin_epoch(epoch, epochs)
             for rgb, depth, target in loader:
@@ -40,10 +44,8 @@ class ModalityRun:
                     mixed = [views.mix(name, own) for name, own in features.items()]
                     loss = views.average(criterion(part, target) for part in views.split(model.head(mixed)))
 
-    With `balancing`, its method is attached once, and `balance` takes the place of `views.average`:
+    With `balancing`, `balance` takes the place of `views.average`:
 
-        run.attach({"rgb": model.rgb, "depth": model.depth}, optimizer)
-        ...
                     parts = views.split(model.head(mixed))
                     loss = run.balance(views, [criterion(part, target) for part in parts], logits=parts, target=target)
 
@@ -73,7 +75,8 @@ class ModalityRun:
         history: The record of MWAM's mini-batches, or None.
         scores: The metric by available modalities, as last validated.
         epoch: The epoch that is trained, from 0.
-        epochs: The number of epochs, as last told.
+        epochs: The number of epochs, as of the last `begin_epoch`.
+        attachments: What `attach` has put on the streams: MWAM's modulator, then what balancing has.
     """
 
     def __init__(
@@ -96,16 +99,19 @@ class ModalityRun:
         self.history = MWAMHistory(file, self.modalities) if mwam and file and rank <= 0 else None
         self.scores: dict[tuple[str, ...], float] = {}
         self.epoch, self.epochs = 0, 1
+        self.attachments: list[Attachment] = []
         self.incomplete_config = incomplete
         self._seed, self._rank = seed, max(rank, 0)
         self._generator = torch.Generator()
         self._absent: tuple[str, ...] = ()
+        self._factors: list[dict[str, float]] = []  # of balancing, by step of the epoch
+        self._in_step = False
         self._direction = DirectionCheck()
 
     # In each epoch and step -------------------------------------------------------------------------------------------
 
-    def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Say which epoch (from 0) of how many comes next."""
+    def begin_epoch(self, epoch: int, epochs: int) -> int:
+        """Begin an epoch (from 0) out of `epochs`; return the seed of what this process draws in it."""
         self.epoch, self.epochs = epoch, epochs
         seed = self._seed * EPOCH_SEEDS + self._rank * RANK_SEEDS + epoch
         self._generator.manual_seed(seed)
@@ -113,6 +119,37 @@ class ModalityRun:
             self.balancer.begin_epoch(epoch, epochs, seed)
         if self.history is not None:
             self.history.discard_pending()  # an epoch that is begun again
+        self._factors.clear()
+        self._in_step = False
+        return seed
+
+    def end_epoch(self) -> None:
+        """Write the record of the epoch; call this before its checkpoint is saved."""
+        self._note_factors()
+        if self.history is not None:
+            self.history.flush()
+
+    def means(self, epoch: int) -> dict[str, float]:
+        """Return the means over the mini-batches of the epoch that ended last, for logs.
+
+        Args:
+            epoch: The epoch (from 1) that is asked for.
+
+        Returns:
+            MWAM's FRM, share and weight as "mwam/frm/rgb", and the factors of balancing as "balancing/factor/rgb"; {}
+            if the epoch is not the one that ended last.
+        """
+        means = self.history.means(epoch) if self.history is not None else {}
+        if epoch == self.epoch + 1 and self._factors:
+            factors = {name: fmean(step[name] for step in self._factors) for name in self.modalities}
+            means |= {f"balancing/factor/{name}": factor for name, factor in factors.items()}
+        return means
+
+    def _note_factors(self) -> None:
+        """Note the factors by which balancing scaled the step that is done."""
+        if self.balancer is not None and self._in_step:
+            self._factors.append(self.balancer.factors)
+        self._in_step = False
 
     def observe(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Let MWAM observe a mini-batch, see `MWAM.observe`, and note it, and balancing which modalities are absent.
@@ -120,6 +157,8 @@ class ModalityRun:
         Returns:
             Weight of every modality by MWAM, 0-d float32, or {} without it.
         """
+        self._note_factors()  # of the step before
+        self._in_step = True
         if self.balancer is not None and self.balancer.needs_views:
             self._absent = tuple(name for name, images in inputs.items() if not images.any())
         if self.mwam is None:
@@ -154,9 +193,27 @@ class ModalityRun:
         measure_only = not (balancer.trains_views or balancer.follows_views)
         return views_alone(count, self.modalities, shared=balancer.trains_views, measure_only=measure_only)
 
-    def attach(self, streams: Streams, optimizer: torch.optim.Optimizer) -> Attachment | None:
-        """Let the method of `balancing` act on the streams, see `Balancer.attach`; nothing without one."""
-        return None if self.balancer is None else self.balancer.attach(streams, optimizer)
+    def attach(self, streams: Streams, optimizer: torch.optim.Optimizer) -> None:
+        """Let MWAM, see `modulate`, and the method of `balancing`, see `Balancer.attach`, act on the streams.
+
+        Their factors multiply, MWAM's first. Call this once the model is final: copies and checkpoints have no hooks.
+
+        Args:
+            streams: The parameters of each modality's backbone. Fusion, neck and head are not among them.
+            optimizer: The optimizer that steps them.
+
+        Raises:
+            ValueError: If the names are not the modalities, a stream has no parameters, or a parameter belongs to two.
+        """
+        by_mwam = modulate(self.mwam, streams, optimizer) if self.mwam is not None else None
+        by_balancing = self.balancer.attach(streams, optimizer) if self.balancer is not None else None
+        self.attachments = [attachment for attachment in (by_mwam, by_balancing) if attachment is not None]
+
+    def detach(self) -> None:
+        """Take off what `attach` has put on the streams and the optimizer."""
+        for attachment in self.attachments:
+            attachment.remove()
+        self.attachments = []
 
     def balance(
         self,
@@ -215,7 +272,7 @@ class ModalityRun:
         return len(self.modalities) > 1 and (measures or self.selection.select != "full")
 
     def due(self, epoch: int, last: bool = False) -> bool:
-        """Return whether the validation after an epoch is to be of every combination.
+        """Return whether the validation after an epoch is to be of every combination. All ranks must call together.
 
         Args:
             epoch: The epoch, from 0.
@@ -224,7 +281,7 @@ class ModalityRun:
         if not self.validates_combinations:
             return False
         known = len(self.scores) > 1
-        return last or not known or epoch % self.selection.every == 0
+        return from_first_rank(last or not known or epoch % self.selection.every == 0)
 
     def take_in(
         self,
@@ -232,21 +289,25 @@ class ModalityRun:
         metric: str = "mAP50",
         losses: Mapping[tuple[str, ...], float] | None = None,
     ) -> str | None:
-        """Take in a validation of every combination: MWAM and balancing hear what it found, if they ask.
+        """Take in a validation; MWAM and balancing learn from one of every combination. All ranks must call together.
 
         Args:
-            scores: The metric, in [0, 1], by available modalities; all 2^M − 1 combinations. The same on all ranks.
+            scores: The metric, in [0, 1], by available modalities: of complete input, or of all 2^M − 1 combinations.
+                What rank 0 measured counts.
             metric: Its name.
             losses: Validation losses likewise, at least with each modality alone, of a host that has them.
 
         Returns:
             A warning, once, when what MWAM takes for preferred contradicts what the model depends on.
         """
-        self.scores = dict(scores)
+        self._note_factors()  # before they change
+        scores, losses = from_first_rank((dict(scores), losses))
+        self.scores = {**self.scores, **scores}
+        if len(self.modalities) < 2 or not self._is_of_all(scores):
+            return None
         if self.balancer is not None:
-            self.balancer.validated(
-                self._of_each_alone(scores), None if losses is None else self._of_each_alone(losses)
-            )
+            alone = None if losses is None else self._of_each_alone(losses)
+            self.balancer.validated(self._of_each_alone(scores), alone)
         if self.mwam is None:
             return None
         if self.mwam.config.preference == "measured":
@@ -257,9 +318,21 @@ class ModalityRun:
             return None
         return self._direction.update(self.mwam.last.share, {name: scores[name,] for name in self.modalities}, metric)
 
-    def fitness(self, values: Iterable[float]) -> float:
-        """Return what the selection "mean" or "worst" makes of the fitness of all combinations."""
-        return selected_fitness(values, self.selection.select)
+    def fitness(self, values: Mapping[tuple[str, ...], float]) -> float | None:
+        """Return what decides on the best checkpoint.
+
+        Args:
+            values: The fitness by available modalities, as far as it was validated; that of complete input is there.
+
+        Returns:
+            The fitness that the selection asks for; None if that is of combinations that were not validated.
+        """
+        if self.selection.select == "full":
+            return values[self.modalities]
+        return selected_fitness(values.values(), self.selection.select) if self._is_of_all(values) else None
+
+    def _is_of_all(self, values: Mapping[tuple[str, ...], float]) -> bool:
+        return len(values) == len(modality_combinations(self.modalities))
 
     def _of_each_alone(self, values: Mapping[tuple[str, ...], float]) -> dict[str, float]:
         return {name: values[name,] for name in self.modalities}
@@ -276,7 +349,7 @@ class ModalityRun:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], epoch: int) -> None:
-        """Take over what `state_dict` returned after so many epochs; later ones leave the record.
+        """Load what `state_dict` returned after `epoch` epochs; later ones are dropped from the record.
 
         Raises:
             ValueError: If the state is of other modalities or another method of balancing, or of a run with MWAM or

@@ -22,8 +22,8 @@ class Selection(Settings):
         select: "full", the fitness with all modalities; "mean", its mean over all combinations of
             modalities; "worst", the smallest of them, and where that is the same, the mean. Fitness is the host's:
             Ultralytics' own for detection (mAP50-95), the metric of the task for others.
-        every: Where `select` or MWAM's preference needs combinations, they are validated in each so many epochs and the
-            last, in the others complete input alone. Unless `select` is "full", other epochs cannot become the best
+        every: Where `select` or MWAM's preference needs combinations, they are validated in every `every`-th epoch and
+            the last; the others validate complete input alone. Unless `select` is "full", those cannot become the best
             and do not count for early stopping.
 
     Raises:
@@ -47,11 +47,17 @@ def selected_fitness(values: Iterable[float], select: str) -> float:
     return min(values) + TIE_BREAK * mean if select == "worst" else mean
 
 
+def score_name(metric: str, combination: Iterable[str]) -> str:
+    """Return what the metric of a combination of modalities is called in logs, such as "mIoU(rgb+depth)"."""
+    return f"{metric}({'+'.join(combination)})"
+
+
 def selection_of(value: Any) -> Selection:
     """Read a recipe's key `select`.
 
     Args:
-        value: One of `SELECTIONS`, or a mapping of "by", one of them, and "every"; None for the defaults.
+        value: One of `SELECTIONS`, or a mapping of "by", one of them, and "every"; None for the defaults. A checkpoint
+            has "select" in place of "by".
 
     Raises:
         ValueError: If it is neither, or a value is outside its range; the message names key, value and choices.
@@ -60,12 +66,12 @@ def selection_of(value: Any) -> Selection:
         return Selection() if value is None else Selection(value)
     if not isinstance(value, Mapping):
         raise ValueError(f"select={value!r} must be {', '.join(SELECTIONS)}, or a mapping like {{by: mean, every: 5}}")
-    refuse_unknown_keys(value, ("by", "every"))
+    refuse_unknown_keys(value, ("by", "every", "select"))
     return Selection(**{"select" if key == "by" else key: item for key, item in value.items()})
 
 
 def refuse_former_section(recipe: Mapping[str, Any]) -> None:
-    """Say what became of a recipe's section `robustness`.
+    """Refuse the section `robustness` of earlier recipes, and name its successors.
 
     Raises:
         ValueError: If there is one.

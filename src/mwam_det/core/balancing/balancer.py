@@ -205,16 +205,18 @@ class Balancer:
             raise ValueError(f"the state is of modalities {sorted(state['factors'])}, not of {sorted(self.modalities)}")
         self._set_factors(state["factors"])
 
+    @property
+    def factors(self) -> dict[str, float]:
+        """`weights` as plain numbers."""
+        return {name: self._factors.get(name, 1.0) if self.active else 1.0 for name in self.modalities}
+
     def _allocate(self, evidence: Evidence) -> Mapping[str, float]:
         """Return the factors of this step; what is not named gets 1."""
         return self._factors
 
     def _set_factors(self, factors: Mapping[str, float]) -> None:
         self._factors = dict(factors)
-        self.weights = {
-            name: torch.tensor(self._factors.get(name, 1.0) if self.active else 1.0, device=self._device)
-            for name in self.modalities
-        }
+        self.weights = {name: torch.tensor(factor, device=self._device) for name, factor in self.factors.items()}
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float]:

@@ -20,7 +20,7 @@ VOID = -1
 """Class of a pixel without a label."""
 
 IMAGES_FOR_STATISTICS = 256
-"""Mean and standard deviation of a modality rest on so many images at most, evenly spaced over the split."""
+"""Largest number of images, evenly spaced over the split, that mean and standard deviation are computed from."""
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
@@ -64,7 +64,7 @@ class Augmentation:
     Args:
         flip: Probability of a mirror image, left and right.
         scale: An image is enlarged by a factor between 1 and this, and cropped back to its size at random.
-        degrees: An image is rotated by an angle of at most so many degrees either way.
+        degrees: An image is rotated by at most this angle either way, in degrees.
     """
 
     flip: float = 0.5

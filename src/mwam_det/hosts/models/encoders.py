@@ -17,7 +17,7 @@ STEM = 7
 """Side of the kernels of the first convolution of torchvision's ResNets."""
 
 REDUCTION = 16
-"""Squeeze-and-excitation squeezes to so many times fewer channels."""
+"""Factor by which squeeze-and-excitation reduces the channels."""
 
 
 class SqueezeExcitation(nn.Module):
