@@ -1,11 +1,13 @@
 """How much longer does a two-stream model take than a single stream, and than the operations in it explain?
 
     python benchmarks/inference_speed.py [--model yolov8n.yaml] [--imgsz 640] [--rounds 20] [--threads 1]
+        [--device cuda --amp]
 
 Times single-stream and two-stream models of one description, fused for inference, batch 1, in turn: in PyTorch as
-`predict` runs them, and in ONNX Runtime and OpenVINO where these are installed. The two-stream model is timed with the
-convolution that splits the image, as plain Ultralytics runs and exports it, and without, as this package does. Beside
-the ratios of time are those of FLOPs, as PyTorch counts them. Outputs with and without the convolution are compared.
+`predict` runs them, and on the CPU in ONNX Runtime and OpenVINO too where these are installed. The two-stream model is
+timed with the convolution that splits the image, as plain Ultralytics runs and exports it, and without, as this package
+does. Beside the ratios of time are those of FLOPs, as PyTorch counts them. Outputs with and without the convolution are
+compared.
 """
 
 from __future__ import annotations
@@ -43,12 +45,15 @@ def gflops(model: nn.Module, images: np.ndarray) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def pytorch(models: dict[str, nn.Module], images: dict[str, np.ndarray]) -> dict[str, Callable[[], np.ndarray]]:
+def pytorch(
+    models: dict[str, nn.Module], images: dict[str, np.ndarray], device: torch.device, half: bool
+) -> dict[str, Callable[[], np.ndarray]]:
     """Return callables that run the models in PyTorch."""
     ways = {}
     for name, model in models.items():
-        backend, batch = AutoBackend(deepcopy(model), verbose=False), torch.from_numpy(images[name])
-        ways[name] = lambda backend=backend, batch=batch: backend(batch)[0].numpy()
+        backend = AutoBackend(deepcopy(model), device, fp16=half, verbose=False)
+        batch = torch.from_numpy(images[name]).to(device, torch.float16 if half else torch.float32)
+        ways[name] = lambda backend=backend, batch=batch: backend(batch)[0].float().cpu().numpy()
     return ways
 
 
@@ -99,7 +104,11 @@ def main() -> None:
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--amp", action="store_true", help="float16, on a GPU")
     args = parser.parse_args()
+    device = torch.device(args.device)
+    half, on_cpu = args.amp and device.type == "cuda", device.type == "cpu"
     LOGGER.setLevel("ERROR")
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -121,14 +130,14 @@ def main() -> None:
     table.add_row("operations", *cells, "")
     console = Console(width=max(160, Console().width))
     with tempfile.TemporaryDirectory() as folder:
-        runtimes = {"PyTorch": pytorch(native, images)}
-        if find_spec("onnxruntime"):
+        runtimes = {"PyTorch": pytorch(native, images, device, half)}
+        if on_cpu and find_spec("onnxruntime"):
             runtimes["ONNX Runtime"] = exported(models, images, Path(folder), "onnx", args.threads)
-        if find_spec("openvino"):
+        if on_cpu and find_spec("openvino"):
             runtimes["OpenVINO"] = exported(stacked, images, Path(folder), "openvino", args.threads)
         for name, ways in runtimes.items():
             with torch.inference_mode():
-                times = time_in_turn(ways, args.rounds, warmup=3)
+                times = time_in_turn(ways, args.rounds, warmup=3, device=args.device)
                 outputs = {other: ways[other]() for other in ways}
             cells = [f"{spread:.1f}\n{spread.over(times[SINGLE]):.3f}" for spread in times.values()]
             table.add_row(name, *cells, *[""] * (len(models) - len(cells)))
@@ -136,7 +145,10 @@ def main() -> None:
                 difference = np.abs(outputs[other] - outputs[WITH]).max()
                 console.print(f"{name}: outputs of '{other}' and '{WITH}' differ by {difference:.1e} at most")
     console.print(machine())
-    console.print(f"{args.model}, {args.imgsz} px, batch 1, median (quartiles) of {args.rounds} rounds in turn")
+    console.print(
+        f"{args.model}, {args.imgsz} px, batch 1, {device}, {'float16' if half else 'float32'}, median (quartiles) of "
+        f"{args.rounds} rounds in turn"
+    )
     console.print(table)
 
 

@@ -222,7 +222,7 @@ class MWAM:
     def _hand_out(self, observation: Observation, beside: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Make the weights of an observation tensors, each on the device of the tensor of its modality."""
         self.weights = {
-            name: torch.tensor(observation.weight[name], dtype=torch.float32, device=beside[name].device)
+            name: torch.tensor(observation.weight[name]).to(beside[name].device, torch.float32, non_blocking=True)
             for name in self.modalities
         }
         return self.weights

@@ -88,7 +88,7 @@ class IncompleteViews:
             return
         if views.level == "features":
             # Before the streams run: hooks that keep what a level puts out are to keep what comes then.
-            lacking = [name for name, own in views.present.items() if not own.all()]
+            lacking = [name for name, own in views.present.items() if not all(own.flatten().tolist())]
             self._absent = {name: run_stream_on_zeros(model, name, batch["img"]) for name in lacking}
         if views.measure_only:
             self._measured = views

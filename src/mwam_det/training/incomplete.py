@@ -205,13 +205,13 @@ class Views:
         """
         absent = features.new_zeros(1, *features.shape[1:]) if absent is None else absent.to(features)
         blocks = []
-        for row in self.present[name]:
-            if row.all():
+        for row, values in zip(self.present[name], self.present[name].tolist(), strict=True):
+            if all(values):
                 blocks.append(features)
-            elif not row.any():
+            elif not any(values):
                 blocks.append(absent.expand_as(features))
             else:
-                where = row.to(features.device).view(-1, *[1] * (features.ndim - 1))
+                where = row.to(features.device, non_blocking=True).view(-1, *[1] * (features.ndim - 1))
                 blocks.append(torch.where(where, features, absent))
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
@@ -302,8 +302,8 @@ def draw_views(
     else:
         drawn = torch.multinomial(worth[1:].expand(count, -1), views - 1, generator=generator)
         seen = torch.cat([torch.zeros(1, count, dtype=torch.long), 1 + drawn.T])
-        of_each = float(worth[1:].sum()) / (views - 1)
-        shares = given or [float(worth[0]), *[of_each] * (views - 1)]
+        of_complete, *of_others = worth.tolist()
+        shares = given or [of_complete, *[sum(of_others) / (views - 1)] * (views - 1)]
     total = sum(shares)
     return Views(
         {name: member[seen] for name, member in members.items()},

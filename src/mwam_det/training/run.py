@@ -180,7 +180,9 @@ class ModalityRun:
         config = self.incomplete_config
         if config is None or self.epoch < config.start * self.epochs:
             return self._views_of_balancing(count)
-        weights = self.mwam.weights if self.mwam is not None else None
+        weights = None
+        if self.mwam is not None and config.weights == "mwam":  # read from the device once each
+            weights = {name: weight.item() for name, weight in self.mwam.weights.items()}
         share = self.epoch / self.epochs - config.start
         return draw_views(count, self.modalities, config, weights, self._generator, min(share / WARM_UP, 1.0))
 
