@@ -210,6 +210,16 @@ def test_a_fourth_channel_that_is_not_read_is_named(tmp_path, suffix, dtype):
     assert "reads the first 3 alone" in sentence
 
 
+def test_the_second_channel_of_a_grey_image_is_named_as_such(tmp_path):
+    section = write_pairs(tmp_path, suffixes=(".png", ".png"))
+    for split in ("train", "val"):
+        for file in files(section, "ir", split):
+            grey = Image.open(file).convert("L")
+            Image.merge("LA", (grey, grey.rotate(180))).save(file)
+    (sentence,) = said_of(section)
+    assert "ir has 2 channels in 12 of 12 pairs" in sentence and "reads the first alone" in sentence
+
+
 def test_a_fourth_channel_is_named_where_there_is_one_modality(tmp_path):
     section = write_pairs(
         tmp_path, lambda image, number: np.dstack([image, 255 - image[..., 0]]), suffixes=(".png", ".png")

@@ -134,7 +134,8 @@ def _range_remedy(inspection: PairFigures, name: str) -> str:
 def _lost_findings(inspection: PairFigures) -> _Found:
     for name, figures in inspection.modalities.items():
         for what, count in figures.lost.items():
-            rest = "first alone" if what.endswith("pages") else "first 3 alone (a 4th is transparency, or a sensor)"
+            rest = "first 3 alone" if what == "4 channels" else "first alone"
+            rest += " (a 4th is transparency, or a sensor)" if what == "4 channels" else ""
             yield (
                 _SERIOUS,
                 f"{name} has {what} in {count:,} of {figures.sampled:,} pairs looked at, like "

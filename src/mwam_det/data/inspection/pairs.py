@@ -165,6 +165,8 @@ def lost_of(path: str, header: Header, read: int) -> tuple[str, int]:
         return "", read
     channels = pixels.shape[2]
     varies = any(bool((pixels[..., i] != pixels[0, 0, i]).any()) for i in range(3, channels))
+    if header.mode in ("LA", "La"):  # is decoded to four
+        channels = 2
     return (f"{channels} channels" if varies else ""), channels
 
 
