@@ -247,11 +247,14 @@ def _draw_reached(axis: Any, row: Sequence[Curves]) -> None:
     for keeps, color in (("low", PALETTE[0]), ("high", PALETTE[5])):
         own = sorted((each for each in row if each.kind[0] == keeps), key=lambda each: each.kind[1])
         windows, means = [each.kind[1] for each in own], [statistics.fmean(each.reached) for each in own]
+        if not own:
+            continue
         axis.plot(windows, means, color=color, marker="o", label=f"{keeps}-pass")
         for each in own:
             axis.scatter([each.kind[1]] * len(each.reached), each.reached, s=12, color=color, alpha=0.6)
     for each in row:
         if each.kind[0] == "raw":
             axis.axhline(statistics.fmean(each.reached), color="black", linewidth=1, label="raw")
+    axis.set_xticks(sorted({each.kind[1] for each in row if each.kind[1]}))
     axis.set(xlabel="window", ylabel="metric reached")
     axis.legend(frameon=False, fontsize="small")
