@@ -16,7 +16,7 @@ import yaml
 from pages import DOCS, PAGES, README, ROOT, as_command, blocks, check_recipe, command_parser, commands, name_of, parse
 
 from mwam_det import MultimodalYOLO, MWAMConfig
-from mwam_det.cli import compare, export, predict, val
+from mwam_det.cli import compare, export, predict, spectrum, val
 from mwam_det.core.balancing.balancer import BalancingConfig
 from mwam_det.core.balancing.methods import METHODS
 from mwam_det.core.config import refuse_unknown_keys
@@ -38,6 +38,7 @@ SHORTEST = 8
 OWN_OVERRIDES = {
     "compare": compare.KEYS,
     "inspect": ("sample",),
+    "spectrum": spectrum.KEYS,
     "crops": ("margin", "smallest"),
     "robustness": REPORT_KEYS,
     "val": val.KEYS,

@@ -6,7 +6,7 @@ from pictures import letterboxed, load_pairs, pictures
 
 from mwam_det import frequency_ratio_metric
 from mwam_det.core.dct import block_dct_corners, corner_basis
-from mwam_det.core.frequency import LAYOUTS, RULES, joint_flat_patches, modality_preference
+from mwam_det.core.frequency import LAYOUTS, RULES, frequency_contributions, joint_flat_patches, modality_preference
 
 
 def test_the_basis_is_orthonormal_and_pairs_each_low_with_the_opposite_high_coefficient():
@@ -344,3 +344,25 @@ def test_compiled_as_one_graph_the_metric_and_the_marks_are_the_same(machine_cod
     assert torch.equal(compiled([images, images]), marked)
     measured = torch.compile(frequency_ratio_metric, fullgraph=True)(images, ignore=marked)
     assert measured.item() == pytest.approx(frequency_ratio_metric(images, ignore=marked).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("align", ["patch", "map"])
+@pytest.mark.parametrize("band", [1, 2, 4])
+def test_what_coefficients_contribute_sums_up_to_the_metric_of_every_smaller_band(align, band):
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (3, 2, 32, 41), dtype=torch.uint8)
+    images[:, :, :8, :8] = 7
+    ignore = joint_flat_patches([images])
+    parts = frequency_contributions(images, band=band, ignore=ignore, align=align)
+    assert parts.shape == (band, band)
+    for q in range(1, band + 1):
+        whole = frequency_ratio_metric(images, band=q, ignore=ignore, align=align)
+        assert parts[:q, :q].sum().item() == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_brightness_adds_to_the_first_coefficient_alone():
+    torch.manual_seed(0)
+    images = torch.randint(50, 100, (2, 1, 16, 16), dtype=torch.uint8)
+    dark, bright = (frequency_contributions(x) for x in (images, images + 100))
+    assert bright[0, 0] > 1.5 * dark[0, 0]
+    assert torch.allclose(bright.flatten()[1:], dark.flatten()[1:])

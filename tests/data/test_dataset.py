@@ -19,6 +19,7 @@ from mwam_det.data import dataset
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.errors import DatasetError
+from mwam_det.data.filtering import WindowFilter, apply_filter
 from mwam_det.data.pairing import verify_pair
 from mwam_det.data.reading import read_image
 from mwam_det.data.section import resolve_dataset
@@ -641,6 +642,7 @@ def test_a_changed_file_of_either_modality_is_not_taken_from_the_disk_cache(tmp_
         {"channels": {"ir": 1}},
         {"range": {"ir": [0, 200]}},
         {"align": {"ir": [[1, 0, 3], [0, 1, 0], [0, 0, 1]]}},
+        {"filter": {"ir": {"low": 8}}},
         {"modalities": {"ir": "infrared", "rgb": "visible"}},
     ],
     ids=lambda changes: next(iter(changes)),
@@ -1064,3 +1066,20 @@ def test_links_round_in_a_circle_add_no_pair_and_end(tmp_path):
     begun = time.perf_counter()
     assert [Path(file).name for file in build(data).im_files] == ["0.png", "1.png"]
     assert time.perf_counter() - begun < 30
+
+
+# Filters --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cache", [None, "ram", "disk"])
+@pytest.mark.parametrize("mode", ["train", "val"])
+def test_a_filtered_modality_is_the_filtered_file_in_training_and_validation_alike(tmp_path, mode, cache):
+    make_set(tmp_path, [noise(0, 64, 64)], [noise(1, 64, 64)])
+    still = {"mosaic": 0.0, "scale": 0.0, "translate": 0.0, "fliplr": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0}
+    plain = build(resolved(tmp_path), mode, cache=cache, **still)[0]["img"]
+    image = build(resolved(tmp_path, filter={"ir": {"low": 8}}), mode, cache=cache, **still)[0]["img"]
+    expected = apply_filter(noise(1, 64, 64), WindowFilter("low", 8))[..., ::-1].transpose(2, 0, 1)
+    assert np.array_equal(image[3:].numpy(), expected)
+    assert torch.equal(image[:3], plain[:3])
+    again = build(resolved(tmp_path, filter=False), mode, cache=cache, **still)[0]["img"]
+    assert torch.equal(again, plain)

@@ -6,6 +6,7 @@ import yaml
 from ultralytics.data.utils import check_det_dataset
 
 from mwam_det.data.errors import DatasetError
+from mwam_det.data.filtering import WindowFilter
 from mwam_det.data.modality import READING_KEYS, Modality, modalities_of
 from mwam_det.data.paired_data import check_labels, save_dataset_yaml
 from mwam_det.data.section import SECTION_KEYS, resolve_dataset
@@ -64,6 +65,7 @@ def test_a_section_becomes_the_dictionary_that_ultralytics_passes_around(root):
         "match": {},
         "range": {},
         "align": {},
+        "filter": {},
     }
 
 
@@ -186,18 +188,19 @@ READING = {
     "channels": {"ir": 1},
     "range": {"rgb": "percentile", "ir": [-10, 40.5]},
     "align": {"ir": MATRIX},
+    "filter": {"ir": {"high": 16}},
 }
 
 
 def test_how_files_are_found_and_read_is_known_of_each_modality(root):
     data = resolve_dataset(section(root, **READING)).as_dict()
     assert (data["channels"], data["modalities"]) == (4, {"rgb": 3, "ir": 1})
-    assert {key: data[key] for key in ("suffix", "range", "align")} == {
-        key: READING[key] for key in ("suffix", "range", "align")
+    assert {key: data[key] for key in ("suffix", "range", "align", "filter")} == {
+        key: READING[key] for key in ("suffix", "range", "align", "filter")
     }
     assert modalities_of(data) == (
         Modality("rgb", 3, 0, True, "_co", "percentile"),
-        Modality("ir", 1, 3, False, "_ir", (-10, 40.5), tuple(map(tuple, MATRIX))),
+        Modality("ir", 1, 3, False, "_ir", (-10, 40.5), tuple(map(tuple, MATRIX)), filter=WindowFilter("high", 16)),
     )
 
 
@@ -216,13 +219,13 @@ def test_a_dataset_that_was_saved_without_these_keys_is_read_with_their_defaults
     assert modalities_of(older) == modalities_of(data)
 
 
-@pytest.mark.parametrize("key", ["suffix", "match", "channels", "range", "align"])
+@pytest.mark.parametrize("key", ["suffix", "match", "channels", "range", "align", "filter"])
 def test_a_key_by_modality_that_names_none_is_refused_with_the_choices(root, key):
     assert f"{key}: thermal is no modality: choose from rgb, ir" in refusal(root, **{key: {"thermal": 1}})
     assert f"{key}=4 must map modalities to values" in refusal(root, **{key: 4})
 
 
-@pytest.mark.parametrize("key", ["suffix", "match", "channels", "range", "align"])
+@pytest.mark.parametrize("key", ["suffix", "match", "channels", "range", "align", "filter"])
 def test_an_empty_key_by_modality_is_as_good_as_none(root, key):
     assert resolve_dataset(section(root, **{key: None})) == resolve_dataset(section(root))
 

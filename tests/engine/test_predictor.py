@@ -109,13 +109,15 @@ SETS = {
     "aligned": {"align": {"ir": TURNED}},
     "16 bits with a range": {"deep": True, "range": {"ir": [7000, 9000]}},
     "grey": {"channels": {"ir": 1}},
+    "low-pass": {"filter": {"ir": {"low": 8}}, "size": (192, 256), "infrared": (192, 256), "suffix": ".jpg"},
+    "high-pass of two": {"filter": {"rgb": {"high": 3}, "ir": {"high": 8}}, "channels": {"ir": 1}},
 }
 
 
 @pytest.mark.parametrize("kind", SETS)
 def test_prediction_sees_and_finds_what_validation_sees_and_finds(kind, tmp_path):
     section = make_set(tmp_path, **SETS[kind])
-    reading = {key: section[key] for key in ("range", "align") if key in section}
+    reading = {key: section[key] for key in ("range", "align", "filter") if key in section}
     channels = {"rgb": 3, "ir": section.get("channels", {}).get("ir", 3)}
     model = MultimodalYOLO(untrained(tmp_path / "best.pt", channels, reading))
     assert_same(validated(model, section, rect=False), *predicted(model, folders(section), rect=False))

@@ -8,6 +8,7 @@ import torch
 from hosts import rooms_section, section
 from PIL import Image
 
+from mwam_det.data.filtering import WindowFilter, apply_filter
 from mwam_det.hosts.data.layout import find_samples
 from mwam_det.hosts.data.samples import (
     Augmentation,
@@ -40,6 +41,20 @@ def test_a_sample_is_its_images_as_bytes_its_class_and_its_number(pictures):
         name: (torch.Size([3, 16, 16]), torch.uint8) for name in ("rgb", "ir")
     }
     assert (target.item(), target.dtype, index) == (1, torch.int64, 5)
+
+
+def test_a_filtered_modality_is_filtered_before_it_is_resized_and_the_others_stay(pictures):
+    plain, target, _ = dataset(pictures)[5]
+    found = find_samples(section(pictures, filter={"ir": {"high": 3}}), segmentation=False)
+    filtered = MultimodalDataset(found.splits["train"], found.modalities, (16, 16))
+    images, _, _ = filtered[5]
+    expected = apply_filter(plain["ir"].numpy().transpose(1, 2, 0), WindowFilter("high", 3))
+    assert np.array_equal(images["ir"].numpy().transpose(1, 2, 0), expected)
+    assert torch.equal(images["rgb"], plain["rgb"])
+    mean = filtered.statistics()["ir"][0]
+    assert np.allclose(mean, 128 / 255, atol=0.01)  # what normalisation takes away, so that nothing is 0
+    off = find_samples(section(pictures, filter=False), segmentation=False)
+    assert off == find_samples(section(pictures), segmentation=False)
 
 
 def test_colour_is_red_first(tmp_path):

@@ -11,14 +11,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mwam_det.cli import compare, convert, crops, export, init, inspect, predict, robustness, train, val
+from mwam_det.cli import compare, convert, crops, export, init, inspect, predict, robustness, spectrum, train, val
 from mwam_det.cli.completion import answer
 from mwam_det.cli.parser import Versions
 from mwam_det.data.errors import DatasetError
 from mwam_det.files.terminal import tolerate_encodings
 from mwam_det.recipe import RecipeError
 
-COMMANDS = (train, robustness, val, predict, export, compare, convert, init, inspect, crops)
+COMMANDS = (train, robustness, val, predict, export, compare, convert, init, inspect, spectrum, crops)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

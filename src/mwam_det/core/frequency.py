@@ -155,6 +155,48 @@ def modality_preference(
     return (total / items.shape[:3].numel()).float()
 
 
+@torch.no_grad()
+def frequency_contributions(
+    images: Tensor,
+    *,
+    patch: int = 8,
+    band: int = 2,
+    sigma: float = 1e-6,
+    ignore: Tensor | None = None,
+    align: str = "patch",
+) -> Tensor:
+    """Split FRM (Eq. 4) by the low coefficient whose ratio is added, which the paper leaves open (A.14).
+
+    Args:
+        images: As in `frequency_ratio_metric`, shape (B, C, H, W).
+        patch: As in `frequency_ratio_metric`.
+        band: As in `frequency_ratio_metric`. The upper left q×q values of a larger band sum up to the FRM with band q.
+        sigma: As in `frequency_ratio_metric`.
+        ignore: As in `frequency_ratio_metric`.
+        align: As in `frequency_ratio_metric`.
+
+    Returns:
+        Shape (band, band), float64 where the device has it, on the device of `images`: for the vertical frequency u and
+        the horizontal one v, Σ |low(u, v) / (high + σ)| over patches, averaged over channels and images. They sum up to
+        the FRM; (0, 0) is what brightness adds.
+
+    Raises:
+        TypeError: As in `frequency_ratio_metric`.
+        ValueError: As in `frequency_ratio_metric`.
+    """
+    check_rule("frequency_ratio", align, band)
+    check_images(images, patch)
+    total = torch.zeros(band**2, dtype=_sum_dtype(images), device=images.device)
+    for place, image in enumerate(images):
+        low, high = _corners_in_double_precision(split_patches(image, patch), patch, band, 2)
+        ratio = (low / (_aligned(high, (-3, -2), align) + sigma)).abs()
+        if ignore is not None:
+            left_out = ignore[place] | _aligned(ignore[place], (-2, -1), align)
+            ratio = ratio.masked_fill(left_out.to(ratio.device)[..., None], 0)
+        total += ratio.sum((0, 1, 2)).to(total)
+    return (total / images.shape[:2].numel()).view(band, band)
+
+
 def check_rule(rule: str, align: str, band: int) -> None:
     """Check the name of a rule and that `align` and `band` mean something to it.
 

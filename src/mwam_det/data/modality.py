@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from mwam_det.data.errors import DatasetError
+from mwam_det.data.filtering import WindowFilter, read_filters
 from mwam_det.data.names import check_modality_names
 from mwam_det.data.naming import Naming, match_pattern
 
-READING_KEYS = ("suffix", "match", "range", "align")
+READING_KEYS = ("suffix", "match", "range", "align", "filter")
 """Keys of a resolved dataset that say, by modality, how its files are found and read; a modality may be left out."""
 CHANNELS = (1, 3)
 RANGES = ("percentile", "minmax")
@@ -37,6 +38,7 @@ class Modality:
             the high byte of 16-bit ones.
         align: Rows of the 3×3 matrix that maps its pixels to pixels of the first modality, or None.
         match: Regular expression of the stems of its files, see `resolve_dataset`, or "" for none.
+        filter: Which of its frequencies are kept, or None for all.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Modality:
     value_range: tuple[float, float] | str | None = None
     align: tuple[tuple[float, ...], ...] | None = None
     match: str = ""
+    filter: WindowFilter | None = None
 
     @property
     def slice(self) -> slice:
@@ -60,9 +63,14 @@ class Modality:
 
 
 def modalities_of(data: Mapping[str, Any]) -> tuple[Modality, ...]:
-    """List the modalities of a resolved dataset (see `resolve_dataset`), in the order in which they are stacked."""
-    suffix, match, value_range, align = (data.get(key, {}) for key in READING_KEYS)
-    modalities, start = [], 0
+    """List the modalities of a resolved dataset (see `resolve_dataset`), in the order in which they are stacked.
+
+    Raises:
+        DatasetError: If a filter is wrong.
+    """
+    suffix, match, value_range, align, filters = (data.get(key, {}) for key in READING_KEYS)
+    kept, start = filters_of(filters, data["modalities"]), 0
+    modalities = []
     for name, channels in data["modalities"].items():
         modalities.append(
             Modality(
@@ -74,6 +82,7 @@ def modalities_of(data: Mapping[str, Any]) -> tuple[Modality, ...]:
                 match=match.get(name, ""),
                 value_range=_frozen(value_range.get(name)),
                 align=_frozen(align.get(name)),
+                filter=kept.get(name),
             )
         )
         start += channels
@@ -114,7 +123,7 @@ def modalities_in(section: Mapping[str, Any]) -> tuple[Modality, ...]:
         {
             "modalities": {name: channels.get(name, 3) for name in folders},
             "visible": visible,
-            **dict(zip(READING_KEYS, (suffixes, patterns, ranges, matrices), strict=True)),
+            **dict(zip(READING_KEYS, (suffixes, patterns, ranges, matrices, section.get("filter")), strict=True)),
         }
     )
 
@@ -126,6 +135,7 @@ def keys_of(modalities: Sequence[Modality]) -> dict[str, Any]:
         "match": {modality.name: modality.match for modality in modalities},
         "range": {modality.name: _thawed(modality.value_range) for modality in modalities},
         "align": {modality.name: _thawed(modality.align) for modality in modalities},
+        "filter": {each.name: {each.filter.keeps: each.filter.window} for each in modalities if each.filter},
     }
     return {
         "channels": sum(modality.channels for modality in modalities),
@@ -133,6 +143,14 @@ def keys_of(modalities: Sequence[Modality]) -> dict[str, Any]:
         "visible": next((modality.name for modality in modalities if modality.visible), None),
         **{key: {name: value for name, value in of.items() if value} for key, of in values.items()},
     }
+
+
+def filters_of(value: Any, modalities: Mapping[str, Any]) -> dict[str, WindowFilter]:
+    """Read the filter of each modality that has one, see `read_filters`."""
+    try:
+        return read_filters(value, modalities)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
 
 
 def check_names(modalities: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""From a file to the pixels of one modality, as they are stacked: range, channels, size and place."""
+"""From a file to the pixels of one modality, as they are stacked: range, channels, frequencies, size and place."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from ultralytics.utils.patches import PIL_FALLBACK_SUFFIXES, imread
 
+from mwam_det.data.filtering import apply_filter
 from mwam_det.data.geometry import scaling
 from mwam_det.data.modality import Modality
 
@@ -65,7 +66,8 @@ def read_image(file: str | Path, modality: Modality, reduction: int = 1) -> np.n
 
     Args:
         file: The image.
-        modality: Its modality, which says how many channels there are and what range of values is kept.
+        modality: Its modality, which says how many channels there are and what range of values and which frequencies
+            are kept.
         reduction: 1, or a divisor of its size that `reduction_of` returned.
 
     Returns:
@@ -75,7 +77,8 @@ def read_image(file: str | Path, modality: Modality, reduction: int = 1) -> np.n
     if modality.value_range is not None:
         pixels = decode(file, AS_STORED)
         return None if pixels is None else as_stacked(pixels, modality)
-    return decode(file, FLAGS[reduction, modality.channels])
+    pixels = decode(file, FLAGS[reduction, modality.channels])
+    return pixels if pixels is None else _filtered(pixels, modality)
 
 
 def from_pillow(image: Image.Image) -> np.ndarray:
@@ -104,7 +107,7 @@ def from_pillow(image: Image.Image) -> np.ndarray:
 
 
 def as_stacked(pixels: np.ndarray, modality: Modality) -> np.ndarray:
-    """Give the values of an image the range and the channels with which its modality is stacked.
+    """Give an image the range, the channels and the frequencies with which its modality is stacked.
 
     Args:
         pixels: Shape (H, W, 1 or 3), as a file holds them; colour in BGR.
@@ -115,7 +118,7 @@ def as_stacked(pixels: np.ndarray, modality: Modality) -> np.ndarray:
     """
     if modality.value_range is not None:
         pixels = map_to_bytes(pixels, modality.value_range)
-    return _with_channels(pixels, modality.channels)
+    return _filtered(_with_channels(pixels, modality.channels), modality)
 
 
 def map_to_bytes(pixels: np.ndarray, value_range: tuple[float, float] | str) -> np.ndarray:
@@ -162,14 +165,15 @@ def reduction_of(file: str | Path, modality: Modality, size: tuple[int, int], ta
 
     Args:
         file: The image.
-        modality: Its modality. With a range the values of the whole file count, and it is decoded in full.
+        modality: Its modality. With a range or a filter the whole file counts, and it is decoded in full.
         size: (height, width) of the file.
         target: (height, width) that it is brought to.
 
     Returns:
         8, 4, 2, or 1 for the whole image.
     """
-    if modality.value_range is not None or not str(file).lower().endswith(JPEG_SUFFIXES):
+    whole = modality.value_range is not None or modality.filter is not None
+    if whole or not str(file).lower().endswith(JPEG_SUFFIXES):
         return 1
     return next(
         (
@@ -214,6 +218,11 @@ def place(
     else:
         return image
     return warped if warped.ndim == 3 else warped[..., None]
+
+
+def _filtered(pixels: np.ndarray, modality: Modality) -> np.ndarray:
+    """Apply the filter of a modality; values that are no 8 bits are refused later, as they would be without."""
+    return pixels if modality.filter is None or pixels.dtype != np.uint8 else apply_filter(pixels, modality.filter)
 
 
 def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:

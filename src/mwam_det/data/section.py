@@ -13,7 +13,7 @@ from ultralytics.data.utils import IMG_FORMATS
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.errors import DatasetError
 from mwam_det.data.foreign import refuse_foreign_keys
-from mwam_det.data.modality import modalities_in
+from mwam_det.data.modality import filters_of, modalities_in
 from mwam_det.data.paired_data import RESOLVED_KEYS, PairedData
 from mwam_det.data.published import how_to_get
 from mwam_det.data.splits import Group, groups_of, resolve_split
@@ -21,7 +21,7 @@ from mwam_det.files.yaml_text import read_yaml
 
 SECTION_KEYS = (
     "path", "modalities", "labels", "train", "val", "test", "names", "visible", "suffix", "match", "channels", "range",
-    "align", "kpt_shape", "flip_idx", "label_mapping", "synthetic",
+    "align", "filter", "kpt_shape", "flip_idx", "label_mapping", "synthetic",
 )  # fmt: skip
 IGNORED = 255
 """The class of a pixel that counts for nothing."""
@@ -68,6 +68,10 @@ def resolve_dataset(data: PairedData | Mapping[str, Any] | str | Path) -> Paired
       of the first modality, both in the files as they are, counted from the centre of the upper left pixel: a
       homography from a calibration. Beyond its own view the image is mirrored. If left out, a partner of another size
       is stretched to the first one's. Inspection and training offer a matrix where the edges of the pairs tell one.
+    - filter: Which frequencies of a modality are kept, {ir: {low: 16}} or {ir: {high: 16}}: those inside the n×n window
+      in the middle of the shifted 2-D FFT of the file's image, or those outside of it, see `mwam_det.data.filtering`.
+      A high-pass image lies around mid-grey, 128. Every split is read so, and so is what the model predicts on. If left
+      out, or false, all frequencies are kept.
     - kpt_shape: For the task pose, [number of keypoints, 2 or 3]: x and y of each, and with 3 whether it is visible.
     - flip_idx: For the task pose, which keypoint each one becomes when an image is mirrored, a permutation of their
       numbers; without it, images are not mirrored.
@@ -105,16 +109,19 @@ def resolve_dataset(data: PairedData | Mapping[str, Any] | str | Path) -> Paired
 
 
 def check_keys(section: Mapping[str, Any]) -> None:
-    """Check that a data section has no keys but its own.
+    """Check that a data section has no keys but its own, and that its filters are some.
 
     Raises:
-        DatasetError: If it has; the message names the nearest key, or shows the section that other code's keys become.
+        DatasetError: If not; of an unknown key, the message names the nearest one, or shows the section that other
+            code's keys become.
     """
     try:
         refuse_foreign_keys(section)
         refuse_unknown_keys(section, SECTION_KEYS)
     except ValueError as error:
         raise DatasetError(str(error)) from None
+    if isinstance(modalities := section.get("modalities"), Mapping):
+        filters_of(section.get("filter"), modalities)
 
 
 def _read_yaml(file: Path) -> Any:

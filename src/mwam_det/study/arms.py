@@ -231,7 +231,7 @@ def _modality(part: str, base: Recipe) -> str | None:
 
 def _uni_modal(modality: str, base: Recipe) -> list[str]:
     """Return the overrides that leave one modality in a data section."""
-    data, by_modality = base.data, ("suffix", "match", "channels", "range", "align")
+    data, by_modality = base.data, ("suffix", "match", "channels", "range", "align", "filter")
     sections = {key: data[key] for key in by_modality if isinstance(data.get(key), Mapping)}
     if modality in sections.get("align", {}):
         raise RecipeError(

@@ -31,11 +31,20 @@ def training_dataset(data: PairedData, task: str, batch: int, arguments: Mapping
         arguments: Ultralytics' training arguments, those that differ from its defaults. Images are not cached,
             whatever they say.
     """
+    return _dataset(data, task, batch, arguments, "train")
+
+
+def still_dataset(data: PairedData, task: str, arguments: Mapping[str, Any]) -> PairedDataset:
+    """Build the dataset of the training split without augmentation; arguments as in `training_dataset`."""
+    return _dataset(data, task, 1, arguments, "val")
+
+
+def _dataset(data: PairedData, task: str, batch: int, arguments: Mapping[str, Any], augmented_as: str) -> PairedDataset:
     known = {key: value for key, value in arguments.items() if key in DEFAULT_CFG_DICT and key != "freeze"}
-    args = get_cfg(overrides={**known, "task": task, "mode": "train", "cache": False})
+    args = get_cfg(overrides={**known, "task": task, "mode": "train", "cache": False, "split": "train"})
     args.imgsz = check_imgsz(args.imgsz, stride=STRIDE, floor=STRIDE, max_dim=1)
     keys = data.as_dict()
-    return build_paired_dataset(args, keys["train"], batch, keys, "train", rect=False, stride=STRIDE)
+    return build_paired_dataset(args, keys["train"], batch, keys, augmented_as, rect=False, stride=STRIDE)
 
 
 def training_batches(dataset: PairedDataset, batch: int, count: int, seed: int = 0) -> Iterator[Tensor]:

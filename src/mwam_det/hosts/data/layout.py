@@ -9,6 +9,8 @@ Keys:
     labels: For segmentation, the folder of the labels.
     channels: By modality, 1 or 3; 3 if left out.
     range: By modality, the values that become 0 and 255, for files of more than 8 bits; null for files of 8 bits.
+    filter: Which frequencies of a modality are kept, {ir: {low: 16}} or {ir: {high: 16}}: those inside the n×n window
+        in the middle of the shifted 2-D FFT of the file's image, or those outside of it; false for all.
     groups: By name, a pattern of file names such as "day_*" of the first modality: the report tells of each group too.
 
 "folders": `modalities` names folders, to which "/" and the split are appended, or which hold "{split}" where it
@@ -40,12 +42,13 @@ from pathlib import Path
 from typing import Any
 
 from mwam_det.core.config import refuse_unknown_keys
+from mwam_det.data.filtering import read_filters
 from mwam_det.data.names import check_modality_names
 from mwam_det.hosts.data.samples import PICTURES, HostModality, HostSample
 
 FORMATS = ("folders", "list", "videos")
 SPLITS = ("train", "val", "test")
-SECTION_KEYS = ("format", "path", "modalities", *SPLITS, "names", "labels", "channels", "range", "groups")
+SECTION_KEYS = ("format", "path", "modalities", *SPLITS, "names", "labels", "channels", "range", "filter", "groups")
 MOST_PARTS = 4
 """So many folders make one modality at most."""
 
@@ -138,6 +141,7 @@ def _check_modalities(section: Mapping[str, Any], format_: str) -> None:
         pair = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
         if len(pair) != 2 or not all(map(_is_number, pair)) or not pair[0] < pair[1]:
             raise ValueError(f"range={{{name}: {value!r}}} must be two numbers, the smaller first")
+    read_filters(section.get("filter"), modalities)
 
 
 def _is_number(value: Any) -> bool:
@@ -168,8 +172,9 @@ def find_samples(section: Mapping[str, Any], segmentation: bool) -> HostData:
     root = Path(section["path"]).expanduser()
     if not os.path.isdir(root):  # unlike Path.is_dir, not an error where the name is too long
         raise ValueError(f"data.path={section['path']} is not a folder")
+    ranges, filters = section.get("range", {}), read_filters(section.get("filter"), section["modalities"])
     modalities = tuple(
-        HostModality(name, channels_of(section, name), _pair(section.get("range", {}).get(name)))
+        HostModality(name, channels_of(section, name), _pair(ranges.get(name)), filters.get(name))
         for name in section["modalities"]
     )
     classes = _class_names(section.get("names", []))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mwam_det.data.filtering import WindowFilter, apply_filter
 from mwam_det.files.images import check_pixels
 from mwam_det.hosts.progress import Progress
 
@@ -36,11 +37,13 @@ class HostModality:
         name: Its name.
         channels: 1 or 3; of frames in several folders, their number.
         value_range: The values of a file that become 0 and 255, the smaller first; None for files of 8 bits.
+        filter: Which of its frequencies are kept, or None for all.
     """
 
     name: str
     channels: int = 3
     value_range: tuple[float, float] | None = None
+    filter: WindowFilter | None = None
 
 
 @dataclass(frozen=True)
@@ -237,8 +240,10 @@ def read_pixels(file: Path, modality: HostModality) -> np.ndarray:
             f"{{{modality.name}: [0, 10000]}}"
         )
     if modality.channels == 3:
-        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB)
-    return (pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY))[..., None]
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB if pixels.ndim == 2 else cv2.COLOR_BGR2RGB)
+    else:
+        pixels = (pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY))[..., None]
+    return pixels if modality.filter is None else apply_filter(pixels, modality.filter)
 
 
 def decode_file(file: Path, flags: int) -> np.ndarray | None:

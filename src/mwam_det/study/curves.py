@@ -1,0 +1,260 @@
+"""Losses and accuracy over epochs of a comparison whose arms filter modalities (Section 3.1, Fig. 1)."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from mwam_det.data.filtering import WindowFilter, read_filters
+from mwam_det.files.values import parse_value
+from mwam_det.robustness.style import DASHES, PALETTE, tidy
+
+STEM = "spectrum"
+OVERRIDE = "data.filter="
+LOGS = ("history.csv", "results.csv")
+"""The log of a run: that of the hosts, or Ultralytics'."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What an arm's runs logged, as means over the seeds that are done.
+
+    Attributes:
+        arm: Its name.
+        filters: The filter of each modality that has one.
+        seeds: How many runs are done.
+        loss: Training loss by epoch.
+        metric: The validation metric by epoch.
+        reached: The metric of the report with all modalities, by seed.
+    """
+
+    arm: str
+    filters: Mapping[str, WindowFilter]
+    seeds: int
+    loss: list[float]
+    metric: list[float]
+    reached: list[float]
+
+    @property
+    def kind(self) -> tuple[str, int]:
+        """Which frequencies all of its modalities have, ("low", 9); ("raw", 0) without, ("", 0) where they differ."""
+        kinds = {(each.keeps, each.window) for each in self.filters.values()}
+        return ("raw", 0) if not kinds else kinds.pop() if len(kinds) == 1 else ("", 0)
+
+    @property
+    def area(self) -> float:
+        """Mean training loss over all epochs: less is a faster fall."""
+        return statistics.fmean(self.loss)
+
+    @property
+    def label(self) -> str:
+        """What is left of which modality, like "low 9"; its name where modalities differ."""
+        keeps, window = self.kind
+        return self.arm if not keeps else keeps if keeps == "raw" else f"{keeps} {window}"
+
+
+def read_curves(folder: Path) -> list[Curves]:
+    """Read the arms of a comparison's folder with a filter, and those of the same study without.
+
+    Args:
+        folder: Where `mwam-det compare` left its files.
+
+    Returns:
+        Arms with a run that is done, in order.
+
+    Raises:
+        ValueError: If there is no comparison whose arms have a filter, or none of its runs is done.
+    """
+    for file in sorted(folder.glob("compare*.json")):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        arms = {arm["name"]: _filters(arm["overrides"], content["modalities"]) for arm in content["arms"]}
+        if any(arms.values()):
+            break
+    else:
+        raise ValueError(f"{folder} holds no comparison of arms with data.filter, like cfg/studies/spectrum.yaml")
+    full = "+".join(content["modalities"])
+    found = []
+    for arm in content["arms"]:
+        done = [run["seed"] for run in arm["runs"] if run["state"] == "done"]
+        logs = [_log(folder / arm["name"] / f"seed{seed}") for seed in done]
+        if not logs:
+            continue
+        values = next(iter(arm["metrics"].values()))[full]
+        loss, metric = (
+            [statistics.fmean(each) for each in zip(*series, strict=False)] for series in zip(*logs, strict=True)
+        )
+        reached = list(values["values"].values()) if values else []
+        found.append(Curves(arm["name"], arms[arm["name"]], len(done), loss, metric, reached))
+    if not found:
+        raise ValueError(f"no run in {folder} is done yet")
+    return found
+
+
+def _means(series: Sequence[Sequence[float]]) -> list[float]:
+    """Return the mean over seeds of each epoch that all have reached."""
+    return [statistics.fmean(values) for values in zip(*series, strict=False)]
+
+
+def _filters(overrides: Sequence[str], modalities: Sequence[str]) -> dict[str, WindowFilter]:
+    given = [override.removeprefix(OVERRIDE) for override in overrides if override.startswith(OVERRIDE)]
+    return read_filters(parse_value(given[-1]) if given else None, modalities)
+
+
+def _log(folder: Path) -> tuple[list[float], list[float]]:
+    """Return training loss and validation metric by epoch.
+
+    Raises:
+        ValueError: If the run left no log.
+    """
+    file = next((folder / name for name in LOGS if (folder / name).is_file()), None)
+    if file is None:
+        raise ValueError(f"{folder} has no log: {' or '.join(LOGS)}")
+    with file.open(encoding="utf-8", newline="") as stream:
+        rows = [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(stream)]
+    losses = [key for key in rows[0] if key == "loss"] or [k for k in rows[0] if k.startswith("train/")]
+    # the hosts log the metric of all modalities last; of Ultralytics' the first of mAP50 or accuracy counts
+    metrics = [key for key in rows[0] if key.startswith("metrics/") and ("mAP50" in key or "accuracy" in key)]
+    metric = metrics[0] if metrics else list(rows[0])[-1]
+    return [sum(float(row[key]) for key in losses) for row in rows], [float(row[metric] or math.nan) for row in rows]
+
+
+def claims(curves: Sequence[Curves]) -> list[str]:
+    """Return the figures of Section 3.1 as sentences, of what arms there are."""
+    said = []
+    by_kind = {each.kind: each for each in curves}
+    raw = by_kind.get(("raw", 0))
+    for window in sorted({window for keeps, window in by_kind if keeps in ("low", "high")}):
+        low, high = by_kind.get(("low", window)), by_kind.get(("high", window))
+        if low and high:
+            said.append(f"Window {window}: low frequencies {_told(low)}; high frequencies {_told(high)}.")
+    if raw:
+        said.append(f"Unfiltered: {_told(raw)}.")
+    for keeps in ("low", "high"):
+        alone = {name: each for each in curves if (name := _alone(each, keeps))}
+        if len(alone) > 1:
+            fastest = min(alone, key=lambda name: alone[name].area)
+            figures = "; ".join(f"{name} {_told(each)}" for name, each in alone.items())
+            said.append(f"The loss falls fastest on the {keeps} frequencies of {fastest}: {figures}.")
+    return said
+
+
+def _alone(curves: Curves, keeps: str) -> str | None:
+    """Return the modality that alone has more than its mean, if these are its low or high frequencies."""
+    more = {name: each for name, each in curves.filters.items() if each != WindowFilter("low", 1)}
+    lone = len(more) == 1 and len(curves.filters) > 1 and len(more) < len(curves.filters)
+    ((name, each),) = more.items() if lone else (("", WindowFilter("", 0)),)
+    return name if each.keeps == keeps else None
+
+
+def _told(curves: Curves) -> str:
+    last = curves.loss[-1]
+    return f"mean loss {curves.area:.3f}, last loss {last:.3f}, metric {_spread(curves.reached)}"
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    return f"{statistics.fmean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
+
+
+def curve_table(curves: Sequence[Curves]) -> list[list[str]]:
+    """Return a header, and for each arm what it keeps, its losses and the metric that it reached."""
+    rows = [["arm", "seeds", "mean loss", "last loss", "metric"]]
+    for each in curves:
+        rows.append([each.arm, str(each.seeds), f"{each.area:.3f}", f"{each.loss[-1]:.3f}", _spread(each.reached)])
+    return rows
+
+
+def save_curves(curves: Sequence[Curves], folder: Path) -> list[Path]:
+    """Write spectrum.json, spectrum.csv (a row an arm and epoch) and spectrum.png, and return the files."""
+    files = [folder / f"{STEM}.{suffix}" for suffix in ("json", "csv", "png")]
+    content: dict[str, Any] = {
+        "claims": claims(curves),
+        "arms": {
+            each.arm: {
+                "filter": {name: {own.keeps: own.window} for name, own in each.filters.items()},
+                "seeds": each.seeds,
+                "mean_loss": each.area,
+                "last_loss": each.loss[-1],
+                "metric": each.reached,
+            }
+            for each in curves
+        },
+    }
+    files[0].write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with files[1].open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["arm", "epoch", "loss", "metric"])
+        for each in curves:
+            writer.writerows((each.arm, k, *both) for k, both in enumerate(zip(each.loss, each.metric, strict=True), 1))
+    curves_figure(curves).savefig(files[2], dpi=150, facecolor="white")
+    return files
+
+
+def curves_figure(curves: Sequence[Curves]) -> Figure:
+    """Draw training loss and validation metric over epochs, and the metric reached over windows.
+
+    Arms that filter all modalities alike are in the first row, the others, if there are any, in the second.
+    """
+    alike = [each for each in curves if each.kind[0]]
+    rows = [row for row in (alike, [each for each in curves if not each.kind[0]]) if row]
+    figure = Figure(figsize=(12, 3.8 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), 3, squeeze=False)
+    for own, (losses, metrics, reached) in zip(rows, axes, strict=True):
+        for place, each in enumerate(own):
+            style = _style(each, place, own)
+            epochs = range(1, len(each.loss) + 1)
+            losses.plot(epochs, each.loss, label=each.label, **style)
+            metrics.plot(epochs, each.metric, **style)
+        losses.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
+        metrics.set(xlabel="epoch", ylabel="validation metric")
+        _draw_reached(reached, own)
+        losses.legend(frameon=False, fontsize="small")
+        for axis in (losses, metrics, reached):
+            tidy(axis)
+    return figure
+
+
+def _style(each: Curves, place: int, row: Sequence[Curves]) -> dict[str, Any]:
+    keeps, window = each.kind
+    if keeps == "raw":
+        return {"color": "black"}
+    if not keeps:
+        return {"color": PALETTE[place % len(PALETTE)], "linestyle": DASHES[place % len(DASHES)]}
+    windows = sorted({own.kind[1] for own in row if own.kind[0] == keeps})
+    dash = DASHES[windows.index(window) % len(DASHES)]
+    return {"color": PALETTE[0] if keeps == "low" else PALETTE[5], "linestyle": dash}
+
+
+def _draw_reached(axis: Any, row: Sequence[Curves]) -> None:
+    """Draw the metric that arms reached over their windows; of arms without one window, side by side."""
+    if not row[0].kind[0]:
+        for place, each in enumerate(row):
+            color = PALETTE[place % len(PALETTE)]
+            axis.bar(place, statistics.fmean(each.reached), 0.7, facecolor=f"{color}73", edgecolor=color)
+            axis.scatter([place] * len(each.reached), each.reached, s=12, color=color, zorder=3)
+        axis.set_xticks(range(len(row)), [each.arm for each in row], rotation=20)
+        axis.set_ylabel("metric reached")
+        return
+    for keeps, color in (("low", PALETTE[0]), ("high", PALETTE[5])):
+        own = sorted((each for each in row if each.kind[0] == keeps), key=lambda each: each.kind[1])
+        windows, means = [each.kind[1] for each in own], [statistics.fmean(each.reached) for each in own]
+        if not own:
+            continue
+        axis.plot(windows, means, color=color, marker="o", label=f"{keeps}-pass")
+        for each in own:
+            axis.scatter([each.kind[1]] * len(each.reached), each.reached, s=12, color=color, alpha=0.6)
+    for each in row:
+        if each.kind[0] == "raw":
+            axis.axhline(statistics.fmean(each.reached), color="black", linewidth=1, label="raw")
+    axis.set_xticks(sorted({each.kind[1] for each in row if each.kind[1]}))
+    axis.set(xlabel="window", ylabel="metric reached")
+    axis.legend(frameon=False, fontsize="small")

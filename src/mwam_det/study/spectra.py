@@ -1,0 +1,234 @@
+"""The spectrum of each modality over a set, and what each frequency adds to its FRM."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from mwam_det.core.config import MWAMConfig, mwam_config
+from mwam_det.core.frequency import frequency_contributions, joint_flat_patches, signed_pixels
+from mwam_det.experiments import Experiment
+from mwam_det.recipe import HOST_TASKS, Recipe
+from mwam_det.robustness.style import PALETTE, tidy
+
+PERCENTILES = (10, 90)
+COLOURS = tuple(PALETTE[place] for place in (0, 5, 2, 3, 1, 4))
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The spectrum of one modality.
+
+    Attributes:
+        power: Power by ring, shape (images, rings), float64: the mean of |F|² over the ring of radius k = 1, 2, …
+            cycles per longer side of the image and over channels, F the 2-D FFT of pixels in [0, 1] over their number.
+        energy: Sum of |F|² by octave, shape (images, octaves): 1 cycle, 2 to 3, 4 to 7 and so on; the corners beyond
+            the last ring belong to the last octave.
+        frm: What each DCT coefficient adds to the FRM, mean over images, shape (q, q), see `frequency_contributions`.
+    """
+
+    power: np.ndarray
+    energy: np.ndarray
+    frm: np.ndarray
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Share of each octave in the energy without the mean, by image; images of one value are left out."""
+        whole = self.energy.sum(1, keepdims=True)
+        return (self.energy / np.where(whole > 0, whole, np.nan))[whole[:, 0] > 0]
+
+
+def measure_spectra(experiment: Experiment, sample: int) -> dict[str, Spectrum]:
+    """Measure images of the training split as training reads them, filters included, at its size, not augmented.
+
+    Args:
+        experiment: The recipe.
+        sample: So many samples at most, spread evenly over the split.
+
+    Returns:
+        The spectrum by modality.
+
+    Raises:
+        ValueError: If the dataset cannot be used.
+    """
+    recipe = experiment.recipe
+    config = mwam_config(recipe.mwam) or MWAMConfig()
+    images = _host_images(experiment, sample) if recipe.task in HOST_TASKS else _paired_images(recipe, sample)
+    power: dict[str, list[np.ndarray]] = {}
+    energy: dict[str, list[np.ndarray]] = {}
+    frm: dict[str, list[np.ndarray]] = {}
+    for item in images:
+        for name, parts in _contributions(item, config).items():
+            rings, octaves = radial_power(item[name].numpy())
+            for found, value in ((power, rings), (energy, octaves), (frm, parts)):
+                found.setdefault(name, []).append(value)
+    return {
+        name: Spectrum(_alike(power[name]), _alike(energy[name], sum_up=True), np.mean(frm[name], 0)) for name in power
+    }
+
+
+def _alike(rows: Sequence[np.ndarray], sum_up: bool = False) -> np.ndarray:
+    """Stack rows of images that differ in size: cut to the shortest, or the rest added to the last value."""
+    shortest = min(map(len, rows))
+    stacked = np.array([row[:shortest] for row in rows])
+    if sum_up:
+        stacked[:, -1] += [row[shortest:].sum() for row in rows]
+    return stacked
+
+
+def radial_power(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Measure the power of an image by radius in its spectrum.
+
+    The radius of a coefficient is its frequency in cycles per pixel, times the longer side of the image, rounded.
+
+    Args:
+        pixels: Shape (C, H, W), uint8.
+
+    Returns:
+        By ring 1, 2, …, half of the longer side, the mean of |F|², and by octave its sum, see `Spectrum`.
+    """
+    height, width = pixels.shape[1:]
+    longest = max(height, width)
+    values = np.abs(np.fft.fft2(pixels / 255) / (height * width)) ** 2
+    radius = longest * np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
+    ring = np.rint(radius).astype(int).ravel()
+    sums = np.bincount(ring, values.mean(0).ravel())
+    rings = longest // 2
+    octaves = np.zeros(max(rings.bit_length() - (rings & (rings - 1) == 0), 1))
+    octave = np.minimum(np.log2(np.arange(1, len(sums))).astype(int), len(octaves) - 1)
+    np.add.at(octaves, octave, sums[1:])
+    return (sums / np.maximum(np.bincount(ring), 1))[1 : rings + 1], octaves
+
+
+def _contributions(item: Mapping[str, Tensor], config: MWAMConfig) -> dict[str, np.ndarray]:
+    batch = {name: own[None] for name, own in item.items()}
+    if min(side for own in item.values() for side in own.shape[-2:]) < config.patch:
+        return dict.fromkeys(item, np.full((config.band, config.band), np.nan))
+    ignore = joint_flat_patches(batch.values(), patch=config.patch) if config.ignore else None
+    found = {}
+    for name, own in batch.items():
+        pixels = signed_pixels(own) if config.pixels == "signed" else own
+        parts = frequency_contributions(
+            pixels, patch=config.patch, band=config.band, sigma=config.sigma, ignore=ignore, align=config.align
+        )
+        found[name] = parts.cpu().numpy()
+    return found
+
+
+def _host_images(experiment: Any, sample: int) -> Iterator[dict[str, Tensor]]:
+    from mwam_det.data.inspection.sampling import evenly
+    from mwam_det.hosts.data.layout import find_samples
+    from mwam_det.hosts.data.samples import MultimodalDataset
+    from mwam_det.hosts.experiment import SEGMENTATION
+
+    data = find_samples(experiment.data, experiment.task == SEGMENTATION)
+    dataset = MultimodalDataset(data.splits["train"], data.modalities, experiment.settings.size)
+    for index in evenly(len(dataset), sample):
+        yield dataset[index][0]
+
+
+def _paired_images(recipe: Recipe, sample: int) -> Iterator[dict[str, Tensor]]:
+    from mwam_det.data.inspection.minibatches import still_dataset
+    from mwam_det.data.inspection.sampling import evenly
+    from mwam_det.data.section import resolve_dataset
+
+    dataset = still_dataset(resolve_dataset(recipe.data), recipe.task, recipe.train)
+    for index in evenly(len(dataset), sample):
+        stack = torch.from_numpy(np.ascontiguousarray(dataset.load_image(index)[0].transpose(2, 0, 1)))
+        yield {modality.name: stack[modality.slice] for modality in dataset.modalities}
+
+
+# What is shown --------------------------------------------------------------------------------------------------------
+
+
+def octave_names(count: int) -> list[str]:
+    """Return what octaves are called, in cycles per image: 1, then 2–3, 4–7 and so on."""
+    names = ["1", *(f"{2**k}–{2 ** (k + 1) - 1}" for k in range(1, count))]
+    return [*names[:-1], f"{2 ** (count - 1)} and more"]
+
+
+def spectrum_tables(spectra: Mapping[str, Spectrum]) -> list[tuple[str, list[list[str]]]]:
+    """Lay spectra out: by table its title and its rows, the first of which is the header."""
+    octaves = [["cycles per image", *spectra]]
+    for place, name in enumerate(octave_names(next(iter(spectra.values())).energy.shape[1])):
+        shares = [100 * spectrum.shares[:, place] for spectrum in spectra.values()]
+        octaves.append([name, *(f"{own.mean():.2f} ± {own.std():.2f} %" if len(own) else "-" for own in shares)])
+    parts = [["DCT coefficient", *spectra]]
+    sizes = [spectrum.frm.sum() for spectrum in spectra.values()]
+    band = next(iter(spectra.values())).frm.shape[0]
+    for u in range(band):
+        for v in range(band):
+            kind = " (brightness)" if u == v == 0 else ""
+            added = zip((spectrum.frm[u, v] for spectrum in spectra.values()), sizes, strict=True)
+            cells = [f"{100 * part / whole:.1f} %" if whole > 0 else "-" for part, whole in added]
+            parts.append([f"u={u}, v={v}{kind}", *cells])
+    parts.append(["FRM", *(f"{whole:.3g}" for whole in sizes)])
+    images = len(next(iter(spectra.values())).power)
+    return [
+        (f"Radial power without the mean, by octave: mean ± deviation over {images} images", octaves),
+        ("What each low coefficient adds to FRM", parts),
+    ]
+
+
+def save_spectra(spectra: Mapping[str, Spectrum], folder: Path) -> list[Path]:
+    """Write spectrum.json, spectrum.csv (a row a modality and ring) and spectrum.png, and return the files."""
+    files = [folder / f"spectrum.{suffix}" for suffix in ("json", "csv", "png")]
+    content = {}
+    rows: list[Sequence[Any]] = []
+    for name, spectrum in spectra.items():
+        low, high = np.percentile(spectrum.power, PERCENTILES, axis=0)
+        columns = [spectrum.power.mean(0), spectrum.power.std(0), low, high]
+        rows += [(name, k, *values) for k, values in enumerate(zip(*(c.tolist() for c in columns), strict=True), 1)]
+        shares = spectrum.shares
+        content[name] = {
+            "images": len(spectrum.power),
+            "octaves": {
+                label: {"mean": float(own.mean()), "std": float(own.std())} if len(own) else None
+                for label, own in zip(octave_names(shares.shape[1]), shares.T, strict=True)
+            },
+            "frm": [[float(v) if np.isfinite(v) else None for v in row] for row in spectrum.frm],
+        }
+    files[0].write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with files[1].open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["modality", "cycles_per_image", "mean", "std", *(f"percentile_{p}" for p in PERCENTILES)])
+        writer.writerows(rows)
+    spectra_figure(spectra).savefig(files[2], dpi=150, facecolor="white")
+    return files
+
+
+def spectra_figure(spectra: Mapping[str, Spectrum]) -> Figure:
+    """Draw the radial power of each modality, and what coefficients add to its FRM."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for place, (name, spectrum) in enumerate(spectra.items()):
+        colour = COLOURS[place % len(COLOURS)]
+        rings = np.arange(1, spectrum.power.shape[1] + 1)
+        floor = np.finfo(float).tiny  # a logarithmic axis has no 0
+        low, high = np.maximum(np.percentile(spectrum.power, PERCENTILES, axis=0), floor)
+        left.plot(rings, np.maximum(spectrum.power.mean(0), floor), color=colour, label=name)
+        left.fill_between(rings, low, high, color=colour, alpha=0.2, linewidth=0)
+        band, width = spectrum.frm.shape[0], 0.8 / len(spectra)
+        shares = 100 * spectrum.frm.ravel() / spectrum.frm.sum()
+        places = np.arange(band**2) + (place - (len(spectra) - 1) / 2) * width
+        right.bar(places, shares, width * 0.92, color=f"{colour}73", edgecolor=colour, label=name)
+        right.set_xticks(range(band**2), [f"({u}, {v})" for u in range(band) for v in range(band)])
+    left.set_xscale("log", base=2)
+    left.xaxis.set_major_formatter("{x:g}")
+    left.set(yscale="log", xlabel="cycles per image", ylabel="power")
+    left.set_title("radial power: mean, and 10th to 90th percentile", fontsize="medium")
+    right.set(xlabel="DCT coefficient (u, v)", ylabel="share of FRM, %")
+    right.set_title("what each low coefficient adds to FRM", fontsize="medium")
+    for axis in (left, right):
+        tidy(axis)
+        axis.legend(frameon=False)
+    return figure
