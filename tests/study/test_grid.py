@@ -36,12 +36,13 @@ DATA = {
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch) -> Path:
-    """The working directory, with a recipe night.yaml and the folders of its dataset."""
+    """The working directory, with a recipe night.yaml and the folders of its dataset, an empty file in each."""
     monkeypatch.chdir(tmp_path)
     write("night.yaml", model=TINY, data=DATA, train={"epochs": 2})
     for name in ("visible", "infrared", "labels"):
         for split in ("train", "val"):
             (tmp_path / "set" / name / split).mkdir(parents=True)
+            (tmp_path / "set" / name / split / ("0.txt" if name == "labels" else "0.png")).touch()
     return tmp_path
 
 
@@ -344,7 +345,7 @@ def test_a_file_of_arms_that_is_no_yaml_is_refused():
 
 def test_there_is_a_study_for_each_ablation_of_the_paper():
     tables = {f"table{number}" for number in (1, 5, 7, 8, 9, 10, 13)}
-    assert {file.stem for file in STUDIES} == {"interventions", "robust", *tables}
+    assert {file.stem for file in STUDIES} == {"interventions", "robust", "spectrum", *tables}
 
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)

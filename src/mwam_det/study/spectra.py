@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mwam_det.core.config import MWAMConfig, mwam_config
-from mwam_det.core.frequency import frequency_contributions, joint_flat_patches, signed_pixels
+from mwam_det.data.inspection.preference import contributions
 from mwam_det.experiments import Experiment
 from mwam_det.recipe import HOST_TASKS, Recipe
 from mwam_det.robustness.style import PALETTE, tidy
@@ -67,7 +67,7 @@ def measure_spectra(experiment: Experiment, sample: int) -> dict[str, Spectrum]:
     energy: dict[str, list[np.ndarray]] = {}
     frm: dict[str, list[np.ndarray]] = {}
     for item in images:
-        for name, parts in _contributions(item, config).items():
+        for name, parts in contributions({name: own[None] for name, own in item.items()}, config).items():
             rings, octaves = radial_power(item[name].numpy())
             for found, value in ((power, rings), (energy, octaves), (frm, parts)):
                 found.setdefault(name, []).append(value)
@@ -107,21 +107,6 @@ def radial_power(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     octave = np.minimum(np.log2(np.arange(1, len(sums))).astype(int), len(octaves) - 1)
     np.add.at(octaves, octave, sums[1:])
     return (sums / np.maximum(np.bincount(ring), 1))[1 : rings + 1], octaves
-
-
-def _contributions(item: Mapping[str, Tensor], config: MWAMConfig) -> dict[str, np.ndarray]:
-    batch = {name: own[None] for name, own in item.items()}
-    if min(side for own in item.values() for side in own.shape[-2:]) < config.patch:
-        return dict.fromkeys(item, np.full((config.band, config.band), np.nan))
-    ignore = joint_flat_patches(batch.values(), patch=config.patch) if config.ignore else None
-    found = {}
-    for name, own in batch.items():
-        pixels = signed_pixels(own) if config.pixels == "signed" else own
-        parts = frequency_contributions(
-            pixels, patch=config.patch, band=config.band, sigma=config.sigma, ignore=ignore, align=config.align
-        )
-        found[name] = parts.cpu().numpy()
-    return found
 
 
 def _host_images(experiment: Any, sample: int) -> Iterator[dict[str, Tensor]]:

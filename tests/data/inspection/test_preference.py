@@ -33,6 +33,16 @@ def test_shares_and_weights_are_those_of_the_core(demo_section):
     assert figures.share == pytest.approx({name: value / mean for name, value in values.items()}, rel=1e-4)
     for name, share in figures.share.items():
         assert figures.weight[name] == pytest.approx(1.5 - 1 / (1 + np.exp(-6 * (share - 0.7))), rel=1e-4)
+        assert sum(map(sum, figures.contributions[name])) == pytest.approx(figures.frm[name], rel=1e-4)
+
+
+def test_the_table_says_which_part_of_frm_is_brightness_and_other_rules_have_no_such_part(demo_section):
+    inspection = look_at(demo_section, batch=8, sample=8, arguments=STILL)
+    parts = inspection.preference.contributions["ir"]
+    assert f"{parts[0][0] / sum(map(sum, parts)):.0%}" in render(inspection)
+    assert "from brightness" in render(inspection)
+    other = look_at(demo_section, batch=8, sample=8, arguments=STILL, config=MWAMConfig(rule="low_l1"))
+    assert other.preference.contributions == {} and "from brightness" not in render(other)
 
 
 def test_mini_batches_are_those_of_training(demo_section, tmp_path):

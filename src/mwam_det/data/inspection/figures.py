@@ -166,6 +166,8 @@ class PreferenceFigures:
         batch: Samples in a mini-batch.
         batches: Number of mini-batches.
         frm: By modality, mean over the mini-batches (Eq. 4, or the rule).
+        contributions: By modality, what each of the q×q lowest DCT coefficients adds to FRM, mean over the
+            mini-batches; empty for other rules.
         share: T, mean over the mini-batches, the bank included (Eq. 6).
         weight: K, mean over the mini-batches (Eq. 5).
         share_range: Smallest and largest T of a mini-batch.
@@ -181,6 +183,7 @@ class PreferenceFigures:
     batch: int
     batches: int
     frm: dict[str, float]
+    contributions: dict[str, list[list[float]]]
     share: dict[str, float]
     weight: dict[str, float]
     share_range: dict[str, tuple[float, float]]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mwam_det.core.config import MWAMConfig
-from mwam_det.core.frequency import joint_flat_patches
+from mwam_det.core.frequency import frequency_contributions, joint_flat_patches, signed_pixels
 from mwam_det.core.mwam import MWAM, Observation
 from mwam_det.data.inspection.figures import PreferenceFigures
 from mwam_det.data.modality import Modality
@@ -24,6 +24,7 @@ class PreferenceMeter:
         self.modalities, self.config = modalities, config
         self.mwam = MWAM([modality.name for modality in modalities], config)
         self.observations: list[Observation] = []
+        self.parts: list[dict[str, np.ndarray]] = []
         self.batch = 0
 
     def observe(self, images: Tensor) -> None:
@@ -31,9 +32,12 @@ class PreferenceMeter:
         self.batch = len(images)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `skipped` says the same
-            self.mwam.observe({m.name: images[:, m.slice] for m in self.modalities})
-        if self.mwam.last is not None:
-            self.observations.append(self.mwam.last)
+            self.mwam.observe(batch := {m.name: images[:, m.slice] for m in self.modalities})
+        if self.mwam.last is None:
+            return
+        self.observations.append(self.mwam.last)
+        if self.config.rule == "frequency_ratio":
+            self.parts.append(contributions(batch, self.config))
 
     def figures(self, flat_patches: float | None) -> PreferenceFigures:
         """Average over the mini-batches; of a modality that is 0 throughout some, over the others.
@@ -56,12 +60,37 @@ class PreferenceMeter:
             batch=self.batch,
             batches=len(self.observations),
             **means,
+            contributions={
+                name: np.mean([parts[name] for parts in self.parts], 0).tolist() for name in names if self.parts
+            },
             share_range=ranges["share"],
             weight_range=ranges["weight"],
             dead={name: len(measured) - len(showing[name]) for name in names},
             flat_patches=flat_patches,
             skipped=dict(self.mwam.skipped),
         )
+
+
+def contributions(batch: Mapping[str, Tensor], config: MWAMConfig) -> dict[str, np.ndarray]:
+    """Return which part of the FRM of each modality comes from which DCT coefficient (A.14).
+
+    Args:
+        batch: By modality, images of shape (B, C_m, H, W), uint8 or float in [0, 1].
+        config: How FRM is measured.
+
+    Returns:
+        By modality, shape (q, q), see `frequency_contributions`; NaN where the images are smaller than a patch.
+    """
+    if min(side for images in batch.values() for side in images.shape[-2:]) < config.patch:
+        return {name: np.full((config.band, config.band), np.nan) for name in batch}
+    ignore = joint_flat_patches(batch.values(), patch=config.patch) if config.ignore else None
+    parts = {}
+    for name, images in batch.items():
+        pixels = signed_pixels(images) if config.pixels == "signed" else images
+        parts[name] = frequency_contributions(
+            pixels, patch=config.patch, band=config.band, sigma=config.sigma, ignore=ignore, align=config.align
+        ).numpy(force=True)
+    return parts
 
 
 def flat_share(stack: np.ndarray, modalities: Sequence[Modality], patch: int) -> float | None:
@@ -81,6 +110,10 @@ def flat_share(stack: np.ndarray, modalities: Sequence[Modality], patch: int) ->
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else math.nan
+
+
+def _mean_of_each(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, list[list[float]]]:
+    return {name: np.mean([by[name] for by in parts], 0).tolist() for name in parts[0]} if parts else {}
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

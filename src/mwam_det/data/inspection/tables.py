@@ -114,13 +114,15 @@ def _preference(inspection: Inspection) -> Table:
     rule = "FRM" if figures.rule == "frequency_ratio" else figures.rule
     batches = "1 mini-batch" if figures.batches == 1 else f"{figures.batches:,} mini-batches"
     title = f"What MWAM makes of train, as it is augmented: means over {batches} of {figures.batch:,}"
-    columns = ["", rule, "share T", "T, least to most", "weight K", "K, least to most"]
-    table = _table(title, columns)
+    columns = ["", rule, *["from brightness"][: bool(figures.contributions)]]
+    table = _table(title, [*columns, "share T", "T, least to most", "weight K", "K, least to most"])
     for name in figures.frm:
         if not math.isfinite(figures.share[name]):
-            _add(table, name, ["not measured"] + 4 * ["-"])
+            _add(table, name, ["not measured"] + (4 + bool(figures.contributions)) * ["-"])
             continue
+        parts = figures.contributions.get(name)
+        brightness = [] if parts is None else [f"{parts[0][0] / sum(map(sum, parts)):.0%}"]
         least_to_most = ["{:.2f} to {:.2f}".format(*by[name]) for by in (figures.share_range, figures.weight_range)]
         share, weight = f"{figures.share[name]:.2f}", f"{figures.weight[name]:.2f}"
-        _add(table, name, [f"{figures.frm[name]:.3g}", share, least_to_most[0], weight, least_to_most[1]])
+        _add(table, name, [f"{figures.frm[name]:.3g}", *brightness, share, least_to_most[0], weight, least_to_most[1]])
     return table
