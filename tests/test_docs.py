@@ -246,7 +246,7 @@ def test_blocks_that_need_no_files_run(page, block, capsys):
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs_from_its_first_line_to_its_last(tmp_path):
     (block,) = blocks(README, "python")
-    tiny = {"epochs=14": "epochs=1", "imgsz=320": "imgsz=64", "save=True": "save=False"}
+    tiny = {"epochs=14": "epochs=1", "imgsz=256": "imgsz=64", "save=True": "save=False"}
     for given, small in tiny.items():
         assert given in block
         block = block.replace(given, small)
