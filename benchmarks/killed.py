@@ -70,7 +70,7 @@ def nth(number):
         return len(seen) == number
     return when
 
-from mwam_det.cli.main import main
+from mwam_det.cli import main
 """
 
 

@@ -274,7 +274,7 @@ def test_the_commands_of_the_readme_lead_from_a_folder_of_pairs_to_predictions(t
         words = [word.replace("my_pairs/visible", "my_pairs/visible/val") for word in words]
         words = [word.replace("my_pairs/infrared", "my_pairs/infrared/val") for word in words]
         arguments = [command, *words, *small.get(command, [])]
-        said = run_script(f"from mwam_det.cli.main import main\nraise SystemExit(main({arguments}))\n", tmp_path)
+        said = run_script(f"from mwam_det.cli import main\nraise SystemExit(main({arguments}))\n", tmp_path)
     assert "4 pairs" in said
     assert (tmp_path / "runs" / "my_pairs" / "report.html").is_file()
 

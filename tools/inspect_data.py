@@ -5,7 +5,7 @@ Not called inspect.py: Python would find it in the place of its own module of th
 
 import sys
 
-from mwam_det.cli.main import main
+from mwam_det.cli import main
 
 if __name__ == "__main__":
     sys.exit(main(["inspect", *sys.argv[1:]]))

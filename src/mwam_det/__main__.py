@@ -2,7 +2,7 @@
 
 import sys
 
-from mwam_det.cli.main import main
+from mwam_det.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

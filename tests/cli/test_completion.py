@@ -17,7 +17,7 @@ def offered(folder, line):
         "import atexit, os, sys\n"
         "leave = os._exit\n"
         "os._exit = lambda status: leave(7 if {'torch', 'ultralytics'} & set(sys.modules) else status)\n"
-        "from mwam_det.cli.main import main\n"
+        "from mwam_det.cli import main\n"
         "main()\n"
     )
     asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "COMP_LINE": line, "COMP_POINT": str(len(line))}
@@ -51,7 +51,7 @@ def test_commands_files_and_keys_are_completed(tmp_path, words, expected):
 
 
 def test_without_argcomplete_a_shell_that_asks_is_told_nothing(tmp_path):
-    code = "import sys; sys.modules['argcomplete'] = None; from mwam_det.cli.main import main; main(['--version'])"
+    code = "import sys; sys.modules['argcomplete'] = None; from mwam_det.cli import main; main(['--version'])"
     environment = {**os.environ, "_ARGCOMPLETE": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, timeout=60)
     assert done.returncode == 0 and done.stdout.startswith(b"mwam-det ")

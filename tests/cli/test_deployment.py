@@ -6,8 +6,7 @@ import yaml
 from untrained import folders, make_set, untrained
 
 from mwam_det import MultimodalYOLO
-from mwam_det.cli import export, predict, val
-from mwam_det.cli.main import main
+from mwam_det.cli import export, main, predict, val
 from mwam_det.engine.deployment import describe
 
 SMALL = ["imgsz=64", "conf=0.1", "device=cpu"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import yaml
 
-from mwam_det.cli.main import main
+from mwam_det.cli import main
 from mwam_det.data.crops import cut_objects
 from mwam_det.data.errors import DatasetError
 from mwam_det.data.section import resolve_dataset

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mwam_det.cli.main import main
+from mwam_det.cli import main
 from mwam_det.data.formats import FORMATS
 from mwam_det.data.published import PUBLICATIONS, how_to_get
 from mwam_det.experiments import load

@@ -11,7 +11,7 @@ from ultralytics.nn.backends.base import BaseBackend
 from untrained import QUIET, TINY, folders, make_set, smooth, untrained
 
 from mwam_det import MultimodalYOLO
-from mwam_det.cli.main import main
+from mwam_det.cli import main
 from mwam_det.data.errors import DatasetError
 from mwam_det.data.paired_data import save_dataset_yaml
 from mwam_det.data.section import resolve_dataset

@@ -13,7 +13,7 @@ from ultralytics import YOLO
 from untrained import TINY, make_set
 
 from mwam_det import MWAMTrainer
-from mwam_det.cli.main import main
+from mwam_det.cli import main
 from mwam_det.engine import saving
 from mwam_det.engine.saving import CheckpointPath, finish_checkpoints, is_trained, read_record, repair_best
 from mwam_det.files.locks import LOCK, FolderInUse

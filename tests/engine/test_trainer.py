@@ -13,7 +13,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from untrained import TINY
 
 from mwam_det import GradientModulator, MWAMTrainer, UpdateModulator
-from mwam_det.cli.main import main
+from mwam_det.cli import main
 from mwam_det.data.errors import DatasetError
 from mwam_det.engine.combinations import OnePassValidator
 from mwam_det.models.two_stream import SPLIT_LAYER, streams_of, two_stream_cfg
@@ -130,7 +130,7 @@ def test_a_run_killed_in_its_third_epoch_resumes_with_its_bank_and_its_curves_jo
     code = """
         import os, signal, sys
         from mwam_det.engine.trainer import MWAMTrainer
-        from mwam_det.cli.main import main
+        from mwam_det.cli import main
         prepare = MWAMTrainer.preprocess_batch
         def killed_in_the_third_epoch(self, batch):
             if self.epoch == 2 and self.run.history._pending:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mwam_det.cli.main import main
+from mwam_det.cli import main
 from mwam_det.experiments import load
 from mwam_det.study.arms import arm_experiments, read_study
 

@@ -10,7 +10,7 @@ import yaml
 from hosts import Toy, rooms_section, section, write_pictures, write_rooms
 
 from mwam_det import MWAMConfig
-from mwam_det.cli.main import main
+from mwam_det.cli import main
 from mwam_det.data.formats.nyuv2 import NYU40
 from mwam_det.experiments import HOST_TASKS
 from mwam_det.hosts.data.layout import find_samples

@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import nn
 
-from mwam_det.cli.main import main
+from mwam_det.cli import main
 from mwam_det.hosts.data.layout import channels_of, check_section, find_samples
 from mwam_det.hosts.data.samples import (
     Augmentation,

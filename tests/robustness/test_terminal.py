@@ -5,7 +5,7 @@ import sys
 import pytest
 from reports import full_report, table
 
-from mwam_det.cli.main import main
+from mwam_det.cli import main
 from mwam_det.files.terminal import marks_in
 from mwam_det.robustness.tables import degradation_table
 

@@ -9,7 +9,7 @@ from tasks_of_workers import die
 from ultralytics.nn.tasks import load_checkpoint
 from untrained import TINY
 
-from mwam_det.cli.main import main
+from mwam_det.cli import main
 from mwam_det.data.errors import DatasetError
 from mwam_det.engine.experiment import UltralyticsExperiment, begun
 from mwam_det.files.locks import FolderInUse, Hold

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hosts import section, write_pictures
 
-from mwam_det.cli.main import main
+from mwam_det.cli import main
 from mwam_det.data.filtering import WindowFilter
 from mwam_det.study.curves import Curves, claims, read_curves
 from mwam_det.study.spectra import octave_names, radial_power

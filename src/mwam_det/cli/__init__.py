@@ -1,1 +1,5 @@
 """The command line `mwam-det`."""
+
+from mwam_det.cli.program import main
+
+__all__ = ["main"]

@@ -12,7 +12,7 @@ from sources import write
 from training import train_recipe
 from ultralytics.cfg import get_cfg
 
-from mwam_det.cli.main import main
+from mwam_det.cli import main
 from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.drafting.draft import Draft, draft
 from mwam_det.data.drafting.known import Known

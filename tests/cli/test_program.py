@@ -16,7 +16,8 @@ from untrained import TINY, untrained
 
 import mwam_det
 from mwam_det import experiments
-from mwam_det.cli.main import COMMANDS, main
+from mwam_det.cli import main
+from mwam_det.cli.program import COMMANDS
 from mwam_det.cli.stock_words import read_stock_words
 from mwam_det.data.conversion.model import ConversionError, Format
 from mwam_det.data.conversion.offers import OFFERS, Offer, Option
@@ -301,7 +302,7 @@ def test_no_script_takes_the_place_of_a_module_that_python_needs():
 def test_the_installed_command_is_this_one():
     commands = [point for point in entry_points(group="console_scripts") if point.name == "mwam-det"]
     assert commands, "the package is not installed: pip install -e ."
-    assert commands[0].value == "mwam_det.cli.main:main"
+    assert commands[0].value == "mwam_det.cli:main"
     assert commands[0].load() is main
 
 
@@ -601,7 +602,7 @@ def test_ctrl_c_ends_any_command_with_a_word_and_130(monkeypatch, capsys):
 
 WITHOUT_TORCH = """
 import sys
-from mwam_det.cli.main import main
+from mwam_det.cli import main
 statuses = set()
 for words in " ".join(sys.argv[1:]).split(" ; "):
     try:
