@@ -3,8 +3,8 @@
     python benchmarks/jobs.py [--jobs 2] [--rounds 2] [--epochs 8]
 
 Trains a grid of two arms and two seeds on a generated set with `jobs=1` and with `--jobs`, in turn, each in a fresh
-folder, and prints the ratio of their times and whether every figure of the two grids is the same. A training takes
-one thread on two cores either way, as Ultralytics sets it, so two of them can use what one leaves idle.
+folder, and prints the ratio of their times in each round and whether every figure of the two grids is the same. A
+training takes one thread on two cores either way, as Ultralytics sets it, so two of them can use what one leaves idle.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import yaml
-from machine import Spread, machine
+from machine import machine
 from material import demo_data
 
 ARMS, SEEDS = "baseline,mwam", 2
@@ -48,8 +48,8 @@ def main() -> None:
                 seconds[jobs].append(time.perf_counter() - start)
                 scores[jobs].append(_scores(root / f"{name}-compare"))
                 print(f"jobs={jobs}: {seconds[jobs][-1]:.0f} s", flush=True)
-    alone, together = Spread(tuple(seconds[1])), Spread(tuple(seconds[options.jobs]))
-    print(f"\none after the other / {options.jobs} at a time: {alone.over(together):.2f}")
+    ratios = [alone / together for alone, together in zip(seconds[1], seconds[options.jobs], strict=True)]
+    print(f"\none after the other / {options.jobs} at a time: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
     print(f"every figure the same: {scores[1] == scores[options.jobs]}")
     print(machine())
 

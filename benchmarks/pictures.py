@@ -104,7 +104,7 @@ def missing_sensors(weights: Mapping[str, Path], folders: Mapping[str, Path]) ->
     stem, total = stems[typical], dict(zip(cells, count.sum(0), strict=True))
     images = {name: cv2.imread(str(next(folders[name].glob(f"{stem}.*"))))[..., ::-1] for name in ("rgb", "ir")}
     labels = boxes_of(folders["labels"] / f"{stem}.txt", *images["rgb"].shape[:2])
-    figure = Figure(figsize=(10.2, 6.3), layout="constrained")
+    figure = Figure(figsize=(10.2, 7.7), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.05, h_pad=0.06, wspace=0.01, hspace=0.02)
     grid = figure.subplots(len(weights), len(COLUMNS))
     for axes, row in zip(grid, weights, strict=True):

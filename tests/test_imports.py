@@ -63,6 +63,7 @@ def test_other_hosts_need_torch_its_kin_and_no_ultralytics(file):
     assert others <= {"torch", "torchvision", "torchmetrics", "cv2", "numpy", "rich", "mwam_det"}
 
 
+@pytest.mark.slow
 def test_the_core_loads_without_ultralytics_and_balancing_without_its_extra():
     code = (
         "import sys; sys.modules['ultralytics'] = sys.modules['torchjd'] = None; "

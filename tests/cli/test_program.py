@@ -423,7 +423,7 @@ def test_a_conversion_sums_up_and_ends_with_the_line_to_train_with(capsys, publi
 def test_a_conversion_with_doubts_says_so_and_not_to_train(capsys, published):
     for file in published.glob("infrared/*/*.jpg"):
         file.write_bytes(Path(str(file).replace("infrared", "visible")).read_bytes())
-    assert main(["convert", "llvip", str(published), "set"]) == 1
+    assert main(["convert", "llvip", str(published), "set"]) == 0
     said = capsys.readouterr().out
     assert "Doubt: ir is the very file of rgb in 3 of 3 pairs" in " ".join(said.split())
     assert "mwam-det train" not in said
@@ -546,6 +546,7 @@ def test_an_inspection_prints_tables_and_writes_figures_and_pictures(capsys, dem
     assert cv2.imread("runs/demo-inspect/pairs.png") is not None
 
 
+@pytest.mark.slow
 def test_a_second_inspection_overwrites_nothing(demo_recipe):
     assert main(["inspect", demo_recipe, "sample=2"]) == 0
     before = Path("runs/demo-inspect/inspection.json").read_bytes()
@@ -554,6 +555,7 @@ def test_a_second_inspection_overwrites_nothing(demo_recipe):
     assert json.loads(Path("runs/demo-inspect-2/inspection.json").read_text())["sampled"] == 4
 
 
+@pytest.mark.slow
 def test_an_inspection_with_findings_succeeds_and_prints_them(capsys, demo_recipe):
     assert main(["inspect", demo_recipe, "data.modalities.rgb=infrared", "data.modalities.ir=visible"]) == 0
     assert "seem swapped" in " ".join(capsys.readouterr().out.split())

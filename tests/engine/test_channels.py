@@ -116,6 +116,7 @@ def linked(source, target, count):
         os.symlink(file, target / file.name)
 
 
+@pytest.mark.slow
 def test_three_real_modalities_train_with_three_streams(shared_data, tmp_path):
     root = tmp_path / "peach"
     for folder in ("rgb", "infrared", "depth", "labels"):

@@ -257,6 +257,7 @@ def test_samples_are_spread_over_the_whole_split():
 # Splits of several folders, or of listed images -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "places", [["visible/val/0000.jpg", "visible/val/0001.jpg"], ["train", "val"], ["a.txt", "b.txt"]]
 )

@@ -245,6 +245,7 @@ def test_a_dynamic_file_predicts_and_reports_at_the_size_that_it_was_exported_at
     assert not torch.equal(smaller[0].boxes.data[:3], ours[0].boxes.data[:3]), "the size can still be chosen"
 
 
+@pytest.mark.slow
 def test_the_commands_that_an_export_prints_run(weights, section, tmp_path, log, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     model = MultimodalYOLO(copied(weights, tmp_path / "a folder"))

@@ -63,6 +63,7 @@ def test_every_page_of_a_tiff_counts(tmp_path, monkeypatch):
         check_pixels(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["tif", "png"])
 def test_a_small_file_of_many_pixels_is_refused_at_once(tmp_path, suffix):
     file = tmp_path / f"bomb.{suffix}"

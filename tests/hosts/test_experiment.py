@@ -177,6 +177,7 @@ def test_one_command_trains_a_classifier_and_reports_every_combination(tmp_path,
     assert "begun with other settings (train.lr0 was 0.01, is 0.5)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_gone_on_with_by_the_same_command(pictures, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(MODELS[CLASSIFICATION], "resnet18-concat", lambda channels, classes: Toy())

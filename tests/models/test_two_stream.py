@@ -185,6 +185,7 @@ def test_with_every_fusion_each_modality_has_as_many_levels_and_a_head_on_each(f
         assert [branch[0].conv.in_channels for branch in head.cv2] == [64, 128, 256][:expected]
 
 
+@pytest.mark.slow
 def test_with_every_fusion_mwam_scales_the_gradients_of_the_streams_alone(fused):
     if fused.yaml["share_backbone"]:
         assert len({id(p) for s in streams_of(fused).values() for p in s.parameters()}) == len(
@@ -208,6 +209,7 @@ def test_with_every_fusion_mwam_scales_the_gradients_of_the_streams_alone(fused)
         torch.testing.assert_close(scaled[name], expected, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_every_fusion_is_of_stock_layers_and_loads_with_the_restricted_unpickler(fused, tmp_path):
     assert {type(m).__module__.split(".")[0] for m in fused.modules()} <= {"ultralytics", "torch"}
     file = tmp_path / "fused.pt"
@@ -231,6 +233,7 @@ def test_every_fusion_can_be_traced_with_its_batch_norms_folded(fused):
     torch.testing.assert_close(traced(other), model(other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusion", ["add", "attention"])
 @pytest.mark.parametrize("count", [2, 3])
 def test_add_and_attention_begin_as_the_mean_over_streams(fusion, count):

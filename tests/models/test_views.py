@@ -87,6 +87,7 @@ def test_the_loss_of_every_head_is_the_weighted_sum_of_separate_losses(name):
     assert all(torch.as_tensor(value).isfinite().all() for value in items.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fusion", "share"), [*((fusion, False) for fusion in FUSIONS), ("concat", True)])
 @pytest.mark.parametrize("level", ["features", "input"])
 def test_every_fusion_sees_all_combinations_of_three_modalities_at_either_level(fusion, share, level):
@@ -183,6 +184,7 @@ def test_bfloat16_leaves_every_weight_its_gradient():
     assert all(p.grad is not None for stream in streams_of(model).values() for p in stream.parameters())
 
 
+@pytest.mark.slow
 def test_the_decoder_of_rt_detr_cleans_noisy_labels_in_every_view():
     model = built("yolov8-rtdetr.yaml")
     model.model[-1].num_denoising = 20
@@ -192,6 +194,7 @@ def test_the_decoder_of_rt_detr_cleans_noisy_labels_in_every_view():
     assert loss.isfinite().all() and all(value.isfinite() for value in items.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["yolov8n.yaml", "yolo26n.yaml", "yolov8n-seg.yaml", "yolo26n-sem.yaml", "yolov8n-cls.yaml"]
 )
@@ -298,6 +301,7 @@ def test_labels_of_pixels_are_taken_at_the_size_of_the_scores():
     assert set(told["target"].unique().tolist()) <= {0, 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [TINY, "yolo26n-seg.yaml", "yolov8n-cls.yaml", "yolov8-rtdetr.yaml"])
 @pytest.mark.parametrize("level", ["features", "input"])
 def test_layers_that_run_again_in_the_backward_pass_change_nothing(name, level):
@@ -324,6 +328,7 @@ def test_layers_that_run_again_in_the_backward_pass_change_nothing(name, level):
         assert torch.equal(value, recomputed[key]), key
 
 
+@pytest.mark.slow
 def test_layers_that_run_again_keep_less_for_the_backward_pass():
     kept = []
     for recompute in (False, True):

@@ -273,6 +273,7 @@ def test_a_checkpoint_of_a_package_that_is_not_there_makes_nothing_be_installed(
     assert not asked
 
 
+@pytest.mark.slow
 def test_safe_loading_is_honoured(tmp_path):
     code = """
 import os, sys, torch

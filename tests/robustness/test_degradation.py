@@ -117,6 +117,7 @@ def test_keys_and_seeds_decide_what_is_random_and_nothing_else(name):
         assert all(image.equal(first[0]) for image in first)
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same():
     code = (
         "import torch; from mwam_det.robustness.degradation import degrade;"

@@ -64,6 +64,7 @@ def test_mistakes_are_said_before_anything_is_measured(recipe, words, message, c
 ARMS = {"raw": None, "low3": {"rgb": {"low": 3}, "ir": {"low": 3}}, "rgb-low": {"rgb": {"low": 3}, "ir": {"low": 1}}}
 
 
+@pytest.mark.slow
 def test_a_comparison_of_filters_gives_losses_and_metrics_by_arm(recipe, tmp_path, capsys):
     arms = {name: {"data": {"filter": filters or False}} for name, filters in ARMS.items()}
     study = tmp_path / "waves.yaml"

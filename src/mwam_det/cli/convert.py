@@ -53,7 +53,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Convert a dataset; the status is 0 if it can be trained on, 1 if it is to be looked at first."""
+    """Convert a dataset, and name the command that comes next: `train`, or `inspect` where there are doubts."""
     from rich.console import Console
 
     from mwam_det.data.conversion.record import summary
@@ -75,4 +75,4 @@ def run(options: argparse.Namespace) -> int:
         )
     command = "inspect" if record["doubts"] else "train"
     print(shlex.join(["mwam-det", command, *recipe]))  # not through rich, which would break the line
-    return int(bool(record["doubts"]))
+    return 0

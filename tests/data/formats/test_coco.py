@@ -536,6 +536,7 @@ def test_images_that_share_an_id_are_left_out_and_repeated_entries_count_once(tm
     assert rows(tmp_path / "out/labels/train/4.txt") == [[0, 20, 18, 20, 20]]
 
 
+@pytest.mark.slow
 def test_an_id_that_is_there_twice_among_many_is_found_at_once(tmp_path):
     images = [{"id": min(number, 59_998), "file_name": f"{number}.png"} for number in range(60_000)]
     root = make_set(tmp_path / "s", images, [], draw=False)

@@ -81,6 +81,7 @@ def test_nothing_is_said_of_pairs_that_are_as_they_should_be(tmp_path, changes, 
     assert said_of(write_pairs(tmp_path, **changes), imgsz) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tagged", ["rgb", "ir"])
 def test_one_modality_that_exif_turns_is_named_with_the_matrix_that_turns_the_other(tmp_path, tagged):
     section = write_pairs(tmp_path)
@@ -302,6 +303,7 @@ def test_scenes_without_a_common_edge_are_named_too(tmp_path):
     assert "edges in common" in sentence
 
 
+@pytest.mark.slow
 def test_training_and_inspection_say_the_same(tmp_path):
     section = write_pairs(
         tmp_path, ir=lambda image, number: in_band(0, 3000)(cv2.warpAffine(image, SHIFTED, (208, 160)), 0)
@@ -353,6 +355,7 @@ def test_of_real_pairs_nothing_is_said_but_that_16_bits_are_read_as_black(shared
     assert ["fills levels" in text for text in said] == ([True] if name == "peach3_640" else [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_a_view_cut_out_of_real_pairs_is_named_and_mended(shared_data, tmp_path, name):
     real = real_section(shared_data, name)

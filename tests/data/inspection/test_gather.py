@@ -43,6 +43,7 @@ REAL = {
 PAIRS = {"llvip_silver": 149, "harbour_rgbt": 109, "peach3_640": 20, "dronevehicle6": 12, "nyuv2": 300}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REAL)
 def test_a_real_set_is_inspected_and_has_sane_figures(shared_data, name):
     section = {"labels": "labels", "train": "train", "val": "val", **REAL[name], "path": str(shared_data / name)}

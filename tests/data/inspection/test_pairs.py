@@ -58,6 +58,7 @@ def test_an_infrared_image_that_is_made_of_the_colour_image_is_named(section, ch
     assert "12 of 12 pairs" in finding
 
 
+@pytest.mark.slow
 def test_a_16_bit_modality_that_would_be_nearly_black_is_named_with_its_remedy(section):
     for split in ("train", "val"):
         for file in files(section, "ir", split):

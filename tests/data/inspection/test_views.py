@@ -160,6 +160,7 @@ def shifted_set(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "suffix", "shift"),
     [
@@ -179,6 +180,7 @@ def test_a_shift_between_real_pairs_is_found_with_its_sign_and_size(shared_data,
     assert ("px right of" if shift[0] > 0 else "px left of") in finding
 
 
+@pytest.mark.slow
 def test_the_remedy_that_is_offered_takes_the_shift_back(shared_data, tmp_path):
     section = shifted_set(shared_data / "llvip_silver", tmp_path, {"rgb": "visible", "ir": "infrared"}, (20, 8))
     remedy = look_at(section, 256).alignment["ir"].remedy
@@ -196,6 +198,7 @@ def test_a_remedy_on_top_of_a_homography_keeps_every_pixel_of_a_large_image_in_i
     assert np.abs(offered[:2] / offered[2] - moved).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_the_remedy_is_for_the_pixels_of_a_partner_of_another_size(shared_data, tmp_path):
     section = shifted_set(shared_data / "llvip_silver", tmp_path, {"rgb": "visible", "ir": "infrared"}, (20, 0))
     for split in ("train", "val"):
@@ -217,6 +220,7 @@ def test_a_shifted_demo_set_is_named(section):
     assert "20 px right of where rgb shows it" in finding_with(inspection, "is shifted")
 
 
+@pytest.mark.slow
 def test_mixed_up_pairs_tell_no_shift(shared_data, tmp_path):
     section = shifted_set(shared_data / "harbour_rgbt", tmp_path, {"rgb": "visible", "ir": "infrared"}, (0, 0))
     infrared = files(section, "ir") + files(section, "ir", "val")
