@@ -30,6 +30,7 @@ def train(code):
     return {name: own.detach() - start[name].detach() for name, own in scope["model"].named_parameters()}, scope
 
 
+@pytest.mark.slow
 def test_a_strangers_host_takes_mwam_in_five_added_lines_that_scale_its_branches_alone():
     added = [line for line in lines() if line.startswith("+")]
     assert 1 <= len(added) <= 5

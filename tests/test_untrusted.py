@@ -141,6 +141,7 @@ def test_so_is_one_of_another_host(folder, key, value):
         find_samples(HostExperiment.from_dict("r", read_recipe("r.yaml")).data, segmentation=False)
 
 
+@pytest.mark.slow
 @some
 @given(
     at=st.integers(0, 250),

@@ -112,6 +112,7 @@ def test_export_writes_a_file_beside_the_weights_and_prints_its_place(capsys, fo
     assert describe(folder / "best.torchscript")["modalities"] == {"rgb": 3, "ir": 3}
 
 
+@pytest.mark.slow
 def test_what_was_exported_is_predicted_with_and_evaluated(capsys, section):
     pytest.importorskip("onnx", reason="needs the extra 'export'")
     pytest.importorskip("onnxruntime", reason="needs the extra 'export'")

@@ -535,6 +535,7 @@ def demo_recipe(folder, demo_section) -> str:
     return "demo.yaml"
 
 
+@pytest.mark.slow
 def test_an_inspection_prints_tables_and_writes_figures_and_pictures(capsys, demo_recipe):
     assert main(["inspect", demo_recipe]) == 0
     said = capsys.readouterr().out
@@ -561,6 +562,7 @@ def test_an_inspection_with_findings_succeeds_and_prints_them(capsys, demo_recip
     assert "seem swapped" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_the_methods_settings_of_the_recipe_are_inspected(demo_recipe):
     assert main(["inspect", demo_recipe, "mwam.rule=ac_ratio", "train.batch=-1", "train.single_cls=true"]) == 0
     content = json.loads(Path("runs/demo-inspect/inspection.json").read_text())

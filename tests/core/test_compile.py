@@ -58,6 +58,7 @@ def test_a_traced_model_gets_the_scaled_gradients_of_each_mini_batch(model, fres
     assert_compiled_like_eager(model, torch.compile(model, backend="eager"))
 
 
+@pytest.mark.slow
 def test_a_traced_backward_pass_gets_the_scaled_gradients_of_each_mini_batch(model, fresh_compiler):
     assert_compiled_like_eager(model, torch.compile(model, backend="aot_eager"))
 

@@ -577,6 +577,7 @@ def test_checking_a_pair_changes_no_file(tmp_path):
 # What is decoded, listed and installed -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_small_tiff_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     file = tmp_path / "bomb.tif"
     Image.new("1", (30_000, 30_000)).save(file, compression="group4")

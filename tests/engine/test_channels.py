@@ -16,6 +16,8 @@ from mwam_det.data.errors import DatasetError
 from mwam_det.engine.validator import MultimodalValidator
 from mwam_det.models.two_stream import SPLIT_LAYER, streams_of
 
+pytestmark = pytest.mark.slow  # of all of them, the training that they look at takes longest
+
 
 class Observed(MWAMTrainer):
     """Keeps what MWAM was shown, and the batch that it came from."""

@@ -109,6 +109,7 @@ def test_pycocotools_finds_the_same_hits_as_ultralytics(model, many, tmp_path, g
         assert found == pytest.approx(coco_precision(own), abs=1e-3)  # boxes in the files are rounded
 
 
+@pytest.mark.slow
 def test_pycocotools_measures_what_ultralytics_measures(model, many, tmp_path, guessing):
     report = model.robustness(many, save_dir=tmp_path, imgsz=64, batch=16, workers=0, device="cpu", coco=True)
     assert [result.available for result in report.results] == COMBINATIONS

@@ -114,6 +114,7 @@ def test_an_exported_file_finds_what_pytorch_finds(trained, exported, missing):
         assert torch.allclose(mine.boxes.data, expected.boxes.data, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_the_robustness_of_an_exported_file_is_that_of_the_model(trained, exported, tmp_path):
     skip_where_rounded(exported)
     model, section = trained

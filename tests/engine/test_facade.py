@@ -19,6 +19,8 @@ from untrained import TINY
 from mwam_det import MultimodalYOLO
 from mwam_det.data.errors import DatasetError
 
+pytestmark = pytest.mark.slow  # of all of them, the training that they look at takes longest
+
 
 @pytest.fixture(scope="module")
 def trained(demo_section, tmp_path_factory):

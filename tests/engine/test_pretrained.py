@@ -97,6 +97,7 @@ def test_the_face_takes_them_too_also_on_top_of_a_checkpoint_with_streams(single
     assert saved["pretrained"] == {"rgb": str(single)}
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_its_own_weights_and_without_the_file(single, demo_section, tmp_path):
     file = tmp_path / "start.pt"
     file.write_bytes(single.read_bytes())
@@ -127,6 +128,7 @@ def test_a_file_that_is_not_there_is_refused_before_there_is_a_run_folder(demo_s
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_frozen_stream_stays_as_it_is_and_the_other_learns(demo_section, tmp_path):
     before = {}
 

@@ -158,6 +158,7 @@ def batch_norm(name, channels):
     return {**{f"{name}.{vector}": (channels,) for vector in vectors}, f"{name}.num_batches_tracked": ()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("encoder", "blocks"), [("r18", (2, 2, 2, 2)), ("r34", (3, 4, 6, 3))])
 def test_an_encoder_that_esanets_authors_pretrained_is_loaded_whole(encoder, blocks, tmp_path):
     content = authors_checkpoint(blocks)
@@ -184,6 +185,7 @@ def test_an_encoder_of_other_blocks_is_refused(tmp_path):
 
 
 def test_the_context_module_tells_every_place_of_the_whole_image():
+    torch.manual_seed(0)  # with some weights all four outputs are below 0 there, and cut off
     module = PyramidPooling(8, 4).eval()
     features = torch.zeros(1, 8, 10, 10)
     with torch.no_grad():

@@ -125,6 +125,7 @@ def test_every_tensor_comes_from_its_place_in_the_stock_model(single, checkpoint
     assert "left over" not in report and f"{CLASSES_DIFFER}" not in report and FUSION in report
 
 
+@pytest.mark.slow
 def test_each_stream_takes_its_own_checkpoint_and_the_rest_the_first_named(single, tmp_path):
     other = stock(seed=1)
     files = {"ir": save(other, tmp_path / "ir.pt"), "rgb": save(single, tmp_path / "rgb.pt")}
@@ -292,6 +293,7 @@ except ValueError as error: print(error)
     assert not (tmp_path / "done").exists()
 
 
+@pytest.mark.slow
 def test_checkpoints_of_other_models_are_refused_with_a_sentence(checkpoint, tmp_path):
     with pytest.raises(
         ValueError, match=r"is of another model than yolov8s.yaml: its model\.0\.conv\.weight is \(16, 3"

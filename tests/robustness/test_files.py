@@ -133,6 +133,7 @@ def test_the_page_shows_mwam_over_the_training_where_there_is_a_picture_of_it(tm
     assert ["MWAM over the training" in page for page in pages] == [False, True, False]
 
 
+@pytest.mark.slow
 def test_odd_names_are_text_on_the_page():
     names = (*ODD, "<script>alert(1)</script>")
     report = full_report(ODD, names, images=1)

@@ -269,6 +269,7 @@ def test_before_a_run_is_done_the_page_says_how_far_the_runs_are(tmp_path):
 # Figure --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 12])
 def test_the_figure_shows_every_arm(count):
     arms = {f"arm {place}": [] for place in range(count)}

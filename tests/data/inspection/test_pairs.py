@@ -39,6 +39,7 @@ def test_pseudo_colour_beside_a_grey_camera_is_called_swapped_only_perhaps(secti
     assert "perhaps swapped" in finding_with(look_at(section), "swapped")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -211,6 +211,7 @@ def test_the_remedy_is_for_the_pixels_of_a_partner_of_another_size(shared_data, 
     assert np.abs(mended.alignment["ir"].shift).max() < 1
 
 
+@pytest.mark.slow
 def test_a_shifted_demo_set_is_named(section):
     for split in ("train", "val"):
         for file in files(section, "ir", split):
