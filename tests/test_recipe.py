@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sections import people
 
 from mwam_det.engine.arguments import NOT_FOR_RECIPES
 from mwam_det.experiments import load
@@ -11,14 +12,7 @@ CFG = Path(__file__).parents[1] / "cfg"
 RECIPES = sorted(
     [*CFG.glob("*.yaml"), *(file for file in CFG.glob("*/*.yaml") if file.parent.name not in ("hosts", "studies"))]
 )
-DATA = {
-    "path": "datasets/none",
-    "modalities": {"rgb": "visible", "ir": "infrared"},
-    "labels": "labels",
-    "train": "train",
-    "val": "val",
-    "names": {0: "person"},
-}
+DATA = people("datasets/none")
 
 
 def recipe_file(folder: Path, text: str | None = None, **content) -> Path:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sections import people
 
 from mwam_det.core.config import MWAMConfig
 from mwam_det.data.conversion.model import ConversionError, Report
@@ -85,10 +86,7 @@ def in_a_line(error):
 
 # Recipes -------------------------------------------------------------------------------------------------------------
 
-DATA = {
-    "path": "set", "modalities": {"rgb": "visible", "ir": "infrared"}, "labels": "labels", "train": "train",
-    "val": "val", "names": {0: "person"},
-}  # fmt: skip
+DATA = people("set")
 MWAM_KEYS = tuple(MWAMConfig().to_dict())
 PLACES = st.one_of(
     st.tuples(st.sampled_from([*KEYS, "zz"])),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from pages import command_parser, parse
+from sections import people
 from untrained import TINY, untrained
 
 import mwam_det
@@ -28,14 +29,7 @@ from mwam_det.study import grid
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "tools"
-DATA = {
-    "path": "datasets/none",
-    "modalities": {"rgb": "visible", "ir": "infrared"},
-    "labels": "labels",
-    "train": "train",
-    "val": "val",
-    "names": {0: "person"},
-}
+DATA = people("datasets/none")
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from sections import people
 from tables import read_csv
 from tasks_of_workers import die
 from ultralytics.nn.tasks import load_checkpoint
@@ -24,14 +25,7 @@ from mwam_det.study.grid import compare
 RUN_LOG = "runs/tiny-compare/baseline/seed0.log"
 CFG = Path(__file__).parents[2] / "cfg"
 STUDIES = sorted((CFG / "studies").glob("*.yaml"))
-DATA = {
-    "path": "set",
-    "modalities": {"rgb": "visible", "ir": "infrared"},
-    "labels": "labels",
-    "train": "train",
-    "val": "val",
-    "names": {0: "person"},
-}
+DATA = people("set")
 
 
 @pytest.fixture(autouse=True)
