@@ -188,8 +188,7 @@ def frequency_contributions(
     check_images(images, patch)
     total = torch.zeros(band**2, dtype=_sum_dtype(images), device=images.device)
     for place, image in enumerate(images):
-        low, high = _corners_in_double_precision(split_patches(image, patch), patch, band, 2)
-        ratio = (low / (_aligned(high, (-3, -2), align) + sigma)).abs()
+        ratio = _exact_ratios(image, patch, band, sigma, align, 2)
         if ignore is not None:
             left_out = ignore[place] | _aligned(ignore[place], (-2, -1), align)
             ratio = ratio.masked_fill(left_out.to(ratio.device)[..., None], 0)
@@ -335,9 +334,8 @@ def _sum_of_ratios(
     axes = tuple(range(-dims, 0))
     left_out = (left_out | _aligned(left_out, axes, align))[:, None]
     if exact:
-        low, high = _corners_in_double_precision(split_patches(images, patch, dims), patch, band, dims)
-        high = _aligned(high, tuple(range(-dims - 1, -1)), align)
-        return (low / (high + sigma)).abs().sum(-1).to(left_out.device).masked_fill(left_out, 0).sum()
+        ratios = _exact_ratios(images, patch, band, sigma, align, dims)
+        return ratios.sum(-1).to(left_out.device).masked_fill(left_out, 0).sum()
     low, high = block_dct_corners(images, patch, band)
     high = _aligned(high, axes, align).add_(sigma)
     ratio = low.div_(high).abs_().sum(2)
@@ -349,6 +347,12 @@ def _sum_of_ratios(
         opposite = (*places[:2], *(side - 1 - place for side, place in zip(ill.shape[2:], places[2:], strict=True)))
         _, high = _corners_in_double_precision(take_patches(images, opposite, patch), patch, band, dims)
     return total + (low / (high + sigma)).abs().sum().to(total)
+
+
+def _exact_ratios(images: Tensor, patch: int, band: int, sigma: float, align: str, dims: int) -> Tensor:
+    """Return |low / (high + σ)| of every patch in double precision, shape (…, C, *grid, band**dims)."""
+    low, high = _corners_in_double_precision(split_patches(images, patch, dims), patch, band, dims)
+    return (low / (_aligned(high, tuple(range(-dims - 1, -1)), align) + sigma)).abs()
 
 
 def _sum_by_rule(images: Tensor, left_out: Tensor, patch: int, band: int, sigma: float, rule: str) -> Tensor:
