@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +11,8 @@ from mwam_det.keys import full_names
 from mwam_det.recipe import HOST_TASKS, Recipe, RecipeError, read_recipe
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mwam_det.robustness.report import RobustnessReport
 
 
@@ -36,6 +38,19 @@ class Experiment(Protocol):
 
     def first_pair(self) -> dict[str, str]:
         """Return the files of one pair of the report's split by modality; {} if there is none any more."""
+
+    def images(self, sample: int) -> Iterator[dict[str, Tensor]]:
+        """Yield samples of the training split by modality, as training reads them, at its size, not augmented.
+
+        Args:
+            sample: The most samples, spread evenly over the split.
+
+        Returns:
+            Of each sample its images, shape (C, H, W), uint8.
+
+        Raises:
+            ValueError: If the dataset cannot be used.
+        """
 
     def with_training(self, train: Mapping[str, Any]) -> Experiment:
         """Return the same experiment with another train section."""

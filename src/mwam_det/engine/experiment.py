@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
 from ultralytics.nn.tasks import torch_safe_load
 
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.errors import DatasetError
 from mwam_det.data.foreign import refuse_foreign_recipe
+from mwam_det.data.inspection.minibatches import still_dataset
+from mwam_det.data.inspection.sampling import evenly
 from mwam_det.data.listing import check_splits, first_pair
 from mwam_det.data.names import check_modality_names
 from mwam_det.data.paired_data import PairedData, check_labels, check_split
@@ -95,6 +100,13 @@ class UltralyticsExperiment:
             return first_pair(groups_of(data.splits[self.split]), data.modalities, data.path)
         except (ValueError, OSError):  # a hint must not fail a training that is done
             return {}
+
+    def images(self, sample: int) -> Iterator[dict[str, Tensor]]:
+        """Yield samples of the training split; see `Experiment.images`."""
+        dataset = still_dataset(self.dataset, self.recipe.task, self.recipe.train)
+        for index in evenly(len(dataset), sample):
+            stack = torch.from_numpy(np.ascontiguousarray(dataset.load_image(index)[0].transpose(2, 0, 1)))
+            yield {modality.name: stack[modality.slice] for modality in dataset.modalities}
 
     def with_training(self, train: Mapping[str, Any]) -> UltralyticsExperiment:
         """Return the same experiment with another train section."""

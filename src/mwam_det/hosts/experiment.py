@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,13 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.markup import escape
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mwam_det.core.balancing.balancer import BalancingConfig
 from mwam_det.core.config import MWAMConfig, refuse_unknown_keys
 from mwam_det.core.missing import modality_combinations
+from mwam_det.data.inspection.sampling import evenly
 from mwam_det.hosts.data.layout import HostData, channels_of, check_section, find_samples
 from mwam_det.hosts.data.looking import look_at_samples
 from mwam_det.hosts.data.samples import Augmentation, MultimodalDataset, Normalise, check_files, count_labels
@@ -149,6 +151,13 @@ class HostExperiment:
     def first_pair(self) -> dict[str, str]:
         """Return {}: no command shows single samples."""
         return {}
+
+    def images(self, sample: int) -> Iterator[dict[str, Tensor]]:
+        """Yield samples of the training split; see `Experiment.images`."""
+        data = find_samples(self.data, self.task == SEGMENTATION)
+        dataset = MultimodalDataset(data.splits["train"], data.modalities, self.settings.size)
+        for index in evenly(len(dataset), sample):
+            yield dataset[index][0]
 
     def with_training(self, train: Mapping[str, Any]) -> HostExperiment:
         """Return the same experiment with another train section."""

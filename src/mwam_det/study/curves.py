@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from mwam_det.data.filtering import WindowFilter, read_filters
 from mwam_det.files.values import parse_value
 from mwam_det.robustness.style import DASHES, PALETTE, tidy
+from mwam_det.study.spectra import save_files
 
-STEM = "spectrum"
 OVERRIDE = "data.filter="
 LOGS = ("history.csv", "results.csv")
 """The log of a run: that of the hosts, or Ultralytics'."""
@@ -88,9 +88,7 @@ def read_curves(folder: Path) -> list[Curves]:
         if not logs:
             continue
         values = next(iter(arm["metrics"].values()))[full]
-        loss, metric = (
-            [statistics.fmean(each) for each in zip(*series, strict=False)] for series in zip(*logs, strict=True)
-        )
+        loss, metric = map(_means, zip(*logs, strict=True))
         reached = list(values["values"].values()) if values else []
         found.append(Curves(arm["name"], arms[arm["name"]], len(done), loss, metric, reached))
     if not found:
@@ -175,7 +173,6 @@ def curve_table(curves: Sequence[Curves]) -> list[list[str]]:
 
 def save_curves(curves: Sequence[Curves], folder: Path) -> list[Path]:
     """Write spectrum.json, spectrum.csv (a row an arm and epoch) and spectrum.png, and return the files."""
-    files = [folder / f"{STEM}.{suffix}" for suffix in ("json", "csv", "png")]
     content: dict[str, Any] = {
         "claims": claims(curves),
         "arms": {
@@ -189,14 +186,10 @@ def save_curves(curves: Sequence[Curves], folder: Path) -> list[Path]:
             for each in curves
         },
     }
-    files[0].write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    with files[1].open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["arm", "epoch", "loss", "metric"])
-        for each in curves:
-            writer.writerows((each.arm, k, *both) for k, both in enumerate(zip(each.loss, each.metric, strict=True), 1))
-    curves_figure(curves).savefig(files[2], dpi=150, facecolor="white")
-    return files
+    rows: list[Sequence[Any]] = [["arm", "epoch", "loss", "metric"]]
+    for each in curves:
+        rows += [(each.arm, k, *both) for k, both in enumerate(zip(each.loss, each.metric, strict=True), 1)]
+    return save_files(folder, content, rows, curves_figure(curves))
 
 
 def curves_figure(curves: Sequence[Curves]) -> Figure:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from mwam_det.core.config import MWAMConfig, mwam_config
 from mwam_det.data.inspection.preference import contributions
 from mwam_det.experiments import Experiment
-from mwam_det.recipe import HOST_TASKS, Recipe
+from mwam_det.files.writing import written_whole
 from mwam_det.robustness.style import PALETTE, tidy
 
 PERCENTILES = (10, 90)
@@ -48,11 +46,11 @@ class Spectrum:
 
 
 def measure_spectra(experiment: Experiment, sample: int) -> dict[str, Spectrum]:
-    """Measure images of the training split as training reads them, filters included, at its size, not augmented.
+    """Measure images of the training split, see `Experiment.images`.
 
     Args:
         experiment: The recipe.
-        sample: So many samples at most, spread evenly over the split.
+        sample: The most samples that are measured.
 
     Returns:
         The spectrum by modality.
@@ -60,13 +58,11 @@ def measure_spectra(experiment: Experiment, sample: int) -> dict[str, Spectrum]:
     Raises:
         ValueError: If the dataset cannot be used.
     """
-    recipe = experiment.recipe
-    config = mwam_config(recipe.mwam) or MWAMConfig()
-    images = _host_images(experiment, sample) if recipe.task in HOST_TASKS else _paired_images(recipe, sample)
+    config = mwam_config(experiment.recipe.mwam) or MWAMConfig()
     power: dict[str, list[np.ndarray]] = {}
     energy: dict[str, list[np.ndarray]] = {}
     frm: dict[str, list[np.ndarray]] = {}
-    for item in images:
+    for item in experiment.images(sample):
         for name, parts in contributions({name: own[None] for name, own in item.items()}, config).items():
             rings, octaves = radial_power(item[name].numpy())
             for found, value in ((power, rings), (energy, octaves), (frm, parts)):
@@ -109,29 +105,6 @@ def radial_power(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (sums / np.maximum(np.bincount(ring), 1))[1 : rings + 1], octaves
 
 
-def _host_images(experiment: Any, sample: int) -> Iterator[dict[str, Tensor]]:
-    from mwam_det.data.inspection.sampling import evenly
-    from mwam_det.hosts.data.layout import find_samples
-    from mwam_det.hosts.data.samples import MultimodalDataset
-    from mwam_det.hosts.experiment import SEGMENTATION
-
-    data = find_samples(experiment.data, experiment.task == SEGMENTATION)
-    dataset = MultimodalDataset(data.splits["train"], data.modalities, experiment.settings.size)
-    for index in evenly(len(dataset), sample):
-        yield dataset[index][0]
-
-
-def _paired_images(recipe: Recipe, sample: int) -> Iterator[dict[str, Tensor]]:
-    from mwam_det.data.inspection.minibatches import still_dataset
-    from mwam_det.data.inspection.sampling import evenly
-    from mwam_det.data.section import resolve_dataset
-
-    dataset = still_dataset(resolve_dataset(recipe.data), recipe.task, recipe.train)
-    for index in evenly(len(dataset), sample):
-        stack = torch.from_numpy(np.ascontiguousarray(dataset.load_image(index)[0].transpose(2, 0, 1)))
-        yield {modality.name: stack[modality.slice] for modality in dataset.modalities}
-
-
 # What is shown --------------------------------------------------------------------------------------------------------
 
 
@@ -166,7 +139,6 @@ def spectrum_tables(spectra: Mapping[str, Spectrum]) -> list[tuple[str, list[lis
 
 def save_spectra(spectra: Mapping[str, Spectrum], folder: Path) -> list[Path]:
     """Write spectrum.json, spectrum.csv (a row a modality and ring) and spectrum.png, and return the files."""
-    files = [folder / f"spectrum.{suffix}" for suffix in ("json", "csv", "png")]
     content = {}
     rows: list[Sequence[Any]] = []
     for name, spectrum in spectra.items():
@@ -182,12 +154,26 @@ def save_spectra(spectra: Mapping[str, Spectrum], folder: Path) -> list[Path]:
             },
             "frm": [[float(v) if np.isfinite(v) else None for v in row] for row in spectrum.frm],
         }
-    files[0].write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    with files[1].open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["modality", "cycles_per_image", "mean", "std", *(f"percentile_{p}" for p in PERCENTILES)])
-        writer.writerows(rows)
-    spectra_figure(spectra).savefig(files[2], dpi=150, facecolor="white")
+    header = ["modality", "cycles_per_image", "mean", "std", *(f"percentile_{p}" for p in PERCENTILES)]
+    return save_files(folder, content, [header, *rows], spectra_figure(spectra))
+
+
+def save_files(folder: Path, content: Mapping[str, Any], rows: Iterable[Sequence[Any]], figure: Figure) -> list[Path]:
+    """Write spectrum.json, spectrum.csv and spectrum.png, each whole or not at all, and return the files.
+
+    Args:
+        folder: Where they go.
+        content: Of the JSON.
+        rows: Of the CSV, the header first.
+        figure: The picture.
+    """
+    files = [folder / f"spectrum.{suffix}" for suffix in ("json", "csv", "png")]
+    with written_whole(files[0]) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with written_whole(files[1]) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(rows)
+    with written_whole(files[2]) as unfinished:
+        figure.savefig(unfinished, dpi=150, facecolor="white", format="png")
     return files
 
 
