@@ -2,9 +2,10 @@
 
     python benchmarks/hosts.py [--rounds 7] [--scale 0.5] [--device cuda] [--only esanet-md-r34 sf-md] [--balancing]
 
-For each host at the paper's size (classifiers 112×112, ESANet 480×640, 40 classes): parameters and GFLOPs of one
-sample at inference after some training steps without MWAM and with it, counted by torch.utils.flop_counter. It takes a
-multiplication and an addition for two operations; published figures often take them for one. Then the time of a whole
+What the paper's Table 6 has. For each host at the paper's size (classifiers 112×112, ESANet 480×640, 40 classes):
+parameters and GFLOPs of one sample at inference after some training steps without MWAM and with it, and what MWAM adds
+to a training step for each sample, counted by torch.utils.flop_counter. It counts a multiplication and an addition as
+two operations; published figures often count them as one. Then the time of MWAM alone on a mini-batch, and of a whole
 training step (observe, normalise, forward, loss, backward, SGD) without MWAM and with it, in turn, at `--scale` times
 that size; each ratio is taken within a round. A second host without MWAM shows how large a ratio comes from the machine
 alone. With --balancing, the methods that act in a step are timed instead, on hosts other than MMANet.
@@ -27,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mwam_det.core.balancing.methods import balancing_config
 from mwam_det.core.config import MWAMConfig
+from mwam_det.core.mwam import MWAM
 from mwam_det.hosts.data.samples import HostModality, HostSample, MultimodalDataset, Normalise
 from mwam_det.hosts.experiment import CLASSIFICATION, MMANETS, MODELS
 from mwam_det.hosts.loop import Host, HostTrainer
@@ -126,6 +128,13 @@ def count(model: nn.Module, inputs: dict[str, Tensor]) -> tuple[int, int, float]
     return sum(own.numel() for own in model.parameters()), sides, counter.get_total_flops() / 1e9
 
 
+def observation_gflops(mwam: MWAM, inputs: dict[str, Tensor]) -> float:
+    """Return the GFLOPs that MWAM takes to observe a mini-batch."""
+    with FlopCounterMode(display=False) as counter:
+        mwam.observe(inputs)
+    return counter.get_total_flops() / 1e9
+
+
 def main() -> None:
     """Measure and print."""
     names = [name for models in MODELS.values() for name in models]
@@ -138,10 +147,13 @@ def main() -> None:
     parser.add_argument("--balancing", action="store_true", help="time balancing methods instead of MWAM")
     parser.add_argument("--counts", action="store_true", help="count only, time nothing")
     args = parser.parse_args()
-    counts = Table("host", "MWAM", "parameters", "of which training's side outputs", "GFLOPs", title="at inference")
+    counts = Table(
+        "host", "MWAM", "parameters", "of which training's side outputs", "GFLOPs", "GFLOPs of MWAM", title="one sample"
+    )
     ways = BALANCING if args.balancing else WAYS
     others = [way for way in ways if way != "off"]
     times = Table("host", "px", "off, ms", *(f"{way} / off" for way in others), title="a training step")
+    alone = Table("host", "px", "MWAM alone, ms", title="observing a mini-batch")
     for name in args.only:
         if args.balancing and name in MMANETS:
             continue
@@ -156,11 +168,16 @@ def main() -> None:
             spread = time_in_turn(steps, args.rounds, warmup=2, device=args.device)
             ratios = [f"{spread[way].over(spread['off']):.3f}" for way in others]
             times.add_row(name, "×".join(map(str, size)), f"{spread['off']:.0f}", *ratios)
+            if not args.balancing:
+                observe = partial(trainers["MWAM"].run.mwam.observe, mini_batch(trainers["MWAM"], args.batch)[0])
+                taken = time_in_turn({"MWAM": observe}, 2 * args.rounds, warmup=2, device=args.device)
+                alone.add_row(name, "×".join(map(str, size)), f"{taken['MWAM']:.1f}")
         for way in () if args.balancing else ("off", "MWAM"):
             model = trainers[way].model
             inputs = {m.name: torch.rand(1, m.channels, *full, device=args.device) for m in modalities_of(name)}
             parameters, sides, gflops = count(model, inputs)
-            counts.add_row(name, way, f"{parameters:,}", f"{sides:,}", f"{gflops:.3f}")
+            mwam = f"{observation_gflops(trainers[way].run.mwam, inputs):.4f}" if way == "MWAM" else "-"
+            counts.add_row(name, way, f"{parameters:,}", f"{sides:,}", f"{gflops:.3f}", mwam)
     console = Console(width=max(120, Console().width))
     console.print(machine())
     if not args.balancing:
@@ -168,6 +185,8 @@ def main() -> None:
     if not args.counts:
         console.print(f"batch {args.batch}, SGD, float32, {args.rounds} rounds in turn, median (IQR)")
         console.print(times)
+        if not args.balancing:
+            console.print(alone)
 
 
 if __name__ == "__main__":
