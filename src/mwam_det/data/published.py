@@ -36,7 +36,7 @@ PUBLICATIONS = {
         "KAIST", "https://github.com/SoonminHwang/rgbt-ped-detection", "images and annotations of set00 to set11"
     ),
     "m3fd": Publication(
-        "M3FD", "https://github.com/JinyuanLiu-CV/TarDAL", "the part for detection with Vis, Ir and Annotation"
+        "M3FD", "https://github.com/JinyuanLiu-CV/TarDAL", "the detection part with Vis, Ir and Annotation"
     ),
     "vedai": Publication(
         "VEDAI", "https://downloads.greyc.fr/vedai/", "Vehicules1024 and Annotations1024, or both with 512"

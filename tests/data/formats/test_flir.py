@@ -122,7 +122,7 @@ def test_a_path_of_another_machine_is_matched_by_its_name(source, tmp_path, fold
 
 def test_a_list_that_is_no_text_is_refused(source, tmp_path):
     (source / "align" / "align_train.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConversionError, match="align_train.txt is no list of names"):
+    with pytest.raises(ConversionError, match="align_train.txt cannot be read"):
         convert(FLIR, source, tmp_path / "done")
 
 

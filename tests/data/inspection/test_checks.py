@@ -254,7 +254,7 @@ def test_files_of_one_modality_in_the_place_of_another_are_named(tmp_path, how):
             else:
                 assert cv2.imwrite(str(ir.with_suffix(".jpg")), cv2.imread(str(rgb), cv2.IMREAD_GRAYSCALE))
     (sentence,) = said_of(section)
-    known = "shows the same picture as rgb" if how == "encoded anew" else "is the very file of rgb in 12 of 12 pairs"
+    known = "shows the same picture as rgb" if how == "encoded anew" else "is the same file as rgb in 12 of 12 pairs"
     assert f"ir {known}" in sentence
 
 
@@ -262,7 +262,7 @@ def test_a_third_modality_that_is_the_second_is_named(tmp_path):
     section = write_pairs(tmp_path)
     shutil.copytree(tmp_path / "infrared", tmp_path / "depth")
     (sentence,) = said_of({**section, "modalities": {**section["modalities"], "depth": "depth"}})
-    assert "depth is the very file of ir in 12 of 12 pairs" in sentence
+    assert "depth is the same file as ir in 12 of 12 pairs" in sentence
 
 
 @pytest.mark.slow

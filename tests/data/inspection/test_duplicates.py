@@ -30,4 +30,4 @@ def test_copies_of_the_colour_files_are_named(section):
     root = Path(section["path"])
     shutil.rmtree(root / "infrared")
     shutil.copytree(root / "visible", root / "infrared")
-    assert "very file of rgb in 12 of 12 pairs" in look_at(section).findings[0]
+    assert "same file as rgb in 12 of 12 pairs" in look_at(section).findings[0]

@@ -60,8 +60,8 @@ def _identical_findings(inspection: PairFigures) -> _Found:
         for other, count in figures.same_file.items():
             yield (
                 _SERIOUS,
-                f"{name} is the very file of {other} in {count:,} of {figures.compared:,} pairs, byte for byte, like "
-                f"{figures.examples[f'same_file {other}'][0]}: look whether the folders in 'modalities' are right.",
+                f"{name} is the same file as {other} in {count:,} of {figures.compared:,} pairs, byte for byte, like "
+                f"{figures.examples[f'same_file {other}'][0]}: check the folders in 'modalities' are right.",
             )
         for other, count in figures.same_picture.items():
             if other not in figures.same_file:
