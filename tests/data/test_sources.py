@@ -82,7 +82,7 @@ def test_a_stack_is_taken_apart():
         ("a.jpg", "'a.jpg' does not say which modality it is: give {'rgb': …, 'ir': …}"),
         (picture(0), r"ndarray of shape \(24, 40, 3\) does not say"),
         (["a.jpg"], "list of length 1 does not say"),
-        ({"lidar": "a.jpg"}, "lidar is no modality of this model: choose from rgb, ir"),
+        ({"lidar": "a.jpg"}, "lidar is not a modality of this model: choose from rgb, ir"),
         ({}, "gives no image"),
         ((None, None), "gives no image"),
     ],
