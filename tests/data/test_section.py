@@ -329,7 +329,7 @@ def test_there_may_be_no_visible_modality(root, changes):
 
 
 def test_a_class_name_that_yaml_took_for_a_switch_is_refused(root):
-    assert "names: 1 is False, as YAML reads yes, no, on and off" in refusal(root, names=["car", False])
+    assert "names: 1 is False: YAML reads yes, no, on and off as booleans" in refusal(root, names=["car", False])
     assert resolve_dataset(section(root, names=["car", 2])).names == {0: "car", 1: "2"}
 
 
@@ -355,7 +355,7 @@ def test_a_missing_or_empty_key_is_named(root, key, value):
 
 
 def test_without_labels_the_folders_of_the_first_modality_are_the_classes(root):
-    assert "the key 'labels' is missing or empty; without it classes are" in refusal(root, labels=None, names=None)
+    assert "the key 'labels' is missing or empty; without it, classes are" in refusal(root, labels=None, names=None)
     for name in ("van", "car"):
         (root / "visible/train" / name).mkdir()
     data = resolve_dataset(section(root, labels=None, names=None)).as_dict()
@@ -507,7 +507,7 @@ def test_keypoints_and_the_meaning_of_numbers_pass_on_to_ultralytics(root):
         ({"kpt_shape": [17]}, r"kpt_shape=[17] must be [number of keypoints, 2 or 3]"),
         ({"kpt_shape": [0, 3]}, r"kpt_shape=[0, 3] must be"),
         ({"kpt_shape": [17, 4]}, r"kpt_shape=[17, 4] must be"),
-        ({"flip_idx": [0, 1]}, "flip_idx=[0, 1] says how keypoints are mirrored, but there is no kpt_shape"),
+        ({"flip_idx": [0, 1]}, "flip_idx=[0, 1] needs kpt_shape, which is missing"),
         ({"kpt_shape": [3, 2], "flip_idx": [0, 1]}, "flip_idx=[0, 1] must hold each of the numbers 0 to 2 once"),
         ({"kpt_shape": [3, 2], "flip_idx": [0, 0, 1]}, "flip_idx=[0, 0, 1] must hold each of the numbers 0 to 2 once"),
         ({"label_mapping": [255, 0]}, "label_mapping=[255, 0] must map numbers from 0 to 255"),
