@@ -418,7 +418,7 @@ def test_what_looks_wrong_is_told(tmp_path):
     for words in (
         "1 of 9 images of rgb have no partner: left out",
         "images of rgb have a fourth channel, which is not used",
-        "ir has another ratio of width to height than rgb",
+        "ir has another aspect ratio than rgb",
         "these folders were taken for no modality: fused",
         "some label files have coordinates that are no shares of the image, like labels/train/0001.txt",
         "some label files cannot be read as numbers, like labels/train/0002.txt",
