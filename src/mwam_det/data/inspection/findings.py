@@ -14,7 +14,7 @@ MISMATCH_PAIRS = 6
 """Minimum number of pairs to report that their edges do not agree."""
 
 SHIFT_AT_TRAINING = 5.0
-"""Shift in pixels at the training size from which it is reported: more than half a cell (8 pixels) of the finest grid."""
+"""Shift in pixels at the training size from which it is reported: more than half a cell of the finest grid (8)."""
 
 NARROW_SHARE = 0.2
 """Share of deep files with a narrow band from which they are reported: some scenes have a uniform temperature."""
