@@ -5,7 +5,7 @@ from xml.sax.saxutils import escape
 import cv2
 import numpy as np
 import pytest
-from sources import labels_in, reasons, snapshot, write
+from sources import check_outline, labels_in, reasons, snapshot, write
 from training import check_training, train_recipe
 from ultralytics.cfg import get_cfg
 
@@ -124,10 +124,7 @@ def test_the_frame_is_cut_off_and_boxes_lie_on_their_vehicles(tmp_path):
             distance = np.abs(regions[1:, :4] - [*low, *(high - low)]).max(1)
             assert distance.min() < 1.5
         for _, outline in lines(tmp_path / "set", folder="labels_obb"):
-            inside = cv2.fillPoly(np.zeros_like(bright), [np.round(outline).astype(int)], 1)
-            around = cv2.dilate(inside, np.ones((9, 9))) - cv2.dilate(inside, np.ones((5, 5)))
-            assert bright[cv2.erode(inside, np.ones((5, 5))) > 0].all()
-            assert not bright[around > 0].any()
+            check_outline(bright, outline)
     assert snapshot(source) == before
 
 

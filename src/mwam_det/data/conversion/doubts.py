@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-GONE = 0.5
+LOST = 0.5
 """From this share of pairs or objects left out, the rest does not represent the source."""
 
 IDENTICAL = 0.01
@@ -52,7 +52,7 @@ def doubts_of(pairs: Sequence[PairEvidence], left_out: Mapping[str, Mapping[str,
         left_out: Counts by reason, as in conversion.json; a reason begins with "pair:", "image:" or "box:".
         first: The first modality.
     """
-    return [*_identical(pairs, first), *_missing(pairs), *_gone(pairs, left_out), *_sizes(pairs), *_values(pairs)]
+    return [*_identical(pairs, first), *_missing(pairs), *_lost(pairs, left_out), *_sizes(pairs), *_values(pairs)]
 
 
 def notes_of(pairs: Sequence[PairEvidence], first: str) -> Iterator[str]:
@@ -61,7 +61,7 @@ def notes_of(pairs: Sequence[PairEvidence], first: str) -> Iterator[str]:
         if count < IDENTICAL * len(pairs):
             yield f"{name} is the same file as {first} in {count} pairs, byte for byte"
     empty = sum(not pair.boxes for pair in pairs)
-    if GONE * len(pairs) <= empty < len(pairs):
+    if LOST * len(pairs) <= empty < len(pairs):
         yield f"{empty} of {len(pairs)} pairs have no object: check that all of them are annotated"
     odd_sizes = [pair.odd_size for pair in pairs if pair.odd_size]
     if odd_sizes and not any(_sizes(pairs)):
@@ -93,32 +93,32 @@ def _missing(pairs: Sequence[PairEvidence]) -> Iterator[str]:
             yield f"no pair for {split} has an object: there is nothing to learn or to measure"
 
 
-def _gone(pairs: Sequence[PairEvidence], left_out: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _lost(pairs: Sequence[PairEvidence], left_out: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for what, kinds, kept in (
         ("pairs", ("pair", "image"), len(pairs)),
         ("objects", ("box",), sum(pair.boxes for pair in pairs)),
     ):
         reasons = {reason: entry["count"] for reason, entry in left_out.items() if reason.partition(":")[0] in kinds}
-        gone = sum(reasons.values())
-        if gone and gone >= GONE * (gone + kept):
+        lost = sum(reasons.values())
+        if lost and lost >= LOST * (lost + kept):
             most = max(reasons, key=reasons.__getitem__)
-            yield f"{gone} of {gone + kept} {what} were left out, most of them for this reason: {most}"
-    bereft = sum(pair.had_objects and not pair.boxes for pair in pairs)
-    with_objects = bereft + sum(pair.boxes > 0 for pair in pairs)
-    if bereft and bereft >= GONE * with_objects:
-        yield f"{bereft} of {with_objects} pairs with objects lost them all"
+            yield f"{lost} of {lost + kept} {what} were left out, most of them for this reason: {most}"
+    emptied = sum(pair.had_objects and not pair.boxes for pair in pairs)
+    with_objects = emptied + sum(pair.boxes > 0 for pair in pairs)
+    if emptied and emptied >= LOST * with_objects:
+        yield f"{emptied} of {with_objects} pairs with objects lost them all"
 
 
 def _sizes(pairs: Sequence[PairEvidence]) -> Iterator[str]:
     total, odd = len(pairs), [pair for pair in pairs if pair.odd_size]
-    if odd and len(odd) >= GONE * total:
+    if odd and len(odd) >= LOST * total:
         finding = _odd_sizes(f"{len(odd)} of {total}", odd[0].odd_size)
         if sum(pair.size_is_contradicted for pair in odd) > CONTRADICTING * len(odd):
             yield f"{finding}, and labels reach beyond it: check whether they fit"
         elif not any(pair.size_is_confirmed for pair in odd):
             yield f"{finding}; their labels were resized with it, but would fit the images as they are: check some"
     ambiguous = sum(pair.size_is_open for pair in pairs)
-    if ambiguous and ambiguous >= GONE * total:
+    if ambiguous and ambiguous >= LOST * total:
         yield (
             f"the images of {ambiguous} of {total} pairs differ in size, and their annotations do not state which one "
             "the labels are for: the first modality was assumed"

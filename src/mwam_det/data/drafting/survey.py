@@ -58,8 +58,8 @@ def survey(folders: Sequence[str | Path]) -> Survey:
     return Survey(root, given, images, tuple(sorted(set(files) - set(images))))
 
 
-def folders_of(files: Iterable[str], most: int = 8) -> str:
+def folders_of(files: Iterable[str]) -> str:
     """Return the folders of files with the number of files in each, the largest first, as text."""
     counts = Counter(file.rpartition("/")[0] or "." for file in files)
-    shown = [f"{folder} ({count:,})" for folder, count in counts.most_common(most)]
-    return ", ".join([*shown, *(["…"] if len(counts) > most else [])])
+    shown = [f"{folder} ({count:,})" for folder, count in counts.most_common(8)]
+    return ", ".join([*shown, *(["…"] if len(counts) > 8 else [])])

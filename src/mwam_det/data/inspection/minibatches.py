@@ -46,7 +46,7 @@ def _dataset(data: PairedData, task: str, batch: int, arguments: Mapping[str, An
     return build_paired_dataset(args, keys["train"], batch, keys, augmented_as, rect=False, stride=STRIDE)
 
 
-def training_batches(dataset: PairedDataset, batch: int, count: int, seed: int = 0) -> Iterator[Tensor]:
+def training_batches(dataset: PairedDataset, batch: int, count: int) -> Iterator[Tensor]:
     """Yield mini-batches of training, of several epochs if necessary.
 
     The states of Python's and NumPy's generators, from which augmentation draws, are restored.
@@ -55,7 +55,6 @@ def training_batches(dataset: PairedDataset, batch: int, count: int, seed: int =
         dataset: The training split, with augmentation.
         batch: Samples per mini-batch, at most all.
         count: Number of mini-batches. Incomplete ones are left out.
-        seed: Seed of order and augmentation.
 
     Yields:
         Shape (batch, ΣC_m, H, W), uint8, as observed by MWAM.
@@ -63,8 +62,8 @@ def training_batches(dataset: PairedDataset, batch: int, count: int, seed: int =
     batch = min(batch, len(dataset))
     for number in range(count):
         epoch, index = divmod(number, len(dataset) // batch)
-        order = np.random.default_rng((seed, epoch)).permutation(len(dataset))[index * batch : (index + 1) * batch]
-        with _seeded(seed + number):
+        order = np.random.default_rng((0, epoch)).permutation(len(dataset))[index * batch : (index + 1) * batch]
+        with _seeded(number):
             samples = dataset.__getitems__(order.tolist())
         yield dataset.collate_fn(samples)["img"]
 
