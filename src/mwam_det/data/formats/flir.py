@@ -31,7 +31,7 @@ ENDINGS = {"rgb": "_RGB", "ir": "_PreviewData"}
 
 def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[SourcePair]:
     """List the pairs, see `mwam_det.data.conversion.model.Format.read`."""
-    prefix = "align/" if (source / "align").is_dir() else ""
+    prefix = "align/" if (source / "align").is_dir() or not (source / "JPEGImages").is_dir() else ""
     require_folders(source, "FLIR-aligned as published", [f"{prefix}JPEGImages", f"{prefix}Annotations"])
     folder = source / prefix
     lists = {split: _find_list(folder, name) for name, split in LISTS.items()}
