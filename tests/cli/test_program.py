@@ -419,7 +419,7 @@ def test_a_conversion_with_doubts_says_so_and_not_to_train(capsys, published):
         file.write_bytes(Path(str(file).replace("infrared", "visible")).read_bytes())
     assert main(["convert", "llvip", str(published), "set"]) == 0
     said = capsys.readouterr().out
-    assert "Doubt: ir is the very file of rgb in 3 of 3 pairs" in " ".join(said.split())
+    assert "Doubt: ir is the same file as rgb in 3 of 3 pairs" in " ".join(said.split())
     assert "mwam-det train" not in said
     assert said.splitlines()[-1] == "mwam-det inspect cfg/detect/llvip.yaml data.path=set"
     assert json.loads(Path("set/conversion.json").read_text())["doubts"]

@@ -865,7 +865,7 @@ def test_labels_with_other_names_are_told_with_what_was_looked_for_and_what_is_t
     with pytest.raises(DatasetError) as caught:
         build(data)
     folder = tmp_path / "labels/train"
-    assert f"{folder / '0.txt'} was looked for first, and there is {folder / 'label_0.txt'}" in str(caught.value)
+    assert f"expected {folder / '0.txt'}, found {folder / 'label_0.txt'}" in str(caught.value)
 
 
 def test_of_many_unreadable_label_files_three_are_named_and_the_others_counted(tmp_path, log):
@@ -919,7 +919,7 @@ def test_a_dark_modality_with_a_range_is_bright(tmp_path):
 def test_float_files_without_a_range_are_refused_with_the_key_that_says_how(tmp_path, log):
     kelvin = np.full((48, 64), 300.0, np.float32)
     make_set(tmp_path, [flat(90)] * 2, [kelvin] * 2, suffixes=(".png", ".tif"))
-    with pytest.raises(DatasetError, match="no usable pair among 2 images.*type float32: say by the key 'range'"):
+    with pytest.raises(DatasetError, match="no usable pair among 2 images.*type float32: set the key 'range'"):
         build(resolved(tmp_path))
     dataset = build(resolved(tmp_path, range={"ir": [290, 310]}, channels={"ir": 1}), "val")
     assert dataset[0]["img"][:, 32, 32].tolist() == [90] * 3 + [128]
@@ -1054,7 +1054,7 @@ def test_a_file_object_of_arguments_is_not_changed_by_building(tmp_path):
 
 def test_what_is_kept_for_a_folder_near_the_root_stays_in_the_cache():
     for folder in (Path("/data/rgb_train"), Path("/rgb"), Path("/a", "x" * 250, "y" * 250, "z" * 250)):
-        name = dataset._own_name(folder)
+        name = dataset._cache_name(folder)
         assert "/" not in name and len(name) < 200
 
 

@@ -76,6 +76,6 @@ def test_two_classes_that_would_share_a_folder_are_refused_with_both_names(first
 def test_a_name_that_no_folder_can_have_is_refused():
     with pytest.raises(ValueError, match="the class 1 has an empty name"):
         class_folders({0: "x", 1: ""})
-    with pytest.raises(ValueError, match="the class 'éééé.*…' has a name too long for a folder: use 200 bytes"):
+    with pytest.raises(ValueError, match="the class 'éééé.*…' has a name too long for a folder: at most 200 bytes"):
         class_folders({0: "é" * 101})
     assert class_folders({0: "é" * 100})

@@ -395,7 +395,7 @@ FLOAT = np.random.default_rng(2).uniform(280, 320, SIZE).astype(np.float32)
 @pytest.mark.parametrize("image", [FLOAT, np.dstack([FLOAT] * 3), FLOAT.astype(np.int32), FLOAT.astype(np.float64)])
 def test_values_that_have_no_8_bit_reading_are_refused_with_the_key_that_says_how(tmp_path, image):
     file = write(tmp_path / "kelvin.tif", image)
-    with pytest.raises(ValueError, match=f"kelvin.tif has values of type {image.dtype}: say by the key 'range'"):
+    with pytest.raises(ValueError, match=f"kelvin.tif has values of type {image.dtype}: set the key 'range'"):
         image_size(file)
     for channels in (1, 3):
         assert image_size(file, Modality("ir", channels, value_range=(280, 320))) == SIZE

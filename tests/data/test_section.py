@@ -221,7 +221,7 @@ def test_a_dataset_that_was_saved_without_these_keys_is_read_with_their_defaults
 
 @pytest.mark.parametrize("key", ["suffix", "match", "channels", "range", "align", "filter"])
 def test_a_key_by_modality_that_names_none_is_refused_with_the_choices(root, key):
-    assert f"{key}: thermal is no modality: choose from rgb, ir" in refusal(root, **{key: {"thermal": 1}})
+    assert f"{key}: thermal is not a modality: choose from rgb, ir" in refusal(root, **{key: {"thermal": 1}})
     assert f"{key}=4 must map modalities to values" in refusal(root, **{key: 4})
 
 
@@ -232,7 +232,7 @@ def test_an_empty_key_by_modality_is_as_good_as_none(root, key):
 
 @pytest.mark.parametrize("value", [0, 2, 4, True, "1", None, [1]])
 def test_other_numbers_of_channels_are_refused_with_the_choices(root, value):
-    assert f"channels: ir={value!r} is not possible: choose from 1, 3" in refusal(root, channels={"ir": value})
+    assert f"channels: ir={value!r} is unknown: choose from 1, 3" in refusal(root, channels={"ir": value})
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_how_files_are_called_may_be_said_by_an_expression_for_each_modality_or_
     [
         ({"ir": "T_.+"}, "match: ir='T_.+' has 0 groups: put one pair of brackets around what partners share"),
         ({"ir": "(T)_(.+)"}, "has 2 groups"),
-        ({"ir": "(T"}, "match: ir='(T' is no regular expression"),
+        ({"ir": "(T"}, "match: ir='(T' is not a regular expression"),
         ({"ir": 3}, "match: ir=3 must be a regular expression with one group"),
         ({"ir": ""}, "match: ir='' must be"),
     ],
@@ -275,7 +275,7 @@ def test_an_expression_that_says_not_what_partners_share_is_refused(root, value,
 
 def test_a_suffix_and_an_expression_for_one_modality_are_refused(root):
     changes = {"suffix": {"rgb": "_co", "ir": "_ir"}, "match": {"ir": "(.+)_ir"}}
-    assert "match and suffix both say how the files of ir are called" in refusal(root, **changes)
+    assert "match and suffix both define the names of ir" in refusal(root, **changes)
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_there_may_be_no_visible_modality(root, changes):
 
 
 def test_a_class_name_that_yaml_took_for_a_switch_is_refused(root):
-    assert "names: 1 is False, as YAML reads yes, no, on and off" in refusal(root, names=["car", False])
+    assert "names: 1 is False: YAML reads yes, no, on and off as booleans" in refusal(root, names=["car", False])
     assert resolve_dataset(section(root, names=["car", 2])).names == {0: "car", 1: "2"}
 
 
@@ -355,7 +355,7 @@ def test_a_missing_or_empty_key_is_named(root, key, value):
 
 
 def test_without_labels_the_folders_of_the_first_modality_are_the_classes(root):
-    assert "the key 'labels' is missing or empty; without it classes are" in refusal(root, labels=None, names=None)
+    assert "the key 'labels' is missing or empty; without it, classes are" in refusal(root, labels=None, names=None)
     for name in ("van", "car"):
         (root / "visible/train" / name).mkdir()
     data = resolve_dataset(section(root, labels=None, names=None)).as_dict()
@@ -507,7 +507,7 @@ def test_keypoints_and_the_meaning_of_numbers_pass_on_to_ultralytics(root):
         ({"kpt_shape": [17]}, r"kpt_shape=[17] must be [number of keypoints, 2 or 3]"),
         ({"kpt_shape": [0, 3]}, r"kpt_shape=[0, 3] must be"),
         ({"kpt_shape": [17, 4]}, r"kpt_shape=[17, 4] must be"),
-        ({"flip_idx": [0, 1]}, "flip_idx=[0, 1] says how keypoints are mirrored, but there is no kpt_shape"),
+        ({"flip_idx": [0, 1]}, "flip_idx=[0, 1] needs kpt_shape, which is missing"),
         ({"kpt_shape": [3, 2], "flip_idx": [0, 1]}, "flip_idx=[0, 1] must hold each of the numbers 0 to 2 once"),
         ({"kpt_shape": [3, 2], "flip_idx": [0, 0, 1]}, "flip_idx=[0, 0, 1] must hold each of the numbers 0 to 2 once"),
         ({"label_mapping": [255, 0]}, "label_mapping=[255, 0] must map numbers from 0 to 255"),

@@ -70,7 +70,7 @@ def test_augmentation_moves_images_and_classes_alike(tmp_path):
         (None, "there is no"),
         (b"no picture at all", "pair left out"),
         (cv2.imencode(".png", numbers())[1].tobytes()[:-40], "pair left out"),
-        (numbers(2), "holds 2, which names no class"),
+        (numbers(2), "holds 2, not a class"),
         (numbers(size=(24, 32)), "is 32×24 pixels, the image 64×48"),
     ],
     ids=["missing", "text", "truncated", "unknown", "size"],

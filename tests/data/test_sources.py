@@ -82,7 +82,7 @@ def test_a_stack_is_taken_apart():
         ("a.jpg", "'a.jpg' does not say which modality it is: give {'rgb': …, 'ir': …}"),
         (picture(0), r"ndarray of shape \(24, 40, 3\) does not say"),
         (["a.jpg"], "list of length 1 does not say"),
-        ({"lidar": "a.jpg"}, "lidar is no modality of this model: choose from rgb, ir"),
+        ({"lidar": "a.jpg"}, "lidar is not a modality of this model: choose from rgb, ir"),
         ({}, "gives no image"),
         ((None, None), "gives no image"),
     ],
@@ -188,7 +188,7 @@ def test_the_loader_says_which_frames_are_incomplete(sequence, log):
     assert [list(pair.images) for pair in pairs] == [["rgb", "ir"], ["rgb"], ["ir"], ["rgb", "ir"]]
     assert told[1].endswith("1.png without ir: ") and told[2].endswith("2.png without rgb: ") and "with" not in told[0]
     assert any("ir is missing in 1 of 4 pairs, first in" in text for _, text in log)
-    with pytest.raises(ValueError, match="1 of 4 pairs have nothing but rgb, which is to be missing; the first is"):
+    with pytest.raises(ValueError, match="1 of 4 pairs have only rgb, which is declared missing; the first is"):
         PairLoader(sequence, BOTH, missing=("rgb",), partners="missing")
 
 
@@ -223,7 +223,7 @@ def test_what_is_not_there_is_named(tmp_path):
         list_pairs({"ir": tmp_path / "gone.png"}, BOTH)
     with pytest.raises(FileNotFoundError, match="no image of ir in .*empty"):
         list_pairs({"ir": tmp_path / "empty"}, BOTH)
-    with pytest.raises(ValueError, match=r"notes\.md, given for ir, is neither"):
+    with pytest.raises(ValueError, match=r"notes\.md, given for ir, has no file extension"):
         list_pairs({"ir": tmp_path / "notes.md"}, BOTH)
 
 
@@ -460,7 +460,7 @@ def test_any_collection_with_an_order_is_a_list(tmp_path):
     for kind in (tuple, deque, np.array, lambda of: dict.fromkeys(of).keys()):
         assert list_pairs({name: kind(of) for name, of in files.items()}, BOTH) == expected
     for kind in (set, iter):
-        with pytest.raises(ValueError, match=r"rgb is given as .*: give .* \(of what yields them, list\(…\)\)"):
+        with pytest.raises(ValueError, match=r"rgb is given as .*: give .* \(of an iterator, list\(…\)\)"):
             list_pairs({name: kind(of) for name, of in files.items()}, BOTH)
 
 

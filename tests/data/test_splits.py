@@ -178,7 +178,7 @@ def test_a_name_that_several_images_have_is_no_entry(root):
     ("lines", "words"),
     [
         (["x/0009.png"], "1 of 1 entries of .* name no image of rgb in .*, like 'x/0009.png'; there is .*0000.png"),
-        (b"\xff\xfe\x00", "a.txt is no list of images"),
+        (b"\xff\xfe\x00", "a.txt cannot be read as a list of images"),
     ],
 )
 def test_a_list_that_names_nothing_is_refused(root, lines, words):
@@ -195,7 +195,7 @@ def test_a_list_that_names_nothing_is_refused(root, lines, words):
         ([True], "train: True must name a folder"),
         ({"a": 1}, "train: {'a': 1} must name a folder"),
         (["train", "trian"], "the folder of rgb \\(train\\) is missing: .*visible/trian"),
-        ([], "the key 'train' is missing or empty: name a folder, or . where there is none for each split"),
+        ([], "the key 'train' is missing or empty: name a folder, or . if there are no folders of splits"),
     ],
 )
 def test_a_split_that_is_none_is_refused_with_what_was_looked_for(root, value, words):
@@ -205,7 +205,9 @@ def test_a_split_that_is_none_is_refused_with_what_was_looked_for(root, value, w
 
 def test_images_without_a_folder_of_their_split_are_told_with_the_way_to_name_them(tmp_path):
     write_pair(tmp_path / "flat", "0000", 0)
-    with pytest.raises(DatasetError, match=r"images like 0000.png: for a folder without splits write \. for the split"):
+    with pytest.raises(
+        DatasetError, match=r"images like 0000.png: for a folder without splits, write \. for the split"
+    ):
         resolved(tmp_path / "flat")
 
 
@@ -240,7 +242,7 @@ def test_classes_of_listed_images_are_the_folders_that_are_called_like_them(tmp_
     args = get_cfg(overrides={"imgsz": 64, "task": "classify"})
     dataset = build_paired_dataset(args, data["train"], 2, data, "val", rect=False, stride=32)
     assert [label["cls"].item() for label in dataset.labels] == [0, 1]
-    with pytest.raises(DatasetError, match="the key 'names' is missing or empty: where a list says"):
+    with pytest.raises(DatasetError, match="the key 'names' is missing or empty: it is required"):
         resolve_dataset({**section, "train": "a.txt"})
     both = resolve_dataset({**section, "train": ["train", "val"]}).as_dict()
     assert both["names"] == {0: "car", 1: "van"}

@@ -204,7 +204,7 @@ def test_folder_of_the_user_is_refused(tmp_path, content):
     if content is not None:
         (demo / "synthetic.json").write_text(content)
     before = files(demo)
-    with pytest.raises(FileExistsError, match="demo holds files that are no demo set"):
+    with pytest.raises(FileExistsError, match="demo holds files that are not a demo set"):
         write_demo(demo, train=1, val=1)
     assert files(demo) == before and list(tmp_path.iterdir()) == [demo]
 

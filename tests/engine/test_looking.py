@@ -18,7 +18,7 @@ def dark_section(tmp_path):
 
 
 def said(log):
-    return [text for level, text in log if level == "WARNING" and "ir fills levels" in text]
+    return [text for level, text in log if level == "WARNING" and "ir fills only levels" in text]
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_a_classifier_does_not_mind_where_its_pictures_were_taken(tmp_path, log)
         }
     )
     trainer._setup_train()
-    found = [text for level, text in log if level == "WARNING" and ("ratio" in text or "edges" in text)]
+    found = [text for level, text in log if level == "WARNING" and ("aspect ratio" in text or "edges" in text)]
     assert len(found) == 1
-    assert "ir has another ratio of width to height than rgb in 16 of 16 pairs" in found[0]
+    assert "ir has another aspect ratio than rgb in 16 of 16 pairs" in found[0]
     assert "align" not in found[0]

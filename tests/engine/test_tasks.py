@@ -251,7 +251,7 @@ def test_a_classifier_takes_stacks_of_another_shape_and_of_grey(sections, tmp_pa
 
 
 def test_labels_that_do_not_fit_the_task_are_named_before_training(demo_section, sections, tmp_path):
-    for task, said in (("obb", "labels are boxes and no outlines"), ("pose", "kpt_shape")):
+    for task, said in (("obb", "labels are boxes, not outlines"), ("pose", "kpt_shape")):
         with pytest.raises(DatasetError, match=said):
             MultimodalYOLO(MODELS[task]).train(
                 data=demo_section, project=str(tmp_path), **{**SHORT, "model": MODELS[task]}

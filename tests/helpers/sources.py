@@ -39,3 +39,20 @@ def boxes_in(file: Path, size: tuple[int, int]) -> np.ndarray:
     """Rows of class, x1, y1, x2, y2 of a label file with boxes, in pixels of an image of `size` (width, height)."""
     rows = [[class_id, *centre - sides / 2, *centre + sides / 2] for class_id, (centre, sides) in labels_in(file, size)]
     return np.array(rows, float).reshape(-1, 5)
+
+
+def voc_objects(*objects: tuple) -> str:
+    """The nodes of a VOC annotation for objects (name, xmin, ymin, xmax, ymax)."""
+    return "".join(
+        f"<object><name>{name}</name><bndbox>"
+        f"<xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+        for name, x1, y1, x2, y2 in objects
+    )
+
+
+def check_outline(bright: np.ndarray, outline: np.ndarray) -> None:
+    """Check that an outline (N, 2) encloses a bright region of an image (H, W), uint8, to two pixels."""
+    inside = cv2.fillPoly(np.zeros_like(bright), [np.round(outline).astype(int)], 1)
+    around = cv2.dilate(inside, np.ones((9, 9))) - cv2.dilate(inside, np.ones((5, 5)))
+    assert bright[cv2.erode(inside, np.ones((5, 5))) > 0].all()
+    assert not bright[around > 0].any()

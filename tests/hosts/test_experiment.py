@@ -335,9 +335,9 @@ def test_a_host_says_what_spoils_its_training_and_not_again_on_resume(tmp_path, 
         assert main(["train", file]) == 130
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Note: depth")]
     assert len(notes) == 2
-    assert "depth fills levels" in notes[0]
+    assert "depth fills only levels" in notes[0]
     assert "do not fit 'range: {depth: [0.0, 10000.0]}'" in notes[0]
-    assert "depth has another ratio of width to height than rgb in 8 of 8 pairs (48×64 px" in notes[1]
+    assert "depth has another aspect ratio than rgb in 8 of 8 pairs (48×64 px" in notes[1]
     assert main(["train", file, "train.resume=true"]) == 0
     assert "Note:" not in capsys.readouterr().out
 

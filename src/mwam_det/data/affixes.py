@@ -16,43 +16,45 @@ HASH = re.compile(f"(.+){ADDED}")
 """Names that Roboflow exports."""
 
 COMPARED = 2000
-"""Names that are compared of each modality; more would take long and tell no more."""
+"""Number of names compared per modality; more would take longer and show no more."""
 
 ENOUGH = 0.5
 """Share of the names of the smaller modality that must have a partner."""
 
 
 def find_namings(stems: Mapping[str, Iterable[str]]) -> tuple[dict[str, Naming], int]:
-    """Find how the names of each modality are made, so that partners share the rest.
+    """Find the naming of each modality by which partners share the rest of their names.
 
     Args:
-        stems: By modality, the names below its folder without the file extension.
+        stems: By modality, the stems below its folder.
 
     Returns:
-        A suffix ("" for none) or a pattern by modality, and how many names all of them share then. Simple ones are
-        preferred; if nothing helps, all are "".
+        A suffix ("" for none) or a pattern by modality, and the number of names shared by all modalities. Simple
+        namings are preferred; if none helps, all are "".
     """
-    lists = {name: sorted(of)[:COMPARED] for name, of in stems.items()}
-    plain: dict[str, Naming] = dict.fromkeys(lists, "")
-    best, most = plain, _shared(lists, plain)
-    if most >= ENOUGH * min(map(len, lists.values()), default=0):
+    names = {modality: sorted(of_modality)[:COMPARED] for modality, of_modality in stems.items()}
+    plain: dict[str, Naming] = dict.fromkeys(names, "")
+    best, most = plain, _shared(names, plain)
+    enough = ENOUGH * min(map(len, names.values()), default=0)
+    if most >= enough:
         return best, most
-    options = {name: list(_options(of)) for name, of in lists.items()}
-    for chosen in product(*options.values()):
-        namings = dict(zip(lists, chosen, strict=True))
-        if (count := _shared(lists, namings)) > most:
+    for chosen in product(*(list(_candidates(of_modality)) for of_modality in names.values())):
+        namings = dict(zip(names, chosen, strict=True))
+        if (count := _shared(names, namings)) > most:
             best, most = namings, count
-    return (best, most) if most >= ENOUGH * min(map(len, lists.values())) else (plain, 0)
+    return (best, most) if most >= enough else (plain, 0)
 
 
-def _shared(stems: Mapping[str, Iterable[str]], namings: Mapping[str, Naming]) -> int:
-    parts = [{shared_part(stem, namings[name]) for stem in of if has_naming(stem, namings[name])}
-             for name, of in stems.items()]  # fmt: skip
+def _shared(names: Mapping[str, Iterable[str]], namings: Mapping[str, Naming]) -> int:
+    parts = [
+        {shared_part(name, namings[modality]) for name in of_modality if has_naming(name, namings[modality])}
+        for modality, of_modality in names.items()
+    ]
     return len(set.intersection(*parts)) if parts else 0
 
 
-def _options(stems: Iterable[str]) -> Iterator[Naming]:
-    """Yield how the names of a modality may be made, the simplest first."""
+def _candidates(stems: Iterable[str]) -> Iterator[Naming]:
+    """Yield possible namings of a modality, the simplest first."""
     names = [stem.rpartition("/")[2] for stem in stems]
     yield ""
     hashed = [match for match in map(HASH.fullmatch, names) if match]
@@ -71,21 +73,20 @@ def _options(stems: Iterable[str]) -> Iterator[Naming]:
 
 
 def pattern_of(prefix: str, suffix: str, added: str = "") -> re.Pattern[str]:
-    """Return the pattern of names between a prefix and a suffix, with an expression for what is added behind."""
+    """Return the pattern of names between a prefix and a suffix, followed by the expression `added`."""
     return re.compile(f"{re.escape(prefix)}(.+){re.escape(suffix)}{added}")
 
 
 def _ends(names: list[str]) -> Iterator[str]:
-    """Yield the beginnings that all names share, up to each place where a word or a number ends, the longest first."""
+    """Yield prefixes shared by all names that end with a word or a number, the longest first."""
+
+    def is_border(end: int) -> bool:
+        return all(len(name) > end and _kind(name[end - 1]) != _kind(name[end]) for name in names)
+
     common = os.path.commonprefix(names)
-    places = [place for place in range(len(common), 0, -1) if _is_border(names, place)]
-    for place in places[:6]:
-        yield common[:place]
-
-
-def _is_border(names: list[str], place: int) -> bool:
-    """Return whether all names have the end of a word, or of a number, before a place."""
-    return all(len(name) > place and _kind(name[place - 1]) != _kind(name[place]) for name in names)
+    ends = [end for end in range(len(common), 0, -1) if is_border(end)]
+    for end in ends[:6]:
+        yield common[:end]
 
 
 def _kind(character: str) -> str:

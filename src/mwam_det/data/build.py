@@ -1,4 +1,4 @@
-"""The dataset of one split, as a task needs it."""
+"""Build the dataset of one split for a task."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mwam_det.data.dataset import PairedDataset, StretchedDataset
 from mwam_det.data.semantic import PairedSemanticDataset
 
 KINDS = {"semantic": PairedSemanticDataset, "classify": PairedClassificationDataset}
-"""The dataset by task; of the others it is `PairedDataset`."""
+"""Dataset class by task; `PairedDataset` for the others."""
 
 
 def build_paired_dataset(
@@ -40,7 +40,7 @@ def build_paired_dataset(
         stretch: Whether images are stretched to a square, as RT-DETR takes them.
     """
     hyp = copy(args)
-    hyp.deterministic = False  # a dataset only warns by it, of cache="ram", which makes no difference to our samples
+    hyp.deterministic = False  # only makes a dataset warn of cache="ram", which does not change our samples
     return (StretchedDataset if stretch else KINDS.get(args.task, PairedDataset))(
         img_path=img_path,
         imgsz=args.imgsz,

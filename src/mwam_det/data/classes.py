@@ -1,4 +1,4 @@
-"""Pairs that belong to a class each, and lie in a folder of that name."""
+"""Pairs for classification, in one folder per class."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from mwam_det.data.pairing import check_pair
 from mwam_det.data.transforms import StackedFormat
 
 WHOLE_IMAGE = (0.5, 0.5, 1.0, 1.0)
-"""The box around everything: to Ultralytics' dataset of boxes, an image of a class is an object of it."""
+"""The label of an image for Ultralytics' dataset of boxes: one box around everything."""
 
 
 class CentreCropFormat:
-    """Ultralytics' still transform of classification, for stacks: the middle of the image, as a tensor.
+    """Ultralytics' transform of classification without augmentation, for stacks: a centre crop as a tensor.
 
     Args:
         modalities: The modalities of the stack.
-        new_shape: (height, width) of the tensor; the stack is as large at least.
+        new_shape: (height, width) of the tensor, not larger than the stack.
     """
 
     def __init__(self, modalities: Sequence[Modality], new_shape: tuple[int, int]):
@@ -59,8 +59,7 @@ class CentreCropFormat:
 class RandomCropFormat(CentreCropFormat):
     """Ultralytics' augmentation of classification, for stacks: all modalities are cropped, mirrored and erased alike.
 
-    Colours are changed in the visible modality alone. What `auto_augment` stands for changes colours and geometry at
-    once, and is not there.
+    Colours change in the visible modality only. There is no `auto_augment`, which changes colours and geometry at once.
 
     Args:
         modalities: The modalities of the stack.
@@ -90,10 +89,10 @@ class RandomCropFormat(CentreCropFormat):
 
 
 class PairedClassificationDataset(PairedDataset):
-    """Pairs in a folder a class, below the folder of each modality: train/rgb/car/1.jpg and train/ir/car/1.jpg.
+    """Pairs in one folder per class below the folder of each modality: train/rgb/car/1.jpg and train/ir/car/1.jpg.
 
-    Images are brought to the training size by their shorter side; then the middle is taken, or in training any part.
-    Arguments and errors are those of `PairedDataset`, with one more:
+    Images are resized to the training size by their shorter side and cropped, in training at random. Arguments and
+    errors are those of `PairedDataset`, with one more:
 
     Raises:
         DatasetError: If no image lies in the folder of a class.
@@ -102,21 +101,21 @@ class PairedClassificationDataset(PairedDataset):
     fit = "short"
 
     def get_img_files(self, img_path: str | list[str]) -> list[str]:
-        """List the images of the first modality that have a class, and find the partners of each."""
+        """List the images of the first modality that have a class, and find their partners."""
         files = super().get_img_files(img_path)
         numbers = {name: number for number, name in self.data["names"].items()}
         folders = {file: self._class_folder(file, numbers) for file in files}
         self._classes = {file: numbers[folder] for file, folder in folders.items() if folder in numbers}
         if others := sorted({folder for folder in folders.values() if folder not in numbers}):
             count, where = len(files) - len(self._classes), ", ".join(others)
-            told = f"{count} of {len(files)} images of {img_path} are in no folder of a class but in {where}"
+            finding = f"{count} of {len(files)} images of {img_path} are in no folder of a class but in {where}"
             if not self._classes:
-                raise DatasetError(f"{told}: the classes are {', '.join(numbers)}")
-            LOGGER.warning(f"{self.prefix}{told}: left out")
+                raise DatasetError(f"{finding}: the classes are {', '.join(numbers)}")
+            LOGGER.warning(f"{self.prefix}{finding}: left out")
         return list(self._classes)
 
     def _class_folder(self, file: str, numbers: Mapping[str, int]) -> str:
-        """Return the first folder of an image, or where it is listed, the first that is called like a class."""
+        """Return the first folder of an image; if images are listed, the first one named like a class."""
         parts = Path(file).relative_to(self._folders_of[file][self.modalities[0].name]).parts
         return parts[0] if self.is_whole else next((part for part in parts[:-1] if part in numbers), parts[0])
 
@@ -132,37 +131,33 @@ class PairedClassificationDataset(PairedDataset):
         return verify_classified_pair, zip(self.im_files, candidates, classes, *constants)  # noqa: B905 (endless)
 
     def update_labels(self, include_class: list[int] | None) -> None:
-        """Leave the classes as they are: Ultralytics' classification knows no selection of them."""
+        """Leave the classes unchanged: Ultralytics' classification cannot select them."""
 
     def build_transforms(self, hyp: Any) -> Compose:
-        """Build the augmentation, or the still transform."""
+        """Build the augmentation, or a centre crop."""
         height, width = self.imgsz if isinstance(self.imgsz, list | tuple) else (self.imgsz, self.imgsz)
-        size = (height, width)
         if self.augment:
-            return Compose([RandomCropFormat(self.modalities, size, hyp)])
-        return Compose([CentreCropFormat(self.modalities, size)])
+            return Compose([RandomCropFormat(self.modalities, (height, width), hyp)])
+        return Compose([CentreCropFormat(self.modalities, (height, width))])
 
 
 def centre_of(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """Return (top, left) of the middle (height, width) of an image, as torchvision finds it."""
+    """Return (top, left) of the centre crop of `size` (height, width), as torchvision rounds it."""
     return round((shape[0] - size[0]) / 2), round((shape[1] - size[1]) / 2)
 
 
 def centre_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return the middle (height, width) of an image of shape (H, W, C), which is as large at least; no copy."""
+    """Return the centre crop of `size` (height, width) of an image (H, W, C), as a view."""
     top, left = centre_of(image.shape[:2], size)
     return image[top : top + size[0], left : left + size[1]]
 
 
 def verify_classified_pair(args: tuple) -> tuple:
-    """Check one pair that has a class; the counterpart of `verify_pair`.
+    """Check one pair of a class and return what `verify_pair` does, with one box around everything as the label.
 
     Args:
         args: Image of the first modality, candidates of every modality by name, class, prefix of messages, and the
             modalities.
-
-    Returns:
-        What `verify_pair` returns, the label one box around everything.
     """
     image, candidates, number, prefix, modalities = args
     try:

@@ -1,4 +1,4 @@
-"""Objects cut out of a dataset of pairs: the folders that classifiers read."""
+"""Crop the objects of a dataset of pairs, into folders that classifiers read."""
 
 from __future__ import annotations
 
@@ -33,36 +33,39 @@ def cut_objects(
     smallest: int = SMALLEST,
     recipe_for: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda section: {"data": section},
 ) -> dict[str, Counter[str]]:
-    """Write every object of a dataset as a picture of its own in each modality.
+    """Write every object of a dataset as one image per modality.
 
-    Object i of the pair STEM becomes DST/SPLIT/MODALITY/CLASS/STEM_i.png, so that patterns of names such as "day_*" go
-    on to fit; "%2F" stands for a "/" in a stem, "%25" for a "%". What the folder of a class is called says
+    Object i of the pair STEM becomes DST/SPLIT/MODALITY/CLASS/STEM_i.png, so that patterns of names such as "day_*"
+    still match; "/" in a stem becomes "%2F", "%" becomes "%25". Folders of classes are named by
     `mwam_det.data.names.class_folders`.
 
-    The cut is square around the box, of the longer side and a margin, and moved into the image where it reaches beyond.
-    Values are those of the files (16 bits stay 16 bits); partners of another size are brought to the first modality's,
-    or aligned, as for training. DST/recipe.yaml describes them.
+    A crop is a square around the box, as large as its longer side plus a margin, shifted into the image at the border.
+    Values are those of the files (16 bits stay 16 bits); partners are resized or aligned to the first modality, as for
+    training. DST/recipe.yaml describes the crops.
 
     Args:
         data: A dataset with boxes.
-        destination: A folder that is not there yet, or empty. It appears when all is written.
-        margin: Added on each side, as a share of the longer side of the box.
-        smallest: Objects whose longer side is shorter are left out, in pixels.
-        recipe_for: Makes the recipe of a classifier from the data section of the cuts; if left out, the recipe holds
-            that section alone.
+        destination: A new or empty folder. It appears when everything is written.
+        margin: Margin on each side, as a share of the longer side of the box.
+        smallest: Objects whose longer side is shorter, in pixels, are left out.
+        recipe_for: Makes the recipe of a classifier from the data section of the crops; by default the recipe holds
+            only that section.
 
     Returns:
-        How many objects of each class were written, by split.
+        Number of objects written by class, by split.
 
     Raises:
-        DatasetError: If the destination holds something, two classes would share a folder or two pairs a file, or
-            nothing was cut out of a split.
-        FolderInUse: If another process cuts into the destination.
+        DatasetError: If the destination is not empty, two classes would share a folder or two pairs a file, or a split
+            has no object to crop.
+        FolderInUse: If another process writes to the destination.
     """
-    folders = _class_folders(data)
+    try:
+        folders = class_folders(data.names)
+    except ValueError as error:
+        raise DatasetError(f"names: {error}") from None
     destination = Path(destination).expanduser()
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise DatasetError(f"{destination} is there already: name a new folder")
+        raise DatasetError(f"{destination} already exists: name a new folder")
     keys = data.as_dict()
     with _unfinished(destination) as folder:
         root = folder / destination.name
@@ -80,7 +83,7 @@ def cut_objects(
 
 @contextmanager
 def _unfinished(destination: Path) -> Iterator[Path]:
-    """Hold a folder beside the destination to write to; it is gone afterwards, and what a dead process left in it."""
+    """Hold a temporary folder beside the destination, emptied of what a dead process left, and remove it at the end."""
     folder = destination.with_name(f"{destination.name}.unfinished")
     if folder.exists() and not (folder / LOCK).exists():
         raise DatasetError(f"{folder} is in the way: move it, or name another folder")
@@ -105,7 +108,7 @@ def _cut_split(
 ) -> Counter[str]:
     dataset = PairedDataset(img_path=data[split], imgsz=640, augment=False, prefix=f"{split}: ", data=data)
     count: Counter[str] = Counter(dict.fromkeys(folders.values(), 0))
-    for label in TQDM(dataset.labels, desc=f"{split}: cutting out objects"):
+    for label in TQDM(dataset.labels, desc=f"{split}: cropping objects"):
         size = label["shape"]
         squares = [_square(box, size, margin) for box in label["bboxes"]]
         sides = (label["bboxes"][:, 2:] * size[::-1]).max(1, initial=0)
@@ -120,43 +123,38 @@ def _cut_split(
             for modality, image in images.items():
                 suffix = ".png" if image.dtype in (np.uint8, np.uint16) else ".tiff"  # PNG holds no other values
                 file = root / split / modality / name / f"{_flat(stem)}_{i}{suffix}"
-                if file.exists():  # on a system to which upper and lower case are the same
-                    raise DatasetError(f"two pairs would be written to {file.name}: names must differ, and not in case")
+                if file.exists():  # on a file system that ignores case
+                    raise DatasetError(
+                        f"two pairs would be written to {file.name}: names must differ in more than case"
+                    )
                 file.parent.mkdir(parents=True, exist_ok=True)
                 if not cv2.imwrite(str(file), image[squares[i]]):
-                    raise OSError(f"{file} could not be written")
+                    raise OSError(f"{file} cannot be written")
     return count
 
 
-def _class_folders(data: PairedData) -> dict[int, str]:
-    try:
-        return class_folders(data.names)
-    except ValueError as error:
-        raise DatasetError(f"names: {error}") from None
-
-
 def _flat(stem: str) -> str:
-    """Return a name without folders for a stem, another one for each."""
+    """Return a unique name without folders for a stem."""
     return stem.replace("%", "%25").replace("/", "%2F")
 
 
 def _read(dataset: PairedDataset, first: str, modality: Modality) -> np.ndarray:
-    place_in_stack = dataset.modalities.index(modality)
-    sizes, file = dataset.sizes[first], dataset.files(first)[place_in_stack]
+    index = dataset.modalities.index(modality)
+    sizes, file = dataset.sizes[first], dataset.files(first)[index]
     image = decode(file, AS_STORED)
     if image is None:
-        raise DatasetError(f"{file} has become unreadable")
-    return place(image, modality, sizes[place_in_stack], sizes[0], sizes[0])
+        raise DatasetError(f"{file} can no longer be read")
+    return place(image, modality, sizes[index], sizes[0], sizes[0])
 
 
 def _square(box: np.ndarray, size: tuple[int, int], margin: float) -> tuple[slice, slice]:
-    """Return rows and columns of the cut around a box (x, y, w, h), relative to the image's (height, width)."""
+    """Return rows and columns of the crop of a box (x, y, w, h) normalised to the image's (height, width)."""
     centre = box[1] * size[0], box[0] * size[1]
     side = round(max(box[3] * size[0], box[2] * size[1]) * (1 + 2 * margin))
     parts = []
-    for middle, whole in zip(centre, size, strict=True):
-        length = min(max(side, 1), whole)
-        first = min(max(round(middle - length / 2), 0), whole - length)
+    for middle, image_side in zip(centre, size, strict=True):
+        length = min(max(side, 1), image_side)
+        first = min(max(round(middle - length / 2), 0), image_side - length)
         parts.append(slice(first, first + length))
     return parts[0], parts[1]
 
@@ -164,12 +162,11 @@ def _square(box: np.ndarray, size: tuple[int, int], margin: float) -> tuple[slic
 def _section(
     data: PairedData, destination: Path, folders: Iterable[str], counts: Mapping[str, Counter[str]]
 ) -> dict[str, Any]:
-    kept = [name for name in folders if any(count[name] for count in counts.values())]
     section: dict[str, Any] = {
         "path": str(destination.absolute()),
         "modalities": {name: f"{{split}}/{name}" for name in data.channels},
         **{split: split for split in counts},
-        "names": kept,
+        "names": [name for name in folders if any(count[name] for count in counts.values())],
     }
     if grey := {name: channels for name, channels in data.channels.items() if channels == 1}:
         section["channels"] = grey

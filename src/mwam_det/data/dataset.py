@@ -1,4 +1,4 @@
-"""Ultralytics' dataset, with an image that is the stack of all modalities."""
+"""Ultralytics' dataset whose images are stacks of all modalities."""
 
 from __future__ import annotations
 
@@ -42,24 +42,22 @@ from mwam_det.data.transforms import (
 from mwam_det.files.folders import list_files
 
 Fit = Literal["long", "short", "stretch"]
-"""How an image is brought to a size: by its longer side, by its shorter side, or each side to its own."""
+"""How an image is resized: by its longer side, by its shorter side, or each side independently."""
 
 SCANS = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mwam_det"
-"""Where the results of scans are kept, and in "stacks" what `cache="disk"` keeps; all of it may be deleted."""
-
+"""Folder of scan results and, in "stacks", of `cache="disk"`; it may be deleted."""
 
 LONGEST_PART = 40
-"""So many characters of a folder's name are part of the names there; file systems allow 255 bytes."""
-
+"""Number of characters of each folder's name used in names there; file systems allow 255 bytes."""
 
 _ImageStore: Any = getattr(YOLODataset, "_ImageCache", list)
 
 
 class CachedStacks(_ImageStore):
-    """Ultralytics' store of images in RAM, which keeps planes as planes.
+    """Ultralytics' store of images in RAM, preserving planar memory layout.
 
     Args:
-        images: Stacks of shape (H, W, C), uint8, all plane by plane in memory or none; they are taken out of the list.
+        images: Stacks of shape (H, W, C), uint8, all planar in memory or none; the list is emptied.
     """
 
     def __init__(self, images: list[np.ndarray]):
@@ -77,19 +75,19 @@ class CachedStacks(_ImageStore):
 class PairedDataset(YOLODataset):
     """A detection dataset of aligned modalities, stacked along the channels in the order of `data["modalities"]`.
 
-    Images are listed from the first modality's folder; partners are found by stem whatever the extension, and always by
-    path, because Ultralytics reorders its lists. The first modality's size rules: partners of another size are
-    stretched to it, or aligned. How files are named and read is said by the data section, see
-    `mwam_det.data.section.resolve_dataset`.
+    Images are listed from the first modality's folder; partners are found by stem, whatever the extension, and always
+    looked up by path, because Ultralytics reorders its lists. The first modality determines the size: partners of
+    another size are stretched to it, or aligned.
 
     Args:
-        *args: Arguments of `YOLODataset`; `img_path` is what the dataset has under the name of a split.
-        data: A resolved dataset (see `mwam_det.data.section.resolve_dataset`).
+        *args: Arguments of `YOLODataset`; `img_path` is the value of the split in `data`.
+        data: A resolved dataset (see `mwam_det.data.section.resolve_dataset`), which also says how files are named and
+            read.
         **kwargs: Arguments of `YOLODataset`.
 
     Attributes:
-        left_over: By modality, how many of its images belong to no image of the first, where all pairs are meant.
-        is_whole: Whether all pairs of the folders are meant, and not a list or a fraction of them.
+        left_over: By modality, number of images without a partner of the first; 0 unless `is_whole`.
+        is_whole: Whether the split is all pairs in its folders, not a list or a fraction of them.
 
     Raises:
         DatasetError: If a split is empty or no pair can be used.
@@ -97,9 +95,9 @@ class PairedDataset(YOLODataset):
 
     label_suffix = ".txt"
     stacked_format: type[StackedFormat] = StackedFormat
-    format_class: Any  # Ultralytics has a class here; it is called, and compared with `SemanticFormat`
+    format_class: Any  # a class in Ultralytics, called and compared with `SemanticFormat`
     _ImageCache: Any = CachedStacks
-    ims: list[Any]  # Ultralytics declares all three as lists of None, which is where they begin
+    ims: list[Any]  # Ultralytics declares all three as lists of None, their initial content
     im_hw0: list[Any]
     im_hw: list[Any]
 
@@ -110,13 +108,13 @@ class PairedDataset(YOLODataset):
 
     @property
     def fit(self) -> Fit:
-        """How images are brought to the training size."""
+        """How images are resized to the training size."""
         return "long"
 
     def get_img_files(self, img_path: str | list[str]) -> list[str]:
-        """List the images of the first modality and find the partners of each.
+        """List the images of the first modality and find their partners.
 
-        Ultralytics' own list repeats files where folders are linked, without an end where links lead round in a circle.
+        Ultralytics' own listing repeats files in linked folders, endlessly if links are circular.
 
         Raises:
             DatasetError: If there is no image, or a modality has no partner at all.
@@ -132,44 +130,46 @@ class PairedDataset(YOLODataset):
         count = self.fraction if isinstance(self.fraction, int) else max(1, round(len(files) * self.fraction))
         files = files[:count]  # of the first modality's files, not of all in its folder
         found, left_over = partners_in({file: self._folders_of[file] for file in files}, self.modalities)
-        # of each image the candidates of every modality, in order: tuples, because there are many of them
+        # the candidates of every modality by image; tuples to save memory
         names = [modality.name for modality in self.modalities]
-        self._candidates = {file: tuple(tuple(of[name]) for name in names) for file, of in found.items()}
-        # a list, or a fraction of the first modality, leaves partners over by design
+        self._candidates = {file: tuple(tuple(files_of[name]) for name in names) for file, files_of in found.items()}
+        # a list, or a fraction of the first modality, leaves images without a partner by design
         self.is_whole = self.fraction == 1 and all(group.listed is None for group in groups)
-        self.left_over = {name: of.total() if self.is_whole else 0 for name, of in left_over.items()}
+        self.left_over = {name: counts.total() if self.is_whole else 0 for name, counts in left_over.items()}
         if self.is_whole:
-            told = ((name, *entry) for name, of in left_over.items() for entry in of.items() if entry[1])
             warnings += [
-                f"{count} images of {name} in {folder} have no partner of {first}" for name, folder, count in told
+                f"{count} images of {name} in {folder} have no partner of {first}"
+                for name, counts in left_over.items()
+                for folder, count in counts.items()
+                if count
             ]
         if self.augment and self.data.get("train") == self.data.get("val"):
-            warnings.append("train and val are the same pairs: what is measured is how well they are remembered")
+            warnings.append("train and val are the same pairs: validation measures how well they are remembered")
         for warning in warnings:
             LOGGER.warning(f"{self.prefix}{warning}")
         return files
 
     def get_label_files(self) -> list[str]:
-        """Return the label file of each image: below the labels' folder, with `label_suffix`.
+        """Return the label file of each image, below the labels' folder and with `label_suffix`.
 
-        It has the stem that partners share; or, if there is no such file, that of an image of the pair.
+        Its stem is the one that partners share or, if that file does not exist, that of an image of the pair.
 
         Raises:
-            DatasetError: If the dataset names no such folder.
+            DatasetError: If the dataset has no folder of labels.
         """
         if any("labels" not in folders for folders in self._folders_of.values()):
             raise DatasetError("the key 'labels' is missing or empty: it names the folder of the label files")
         self.label_files = [self._label_file(file, self._shared_stem(file)) for file in self.im_files]
-        if any(modality.naming for modality in self.modalities):  # else partners have the very same stem
-            there = {file for folder in self.label_folders for file in list_files(folder)}
+        if any(modality.naming for modality in self.modalities):  # else partners have the same stem
+            existing = {file for folder in self.label_folders for file in list_files(folder)}
             for i, (image, file) in enumerate(zip(self.im_files, self.label_files, strict=True)):
-                if file not in there:
-                    self.label_files[i] = next((f for f in self._named_like_images(image) if f in there), file)
+                if file not in existing:
+                    self.label_files[i] = next((f for f in self._named_like_images(image) if f in existing), file)
         return self.label_files
 
     @property
     def listed(self) -> list[str]:
-        """All images of the first modality, those included that belong to no pair that can be used."""
+        """All images of the first modality, including those of pairs that cannot be used."""
         return list(self._candidates)
 
     @property
@@ -178,17 +178,14 @@ class PairedDataset(YOLODataset):
         return list(dict.fromkeys(folders["labels"] for folders in self._folders_of.values()))
 
     def stem(self, im_file: str) -> str:
-        """Return the stem that the partners of an image of the first modality share.
-
-        Where images lie in several folders, it begins with what tells these folders apart.
-        """
+        """Return the stem that a pair shares, unique among folders, given its image of the first modality."""
         name = self.modalities[0].name
         folders = {folders[name] for folders in self._folders_of.values()}
         stem = self._shared_stem(im_file)
         if len(folders) == 1:
             return stem
-        place = self._folders_of[im_file][name].relative_to(os.path.commonpath(folders)).as_posix()
-        return stem if place == "." else f"{place}/{stem}"
+        prefix = self._folders_of[im_file][name].relative_to(os.path.commonpath(folders)).as_posix()
+        return stem if prefix == "." else f"{prefix}/{stem}"
 
     def _shared_stem(self, im_file: str) -> str:
         first = self.modalities[0]
@@ -198,31 +195,31 @@ class PairedDataset(YOLODataset):
         return os.path.join(self._folders_of[im_file]["labels"], f"{stem}{self.label_suffix}")
 
     def _named_like_images(self, im_file: str) -> Iterator[str]:
-        """Yield the label files that have the stem of an image of a pair, those of the first modality first."""
+        """Yield the label files with the stem of an image of a pair, the first modality's first."""
         for modality, candidates in zip(self.modalities, self._candidates[im_file], strict=True):
             for file in candidates:
                 yield self._label_file(im_file, stem_of(file, self._folders_of[im_file][modality.name]))
 
     def verify_args(self) -> tuple:
-        """Return the function that checks a pair and its arguments for every image."""
+        """Return the function that checks a pair, and its arguments for every image."""
         candidates = map(self.candidates, self.im_files)
         keypoints = (self.use_keypoints, *self.data.get("kpt_shape", (0, 0)))
         constants = map(repeat, (self.prefix, len(self.data["names"]), self.single_cls, self.modalities, keypoints))
         return verify_pair, zip(self.im_files, candidates, self.label_files, *constants)  # noqa: B905 (endless repeat)
 
     def result_to_label(self, result: tuple | list) -> tuple:
-        """Turn what `verify_pair` returned into a label, with the size of every modality's file in it."""
+        """Turn the result of `verify_pair` into a label that includes the size of every modality's file."""
         *stock, sizes = result
         label, *counts = super().result_to_label(stock)
         return {**label, "sizes": sizes} if label else label, *counts
 
     def get_cache_hash(self) -> str:
-        """Return a hash of all files of all modalities and of how they are read, so that a change is scanned again."""
+        """Return a hash of the files of all modalities and of how they are read, so that a change triggers a scan."""
         others = [f for file in self.im_files for candidates in self._candidates[file][1:] for f in candidates]
         return get_hash([*others, f"{self.modalities}", super().get_cache_hash()])
 
     def get_labels(self) -> list[dict[str, Any]]:
-        """Scan all pairs, leave out the bad ones, name a few and count the rest, and return the labels of the others.
+        """Scan all pairs and return the labels of the usable ones; of the others, a few are named and the rest counted.
 
         Raises:
             DatasetError: If no pair can be used, or a training split has no labels at all.
@@ -234,7 +231,7 @@ class PairedDataset(YOLODataset):
             reasons = {
                 "No labels found": "no labels",
                 "No valid images found": "no usable pair",
-                "requires equal numbers of boxes": "labels are boxes and no outlines",
+                "requires equal numbers of boxes": "labels are boxes, not outlines",
             }
             reason = next((ours for theirs, ours in reasons.items() if theirs in str(error)), None)
             if reason is None:
@@ -242,30 +239,30 @@ class PairedDataset(YOLODataset):
             example = "".join(f", like: {line.strip()}" for line in str(error).splitlines()[1:2])
             folders = ", ".join(map(str, self.label_folders))
             if reason == "no labels":
-                there = next((file for folder in self.label_folders for file in list_files(folder)), "no file")
-                example = f": {self.label_files[0]} was looked for first, and there is {there}"
+                found = next((file for folder in self.label_folders for file in list_files(folder)), "no file")
+                example = f": expected {self.label_files[0]}, found {found}"
             raise DatasetError(
                 f"{reason} among {len(self.im_files)} images of {self.img_path}, labels in {folders}: see the messages "
-                f"above, mend the files or the data section{example}"
+                f"above, fix the files or the data section{example}"
             ) from error
         known = {file: file for file in self._candidates}
         same: dict[tuple, tuple] = {}
-        self.im_files = [known[label["im_file"]] for label in labels]  # one string of each path is enough to hold
+        self.im_files = [known[label["im_file"]] for label in labels]  # holds one string per path
         self.sizes = {}
         for file, label in zip(self.im_files, labels, strict=True):
             label["im_file"] = file
             sizes = label.pop("sizes")
-            self.sizes[file] = same.setdefault(sizes, sizes)  # and one tuple of each size
+            self.sizes[file] = same.setdefault(sizes, sizes)  # and one tuple per size
         return labels
 
     def _load_or_scan_cache(self, cache_path: Path, cache_hash: str) -> tuple[dict, bool]:
-        # Beside the labels lies Ultralytics' own scan of the folder, and datasets are often read-only.
-        with contextlib.suppress(OSError):  # Ultralytics says that it cannot save the scan
+        # not beside the labels, where Ultralytics keeps its own scan, and which are often read-only
+        with contextlib.suppress(OSError):  # Ultralytics reports that it cannot save the scan
             SCANS.mkdir(parents=True, exist_ok=True)
-        # a list has images in the folders of other splits
+        # the images of a list lie in the folders of other splits
         name = f"{cache_path.with_suffix('')}{'' if os.path.isdir(str(self.img_path)) else self.img_path}"
-        scan, is_known = super()._load_or_scan_cache(SCANS / f"{_own_name(Path(name))}.cache", cache_hash)
-        if is_known and LOCAL_RANK in {-1, 0}:  # Ultralytics would name a file beside the labels that is not there
+        scan, is_known = super()._load_or_scan_cache(SCANS / f"{_cache_name(Path(name))}.cache", cache_hash)
+        if is_known and LOCAL_RANK in {-1, 0}:  # Ultralytics would name a missing file beside the labels
             found, missing, empty, corrupt, _ = scan["results"]
             LOGGER.info(f"{self.prefix}{self.scan_summary(found, missing, empty, corrupt)}, scanned before")
             if scan["msgs"]:
@@ -275,18 +272,18 @@ class PairedDataset(YOLODataset):
     def load_image(
         self, i: int, rect_mode: bool | None = None, resize_short: bool | None = None
     ) -> tuple[np.ndarray, tuple[int, int], tuple[int, int]]:
-        """Read image `i` of every modality, bring it to the training size and stack all along the channels.
+        """Read image `i` of every modality, resize it to the training size and stack all along the channels.
 
-        Ultralytics reads one file, resizes it and keeps it for mosaics in one method, so the rules for size and buffer
-        are restated here. `*.npy` files beside the images hold one modality and are not read; with `cache="disk"` a
-        stack that was kept is read if the files of all modalities are as they were then.
+        Ultralytics reads, resizes and buffers one file in one method, so its rules for size and buffer are restated
+        here. `*.npy` files beside the images hold one modality and are not read; with `cache="disk"`, a kept stack is
+        read if the files of all modalities are unchanged.
 
         Returns:
-            The stack, shape (H, W, ΣC_m), uint8, colour modalities in BGR; the (height, width) of the first modality on
-            disk, as the scan found it; the (height, width) of the stack.
+            The stack, shape (H, W, ΣC_m), uint8, colour modalities in BGR; the (height, width) of the first modality's
+            file, from the scan; the (height, width) of the stack.
 
         Raises:
-            FileNotFoundError: If a file has become unreadable since the scan.
+            FileNotFoundError: If a file can no longer be read.
         """
         if self.ims[i] is not None:
             return self.ims[i], self.im_hw0[i], self.im_hw[i]
@@ -305,16 +302,13 @@ class PairedDataset(YOLODataset):
         return stack, original, target
 
     def check_cache_disk(self, safety_margin: float = 0.1) -> bool:
-        """Find a place for the stacks and check that it has the space that they need.
+        """Return whether the folder of the stacks has the space that they need; warn if not.
 
         Args:
-            safety_margin: Share of the space needed that is demanded besides.
-
-        Returns:
-            Whether stacks can be kept; if not, a warning says why, and files are decoded each time.
+            safety_margin: Share of the needed space required on top.
         """
         sizes = [target_size(self.sizes[f][0], self.imgsz, self.fit) for f in self.im_files]
-        # Ultralytics' progress bar looks these up; its own would lie beside the images of the user
+        # read by Ultralytics' progress bar; its own would lie beside the user's images
         self.npy_files = [self._stack_file(f, size) for f, size in zip(self.im_files, sizes, strict=True)]
         missing = (size for file, size in zip(self.npy_files, sizes, strict=True) if not file.is_file())
         required = sum(height * width * self.channels for height, width in missing) * (1 + safety_margin)
@@ -335,7 +329,7 @@ class PairedDataset(YOLODataset):
         return False
 
     def cache_images_to_disk(self, i: int) -> None:
-        """Keep the stack of pair `i`, unless it is kept already and its files have not changed."""
+        """Save the stack of pair `i`, unless it is saved and its files have not changed."""
         file, first = self.npy_files[i], self.im_files[i]
         made_from = fingerprint(self.files(first))
         if is_current(file, made_from):
@@ -351,39 +345,39 @@ class PairedDataset(YOLODataset):
         try:
             made_from = fingerprint(self.files(first))
         except OSError:
-            return None  # reading the files will say which one has gone
+            return None  # reading the files names the missing one
         return load_stack(self._stack_file(first, target), made_from, (*target, self.channels))
 
     def _stack_file(self, first: str, target: tuple[int, int]) -> Path:
-        folder = SCANS / "stacks" / _own_name(self._folders_of[first][self.modalities[0].name])
+        folder = SCANS / "stacks" / _cache_name(self._folders_of[first][self.modalities[0].name])
         return folder / stack_name(self.files(first), f"{self.modalities}", target)
 
     def files(self, first: str) -> list[str]:
-        """Return the file of every modality of the pair whose first image this is."""
+        """Return the file of every modality of a pair, given that of the first."""
         return [files[0] for files in self._candidates[first]]
 
     def candidates(self, first: str) -> dict[str, tuple[str, ...]]:
-        """Return by modality the files that may belong to an image of the first one, see `find_partners`."""
+        """Return by modality the possible partners of an image of the first one, see `find_partners`."""
         return {modality.name: files for modality, files in zip(self.modalities, self._candidates[first], strict=True)}
 
     def _read_stack(self, first: str, target: tuple[int, int]) -> np.ndarray:
-        """Decode every file of a pair once, and stack the images; see `load_image`."""
+        """Decode every file of a pair and stack the images, see `load_image`."""
         if not self.augment:
             planes = np.empty((self.channels, *target), np.uint8)
             self._read_planes(first, target, list(planes))
             return planes.transpose(1, 2, 0)
         images = [image for _, image in self._read(first, target)]
-        stack = cv2.merge(images)  # several times as fast as np.concatenate; OpenCV wants a pixel's channels together
+        stack = cv2.merge(images)  # several times as fast as np.concatenate; augmentation needs interleaved channels
         return stack if stack.ndim == 3 else stack[..., None]
 
     def _read_planes(self, first: str, target: tuple[int, int], planes: list[np.ndarray]) -> None:
-        """Decode every file of a pair once, to one plane of the target's shape for each channel of the stack."""
+        """Decode every file of a pair into one plane of the target's shape per channel of the stack."""
         for modality, image in self._read(first, target):
-            # at once, so that the next file is decoded into memory that is in the processor's cache
+            # at once, so that the next file is decoded into memory in the processor's cache
             cv2.split(image, planes[modality.slice])
 
     def _read(self, first: str, target: tuple[int, int]) -> Iterator[tuple[Modality, np.ndarray]]:
-        """Decode the files of a pair one after the other, each brought to its place in the stack."""
+        """Decode the files of a pair one by one, each stretched or aligned to the target."""
         sizes = self.sizes[first]
         for modality, file, size in zip(self.modalities, self.files(first), sizes, strict=True):
             image = read_image(file, modality, reduction_of(file, modality, size, target))
@@ -392,28 +386,28 @@ class PairedDataset(YOLODataset):
             yield modality, place(image, modality, size, sizes[0], target)
 
     def build_transforms(self, hyp: Any) -> Compose:
-        """Build Ultralytics' transforms, with colour augmentation on the visible modality alone."""
+        """Build Ultralytics' transforms, with colour augmentation on the visible modality only."""
         self._arranged: dict[int, Any] = {}
         return fuse_letterbox(colour_on_visible(super().build_transforms(hyp), self.modalities))
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Return the samples of a batch, as a loader asks for them.
+        """Return the samples of a batch, as requested by a loader.
 
-        Where nothing but letterbox and formatting is to be done, their images are written side by side into one tensor,
-        of which `collate_fn` makes the batch without copying any.
+        If letterbox and formatting are the only transforms, images are written side by side into one tensor, which
+        `collate_fn` returns as the batch without a copy.
         """
         transform = self.transforms.tolist()[0]
         if not isinstance(transform, LetterBoxedFormat):
             return [self[i] for i in indices]
         size = self.batch_shapes[self.batch[indices[0]]] if self.rect else np.broadcast_to(self.imgsz, 2)
         rooms = empty_images(len(indices), self.channels, *size.tolist())
-        places = zip(indices, rooms, rooms.numpy(), strict=True)  # views of all at once: torch is slow to wake
+        places = zip(indices, rooms, rooms.numpy(), strict=True)  # one call of numpy() for all, since torch is slow
         return [self._still_sample(i, transform, *room) for i, *room in places]
 
     def _still_sample(
         self, i: int, transform: LetterBoxedFormat, room: torch.Tensor, planes: np.ndarray
     ) -> dict[str, Any]:
-        """Return sample `i`, its image in `room` if that has the shape of it; `planes` is the same memory."""
+        """Return sample `i`, with its image in `room` if the shapes agree; `planes` is the same memory."""
         arranged = self._arranged.get(i) or self._arrange(i, transform)
         if arranged is None or arranged[1].shape != room.shape:
             return self[i]
@@ -428,7 +422,7 @@ class PairedDataset(YOLODataset):
         return {**sample, "img": room}
 
     def _arrange(self, i: int, transform: LetterBoxedFormat) -> tuple[dict, Frame] | None:
-        """Arrange sample `i` without reading a file; what is small is kept, because it is the same each time."""
+        """Arrange sample `i` without reading a file; the result is kept unless it holds masks."""
         unread = self.ims[i] is None
         if unread:  # Ultralytics takes the shape from the image
             original = self.sizes[self.im_files[i]][0]
@@ -446,26 +440,26 @@ class PairedDataset(YOLODataset):
 
     @staticmethod
     def collate_fn(batch: list[dict[str, Any]]) -> dict[str, Any]:
-        """Collate samples as Ultralytics does, but without copying images that lie side by side."""
+        """Collate samples as Ultralytics does, but without copying images that are adjacent in memory."""
         images = [sample["img"] for sample in batch]
         stacked = joined_in_storage(images)
         if stacked is None:
             stacked = torch.stack(images, out=empty_images(len(images), *images[0].shape))
         rest = [{key: value for key, value in sample.items() if key != "img"} for sample in batch]
         for sample in rest:
-            if "batch_idx" in sample:  # is written to, and labels of samples can be kept
+            if "batch_idx" in sample:  # modified in place by Ultralytics, while samples may be kept
                 sample["batch_idx"] = sample["batch_idx"].clone()
         return dict(sorted({**YOLODataset.collate_fn(rest), "img": stacked}.items()))
 
 
-def _own_name(path: Path) -> str:
-    """Return a name for what belongs to a folder of the user: its last parts, and a hash of the whole path."""
+def _cache_name(path: Path) -> str:
+    """Return a name for the cache of a folder: its last parts and a hash of the full path."""
     parts = path.relative_to(path.anchor).parts[-3:]
     return f"{'-'.join(part[:LONGEST_PART] for part in parts)}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def joined_in_storage(images: Sequence[torch.Tensor]) -> torch.Tensor | None:
-    """Return tensors as one of shape (number, *shape) without a copy, or None if they do not fill a storage in turn."""
+    """Return tensors as one of shape (number, *shape) without a copy, or None unless they fill one storage in order."""
     first, size = images[0], images[0].numel()
     for i, image in enumerate(images):
         same = image.untyped_storage().data_ptr() == first.untyped_storage().data_ptr() and image.shape == first.shape
@@ -477,16 +471,13 @@ def joined_in_storage(images: Sequence[torch.Tensor]) -> torch.Tensor | None:
 
 
 class StretchedDataset(PairedDataset):
-    """Pairs whose images are stretched to the training size, as RT-DETR takes them."""
+    """Pairs whose images are stretched to the training size, as for RT-DETR."""
 
-    @property
-    def fit(self) -> Fit:
-        """How images are brought to the training size."""
-        return "stretch"
+    fit: Fit = "stretch"
 
 
 def target_size(original: tuple[int, int], imgsz: int | tuple[int, int], fit: Fit) -> tuple[int, int]:
-    """Return the (height, width) that Ultralytics brings an image to before augmentation."""
+    """Return the (height, width) to which Ultralytics resizes an image before augmentation."""
     rows, columns = imgsz if isinstance(imgsz, tuple | list) else (imgsz, imgsz)
     if fit == "stretch":
         return rows, columns

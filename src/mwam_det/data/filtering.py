@@ -17,7 +17,7 @@ import numpy as np
 PASSES = ("low", "high")
 
 MID_GREY = 128
-"""What stands for 0 in a high-pass image of 8 bits, whose values are as often negative as positive."""
+"""The level of 0 in a high-pass image of 8 bits, whose values are as often negative as positive."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class WindowFilter:
     """A filter of a modality.
 
     Attributes:
-        keeps: "low" or "high": which frequencies are left.
+        keeps: "low" or "high", the frequencies that are kept.
         window: Side n of the square window in the middle of the spectrum, in coefficients, at least 1.
     """
 
@@ -38,7 +38,7 @@ def read_filters(value: Any, modalities: Collection[str]) -> dict[str, WindowFil
 
     Args:
         value: A filter by modality: {low: n} or {high: n} with a window n, false or null for none. Or false or null.
-        modalities: The names that there are.
+        modalities: Names of the modalities.
 
     Returns:
         The filter of each modality that has one, in the order of `modalities`.
@@ -55,7 +55,7 @@ def read_filters(value: Any, modalities: Collection[str]) -> dict[str, WindowFil
         )
     for name in value:
         if name not in modalities:
-            raise ValueError(f"filter: {name} is no modality: choose from {', '.join(modalities)}")
+            raise ValueError(f"filter: {name} is not a modality: choose from {', '.join(modalities)}")
     given = {name: value[name] for name in modalities if value.get(name) not in (None, False)}
     return {name: _filter(name, content) for name, content in given.items()}
 
@@ -67,7 +67,7 @@ def _filter(name: str, content: Any) -> WindowFilter:
     if keeps not in PASSES:
         raise ValueError(f"filter: {name} has the key {keeps!r}: choose from {', '.join(PASSES)}")
     if type(window) is not int or window < 1:
-        raise ValueError(f"filter: {name}.{keeps}={window!r} must be a whole number of coefficients, at least 1")
+        raise ValueError(f"filter: {name}.{keeps}={window!r} must be an integer number of coefficients, at least 1")
     return WindowFilter(keeps, window)
 
 
@@ -75,20 +75,20 @@ def low_pass(pixels: np.ndarray, window: int) -> np.ndarray:
     """Keep the n×n coefficients in the middle of the shifted spectrum of an image, and set the others to 0.
 
     The middle is the DC component, at (H // 2, W // 2); the window reaches from n // 2 coefficients before it to
-    n − n // 2 − 1 behind it. With an even n it therefore holds the frequency −n / 2 without its counterpart n / 2; of
-    the complex image that results the real part is taken, in which both have half their amplitude.
+    n − n // 2 − 1 after it. An even n thus includes the frequency −n / 2 but not n / 2; the real part of the resulting
+    complex image is taken, in which both have half their amplitude.
 
     Args:
         pixels: Shape (H, W, C), real.
-        window: Side n of the window, at least 1. One that is as large as the image keeps everything.
+        window: Side n of the window, at least 1. A window as large as the image keeps everything.
 
     Returns:
         The shape of `pixels`, float64.
     """
     height, width = pixels.shape[:2]
     (rows, opposite_rows), (columns, opposite_columns) = _inside(height, window), _inside(width, window)
-    half = width // 2 + 1  # of the spectrum of real values the rest is known
-    # to take the real part of the image is to take the mean of the window and its mirror image
+    half = width // 2 + 1  # the rest of the spectrum of real values follows from symmetry
+    # taking the real part of the image equals averaging the window and its mirror image
     mask = (np.outer(rows, columns[:half]) + np.outer(opposite_rows, opposite_columns[:half])) / 2
     spectrum = np.fft.rfft2(pixels, axes=(0, 1)) * mask[..., None]
     return np.fft.irfft2(spectrum, s=(height, width), axes=(0, 1))

@@ -8,7 +8,7 @@ import numpy as np
 def scaling(old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
     """Return the 3×3 matrix that maps pixels (x, y, 1) of an image to those of the same image resized.
 
-    Corners of the images coincide, and whole numbers are the centres of pixels, as in OpenCV's `resize`.
+    Corners of the images coincide, and integers are the centres of pixels, as in OpenCV's `resize`.
 
     Args:
         old: (height, width) before.

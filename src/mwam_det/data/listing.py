@@ -1,4 +1,4 @@
-"""Which pairs a split has: the images of the first modality, the folders that they lie in, and their partners."""
+"""List the pairs of a split: the images of the first modality, their folders and their partners."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ Folders = dict[str, Path]
 def list_split(
     groups: Iterable[Group], modalities: Sequence[Modality], root: str | Path
 ) -> tuple[dict[str, Folders], list[str]]:
-    """List the images of the first modality, with the folders that each belongs to.
+    """List the images of the first modality, with the folders of each.
 
     Args:
-        groups: What the split is made of.
+        groups: The groups of the split.
         modalities: The modalities.
         root: The dataset's folder.
 
     Returns:
-        The folders by image, in order; and what to warn of: entries of lists that name no image.
+        The folders by image, in order; and warnings of entries in lists that name no image.
 
     Raises:
-        DatasetError: If a folder has no image of the first modality, or a list is none or names no image at all.
+        DatasetError: If a folder has no image of the first modality, or a list cannot be read or names no image at all.
     """
     found: dict[str, Folders] = {}
     warnings = []
@@ -48,11 +48,7 @@ def list_split(
 
 
 def check_splits(data: PairedData) -> None:
-    """Check that every split that a training needs has images.
-
-    Raises:
-        DatasetError: As `list_split`.
-    """
+    """Raise DatasetError, as `list_split` does, unless the splits that training needs have images."""
     for split in ("train", "val"):
         list_split(groups_of(data.splits[split]), data.modalities, data.path)
 
@@ -67,8 +63,7 @@ def partners_in(
         modalities: The modalities.
 
     Returns:
-        By image, the candidates of every modality; and by modality and folder, how many of its files belong to none of
-        these images.
+        By image, the candidates of every modality; and by modality and folder, the number of files without an image.
     """
     by_folders: defaultdict[tuple[Path, ...], list[str]] = defaultdict(list)
     for file, folders in folders_of.items():
@@ -85,15 +80,9 @@ def partners_in(
 
 
 def first_pair(groups: Iterable[Group], modalities: Sequence[Modality], root: str | Path) -> dict[str, str]:
-    """Return the file of each modality of the first image that has all partners, by name; nothing if none has.
+    """Return the files, by modality, of the first image that has all partners; {} if none has.
 
-    Args:
-        groups: What the split is made of.
-        modalities: The modalities.
-        root: The dataset's folder.
-
-    Raises:
-        DatasetError: As `list_split`.
+    Arguments and errors are those of `list_split`.
     """
     found, _ = partners_in(list_split(groups, modalities, root)[0], modalities)
     for candidates in found.values():
@@ -118,7 +107,7 @@ def _images_of(group: Group, modalities: Sequence[Modality]) -> dict[str, Folder
 def _listed(
     group: Group, listed: Sequence[str], images: Mapping[str, Folders], first: Modality, root: str | Path
 ) -> tuple[dict[str, Folders], str | None]:
-    """Pick the images that are listed, and say how many entries name none."""
+    """Select the listed images, and return a warning of entries that name none."""
     folder_of = {file: str(folders[first.name]) for file, folders in images.items()}
     try:
         chosen, unknown = choose_listed(listed, folder_of, first.naming, root)
@@ -126,10 +115,10 @@ def _listed(
         raise DatasetError(str(error)) from None
     if not unknown:
         return {file: images[file] for file in chosen}, None
-    places = ", ".join(dict.fromkeys(folders[first.name] for folders in group.folders))
+    searched = ", ".join(dict.fromkeys(folders[first.name] for folders in group.folders))
     warning = (
         f"{len(unknown)} of {len(unknown) + len(chosen)} entries of {source_of([group], first.name)} name no image of "
-        f"{first.name} in {places}, like '{unknown[0]}'"
+        f"{first.name} in {searched}, like '{unknown[0]}'"
     )
     if not chosen:
         raise DatasetError(warning + (f"; there is {next(iter(images))}" if images else ""))

@@ -1,4 +1,4 @@
-"""Memory for batches of images, which is used again as soon as nobody holds it."""
+"""Memory for batches of images, reused once it is free."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ import numpy as np
 import torch
 
 KEPT = 4
-"""Batches whose memory is kept at most: what consumers hold at a time, and one to be written."""
+"""Maximum number of batches whose memory is kept: those held by consumers at a time, and one being written."""
 
 _memory: deque[tuple[np.ndarray, weakref.ref]] = deque(maxlen=KEPT)
-"""Arrays, and what of each was lent last: as long as that lives, a tensor or a view of one can be read by somebody."""
+"""Arrays, and a reference to the part of each lent last, which lives as long as a tensor or a view of it does."""
 
 
 def empty_images(*shape: int) -> torch.Tensor:
-    """Return a uint8 tensor for a batch, its values undefined, in memory that an earlier batch has left where there is.
+    """Return an uninitialised uint8 tensor for a batch, in the memory of an earlier batch if possible.
 
-    The system clears each page that it hands out: for fresh memory that costs more than what is then written to it. New
-    memory comes from numpy, which asks for huge pages, unlike torch.
+    The system clears each page of fresh memory, which costs more than writing a batch. New memory comes from numpy,
+    which asks for huge pages, unlike torch.
 
     Args:
         shape: Its shape, commonly (B, C, H, W).
     """
     size = math.prod(shape)
-    array = _left_memory(size)
+    array = _free_memory(size)
     if array is None:
         array = np.empty(size, np.uint8)
-    part = array[:size]  # an object of its own, which the tensor holds and we do not
+    part = array[:size]  # a separate object, held by the tensor only
     _memory.append((array, weakref.ref(part)))
     return torch.from_numpy(part).view(shape)
 
 
-def _left_memory(size: int) -> np.ndarray | None:
-    """Take an array that nobody reads and that is large enough; those that are too small are given up."""
+def _free_memory(size: int) -> np.ndarray | None:
+    """Take a free array that is large enough, and drop free ones that are too small."""
     for _ in range(KEPT):
         try:
-            array, lent = _memory.popleft()  # atomic: what one thread has taken no other sees
+            array, lent = _memory.popleft()  # atomic, so that no other thread takes it
         except IndexError:
             return None
         if lent() is not None:

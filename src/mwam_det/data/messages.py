@@ -1,4 +1,4 @@
-"""What a scan says of single pairs, cut to a few examples of each kind."""
+"""Shorten a scan's messages about single pairs to a few examples of each kind."""
 
 from __future__ import annotations
 
@@ -10,29 +10,23 @@ from contextlib import contextmanager
 from ultralytics.utils import LOGGER
 
 SHOWN = 3
-"""Messages of a kind that are shown; the others are counted."""
+"""Number of messages shown of each kind; the others are counted."""
 
 LEFT_OUT = ": pair left out, "
-"""Stands in the message of a pair that cannot be used, behind the file that is to blame."""
+"""Part of the message of a pair that cannot be used, after the file at fault."""
 
 KINDS = {
     "it has no partner of": "pairs without a partner",
     "several files of": "pairs with several files of a name",
-    "duplicate labels removed": "images with labels that are there twice",
+    "duplicate labels removed": "images with duplicate labels",
 }
-"""Kinds of messages by what stands in them; label files and images are told apart by the file."""
-
+"""Kinds of messages by the words they contain; label files and images are distinguished by the file."""
 
 OTHERS = "messages"
 
 
 def brief(messages: list[str], prefix: str = "") -> list[str]:
-    """Keep the first few messages of each kind, and count the others of it.
-
-    Args:
-        messages: What a scan says, a line each.
-        prefix: What each begins with.
-    """
+    """Keep the first few messages of each kind and count the others; `prefix` begins the added lines."""
     kinds = list(map(_kind, messages))
     counts, kept = Counter(kinds), []
     seen: Counter[str] = Counter()
@@ -54,7 +48,7 @@ def _kind(message: str) -> str:
 
 @contextmanager
 def brief_messages(prefix: str = "") -> Iterator[None]:
-    """Cut what Ultralytics logs of a scan, a line for each pair, to a few examples of each kind."""
+    """Shorten what Ultralytics logs during a scan, one line per pair, to a few examples of each kind."""
 
     def cut(record: logging.LogRecord) -> bool:
         lines = str(record.msg).split("\n")

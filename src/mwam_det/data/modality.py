@@ -1,4 +1,4 @@
-"""What a modality is: its channels in the stacked image, and how its files are found and read."""
+"""Modalities: their channels in the stacked image, and how their files are found and read."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mwam_det.data.names import check_modality_names
 from mwam_det.data.naming import Naming, match_pattern
 
 READING_KEYS = ("suffix", "match", "range", "align", "filter")
-"""Keys of a resolved dataset that say, by modality, how its files are found and read; a modality may be left out."""
+"""Keys of a resolved dataset that define, by modality, how files are found and read; modalities may be left out."""
 CHANNELS = (1, 3)
 RANGES = ("percentile", "minmax")
-"""Ranges that are taken from each image by itself."""
+"""Ranges taken from each image."""
 VISIBLE_NAMES = ("rgb", "visible", "vis", "color", "colour")
-"""Names by which the modality that takes colour augmentation is recognised."""
+"""Names of a modality that takes colour augmentation by default."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Modality:
 
     Attributes:
         name: Its name.
-        channels: How many channels it has.
+        channels: Number of channels.
         start: Its first channel in the stacked image.
-        visible: Whether it is the camera image that takes colour augmentation.
-        suffix: How the stems of its files end, see `resolve_dataset`.
-        value_range: Which values become 0 and 255: (lo, hi), one of `RANGES`, or None for 8-bit files as they are and
-            the high byte of 16-bit ones.
+        visible: Whether it takes colour augmentation.
+        suffix: Suffix of the stems of its files, see `resolve_dataset`.
+        value_range: Values that become 0 and 255: (lo, hi), one of `RANGES`, or None for 8-bit files unchanged and the
+            high byte of 16-bit ones.
         align: Rows of the 3×3 matrix that maps its pixels to pixels of the first modality, or None.
         match: Regular expression of the stems of its files, see `resolve_dataset`, or "" for none.
-        filter: Which of its frequencies are kept, or None for all.
+        filter: The frequencies that are kept, or None for all.
     """
 
     name: str
@@ -58,15 +58,15 @@ class Modality:
 
     @property
     def naming(self) -> Naming:
-        """How the names of its files are made."""
+        """Suffix or pattern of the names of its files."""
         return match_pattern(self.match) if self.match else self.suffix
 
 
 def modalities_of(data: Mapping[str, Any]) -> tuple[Modality, ...]:
-    """List the modalities of a resolved dataset (see `resolve_dataset`), in the order in which they are stacked.
+    """List the modalities of a resolved dataset (see `resolve_dataset`), in the order of the stack.
 
     Raises:
-        DatasetError: If a filter is wrong.
+        DatasetError: If a filter is invalid.
     """
     suffix, match, value_range, align, filters = (data.get(key, {}) for key in READING_KEYS)
     kept, start = filters_of(filters, data["modalities"]), 0
@@ -90,10 +90,10 @@ def modalities_of(data: Mapping[str, Any]) -> tuple[Modality, ...]:
 
 
 def modalities_in(section: Mapping[str, Any]) -> tuple[Modality, ...]:
-    """Read what a data section says of its modalities, see `mwam_det.data.section.resolve_dataset`.
+    """Read the modalities of a data section, see `mwam_det.data.section.resolve_dataset`.
 
     Raises:
-        DatasetError: If a key that says something by modality is wrong; the message names the key and the modality.
+        DatasetError: If the value of a modality is invalid; the message names the key and the modality.
     """
     folders = section["modalities"]
     texts = [*folders, *folders.values()] if isinstance(folders, Mapping) else [None]
@@ -102,7 +102,7 @@ def modalities_in(section: Mapping[str, Any]) -> tuple[Modality, ...]:
     check_names(folders)
     visible = section.get("visible", next((name for name in folders if name.lower() in VISIBLE_NAMES), None))
     if visible is not None and (not isinstance(visible, str) or visible not in folders):
-        raise DatasetError(f"visible={visible} is no modality: choose from {', '.join(folders)}")
+        raise DatasetError(f"visible={visible} is not a modality: choose from {', '.join(folders)}")
     if isinstance(match := section.get("match"), str):  # one expression for all
         section = {**section, "match": dict.fromkeys(folders, match)}
     suffixes, patterns, channels, ranges, matrices = (
@@ -116,9 +116,9 @@ def modalities_in(section: Mapping[str, Any]) -> tuple[Modality, ...]:
         )
     )
     if both := [name for name in patterns if suffixes.get(name)]:
-        raise DatasetError(f"match and suffix both say how the files of {both[0]} are called: use one of them")
+        raise DatasetError(f"match and suffix both define the names of {both[0]}: use one of them")
     if (first := next(iter(folders))) in matrices:
-        raise DatasetError(f"align: {first} is the first modality, onto which the others are mapped; it stays as it is")
+        raise DatasetError(f"align: {first} is the first modality, onto which the others are mapped; leave it out")
     return modalities_of(
         {
             "modalities": {name: channels.get(name, 3) for name in folders},
@@ -129,7 +129,7 @@ def modalities_in(section: Mapping[str, Any]) -> tuple[Modality, ...]:
 
 
 def keys_of(modalities: Sequence[Modality]) -> dict[str, Any]:
-    """Return what Ultralytics' dictionary of a dataset holds of modalities, from which `modalities_of` reads them."""
+    """Return the entries of Ultralytics' dataset dictionary from which `modalities_of` reads modalities."""
     values = {
         "suffix": {modality.name: modality.suffix for modality in modalities},
         "match": {modality.name: modality.match for modality in modalities},
@@ -141,7 +141,7 @@ def keys_of(modalities: Sequence[Modality]) -> dict[str, Any]:
         "channels": sum(modality.channels for modality in modalities),
         "modalities": {modality.name: modality.channels for modality in modalities},
         "visible": next((modality.name for modality in modalities if modality.visible), None),
-        **{key: {name: value for name, value in of.items() if value} for key, of in values.items()},
+        **{key: {name: value for name, value in by_name.items() if value} for key, by_name in values.items()},
     }
 
 
@@ -154,7 +154,7 @@ def filters_of(value: Any, modalities: Mapping[str, Any]) -> dict[str, WindowFil
 
 
 def check_names(modalities: Mapping[str, Any]) -> None:
-    """Check what modalities are called, see `check_modality_names`."""
+    """Raise DatasetError if a name of a modality is not allowed, see `check_modality_names`."""
     try:
         check_modality_names(modalities)
     except ValueError as error:
@@ -167,12 +167,12 @@ def _frozen(value: Any) -> Any:
 
 
 def _thawed(value: Any) -> Any:
-    """Turn tuples into lists, at any depth, as YAML wants them."""
+    """Turn tuples into lists, at any depth, for YAML."""
     return list(map(_thawed, value)) if isinstance(value, tuple) else value
 
 
 def _by_modality(section: Mapping[str, Any], key: str, check: Callable[[str, Any], Any]) -> dict[str, Any]:
-    """Return what a key says by modality, checked, in the order of the modalities; nothing if it is left out."""
+    """Return the checked values of a key by modality, in the order of the modalities; {} if it is left out."""
     values, modalities = section.get(key), section["modalities"]
     if values is None:
         return {}
@@ -180,7 +180,7 @@ def _by_modality(section: Mapping[str, Any], key: str, check: Callable[[str, Any
         raise DatasetError(f"{key}={values!r} must map modalities to values, like {{{next(iter(modalities))}: …}}")
     for name in values:
         if name not in modalities:
-            raise DatasetError(f"{key}: {name} is no modality: choose from {', '.join(modalities)}")
+            raise DatasetError(f"{key}: {name} is not a modality: choose from {', '.join(modalities)}")
     return {name: check(name, values[name]) for name in modalities if name in values}
 
 
@@ -202,7 +202,7 @@ def _match(name: str, value: Any) -> str:
 
 def _channels(name: str, value: Any) -> int:
     if isinstance(value, bool) or value not in CHANNELS:
-        raise DatasetError(f"channels: {name}={value!r} is not possible: choose from {', '.join(map(str, CHANNELS))}")
+        raise DatasetError(f"channels: {name}={value!r} is unknown: choose from {', '.join(map(str, CHANNELS))}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""What the names of partners share: all of it, all but a suffix of each modality, or the group of a regular expression.
+"""The part of a name that partners share: all, all but a suffix of each modality, or the group of a regular expression.
 
 A name here is a stem, the path of a file below its folder without the file extension, like "night/0001_ir".
 """
@@ -16,29 +16,29 @@ SPLIT_WORDS = {
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""What folders of splits are called, in lower case, and which split that is."""
+"""Split by the name of its folder, in lower case."""
 
 Naming = str | re.Pattern[str]
-"""How the names of a modality are made: a suffix behind the shared part, or a pattern whose group is that part."""
+"""The names of a modality: a suffix after the shared part, or a pattern whose group is the shared part."""
 
 
 def match_pattern(text: str) -> re.Pattern[str]:
     """Compile a regular expression that has one group.
 
     Raises:
-        ValueError: If it is no regular expression, or has another number of groups.
+        ValueError: If it is not a regular expression, or has not one group.
     """
     try:
         pattern = re.compile(text)
     except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"is no regular expression ({error})") from None
+        raise ValueError(f"is not a regular expression ({error})") from None
     if pattern.groups != 1:
         raise ValueError(f"has {pattern.groups} groups: put one pair of brackets around what partners share, like (.+)")
     return pattern
 
 
 def has_naming(stem: str, naming: Naming) -> bool:
-    """Return whether a name can be one of a modality. Its last part counts; what is shared may not be empty."""
+    """Return whether the last part of a stem fits a naming, with a non-empty shared part."""
     name = stem.rpartition("/")[2]
     if isinstance(naming, str):
         return name.endswith(naming) and name != naming
@@ -46,7 +46,7 @@ def has_naming(stem: str, naming: Naming) -> bool:
 
 
 def shared_part(stem: str, naming: Naming) -> str:
-    """Return what partners share of a name of which `has_naming` is true: its folders, and a part of the last one."""
+    """Return the shared part of a stem for which `has_naming` is true, including its folders."""
     folder, slash, name = stem.rpartition("/")
     if isinstance(naming, str):
         return f"{folder}{slash}{name.removesuffix(naming)}"
@@ -55,14 +55,14 @@ def shared_part(stem: str, naming: Naming) -> str:
 
 
 def without_image_suffix(path: str) -> str:
-    """Return a path with "/" between its parts and without the file extension, if that is one of images."""
+    """Return a path with "/" as separator and without the extension of an image."""
     path = path.replace("\\", "/")
     stem, dot, suffix = path.rpartition(".")
     return stem if dot and suffix.lower() in IMG_FORMATS else path
 
 
 class NamesByEnd:
-    """Names below a folder, to be found by paths that people wrote elsewhere.
+    """Names below a folder, found by paths written on other machines.
 
     Args:
         names: Stems, like "night/0001".
@@ -75,14 +75,14 @@ class NamesByEnd:
             self._by_last_part[name.rpartition("/")[2]].append(name)
 
     def find(self, path: str) -> str | None:
-        r"""Find the name that a path means: the longest end of it that is a name, or the only name of its last part.
+        r"""Return the longest end of a path that is a name, or else the only name with the same last part.
 
         Args:
             path: Like "/home/ann/set/night/0001.jpg" or "C:\\set\\0001.png", with or without the file extension.
 
         Returns:
-            The name; None if there is none, if several have that last part, or if the only one lies in the folder of
-            another split than the path does.
+            The name; None if there is none, several have that last part, or the only one lies in another split's
+            folder than the path.
         """
         parts = [part for part in without_image_suffix(path).split("/") if part not in ("", ".")]
         for start in range(len(parts)):
@@ -91,5 +91,7 @@ class NamesByEnd:
         same = self._by_last_part.get(parts[-1], []) if parts else []
         if len(same) != 1:
             return None
-        splits = [{SPLIT_WORDS[part] for part in of if part in SPLIT_WORDS} for of in (parts, same[0].split("/"))]
+        splits = [
+            {SPLIT_WORDS[p] for p in path_parts if p in SPLIT_WORDS} for path_parts in (parts, same[0].split("/"))
+        ]
         return None if splits[0] and splits[1] and splits[0] != splits[1] else same[0]

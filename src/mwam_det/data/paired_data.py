@@ -1,4 +1,4 @@
-"""A dataset of pairs, its data section resolved: what lies where, and how it is read."""
+"""A dataset of pairs with its data section resolved: where files lie and how they are read."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from mwam_det.data.splits import groups_of, source_of
 
 RESOLVED_KEYS = {"path", "names", "nc", "channels", "modalities", "visible", "splits"}
 LABEL_KEYS = ("kpt_shape", "flip_idx", "label_mapping")
-"""Keys that only datasets with keypoints or with pixels for labels have, the first two named as Ultralytics does."""
+"""Keys for keypoints and pixel labels only, the first two named as in Ultralytics."""
 
 
 @dataclass(frozen=True)
 class PairedData:
-    """A dataset of pairs, checked; every folder is absolute and there.
+    """A dataset of pairs, checked; every folder is absolute and exists.
 
     Attributes:
         path: Its folder.
-        modalities: Its modalities, in the order in which they are stacked.
+        modalities: Its modalities, in the order of the stack.
         names: Class names by number, from 0.
-        splits: For each split, the folder of every modality and of "labels", or what `mwam_det.data.splits` says.
-        labels: What is known of keypoints and of classes of pixels, of `LABEL_KEYS`.
+        splits: By split, the folder of every modality and of "labels", or groups of them, see `mwam_det.data.splits`.
+        labels: Values of those of `LABEL_KEYS` that are given.
     """
 
     path: str
@@ -38,10 +38,10 @@ class PairedData:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PairedData:
-        """Read what `as_dict` returned.
+        """Read the result of `as_dict`.
 
         Raises:
-            DatasetError: If a modality has a name that it may not have.
+            DatasetError: If a name of a modality is not allowed.
         """
         check_names(data["modalities"])
         labels = {key: data[key] for key in LABEL_KEYS if key in data}
@@ -56,9 +56,9 @@ class PairedData:
         """Return the dictionary that Ultralytics passes around.
 
         Returns:
-            Ultralytics' keys "path", "train", "val", perhaps "test" (the absolute folder of the first modality, or a
-            name for several or for a list), "names", "nc" and "channels" (of the stacked image), and ours: "modalities"
-            (channels by name), "visible" (a name or None), "splits" and `READING_KEYS`; `LABEL_KEYS` where they are
+            Ultralytics' keys "path", "train", "val", "test" if given (the absolute folder of the first modality, or a
+            name for several folders or a list), "names", "nc" and "channels" (of the stacked image), and ours:
+            "modalities" (channels by name), "visible" (a name or None), "splits", `READING_KEYS`, and `LABEL_KEYS` if
             given.
         """
         first = self.modalities[0].name
@@ -73,22 +73,18 @@ class PairedData:
         }
 
     def as_single_class(self) -> PairedData:
-        """Return the dataset with all its classes counted as one, as Ultralytics' `single_cls` means it."""
+        """Return the dataset with all classes merged into one, as Ultralytics' `single_cls` does."""
         return replace(self, names={0: "item"})
 
 
 def check_split(data: PairedData, split: str) -> None:
-    """Check that a dataset has a split.
-
-    Raises:
-        DatasetError: If it has none of that name.
-    """
+    """Raise DatasetError unless a dataset has a split."""
     if split not in data.splits:
-        raise DatasetError(f"the data section names no split '{split}': choose from {', '.join(data.splits)}")
+        raise DatasetError(f"the data section has no split '{split}': choose from {', '.join(data.splits)}")
 
 
 def check_labels(data: PairedData | Mapping[str, Any], task: str, single_class: bool = False) -> None:
-    """Check that a dataset says what a task needs to know of its labels.
+    """Check that a dataset has the keys for labels that a task needs.
 
     Args:
         data: A dataset, or a data section.
@@ -96,7 +92,7 @@ def check_labels(data: PairedData | Mapping[str, Any], task: str, single_class: 
         single_class: Whether all classes count as one.
 
     Raises:
-        DatasetError: If it does not, or if the task cannot count all classes as one.
+        DatasetError: If not, or if the task cannot count all classes as one.
     """
     if isinstance(data, PairedData):
         groups = [group for split in data.splits.values() for group in groups_of(split)]
@@ -114,10 +110,7 @@ def check_labels(data: PairedData | Mapping[str, Any], task: str, single_class: 
 
 
 def save_dataset_yaml(data: Mapping[str, Any], folder: Path) -> str:
-    """Write a dataset in Ultralytics' form to `folder`/data.yaml and return the path of the file.
-
-    Ultralytics' standalone validator accepts nothing but a file.
-    """
+    """Write a dataset in Ultralytics' form to `folder`/data.yaml and return its path, for the standalone validator."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "data.yaml"
     file.write_text(yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Finding the partners of an image and checking, before training, that every pair can be read."""
+"""Find the partners of an image and check, before training, that every pair can be read."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from mwam_det.files.images import DAMAGED, ORIENTATION, check_pixels, most_pixel
 from mwam_det.files.values import format_value
 
 SMALLEST_SIDE = 10
-"""Images with a shorter side, in pixels, are refused, as Ultralytics does."""
+"""Images with a shorter side, in pixels, are rejected, as in Ultralytics."""
 
 PLAIN_SUFFIXES = (".jpg", ".jpeg", ".png")
 JPEG_SIGNATURE, JPEG_END, PNG_SIGNATURE = b"\xff\xd8", b"\xff\xd9", b"\x89PNG"
 
 PLAIN = Modality("image")
-"""How an image is read of which nothing more is known."""
+"""The default reading of an image."""
 
 
 def stem_of(file: str | Path, folder: str | Path, naming: Naming = "") -> str:
-    """Return what partners share of a file's name: the path below their folder, without the file extension.
+    """Return the path of a file below its folder without the extension, or the part that partners share.
 
     Args:
         file: One of the files of a modality, see `select_files`.
         folder: Its folder.
-        naming: How its name is made, of which only the shared part is kept.
+        naming: The modality's naming, whose shared part is kept.
     """
     file, below = os.fspath(file), os.path.join(folder, "")
     if not file.startswith(below):  # a folder like "." or "a/../b"
@@ -55,19 +55,19 @@ def stem_of(file: str | Path, folder: str | Path, naming: Naming = "") -> str:
 def select_files(
     name: str, files: Iterable[str], folders: Mapping[str, str | Path], namings: Mapping[str, Naming]
 ) -> list[str]:
-    """Pick the files of a modality out of the images of its folder: those whose stem is made as its stems are.
+    """Select the files of a modality among the images of its folder, by their stems.
 
-    Where modalities share the folder, a file belongs to the one whose pattern fits, or else to the one with the longest
-    suffix that fits.
+    If modalities share the folder, a file belongs to the one whose pattern matches, or else to the one with the longest
+    suffix that matches.
 
     Args:
         name: The modality.
         files: All images of its folder.
         folders: The folder of every modality by name.
-        namings: How stems are made, for modalities that have a suffix or a pattern.
+        namings: Namings of the modalities that have a suffix or a pattern.
 
     Raises:
-        DatasetError: If there are images, but none of this modality, or one fits the patterns of two.
+        DatasetError: If there are images, but none of this modality, or one matches the patterns of two.
     """
     files = list(files)
     here = {other: namings.get(other, "") for other, folder in folders.items() if Path(folder) == Path(folders[name])}
@@ -87,11 +87,10 @@ def select_files(
     chosen = [file for file in files if owner(file) == name]
     if files and not chosen:
         naming = namings.get(name, "")
-        key, is_called = ("suffix", "ends in") if isinstance(naming, str) else ("match", "fits")
-        text = naming if isinstance(naming, str) else naming.pattern
+        rule = f"ends in '{naming}'" if isinstance(naming, str) else f"fits '{naming.pattern}'"
         raise DatasetError(
-            f"{key}: no image in {folders[name]} has a stem that {is_called} '{text}', as those of {name} should; "
-            f"there is '{Path(files[0]).name}'"
+            f"{'suffix' if isinstance(naming, str) else 'match'}: no image in {folders[name]} has a stem that {rule}, "
+            f"as those of {name} should; there is '{Path(files[0]).name}'"
         )
     return chosen
 
@@ -104,19 +103,19 @@ def list_images(folder: str | Path) -> list[str]:
 def find_partners(
     files: Iterable[str], folders: Mapping[str, str | Path], namings: Mapping[str, Naming] | None = None
 ) -> tuple[dict[str, dict[str, list[str]]], dict[str, int]]:
-    """Find the files of the other modalities that belong to each file of the first one, by stem.
+    """Find the partners of each file of the first modality, by stem.
 
     Args:
         files: Image files of the first modality.
         folders: The folder of every modality by name, the first modality first.
-        namings: How the stems of a modality are made, where partners do not have the very same.
+        namings: Namings of the modalities, unless partners have the same stem.
 
     Returns:
         For each file of the first modality, by path, the candidates of every modality: none if the partner is missing,
-        several if it is ambiguous. And by modality, how many of its files belong to no file of the first.
+        several if it is ambiguous. And by modality, the number of files without a partner of the first.
 
     Raises:
-        DatasetError: If a modality has no file, or a partner for no file at all.
+        DatasetError: If a modality has no file, or no file has a partner.
     """
     namings = namings or {}
     (first, first_folder), *others = folders.items()
@@ -135,7 +134,7 @@ def find_partners(
         if not any(stem in index for stem in same_stem):
             raise DatasetError(
                 f"no image of {first} in {first_folder} has a partner of {name} in {folder}: partners have the same "
-                f"name but for the file extension and what the keys 'suffix' and 'match' say, yet these are called "
+                f"name except for the file extension and the keys 'suffix' and 'match', but these are called "
                 f"'{next(iter(same_stem))}' and '{next(iter(index))}'{_hint({first: same_stem, name: index})}"
             )
         for file, stem in stems.items():
@@ -145,7 +144,7 @@ def find_partners(
 
 
 def _hint(stems: Mapping[str, Iterable[str]]) -> str:
-    """Say by which key the names of two modalities would fit together, if one does."""
+    """Suggest the key by which the names of two modalities match, if there is one."""
     namings, count = find_namings(stems)
     if not count:
         return ""
@@ -156,20 +155,20 @@ def _hint(stems: Mapping[str, Iterable[str]]) -> str:
 
 
 def image_size(file: str | Path, modality: Modality = PLAIN) -> tuple[int, int]:
-    """Check that training will be able to read an image, without changing it, and return its (height, width).
+    """Check that training can read an image, without changing it, and return its (height, width).
 
-    A JPEG or PNG that is whole (a JPEG has its end, a PNG the checksum of every part) is measured by its header. Any
-    other image is decoded by the reader that training uses, unless its header states too many pixels. Pillow looks
-    first at the formats that OpenCV fills up with grey where bytes are missing. Its plugins are called by name, because
-    `Image.open`, as Ultralytics patches it, tries to install a codec when it meets bytes that it does not know.
+    A complete JPEG or PNG (a JPEG with its end marker, a PNG with valid checksums) is measured by its header. Any other
+    image is decoded as in training, unless its header states too many pixels. Pillow first checks the formats whose
+    missing bytes OpenCV replaces by grey. Its plugins are called by name, because `Image.open`, as patched by
+    Ultralytics, tries to install a codec for unknown bytes.
 
     Args:
         file: The image.
-        modality: How it will be read; 3 channels of 8 bits if left out.
+        modality: How it will be read; by default as 3 channels of 8 bits.
 
     Raises:
-        ValueError: If the file is no image, is truncated, has values that need a range to become 8 bit and there is
-            none, a side below 10 pixels, or more pixels than Pillow allows (see `mwam_det.files.images.check_pixels`).
+        ValueError: If the file is not an image, is truncated, needs a range to become 8 bit and there is none, has a
+            side below 10 pixels, or more pixels than Pillow allows (see `mwam_det.files.images.check_pixels`).
     """
     if (stated := _stated_size(os.fspath(file))) is not None:
         return stated
@@ -179,7 +178,7 @@ def image_size(file: str | Path, modality: Modality = PLAIN) -> tuple[int, int]:
     except OSError as error:
         raise ValueError(f"{file} cannot be read ({error})") from None
     if not is_known:
-        raise ValueError(f"{file} cannot be read (it is no image of a format that is known, or damaged)")
+        raise ValueError(f"{file} cannot be read (it is damaged, or not an image of a known format)")
     try:
         with open(file, "rb") as stream:
             head = stream.read(8)
@@ -190,12 +189,13 @@ def image_size(file: str | Path, modality: Modality = PLAIN) -> tuple[int, int]:
     except (OSError, SyntaxError, ValueError, cv2.error) as error:
         raise ValueError(f"{file} cannot be read ({error})") from None
     if pixels is None and file.suffix.lower() in PIL_FALLBACK_SUFFIXES and not has_codec(file):
-        raise ValueError(f"{file} cannot be read (Pillow has no codec for it; the package pi-heif is one for HEIF)")
+        raise ValueError(f"{file} cannot be read (Pillow has no codec for it; for HEIF, install pi-heif)")
     if pixels is None or pixels.dtype != np.uint8 or pixels.shape[2] != modality.channels:
-        if modality.value_range is None and (kind := _stored_type(file)) is not None:
+        stored = decode(file, AS_STORED) if modality.value_range is None else None
+        if stored is not None and stored.dtype not in (np.uint8, np.uint16):
             raise ValueError(
-                f"{file} has values of type {kind}: say by the key 'range' which of them become 0 and 255, like "
-                f"[lo, hi], percentile or minmax"
+                f"{file} has values of type {stored.dtype}: set the key 'range' to the values that become 0 and 255, "
+                "like [lo, hi], percentile or minmax"
             )
         raise ValueError(f"{file} is not an image that can be read as 8 bit")
     height, width = pixels.shape[:2]
@@ -207,16 +207,16 @@ def image_size(file: str | Path, modality: Modality = PLAIN) -> tuple[int, int]:
 def verify_pair(args: tuple) -> tuple | list:
     """Check one pair and its labels; the counterpart of Ultralytics' `verify_image_label`, which it calls for labels.
 
-    Ultralytics re-saves JPEG files that it finds damaged. Files of the user are not ours to change, so images are
-    checked here and the label check is given a stand-in.
+    Ultralytics re-saves damaged JPEG files. To leave the user's files unchanged, images are checked here and the label
+    check gets a stand-in.
 
     Args:
         args: Image of the first modality, candidates of every modality by name, label file, prefix of messages, number
-            of classes, whether all classes count as one, the modalities, and whether keypoints are kept, how many there
-            are in a label and of how many values, 0 if there are none.
+            of classes, whether all classes count as one, the modalities, and whether keypoints are kept, their number
+            per label and values per keypoint, 0 if there are none.
 
     Returns:
-        What `verify_image_label` returns: image, labels (N, 5), (height, width), segments, keypoints, and the numbers
+        The result of `verify_image_label`: image, labels (N, 5), (height, width), segments, keypoints, and the numbers
         missing, found, empty, corrupt, and a message. The first five are None for a pair that is left out. Then the
         (height, width) of every modality's file.
     """
@@ -236,7 +236,7 @@ def check_pair(candidates: Mapping[str, Sequence[str]], modalities: Sequence[Mod
     """Check that a pair is complete and can be read, and return the (height, width) of every modality's file.
 
     Args:
-        candidates: Files of every modality that may belong to the pair, see `find_partners`.
+        candidates: Candidates of every modality, see `find_partners`.
         modalities: The modalities.
 
     Raises:
@@ -251,11 +251,11 @@ def check_pair(candidates: Mapping[str, Sequence[str]], modalities: Sequence[Mod
 
 
 def read_mode(file: str | Path) -> str:
-    """Return Pillow's mode of a PNG, which says how its numbers are stored, after a check that it is whole.
+    """Return Pillow's mode of a PNG, after checking that it is complete.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        OSError, SyntaxError, ValueError: If it is no PNG, damaged or too large.
+        FileNotFoundError: If the file does not exist.
+        OSError, SyntaxError, ValueError: If it is not a PNG, damaged or too large.
     """
     check_pixels(file)
     _check_completeness(Path(file), PngImageFile)
@@ -264,9 +264,9 @@ def read_mode(file: str | Path) -> str:
 
 
 def _stated_size(file: str) -> tuple[int, int] | None:
-    """Return the (height, width) that a whole JPEG or PNG has as OpenCV reads it, None where only decoding tells.
+    """Return the (height, width) of a complete JPEG or PNG as read by OpenCV, or None if it must be decoded.
 
-    That is so for other formats, for damaged files and unusual sizes, and where EXIF may turn the image.
+    That is the case for other formats, damaged files, unusual sizes, and images that EXIF may rotate.
     """
     if not file.lower().endswith(PLAIN_SUFFIXES):
         return None
@@ -291,12 +291,6 @@ def _stated_size(file: str) -> tuple[int, int] | None:
     return None
 
 
-def _stored_type(file: Path) -> str | None:
-    """Return the type of an image's values if they have no 8-bit reading."""
-    pixels = decode(file, AS_STORED)
-    return None if pixels is None or pixels.dtype in (np.uint8, np.uint16) else str(pixels.dtype)
-
-
 _PLUGINS: dict[bytes, type[JpegImageFile] | type[PngImageFile] | type[BmpImageFile]] = {
     JPEG_SIGNATURE: JpegImageFile,
     PNG_SIGNATURE: PngImageFile,
@@ -305,22 +299,16 @@ _PLUGINS: dict[bytes, type[JpegImageFile] | type[PngImageFile] | type[BmpImageFi
 
 
 def _check_completeness(file: Path, plugin: type[ImageFile]) -> None:
-    """Raise OSError, SyntaxError or ValueError if a file of Pillow's `plugin` is damaged or cut off."""
+    """Raise OSError, SyntaxError or ValueError if a file of Pillow's `plugin` is damaged or truncated."""
     with plugin(file) as image:
         if plugin is PngImageFile:
             image.verify()
-        elif plugin is BmpImageFile or not _ends_with(file, JPEG_END):
+        elif plugin is BmpImageFile or not file.read_bytes().endswith(JPEG_END):
             image.load()  # bytes after the end of a JPEG are harmless, missing ones are not
 
 
-def _ends_with(file: Path, tail: bytes) -> bool:
-    with open(file, "rb") as stream:
-        stream.seek(-len(tail), io.SEEK_END)
-        return stream.read() == tail
-
-
 class _StandIn(io.BytesIO):
-    """A small valid image in memory that prints as the file whose labels are being checked."""
+    """A small valid image in memory that prints as the file whose labels are checked."""
 
     _PNG: Any = cv2.imencode(".png", np.zeros((16, 16), np.uint8))[1].tobytes()
 

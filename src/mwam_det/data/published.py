@@ -1,4 +1,4 @@
-"""Where the authors of published datasets publish them, for whoever has a recipe and no data yet."""
+"""Where to download published datasets, for users who have a recipe but no data yet."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Publication:
     """A published dataset.
 
     Attributes:
-        title: What its authors call it.
-        home: Their page.
+        title: Name given by its authors.
+        home: The authors' page.
         download: What to download there.
     """
 
@@ -36,7 +36,7 @@ PUBLICATIONS = {
         "KAIST", "https://github.com/SoonminHwang/rgbt-ped-detection", "images and annotations of set00 to set11"
     ),
     "m3fd": Publication(
-        "M3FD", "https://github.com/JinyuanLiu-CV/TarDAL", "the part for detection with Vis, Ir and Annotation"
+        "M3FD", "https://github.com/JinyuanLiu-CV/TarDAL", "the detection part with Vis, Ir and Annotation"
     ),
     "vedai": Publication(
         "VEDAI", "https://downloads.greyc.fr/vedai/", "Vehicules1024 and Annotations1024, or both with 512"
@@ -47,20 +47,20 @@ PUBLICATIONS = {
         "the labeled dataset, to be laid out by prepare_dataset.py of https://github.com/TUI-NICR/ESANet",
     ),
 }
-"""By format, see `mwam_det.data.formats.FORMATS`; the folder of a recipe's data is called as the format is."""
+"""By format, see `mwam_det.data.formats.FORMATS`; recipes name the folder of their data after the format."""
 
 
 def how_to_get(folder: str | Path) -> str:
-    """Say how a folder that is not there would be made of a published dataset; "" if it is called like none.
+    """Return how to get the missing data folder of a recipe if it is named after a published dataset, else "".
 
     Args:
-        folder: The folder of a recipe's data, as the user wrote it.
+        folder: The folder, as the user wrote it.
     """
     name = Path(folder).name.casefold()
-    if name not in PUBLICATIONS:
+    if (publication := PUBLICATIONS.get(name)) is None:
         return ""
-    of = PUBLICATIONS[name]
     return (
-        f". {of.title} is published at {of.home}: download {of.download}, unpack it to a folder SRC, and run: "
+        f". {publication.title} is published at {publication.home}: download {publication.download}, unpack it to a "
+        "folder SRC, and run: "
         f"{shlex.join(['mwam-det', 'convert', name, 'SRC', str(folder)])}"
     )

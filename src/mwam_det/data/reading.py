@@ -1,4 +1,4 @@
-"""From a file to the pixels of one modality, as they are stacked: range, channels, frequencies, size and place."""
+"""Read the pixels of one modality as they are stacked: range, channels, frequencies, size and alignment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mwam_det.data.geometry import scaling
 from mwam_det.data.modality import Modality
 
 AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
-"""Reads values as they are in the file, yet upright and without transparency, unlike IMREAD_UNCHANGED."""
+"""Reads unchanged values, but upright and without transparency, unlike IMREAD_UNCHANGED."""
 
 PERCENTILES = (1, 99)
 
@@ -30,11 +30,11 @@ FLAGS = {
     (4, 3): cv2.IMREAD_REDUCED_COLOR_4,
     (8, 3): cv2.IMREAD_REDUCED_COLOR_8,
 }
-"""How to read 8 bits a value: OpenCV's flag by divisor of the size and number of channels."""
+"""OpenCV's flag for 8 bits, by divisor of the size and number of channels."""
 
 
 def decode(file: str | Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
-    """Read an image as Ultralytics' `imread` does, which may install a codec for AVIF and HEIF; this does not.
+    """Read an image as Ultralytics' `imread` does, but without installing a codec for AVIF or HEIF.
 
     Args:
         file: The image. Its size is not checked, see `mwam_det.files.images.check_pixels`.
@@ -49,11 +49,11 @@ def decode(file: str | Path, flags: int = cv2.IMREAD_COLOR) -> np.ndarray | None
 
 
 def has_codec(file: str | Path) -> bool:
-    """Return whether Pillow can open an AVIF or HEIF image as it is installed."""
+    """Return whether the installed Pillow can open an AVIF or HEIF image."""
     if find_spec("pi_heif"):
         return True
     try:
-        from PIL.AvifImagePlugin import AvifImageFile  # not in older ones
+        from PIL.AvifImagePlugin import AvifImageFile  # not in older versions
 
         with AvifImageFile(file):
             return True
@@ -62,17 +62,16 @@ def has_codec(file: str | Path) -> bool:
 
 
 def read_image(file: str | Path, modality: Modality, reduction: int = 1) -> np.ndarray | None:
-    """Read a file as its modality is stacked, without changing its place.
+    """Read a file with the channels, range and frequencies of its modality, without resizing or alignment.
 
     Args:
         file: The image.
-        modality: Its modality, which says how many channels there are and what range of values and which frequencies
-            are kept.
-        reduction: 1, or a divisor of its size that `reduction_of` returned.
+        modality: Its modality.
+        reduction: 1, or a divisor of its size returned by `reduction_of`.
 
     Returns:
-        Shape (H, W, C_m), uint8, colour in BGR; None if OpenCV cannot read the file. Without a range it may be of
-        another dtype, for files that have no 8-bit reading.
+        Shape (H, W, C_m), uint8, colour in BGR; None if OpenCV cannot read the file. Without a range, the dtype may
+        differ for files that have no 8-bit reading.
     """
     if modality.value_range is not None:
         pixels = decode(file, AS_STORED)
@@ -85,16 +84,16 @@ def from_pillow(image: Image.Image) -> np.ndarray:
     """Return the pixels of a Pillow image as its file is read: upright, colour in BGR, without transparency.
 
     Args:
-        image: Of any mode.
+        image: An image of any mode.
 
     Returns:
-        Shape (H, W, 1 or 3), uint8; uint16 or float32 for the modes that hold such values.
+        Shape (H, W, 1 or 3), uint8; uint16 or float32 for modes with such values.
 
     Raises:
         ValueError: If the values of mode "I" need more than 16 bits.
     """
     image = ImageOps.exif_transpose(image)
-    if image.mode == "I" or image.mode.startswith("I;16"):  # which of them a 16-bit file has depends on the version
+    if image.mode == "I" or image.mode.startswith("I;16"):  # the mode of a 16-bit file depends on the version
         values = np.asarray(image)
         if values.min(initial=0) < 0 or values.max(initial=0) > np.iinfo(np.uint16).max:
             raise ValueError(f"source: a Pillow image of mode {image.mode} has values outside of 0…65535")
@@ -107,10 +106,10 @@ def from_pillow(image: Image.Image) -> np.ndarray:
 
 
 def as_stacked(pixels: np.ndarray, modality: Modality) -> np.ndarray:
-    """Give an image the range, the channels and the frequencies with which its modality is stacked.
+    """Apply the range, the channels and the filter of its modality to an image.
 
     Args:
-        pixels: Shape (H, W, 1 or 3), as a file holds them; colour in BGR.
+        pixels: Shape (H, W, 1 or 3), as stored in a file; colour in BGR.
         modality: Its modality.
 
     Returns:
@@ -126,12 +125,11 @@ def map_to_bytes(pixels: np.ndarray, value_range: tuple[float, float] | str) -> 
 
     Args:
         pixels: Shape (H, W, C), integer or float.
-        value_range: The values (lo, hi) that become 0 and 255, the smaller first; or "minmax" or "percentile" (1st and
-            99th), taken from all finite values of this image.
+        value_range: The values (lo, hi) that become 0 and 255, lo < hi; or "minmax" or "percentile" (1st and 99th),
+            taken from all finite values of this image.
 
     Returns:
-        The shape of `pixels`, uint8. Values that are no finite number are 0. If all values that count are the same, all
-        are 0.
+        The shape of `pixels`, uint8. Non-finite values become 0, and so does everything if all finite values are equal.
     """
     finite = None if np.issubdtype(pixels.dtype, np.integer) else np.isfinite(pixels)
     if isinstance(value_range, str):
@@ -155,25 +153,21 @@ def map_to_bytes(pixels: np.ndarray, value_range: tuple[float, float] | str) -> 
 
 
 def reduction_of(file: str | Path, modality: Modality, size: tuple[int, int], target: tuple[int, int]) -> int:
-    """Tell by which divisor of its size a file can be decoded for a target.
+    """Return the divisor of its size by which a file can be decoded for a target: 8, 4, 2, or 1.
 
-    JPEG stores blocks of 8×8 frequencies, of which a decoder can leave out the higher ones: an image of half the size
-    costs a fraction of the time. Its pixels are means over 2×2 (4×4, 8×8) pixels. They differ by little from those that
-    bilinear resizing picks out of the whole image, and are less noisy. They are in the same place, because a size is
-    divided only where nothing remains, so that boxes fit as exactly as before. It is done only where the target is at
-    most half the file's size: what is resized afterwards is never enlarged.
+    JPEG stores 8×8 blocks of frequencies, of which a decoder can skip the higher ones, in a fraction of the time. The
+    resulting pixels are means over 2×2 (4×4, 8×8) pixels, close to bilinear resizing and less noisy. Sizes are divided
+    only without remainder, so that pixels keep their place and boxes fit exactly, and only as far as the result is not
+    smaller than the target.
 
     Args:
         file: The image.
-        modality: Its modality. With a range or a filter the whole file counts, and it is decoded in full.
+        modality: Its modality. With a range or a filter, the file is decoded in full.
         size: (height, width) of the file.
-        target: (height, width) that it is brought to.
-
-    Returns:
-        8, 4, 2, or 1 for the whole image.
+        target: (height, width) to which it will be resized.
     """
-    whole = modality.value_range is not None or modality.filter is not None
-    if whole or not str(file).lower().endswith(JPEG_SUFFIXES):
+    in_full = modality.value_range is not None or modality.filter is not None
+    if in_full or not str(file).lower().endswith(JPEG_SUFFIXES):
         return 1
     return next(
         (
@@ -192,14 +186,14 @@ def place(
     first_size: tuple[int, int],
     target: tuple[int, int],
 ) -> np.ndarray:
-    """Bring an image to its place in the stack: stretched to the target, or aligned with the first modality.
+    """Stretch an image to the size of the stack, or align it with the first modality.
 
-    Alignment and resizing are one bilinear warp. What lies beyond the image's own view is filled with its mirror image:
-    a plain border in one modality alone would have no high frequencies at all, and MWAM would count each of its patches
-    hundreds of times (see `mwam_det.core.frequency.joint_flat_patches`).
+    Alignment and resizing are one bilinear warp. The area outside the image's view is filled with its mirror image: a
+    plain border in one modality has no high frequencies, and MWAM would count each of its patches hundreds of times
+    (see `mwam_det.core.frequency.joint_flat_patches`).
 
     Args:
-        image: Shape (H, W, C), perhaps decoded at reduced size.
+        image: Shape (H, W, C), possibly decoded at reduced size.
         modality: Its modality.
         size: (height, width) of its file.
         first_size: (height, width) of the first modality's file.
@@ -221,7 +215,7 @@ def place(
 
 
 def _filtered(pixels: np.ndarray, modality: Modality) -> np.ndarray:
-    """Apply the filter of a modality; values that are no 8 bits are refused later, as they would be without."""
+    """Apply the filter of a modality; values of other types than 8 bits are rejected later."""
     return pixels if modality.filter is None or pixels.dtype != np.uint8 else apply_filter(pixels, modality.filter)
 
 

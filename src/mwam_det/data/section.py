@@ -1,4 +1,4 @@
-"""Where the pairs of a dataset lie: a recipe's data section, its keys checked and its folders found."""
+"""Resolve a recipe's data section: check its keys and find its folders."""
 
 from __future__ import annotations
 
@@ -24,70 +24,63 @@ SECTION_KEYS = (
     "align", "filter", "kpt_shape", "flip_idx", "label_mapping", "synthetic",
 )  # fmt: skip
 IGNORED = 255
-"""The class of a pixel that counts for nothing."""
+"""Class number of pixels to ignore."""
 SPLITS = ("train", "val", "test")
 
 
 def resolve_dataset(data: PairedData | Mapping[str, Any] | str | Path) -> PairedData:
-    r"""Check the description of a dataset and find what it names.
+    r"""Check the description of a dataset and find its folders.
 
     A data section has these keys. The first six are required, but see `labels`:
 
-    - path: The dataset's folder. A relative one is relative to the working directory, "~" is the home folder.
-    - modalities: Folder below `path` by modality, {rgb: visible, ir: infrared}. The first modality's size rules, and
-      labels belong to it. The split is appended to each folder, or stands where the folder says "{split}". What a
-      modality may be called says `mwam_det.data.names.check_modality_names`.
-    - labels: Folder of the label files, likewise: YOLO's, one text file a pair, named by the stem that the pair shares.
-      For the task obb a line holds a class and four corners, for segment a class and an outline, for pose a class, a
-      box and keypoints. For the task semantic there is a PNG of class numbers instead, 255 where nothing counts. For
-      the task classify it is left out: below the folder of each modality there is one a class. `names` may then be left
-      out too; the classes are all folders there, in alphabetical order.
-    - train, val: What the splits are called in the folders; "." where the images lie in the folders themselves. Or a
-      text file with a path or stem of the first modality a line, or a list of such folders, files and images, see
-      `mwam_det.data.splits`. Nothing is appended to the folders then, unless they say "{split}", and a label file has
-      the place below `labels` that its image has below the folder of its modality. "test" is a third split, which may
-      be left out.
+    - path: The dataset's folder, relative to the working directory or absolute; "~" is the home folder.
+    - modalities: Folder below `path` by modality, {rgb: visible, ir: infrared}. The first modality determines the size,
+      and labels belong to it. The split is appended to each folder, or replaces "{split}" in it. For allowed names see
+      `mwam_det.data.names.check_modality_names`.
+    - labels: Folder of the label files, likewise: YOLO's, one text file per pair, named by the stem that the pair
+      shares. For the task obb, a line holds a class and four corners, for segment a class and an outline, for pose a
+      class, a box and keypoints. The task semantic has a PNG of class numbers instead, 255 to ignore. For the task
+      classify it is left out: the folder of each modality has one folder per class. `names` may then be left out too;
+      the classes are all folders there, in alphabetical order.
+    - train, val: Names of the splits in the folders; "." if the images lie in the folders themselves. Or a text file
+      with one path or stem of the first modality per line, or a list of such folders, files and images, see
+      `mwam_det.data.splits`. Then nothing is appended to folders without "{split}", and a label file has the path below
+      `labels` that its image has below the folder of its modality. "test" is a third, optional split.
     - names: Class names, as a list or by number from 0.
-    - visible: The modality that takes colour augmentation, or null for none. If left out, the one that is called like a
-      camera image (`VISIBLE_NAMES`).
-    - suffix: How the stems of a modality's files end, {rgb: _co, ir: _ir}: partners have the same stem without it. Both
-      modalities may then lie in one folder; a file there belongs to the modality with the longest suffix that fits, so
-      that one of them may do without. A label file has the stem that partners share, or else that of one of its images.
-    - match: Instead of a suffix, a regular expression for the whole stem with one group, which is what partners share:
-      {rgb: RGB_(.+), ir: T_(.+)} for prefixes, or one for all modalities, (.+)\.rf\.[0-9a-f]+ for the hashes that
-      Roboflow adds. It is for the name of the file alone, without its folders. Other files are not of the modality.
-    - channels: 1 or 3 by modality, {ir: 1}; 3 if left out. With 1, a modality is read as grey and takes one channel of
+    - visible: The modality that takes colour augmentation, or null for none; by default one of `VISIBLE_NAMES`.
+    - suffix: Suffix of a modality's stems, {rgb: _co, ir: _ir}: partners have the same stem without it. Modalities may
+      then share a folder; a file there belongs to the modality with the longest matching suffix, so that one of them
+      may have none. A label file has the stem that partners share, or else that of one of its images.
+    - match: Instead of a suffix, a regular expression for the file's stem, without folders, with one group: the part
+      that partners share. {rgb: RGB_(.+), ir: T_(.+)} for prefixes, or one for all modalities, (.+)\.rf\.[0-9a-f]+ for
+      the hashes that Roboflow adds. Other files are ignored.
+    - channels: 1 or 3 by modality, {ir: 1}; 3 by default. With 1, a modality is read as grey and takes one channel of
       the stack; with 3, grey is repeated.
-    - range: Which values of a modality's files become 0 and 255, {ir: [lo, hi]}, for 16-bit, float and faint images.
-      Values between are mapped linearly, those beyond are clipped. Fixed numbers mean the same in every image: the
-      sound choice for temperatures and depth, and for MWAM, which compares images. "minmax" takes them from each image
-      by itself, "percentile" likewise, the 1st and the 99th. Values that are no finite number (nothing measured) become
-      0, and so does an image of a single value. If left out, 8-bit files are read as they are, of 16-bit files the high
-      byte is kept, and float files are refused.
+    - range: The values of a modality's files that become 0 and 255, {ir: [lo, hi]}, for 16-bit, float and faint images.
+      Values between are mapped linearly, those beyond are clipped. Fixed numbers mean the same in every image, which
+      suits temperatures, depth, and MWAM, which compares images. "minmax" and "percentile" (the 1st and the 99th) take
+      them from each image. Non-finite values become 0, and so does an image of a single value. By default, 8-bit files
+      are read unchanged, 16-bit files keep the high byte, and float files are rejected.
     - align: A 3×3 matrix by modality, {ir: [[a, b, c], [d, e, f], [g, h, i]]}, that maps its pixels (x, y, 1) to those
-      of the first modality, both in the files as they are, counted from the centre of the upper left pixel: a
-      homography from a calibration. Beyond its own view the image is mirrored. If left out, a partner of another size
-      is stretched to the first one's. Inspection and training offer a matrix where the edges of the pairs tell one.
-    - filter: Which frequencies of a modality are kept, {ir: {low: 16}} or {ir: {high: 16}}: those inside the n×n window
-      in the middle of the shifted 2-D FFT of the file's image, or those outside of it, see `mwam_det.data.filtering`.
-      A high-pass image lies around mid-grey, 128. Every split is read so, and so is what the model predicts on. If left
-      out, or false, all frequencies are kept.
-    - kpt_shape: For the task pose, [number of keypoints, 2 or 3]: x and y of each, and with 3 whether it is visible.
-    - flip_idx: For the task pose, which keypoint each one becomes when an image is mirrored, a permutation of their
-      numbers; without it, images are not mirrored.
-    - label_mapping: For the task semantic, which class a number in the PNG means, {0: 255, 1: 0}; others mean what they
-      say.
-    - synthetic: Arguments of `mwam_det.data.synthetic.write_demo`; the set is generated if it does not exist yet.
+      of the first modality, both at the size of the files, from the centre of the upper left pixel: a homography from
+      a calibration. Outside its view the image is mirrored. By default, partners are stretched to the size of the
+      first. Inspection and training suggest a matrix if the edges of the pairs determine one.
+    - filter: The frequencies of a modality that are kept, {ir: {low: 16}} or {ir: {high: 16}}: those inside or outside
+      the n×n window in the middle of the shifted 2-D FFT of the file's image, see `mwam_det.data.filtering`. A
+      high-pass image is centred at mid-grey, 128. It applies to every split and to prediction. By default, or if false,
+      all frequencies are kept.
+    - kpt_shape: For the task pose, [number of keypoints, 2 or 3]: x and y of each, and with 3 its visibility.
+    - flip_idx: For the task pose, the keypoint that each one becomes in a mirrored image, a permutation; without it,
+      images are not mirrored.
+    - label_mapping: For the task semantic, the class of a number in the PNG, {0: 255, 1: 0}; others are unchanged.
+    - synthetic: Arguments of `mwam_det.data.synthetic.write_demo`; the set is generated if it does not exist.
 
     Args:
-        data: A recipe's data section, or a YAML file that holds one (a recipe's "data" key, or the whole file), or
-            what `save_dataset_yaml` wrote. A dataset that is resolved already is returned as it is.
-
-    Returns:
-        The dataset.
+        data: A recipe's data section, or a YAML file that holds one (under the key "data", or as a whole), or the
+            result of `save_dataset_yaml`. A resolved dataset is returned unchanged.
 
     Raises:
-        DatasetError: If the file, a key or a folder is missing or wrong.
+        DatasetError: If the file, a key or a folder is missing or invalid.
     """
     if isinstance(data, PairedData):
         return data
@@ -109,11 +102,11 @@ def resolve_dataset(data: PairedData | Mapping[str, Any] | str | Path) -> Paired
 
 
 def check_keys(section: Mapping[str, Any]) -> None:
-    """Check that a data section has no keys but its own, and that its filters are some.
+    """Check that a data section has no unknown keys and that its filters are valid.
 
     Raises:
-        DatasetError: If not; of an unknown key, the message names the nearest one, or shows the section that other
-            code's keys become.
+        DatasetError: If not; for an unknown key, the message names the nearest known one, or shows the section
+            equivalent to other code's keys.
     """
     try:
         refuse_foreign_keys(section)
@@ -153,17 +146,17 @@ def _check_required(section: Mapping[str, Any]) -> None:
     required = ("path", "modalities", "train", "val", *(("names",) if section.get("labels") else ()))
     for key in required:
         if not section.get(key):
-            hint = ": name a folder, or . where there is none for each split" if key in SPLITS else ""
+            hint = ": name a folder, or . if there are no folders of splits" if key in SPLITS else ""
             raise DatasetError(f"the key '{key}' is missing or empty{hint}")
 
 
 def _root(section: Mapping[str, Any]) -> Path:
-    """Return the dataset's folder; a synthetic set is generated if it does not exist yet."""
+    """Return the dataset's folder, generating a synthetic set if it does not exist."""
     path = str(section["path"])
     root = Path(path).expanduser().resolve()
     if section.get("synthetic"):
         _write_synthetic(root, section["synthetic"])
-    if not os.path.isdir(root):  # unlike Path.is_dir, not an error where the name is too long
+    if not os.path.isdir(root):  # unlike Path.is_dir, no error if the name is too long
         raise DatasetError(f"path={path} is not a folder (looked for {root}){how_to_get(path)}")
     return root
 
@@ -182,14 +175,14 @@ def _splits(section: Mapping[str, Any], root: Path) -> dict[str, Any]:
 
 
 def _keypoints(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a section says of keypoints, checked; nothing if it has none."""
+    """Return the checked keys for keypoints; {} if there are none."""
     shape, flip = section.get("kpt_shape"), section.get("flip_idx")
     if shape is None:
         if flip is not None:
-            raise DatasetError(f"flip_idx={flip!r} says how keypoints are mirrored, but there is no kpt_shape")
+            raise DatasetError(f"flip_idx={flip!r} needs kpt_shape, which is missing")
         return {}
-    whole = isinstance(shape, list | tuple) and len(shape) == 2 and all(type(number) is int for number in shape)
-    if not whole or shape[0] < 1 or shape[1] not in (2, 3):
+    are_two = isinstance(shape, list | tuple) and len(shape) == 2 and all(type(number) is int for number in shape)
+    if not are_two or shape[0] < 1 or shape[1] not in (2, 3):
         raise DatasetError(f"kpt_shape={shape!r} must be [number of keypoints, 2 or 3], like [17, 3]")
     if flip is None:
         return {"kpt_shape": list(shape)}
@@ -199,31 +192,31 @@ def _keypoints(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _label_mapping(section: Mapping[str, Any], classes: int) -> dict[str, Any]:
-    """Return the mapping of a section, checked; nothing if it has none."""
+    """Return the checked key label_mapping; {} if there is none."""
     mapping = section.get("label_mapping")
     if mapping is None:
         return {}
     numbers = [*mapping, *mapping.values()] if isinstance(mapping, Mapping) else [None]
     if any(type(number) is not int or not 0 <= number <= IGNORED for number in numbers):
-        raise DatasetError(f"label_mapping={mapping!r} must map numbers from 0 to 255 to such numbers, like {{0: 255}}")
+        raise DatasetError(f"label_mapping={mapping!r} must map numbers from 0 to 255 to classes, like {{0: 255}}")
     if wrong := [number for number in mapping.values() if number != IGNORED and number >= classes]:
         raise DatasetError(f"label_mapping leads to {wrong[0]}: choose from 0 to {classes - 1}, and {IGNORED}")
     return {"label_mapping": dict(mapping)}
 
 
-def _check_apart(places: Mapping[str, tuple[str, str, str]]) -> None:
+def _check_apart(sources: Mapping[str, tuple[str, str, str]]) -> None:
     """Check that no two modalities have the same folder, suffix and match, and so the same files."""
-    for name, place in places.items():
-        other = next(other for other, its in places.items() if its == place)
-        if other != name:
+    names: dict[tuple[str, str, str], str] = {}
+    for name, source in sources.items():
+        if (other := names.setdefault(source, name)) != name:
             raise DatasetError(
-                f"{other} and {name} would both be read from the same files of {place[0]}: give them folders of their "
-                f"own, or tell their files apart by the key 'suffix' or 'match'"
+                f"{other} and {name} would both be read from the same files of {source[0]}: give them separate "
+                "folders, or distinguish their files by the key 'suffix' or 'match'"
             )
 
 
 def _write_synthetic(root: Path, arguments: Any) -> None:
-    """Generate the demo set at `root` if it is not there yet."""
+    """Generate the demo set at `root` if it does not exist."""
     from mwam_det.data.synthetic import write_demo
 
     try:
@@ -236,20 +229,18 @@ def _class_folders(groups: Sequence[Group], first: str) -> list[str]:
     """List the folders of the classes of a dataset without labels."""
     folders = [Path(folders[first]) for group in groups for folders in group.folders if group.listed is None]
     if not folders:
-        raise DatasetError(
-            "the key 'names' is missing or empty: where a list says which images are meant, it is needed"
-        )
+        raise DatasetError("the key 'names' is missing or empty: it is required if images are listed")
     found = {item.name for folder in folders if os.path.isdir(folder) for item in folder.iterdir() if item.is_dir()}
     if not found:
         raise DatasetError(
-            f"the key 'labels' is missing or empty; without it classes are the folders in "
-            f"{', '.join(map(str, folders))}, and there are none"
+            f"the key 'labels' is missing or empty; without it, classes are the folders in "
+            f"{', '.join(map(str, folders))}, but there are none"
         )
     return sorted(found)
 
 
 def _class_names(names: Any) -> dict[int, str]:
-    """Bring class names to {0: …, 1: …}; a list is numbered."""
+    """Return class names as {0: …, 1: …}; a list is numbered."""
     if isinstance(names, list | tuple):
         names = dict(enumerate(names))
     if not isinstance(names, Mapping):
@@ -258,11 +249,11 @@ def _class_names(names: Any) -> dict[int, str]:
         raise DatasetError(f"names has the numbers {list(names)}: they must run from 0 to {len(names) - 1}")
     if switches := [number for number, name in names.items() if isinstance(name, bool)]:
         raise DatasetError(
-            f"names: {switches[0]} is {names[switches[0]]}, as YAML reads yes, no, on and off: put it in quotes"
+            f"names: {switches[0]} is {names[switches[0]]}: YAML reads yes, no, on and off as booleans, so quote it"
         )
     named = {number: str(names[number]) for number in range(len(names))}
     if twice := sorted(name for name, count in Counter(named.values()).items() if count > 1):
-        raise DatasetError(f"names holds {', '.join(twice)} more than once: give each class a name of its own")
+        raise DatasetError(f"names holds {', '.join(twice)} more than once: give each class a unique name")
     return named
 
 
@@ -271,7 +262,7 @@ def _check_folder(folder: Path, what: str) -> None:
         return
     parent = next((p for p in folder.parents if os.path.isdir(p)), folder)
     entries = sorted(parent.iterdir())
-    there = ", ".join([entry.name for entry in entries if entry.is_dir()][:12]) or "no folders"
+    found = ", ".join([entry.name for entry in entries if entry.is_dir()][:12]) or "no folders"
     images = [entry.name for entry in entries if entry.suffix[1:].lower() in IMG_FORMATS]
-    hint = f", and images like {images[0]}: for a folder without splits write . for the split" if images else ""
-    raise DatasetError(f"the folder of {what} is missing: {folder} (in {parent} there are: {there}{hint})")
+    hint = f", and images like {images[0]}: for a folder without splits, write . for the split" if images else ""
+    raise DatasetError(f"the folder of {what} is missing: {folder} (in {parent} there are: {found}{hint})")

@@ -1,4 +1,4 @@
-"""Pairs whose labels are images of class numbers."""
+"""Pairs with images of class numbers as labels."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ class StackedSemanticFormat(StackedFormat):
 
 
 class PairedSemanticDataset(PairedDataset, SemanticDataset):
-    """Pairs with a PNG each that holds the class of every pixel, of the first modality's size.
+    """Pairs with one PNG each that holds the class of every pixel, of the first modality's size.
 
-    Numbers are read through `data["label_mapping"]`; 255 counts for nothing. Arguments and errors are those of
-    `PairedDataset`.
+    Numbers are mapped by `data["label_mapping"]`; 255 is ignored. Arguments and errors are those of `PairedDataset`.
     """
 
     label_suffix = ".png"
@@ -53,7 +52,7 @@ class PairedSemanticDataset(PairedDataset, SemanticDataset):
 
     @property
     def fit(self) -> Fit:
-        """How images are brought to the training size: by their shorter side, as Ultralytics trains this task."""
+        """How images are resized: in training by their shorter side, as Ultralytics does for this task."""
         return "short" if self.augment else "long"
 
 
@@ -62,10 +61,10 @@ def verify_masked_pair(args: tuple) -> tuple:
 
     Args:
         args: Image of the first modality, candidates of every modality by name, PNG, prefix of messages, the
-            modalities, and for each of 256 numbers whether it means something.
+            modalities, and for each of 256 numbers whether it is valid.
 
     Returns:
-        What `verify_image_mask` returns: image, PNG, (height, width), Pillow's mode of the PNG, and the numbers
+        The result of `verify_image_mask`: image, PNG, (height, width), Pillow's mode of the PNG, and the numbers
         missing, found, corrupt, and a message. The first four are None for a pair that is left out. Then the
         (height, width) of every modality's file.
     """
@@ -78,11 +77,10 @@ def verify_masked_pair(args: tuple) -> tuple:
             return None, None, None, None, 1, 0, 0, f"{prefix}{image}: pair left out, there is no {mask_file}", ()
         mask = read_mask(mask_file, mode)
         if mask.shape != sizes[0]:
-            (height, width), (own_height, own_width) = sizes[0], mask.shape[:2]
-            raise ValueError(f"{mask_file} is {own_width}×{own_height} pixels, the image {width}×{height}")
-        numbers = np.unique(mask)
-        if unknown := [int(number) for number in numbers if number > IGNORED or not known[number]]:
-            raise ValueError(f"{mask_file} holds {', '.join(map(str, unknown[:8]))}, which names no class")
+            (height, width), (mask_height, mask_width) = sizes[0], mask.shape[:2]
+            raise ValueError(f"{mask_file} is {mask_width}×{mask_height} pixels, the image {width}×{height}")
+        if unknown := [int(number) for number in np.unique(mask) if number > IGNORED or not known[number]]:
+            raise ValueError(f"{mask_file} holds {', '.join(map(str, unknown[:8]))}, not a class")
     except (ValueError, OSError, SyntaxError) as error:
         return None, None, None, None, 0, 0, 1, f"{prefix}{image}: pair left out, {error}", ()
     return image, mask_file, sizes[0], mode, 0, 1, 0, "", sizes

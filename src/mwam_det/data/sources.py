@@ -1,4 +1,4 @@
-"""Pairs to predict on, as people have them: folders, patterns, files, videos, arrays and tensors, by modality."""
+"""Pairs to predict on: folders, patterns, files, videos, arrays and tensors, by modality."""
 
 from __future__ import annotations
 
@@ -27,28 +27,27 @@ from mwam_det.data.reading import as_stacked, from_pillow, place, read_image, re
 from mwam_det.files.images import check_pixels
 
 Item = str | np.ndarray
-"""One image or video of one modality: its file, the address of a stream, or its pixels as a file would hold them."""
+"""One image or video of one modality: its file, the URL of a stream, or its pixels as stored in a file."""
 
 RATES_AGREE = 0.01
-"""Frame rates of two videos that differ by a smaller share count as equal."""
+"""Relative difference up to which frame rates of two videos count as equal."""
 
 NAMED = 3
-"""Number of files that are named where several lack a partner."""
+"""Number of files named in a message about several."""
 
 PARTNERS = ("error", "skip", "missing")
-"""What to do with an image of a folder that lacks a partner: refuse the source, leave the image out, or predict without
-the partner."""
+"""What to do with an image without a partner: reject the source, leave the image out, or predict without partner."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What a detector gets of one scene.
+    """The input of a detector for one scene.
 
     Attributes:
-        path: The file of the first modality that was given, or a name for an image that has none.
-        images: The image of each modality that is not missing in this pair, by name, shape (H, W, 3), uint8, BGR, in
-            its place on the first one that was given.
-        stack: All modalities at the size of the network, shape (h, w, ΣC_m), uint8, colour in BGR; 0 where missing.
+        path: The file of the first given modality, or a name for an image without a file.
+        images: The image of each modality that is not missing, by name, shape (H, W, 3), uint8, BGR, stretched or
+            aligned to the first given one.
+        stack: All modalities at the size of the network, shape (h, w, ΣC_m), uint8, colour in BGR; 0 if missing.
     """
 
     path: str
@@ -62,25 +61,25 @@ class Pair:
 
 
 def by_modality(source: Any, modalities: Sequence[Modality]) -> dict[str, Any]:
-    """Tell which part of a source belongs to which modality.
+    """Split a source by modality.
 
     Args:
-        source: By name of the modality, or a tuple or list in the order of the modalities, something for each that is
-            not missing (None, or no name, for those that are); or a list of tuples, each of them a pair in that order;
-            or an array (H, W, ΣC_m) or tensor ([B,] ΣC_m, H, W) of all of them.
+        source: A mapping by name, or a tuple or list in the order of the modalities, with None (or no name) for missing
+            ones; or a list of tuples, each a pair in that order; or an array (H, W, ΣC_m) or tensor ([B,] ΣC_m, H, W)
+            of all modalities.
         modalities: The modalities of the model.
 
     Returns:
-        What was given for each modality, in the order of the model.
+        The source of each given modality, in the order of the model.
 
     Raises:
-        ValueError: If a modality is unknown, none is given, or the source does not say to which modality it belongs.
+        ValueError: If a modality is unknown, none is given, or the source does not identify its modality.
     """
     names = [modality.name for modality in modalities]
     named: dict[str, Any] | None
     if isinstance(source, Mapping):
         if unknown := [name for name in source if name not in names]:
-            raise ValueError(f"source: {unknown[0]} is no modality of this model: choose from {', '.join(names)}")
+            raise ValueError(f"source: {unknown[0]} is not a modality of this model: choose from {', '.join(names)}")
         named = dict(source)
     elif isinstance(source, np.ndarray | Tensor):
         named = _unstacked(source, modalities)
@@ -99,7 +98,7 @@ def by_modality(source: Any, modalities: Sequence[Modality]) -> dict[str, Any]:
 
 
 def _unstacked(source: np.ndarray | Tensor, modalities: Sequence[Modality]) -> dict[str, Any] | None:
-    """Return the channels of each modality of stacked images; None if there are not as many as all have together."""
+    """Return the channels of each modality of stacked images; None if their total differs."""
     channels = sum(modality.channels for modality in modalities)
     if isinstance(source, Tensor):
         if source.ndim in (3, 4) and source.shape[-3] == channels:
@@ -110,7 +109,7 @@ def _unstacked(source: np.ndarray | Tensor, modalities: Sequence[Modality]) -> d
 
 
 def _in_order(source: Any, names: Sequence[str]) -> dict[str, Any] | None:
-    """Return what a list of pairs, or a list with something for each modality, gives by name; None for others."""
+    """Return a list of pairs, or a list with one item per modality, by name; None for others."""
     if isinstance(source, list) and source and all(isinstance(p, tuple) and len(p) == len(names) for p in source):
         return {name: list(items) for name, items in zip(names, zip(*source, strict=True), strict=True)}
     if isinstance(source, list | tuple) and len(source) == len(names):
@@ -130,15 +129,15 @@ def _described(source: Any) -> str:
 def missing_modalities(
     named: Mapping[str, Any], modalities: Sequence[Modality], missing: str | Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """List the modalities that a detector does not see: those that are to be missing, and those that were not given.
+    """List the modalities that a detector does not see: those declared missing, and those not given.
 
     Args:
-        named: What `by_modality` returned.
+        named: The result of `by_modality`.
         modalities: The modalities of the model.
-        missing: Names of modalities that count as missing even where they are given, or one name.
+        missing: Names of modalities that count as missing even if given, or one name.
 
     Raises:
-        ValueError: If a name is unknown, or nothing is left.
+        ValueError: If a name is unknown, or no modality is left.
     """
     names = [modality.name for modality in modalities]
     missing = check_missing((missing,) if isinstance(missing, str) else missing, names)
@@ -146,28 +145,25 @@ def missing_modalities(
 
 
 def stack_tensors(named: Mapping[str, Tensor], modalities: Sequence[Modality], missing: Sequence[str]) -> Tensor:
-    """Stack tensors of modalities, with 0 for those that are missing.
+    """Stack tensors of modalities, shape (B, ΣC_m, H, W), with 0 for missing ones.
 
     Args:
         named: By modality, shape (B, C_m, H, W) or (C_m, H, W), RGB in [0, 1].
         modalities: The modalities of the model.
-        missing: Names of those that are missing.
-
-    Returns:
-        Shape (B, ΣC_m, H, W).
+        missing: Names of missing modalities.
 
     Raises:
-        ValueError: If a tensor has other channels than its modality, or another size than the first.
+        ValueError: If the channels of a tensor differ from its modality's, or its size from the first tensor's.
     """
     tensors = {name: tensor if tensor.ndim == 4 else tensor[None] for name, tensor in named.items()}
     first = next(iter(tensors.values()))
     parts = []
     for modality in modalities:
         shape = (len(first), modality.channels, *first.shape[2:])
-        own = tensors.get(modality.name)
-        if own is not None and own.shape != shape:
-            raise ValueError(f"source: the tensor of {modality.name} has the shape {tuple(own.shape)}, not {shape}")
-        parts.append(first.new_zeros(shape) if own is None or modality.name in missing else own)
+        tensor = tensors.get(modality.name)
+        if tensor is not None and tensor.shape != shape:
+            raise ValueError(f"source: the tensor of {modality.name} has the shape {tuple(tensor.shape)}, not {shape}")
+        parts.append(first.new_zeros(shape) if tensor is None or modality.name in missing else tensor)
     return torch.cat(parts, 1)
 
 
@@ -176,17 +172,17 @@ def list_pairs(
 ) -> list[dict[str, Item]]:
     """List the pairs of a source.
 
-    Folders and patterns are paired by stem, as in a dataset; lists, single files and arrays by their place.
+    Folders and patterns are paired by stem, as in a dataset; lists, single files and arrays by position.
 
     Args:
-        named: For each modality a folder, a pattern like "night/*.png", a file, the address of a stream like
-            "rtsp://…", an array (H, W, 1 or 3), a Pillow image, or a list of files, addresses, arrays and images, with
-            None where one is missing; in the order of the modalities.
-        modalities: The modalities of the model; their suffixes and patterns of names count for folders.
-        partners: One of `PARTNERS`. A None in a list says by itself that the image is missing, also with "error".
+        named: For each modality a folder, a pattern like "night/*.png", a file, the URL of a stream like "rtsp://…", an
+            array (H, W, 1 or 3), a Pillow image, or a list of files, URLs, arrays and images, with None for missing
+            ones; in the order of the modalities.
+        modalities: The modalities of the model; their suffixes and patterns of names apply to folders.
+        partners: One of `PARTNERS`. A None in a list is a missing image whatever the value.
 
     Returns:
-        For each pair, its file or array by modality, without those that are missing in it.
+        For each pair, its file or array by modality, without missing ones.
 
     Raises:
         FileNotFoundError: If a file or folder does not exist or has no images.
@@ -195,11 +191,11 @@ def list_pairs(
     """
     if partners not in PARTNERS:
         raise ValueError(f"partners={partners!r} is unknown: choose from {', '.join(PARTNERS)}")
-    named = {name: _listed_once(given) for name, given in named.items()}
+    named = {name: _as_list(given) for name, given in named.items()}
     kinds = {name: _kind(name, given) for name, given in named.items()}
     if len(set(kinds.values())) > 1:
-        told = " but ".join(f"{name} as {kind}" for name, kind in kinds.items())
-        raise ValueError(f"source gives {told}: give all modalities in the same way")
+        listed = " but ".join(f"{name} as {kind}" for name, kind in kinds.items())
+        raise ValueError(f"source gives {listed}: give all modalities in the same way")
     if next(iter(kinds.values())) == "a folder or pattern":
         return _pairs_by_stem(named, modalities, partners)
     lists = {name: given if isinstance(given, list | tuple) else [given] for name, given in named.items()}
@@ -219,12 +215,12 @@ def list_pairs(
         for items in zip(*lists.values(), strict=True)
     ]
     if partners == "skip":
-        whole = [pair for pair in pairs if len(pair) == len(lists)]
-        if not whole:
+        complete = [pair for pair in pairs if len(pair) == len(lists)]
+        if not complete:
             raise ValueError(f"source: none of {len(pairs)} pairs is complete, and partners=skip leaves the others out")
-        if len(whole) < len(pairs):
-            LOGGER.warning(f"{len(pairs) - len(whole)} of {len(pairs)} pairs lack a partner: left out")
-        pairs = whole
+        if len(complete) < len(pairs):
+            LOGGER.warning(f"{len(pairs) - len(complete)} of {len(pairs)} pairs lack a partner: left out")
+        pairs = complete
     if {} in pairs:
         raise ValueError(f"source: pair {pairs.index({})} has no image of any modality: leave it out")
     return pairs
@@ -238,20 +234,19 @@ def read_pair(
     path: str,
     fit: Fit = "long",
 ) -> Pair:
-    """Read a pair exactly as a validation reads it.
+    """Read a pair exactly as validation does.
 
-    The first modality that is given rules the size, also where it counts as missing. Matrices for alignment lead to the
-    first modality of the model; where that one is not given, partners are stretched.
+    The first given modality determines the size, even if it counts as missing. Alignment matrices map to the first
+    modality of the model; if that one is not given, partners are stretched.
 
     Args:
-        inputs: File or array by modality, without those that are missing in this pair.
+        inputs: File or array by modality, without those missing in this pair.
         modalities: The modalities of the model.
-        missing: Names of those that are missing though they may be in `inputs`. What is missing is 0 in the stack, and
-            has no image.
+        missing: Names of missing modalities, which may be in `inputs`: 0 in the stack, and without an image.
         imgsz: (height, width) of the network's input.
-        path: What the pair is called.
-        fit: Which side of the image becomes the longer one of `imgsz`; or "stretch", for each its own. Where height and
-            width of `imgsz` differ, "short" stretches too, as Ultralytics' classification has it.
+        path: Name of the pair.
+        fit: The side of the image that becomes the longer one of `imgsz`, or "stretch". If height and width of `imgsz`
+            differ, "short" stretches too, as in Ultralytics' classification.
 
     Raises:
         FileNotFoundError: If a file cannot be read.
@@ -269,36 +264,35 @@ def read_pair(
         if given[0] != modalities[0]:
             modality = replace(modality, align=None)
         item, full = inputs[modality.name], pixels[modality.name]
-        own_size = full.shape[:2]
         image: np.ndarray | None = full
-        if isinstance(item, str) and (divisor := reduction_of(item, modality, own_size, target)) != 1:
+        if isinstance(item, str) and (divisor := reduction_of(item, modality, full.shape[:2], target)) != 1:
             image = read_image(item, modality, divisor)
         if image is None:
-            raise FileNotFoundError(f"{item} has become unreadable")
-        stacked.append(place(image, modality, own_size, size, target))
-        shown = place(full, modality, own_size, size, size)
+            raise FileNotFoundError(f"{item} can no longer be read")
+        stacked.append(place(image, modality, full.shape[:2], size, target))
+        shown = place(full, modality, full.shape[:2], size, size)
         images[modality.name] = shown if modality.channels == 3 else cv2.cvtColor(shown, cv2.COLOR_GRAY2BGR)
     stack = cv2.merge(stacked)
     return Pair(path, images, stack if stack.ndim == 3 else stack[..., None])
 
 
 class PairLoader(LoadImagesAndVideos):
-    """Ultralytics' loader of images and videos, for pairs of them.
+    """Ultralytics' loader of images and videos, for pairs.
 
     Args:
         named: As in `list_pairs`.
         modalities: The modalities of the model.
-        missing: Names of those that are missing. Their files are not read, except for the first modality's, whose size
-            rules.
-        batch: Pairs a batch.
-        vid_stride: Every so many frames of videos are read.
+        missing: Names of missing modalities. Their files are not read, except for the first modality's, which
+            determines the size.
+        batch: Pairs per batch.
+        vid_stride: Stride of the frames read from videos.
         imgsz: (height, width) of the network's input.
         fit: See `read_pair`.
         partners: See `list_pairs`.
 
     Raises:
         FileNotFoundError: If a file or folder does not exist or has no images.
-        ValueError: If an image has no partner, nothing is left of a pair, or a pair mixes images and videos.
+        ValueError: If an image has no partner, a pair has only missing modalities, or images and videos are mixed.
     """
 
     files: Any  # Ultralytics declares it as open files
@@ -323,12 +317,12 @@ class PairLoader(LoadImagesAndVideos):
         unseen = [title for title, entry in zip(titles, self.entries, strict=True) if not set(entry) - set(missing)]
         if unseen:
             raise ValueError(
-                f"source: {len(unseen)} of {len(titles)} pairs have nothing but {', '.join(missing)}, which is to be "
+                f"source: {len(unseen)} of {len(titles)} pairs have only {', '.join(missing)}, which is declared "
                 f"missing; the first is {unseen[0]}"
             )
         kinds = {_is_video(item) for entry in self.entries for item in entry.values()}
         if len(kinds) > 1:
-            raise ValueError("source mixes images and videos: predict on them one after the other")
+            raise ValueError("source mixes images and videos: predict on them separately")
         video = kinds.pop()
         self.given = tuple(named)
         for name in self.given:
@@ -354,19 +348,19 @@ class PairLoader(LoadImagesAndVideos):
         return -(-self.nf // self.bs)
 
     def __iter__(self) -> Iterator[tuple[list[str], list[Pair], list[str]]]:
-        """Yield batches: what each pair is called, the pairs, and what the log says of each."""
+        """Yield batches: the name of each pair, the pairs, and the log message of each."""
         self.count = 0
         batch: list[tuple[str, Pair, str]] = []
         for index, entry in enumerate(self.entries):
             path = _title(entry, index)
             videos = {name: str(item) for name, item in entry.items()}
             pairs = self._frames(videos, path) if self.mode == "video" else [(entry, f"image {index + 1}/{self.nf}")]
-            for inputs, told in pairs:
+            for inputs, message in pairs:
                 absent = [name for name in self.given if name not in inputs]
                 without = f" without {', '.join(absent)}" if absent else ""
-                told = "" if self.source_type.from_img else f"{told} {path}{without}: "
+                message = "" if self.source_type.from_img else f"{message} {path}{without}: "
                 pair = read_pair(inputs, self.modalities, self.missing, self.imgsz, path, self.fit)
-                batch.append((path, pair, told))
+                batch.append((path, pair, message))
                 if len(batch) == self.bs:
                     yield _transposed(batch)
                     batch = []
@@ -378,14 +372,11 @@ class PairLoader(LoadImagesAndVideos):
             yield _transposed(batch)
 
     def close(self) -> None:
-        """Release the videos that are open."""
+        """Release open videos."""
         self._open.close()
 
     def _frames(self, entry: Mapping[str, str], path: str) -> Iterator[tuple[dict[str, np.ndarray], str]]:
-        """Yield the frames of videos or streams in step, none left out, until the shortest one ends.
-
-        With `partners="missing"`, the others go on without it.
-        """
+        """Yield frames of videos or streams in parallel until one ends, or all if partners may be missing."""
         captures = {}
         for name, file in entry.items():
             captures[name] = capture = cv2.VideoCapture(file)
@@ -394,8 +385,8 @@ class PairLoader(LoadImagesAndVideos):
                 raise FileNotFoundError(f"{file}, the video of {name}, cannot be opened")
         rates = {name: capture.get(cv2.CAP_PROP_FPS) for name, capture in captures.items()}
         if max(rates.values()) > min(rates.values()) * (1 + RATES_AGREE):
-            told = ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
-            LOGGER.warning(f"{path}: frames a second differ ({told}); frames are paired by their number, not by time")
+            listed = ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
+            LOGGER.warning(f"{path}: frame rates differ ({listed}); frames are paired by number, not by time")
         self.fps = next(iter(rates.values()))
         lengths = [int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) for capture in captures.values()]
         length = max(lengths) if self.partners == "missing" else min(lengths)
@@ -404,11 +395,11 @@ class PairLoader(LoadImagesAndVideos):
             read = {name: _next_frame(capture, self.vid_stride) for name, capture in captures.items()}
             frames = {name: frame for name, frame in read.items() if frame is not None}
             if ended := [name for name in read if name not in frames]:
-                goes_on = self.partners == "missing" and bool(set(frames) - set(self.missing))
+                continues = self.partners == "missing" and bool(set(frames) - set(self.missing))
                 if frames:
-                    rest = ": the rest is predicted without it" if goes_on else ", before the other video"
+                    rest = ": the rest is predicted without it" if continues else ", before the other video"
                     LOGGER.warning(f"{path}: {', '.join(ended)} ends after {self.frame} frames{rest}")
-                if not goes_on:
+                if not continues:
                     break
                 captures = {name: captures[name] for name in frames}
             self.frame += 1
@@ -425,17 +416,17 @@ def _next_frame(capture: cv2.VideoCapture, stride: int) -> np.ndarray | None:
 
 
 def _title(entry: Mapping[str, Item], index: int) -> str:
-    """Return what a pair is called: its first file, or a name by its place."""
+    """Return the name of a pair: its first file, or a name by its index."""
     return next((item for item in entry.values() if isinstance(item, str)), f"image{index}.jpg")
 
 
 def _transposed(batch: Sequence[tuple[str, Pair, str]]) -> tuple[list[str], list[Pair], list[str]]:
-    paths, pairs, told = map(list, zip(*batch, strict=True))
-    return paths, pairs, told
+    paths, pairs, messages = map(list, zip(*batch, strict=True))
+    return paths, pairs, messages
 
 
-def _listed_once(given: Any) -> Any:
-    """Return another collection with an order, like a deque or an array of files, as a list."""
+def _as_list(given: Any) -> Any:
+    """Return other ordered collections, like a deque or an array of files, as a list."""
     if isinstance(given, np.ndarray):
         return given.tolist() if given.ndim == 1 and given.dtype.kind in "UO" else given
     if isinstance(given, str | Path | Image.Image | Tensor | Mapping) or type(given) in (set, frozenset):
@@ -452,7 +443,7 @@ def _kind(name: str, given: Any) -> str:
         return "files or arrays"
     raise ValueError(
         f"source: {name} is given as {type(given).__name__}: give a folder, a pattern, a file, an array, a Pillow "
-        "image, or a list of files, arrays or images (of what yields them, list(…)); or tensors for all modalities"
+        "image, or a list of files, arrays or images (of an iterator, list(…)); or tensors for all modalities"
     )
 
 
@@ -469,7 +460,7 @@ def _is_address(given: Any) -> bool:
 
 
 def _item(name: str, item: Any) -> Item | None:
-    """Check one image of a list, make its path absolute and an array of a Pillow image."""
+    """Check one image of a list, and return its absolute path or its pixels."""
     if item is None or isinstance(item, np.ndarray) or _is_address(item):
         return item
     if isinstance(item, Image.Image):
@@ -482,7 +473,7 @@ def _item(name: str, item: Any) -> Item | None:
     if not file.is_file():
         raise FileNotFoundError(f"source: there is no file {item}, given for {name}")
     if file.suffix[1:].lower() not in IMG_FORMATS | VID_FORMATS:
-        raise ValueError(f"source: {item}, given for {name}, is neither an image nor a video by its file extension")
+        raise ValueError(f"source: {item}, given for {name}, has no file extension of an image or video")
     return str(file)
 
 
@@ -495,9 +486,8 @@ def _pairs_by_stem(
     for name, files in listed.items():
         if not files and (unpaired != "missing" or not any(listed.values())):
             raise FileNotFoundError(f"source: there is no image of {name} in {named[name]}")
-    if empty := [name for name, files in listed.items() if not files]:
-        there = {name: given for name, given in named.items() if name not in empty}
-        return _pairs_by_stem(there, modalities, unpaired)
+    if not all(listed.values()):
+        return _pairs_by_stem({name: given for name, given in named.items() if listed[name]}, modalities, unpaired)
     namings = {modality.name: modality.naming for modality in modalities if modality.name in named}
     first, *others = named
     files = select_files(first, listed[first], folders, namings)
@@ -512,7 +502,7 @@ def _pairs_by_stem(
             if len(several) > 1:
                 raise ValueError(f"source: several files of {name} share their name: {_listed(several)}")
     entries: list[dict[str, Item]] = [
-        {name: own[0] for name, own in candidates.items() if own} for candidates in found.values()
+        {name: partners[0] for name, partners in candidates.items() if partners} for candidates in found.values()
     ]
     if unpaired == "missing":
         paired = {file for entry in entries for file in entry.values()}
@@ -522,7 +512,7 @@ def _pairs_by_stem(
                 if file not in paired:
                     rest.setdefault(stem_of(file, folders[name], namings.get(name, "")), {})[name] = file
         stems = [stem_of(file, folders[first], namings.get(first, "")) for file in files]
-        ordered = sorted([*zip(stems, entries, strict=True), *rest.items()], key=lambda one: one[0])
+        ordered = sorted([*zip(stems, entries, strict=True), *rest.items()], key=lambda item: item[0])
         return [entry for _, entry in ordered]
     for name in others:
         alone = [file for file in files if not found[file][name]]
@@ -544,14 +534,14 @@ def _listed(files: Sequence[str]) -> str:
 
 
 def _matching(pattern: Path) -> list[str]:
-    """List the images that match a pattern; `glob` would follow links round in circles."""
+    """List the images that match a pattern; unlike `glob`, circular links are followed once."""
     folder = _fixed_part(pattern)
     parts = pattern.relative_to(folder).parts
     return [file for file in list_images(folder) if _fits(Path(file).relative_to(folder).parts, parts)]
 
 
 def _fits(names: Sequence[str], patterns: Sequence[str]) -> bool:
-    """Return whether folders and file match a pattern each; "**" stands for any number of folders."""
+    """Return whether the parts of a path match one pattern each; "**" matches any number of folders."""
     if not patterns:
         return not names
     if patterns[0] == "**":
@@ -560,17 +550,14 @@ def _fits(names: Sequence[str], patterns: Sequence[str]) -> bool:
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """Return the folder of a pattern above its first wildcard; the names of folders may hold what looks like one."""
-    wild = (
-        place
-        for place, part in enumerate(pattern.parts)
-        if glob.has_magic(part) and not Path(*pattern.parts[: place + 1]).is_dir()
-    )
-    return Path(*pattern.parts[: next(wild)])
+    """Return the folder of a pattern above its first wildcard; existing folders may contain wildcard characters."""
+    parts = pattern.parts
+    wild = (i for i, part in enumerate(parts) if glob.has_magic(part) and not Path(*parts[: i + 1]).is_dir())
+    return Path(*parts[: next(wild)])
 
 
 def _as_stored(pixels: np.ndarray) -> np.ndarray:
-    """Return an array as a file of it would be decoded: 0 and 255 for a mask, in the byte order of this machine."""
+    """Return an array as decoded from a file: 0 and 255 for a mask, in native byte order."""
     if pixels.dtype == bool:
         return pixels.astype(np.uint8) * 255
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
@@ -592,12 +579,12 @@ def _pixels(item: Item, modality: Modality, path: str) -> np.ndarray:
             raise ValueError(f"{what} has values of type {pixels.dtype}, not numbers")
         pixels = _as_stored(pixels)
         if modality.value_range is None and pixels.dtype == np.uint16:
-            pixels = (pixels >> 8).astype(np.uint8)  # what a file of such values is read as
+            pixels = (pixels >> 8).astype(np.uint8)  # as such a file is read
         if modality.value_range is not None or pixels.dtype == np.uint8:
             pixels = as_stacked(np.ascontiguousarray(pixels), modality)
     if pixels.dtype != np.uint8:
         raise ValueError(
-            f"{what} has values of type {pixels.dtype}, which are no 8-bit image: the model must be trained with the "
-            f"key 'range' for {modality.name}, which says which values become 0 and 255"
+            f"{what} has values of type {pixels.dtype}, which have no 8-bit reading: the model must be trained with "
+            f"the key 'range' for {modality.name}, the values that become 0 and 255"
         )
     return pixels

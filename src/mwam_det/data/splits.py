@@ -1,8 +1,8 @@
-"""What the keys train, val and test of a data section may say: folders, text files that list images, or images.
+"""Values of the keys train, val and test of a data section: folders, text files that list images, or images.
 
-A split is made of groups. In a resolved dataset it is the folder of each modality by name where it is one folder, else
-a list of groups as mappings: "folders", a list of such folders by name, and "listed" where not all images in them are
-meant: text files with a path or stem a line, and images.
+A split consists of groups. In a resolved dataset it is the folder of each modality by name if it is one folder, else a
+list of groups as mappings: "folders", a list of such folders by name, and "listed" if they select images in these
+folders: text files with one path or stem per line, and images.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from mwam_det.data.naming import NamesByEnd, Naming, shared_part, without_image_
 LIST_SUFFIX = ".txt"
 SPLIT = "{split}"
 SHOWN = 3
-"""Number of images named in the name of a split that lists them."""
+"""Number of images in the name of a split that lists them."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Images of a split that are found in the same way.
+    """Images of a split.
 
     Attributes:
-        folders: The folder of every modality, and of "labels", by name; several where the images lie apart.
-        listed: Text files and images that say which images are meant, or None for all in the folders.
+        folders: The folder of every modality, and of "labels", by name; one mapping per location.
+        listed: Text files and images that select images, or None for all in the folders.
     """
 
     folders: tuple[Mapping[str, str], ...]
@@ -41,20 +41,20 @@ class Group:
 
 
 def resolve_split(root: Path, templates: Mapping[str, str], value: Any) -> dict[str, str] | list[dict[str, Any]]:
-    """Look up what the key of a split says.
+    """Resolve the value of a split.
 
     Args:
         root: The dataset's folder.
-        templates: Folder of every modality and of "labels" below it, the first modality first, to which the split is
-            appended, or which hold "{split}" where it belongs.
-        value: What a split is called in the folders, a text file that lists images (below the dataset's folder, in that
-            of the first modality, or anywhere), an image, or a list of these.
+        templates: Folder of every modality and of "labels" below it, the first modality first; the split is appended or
+            replaces "{split}".
+        value: Name of the split in the folders, a text file that lists images (below the dataset's folder, in that of
+            the first modality, or anywhere), an image, or a list of these.
 
     Returns:
-        The split as it stands in a resolved dataset; folders are absolute and need not be there.
+        The split of a resolved dataset; folders are absolute and need not exist.
 
     Raises:
-        ValueError: If a value is none of these, or a text file is not there.
+        ValueError: If a value is invalid, or a text file is missing.
     """
     groups: list[Group] = []
     first = next(iter(templates.values()))
@@ -90,9 +90,9 @@ def groups_of(split: Mapping[str, str] | Sequence[Mapping[str, Any]]) -> tuple[G
 
 
 def source_of(groups: Sequence[Group], first: str) -> str:
-    """Return a name for a split that says where its images come from: the folder of the modality `first`, if it is one.
+    """Return a name for a split by the source of its images: the folder of the modality `first`, if there is only one.
 
-    Splits of one dataset have the same name only if they are the same images.
+    Splits of one dataset have the same name only if they have the same images.
     """
     parts = []
     for group in groups:
@@ -111,15 +111,15 @@ def source_of(groups: Sequence[Group], first: str) -> str:
 def choose_listed(
     listed: Iterable[str], files: Mapping[str, str], naming: Naming, root: str | Path
 ) -> tuple[list[str], list[str]]:
-    """Find the images that lists name.
+    """Find the images named by lists.
 
     An entry is a path (absolute, or relative to its list, the dataset's folder, the folder of the images or the working
-    directory), a stem, or a path of another machine or of another modality, which is found by its end.
+    directory), a stem, or a path of another machine or modality, which is found by its end.
 
     Args:
-        listed: Text files with an entry a line, and images, which are entries themselves.
-        files: Images of one modality, and the folder that each was found in.
-        naming: How their names are made.
+        listed: Text files with one entry per line, and images, which are entries themselves.
+        files: Images of one modality, with the folder in which each was found.
+        naming: Their naming.
         root: The dataset's folder.
 
     Returns:
@@ -141,14 +141,14 @@ def choose_listed(
 
 
 def validation_part(names: Collection[str], seed: int, share: float) -> set[str]:
-    """Draw the names to validate with: the share that comes first when names are ordered by a hash of seed and name."""
+    """Draw the names for validation: the first share of the names ordered by a hash of seed and name."""
     ordered = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode(errors="replace")).digest())
-    count = max(1, round(share * len(ordered)))  # both parts hold something if they can
+    count = max(1, round(share * len(ordered)))  # no part is empty if possible
     return set(ordered[: min(count, len(ordered) - 1)]) if ordered else set()
 
 
 class _Index:
-    """Images by all that a list may call them."""
+    """Images by every name that a list may use."""
 
     def __init__(self, files: Mapping[str, str], naming: Naming):
         self._by_path: defaultdict[str, list[str]] = defaultdict(list)
@@ -163,11 +163,11 @@ class _Index:
         self._by_name = [(names, NamesByEnd(names)) for names in (by_stem, by_shared)]
 
     def find(self, entry: str, bases: Iterable[str]) -> str | None:
-        """Find the only image that an entry can mean, given the folders that it may be relative to."""
+        """Return the only image that an entry can mean, given the folders to which it may be relative."""
         path = entry.replace("\\", "/")
         for base in bases:
-            for place in (path, without_image_suffix(path)):
-                if len(found := self._by_path.get(os.path.normpath(os.path.join(base, place)), [])) == 1:
+            for spelling in (path, without_image_suffix(path)):
+                if len(found := self._by_path.get(os.path.normpath(os.path.join(base, spelling)), [])) == 1:
                     return found[0]
         for names, ends in self._by_name:
             name = ends.find(path)
@@ -177,7 +177,7 @@ class _Index:
 
 
 def _entries(listed: Iterable[str]) -> Iterable[tuple[str, str | None]]:
-    """Yield every entry, and the folder of its list if it is from one."""
+    """Yield every entry, and the folder of its list if it comes from one."""
     for item in listed:
         if not item.endswith(LIST_SUFFIX):
             yield item, None
@@ -185,7 +185,7 @@ def _entries(listed: Iterable[str]) -> Iterable[tuple[str, str | None]]:
         try:
             lines = Path(item).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{item} is no list of images ({error})") from None
+            raise ValueError(f"{item} cannot be read as a list of images ({error})") from None
         yield from ((line.strip(), os.path.dirname(item)) for line in lines if line.strip())
 
 
@@ -196,16 +196,15 @@ def _folder(root: Path, template: str, split: str) -> Path:
 
 def _list_file(root: Path, first: str, text: str) -> str:
     """Return the absolute path of a text file that lists images."""
-    places = [(root / text).resolve(), _folder(root, first, text), Path(text).expanduser().resolve()]
-    for place in places:
-        if place.is_file():
-            return str(place)
-    there = ", ".join(map(str, dict.fromkeys(places)))
-    raise ValueError(f"there is no list of images {text}: looked for {there}")
+    paths = [(root / text).resolve(), _folder(root, first, text), Path(text).expanduser().resolve()]
+    for path in paths:
+        if path.is_file():
+            return str(path)
+    raise ValueError(f"there is no list of images {text}: looked for {', '.join(map(str, dict.fromkeys(paths)))}")
 
 
 def _all_folders(root: Path, templates: Mapping[str, str]) -> tuple[dict[str, str], ...]:
-    """List the folders of all splits that are there: a list says by itself which images it means."""
+    """Return the folders of all splits found: a list selects images of any of them."""
     first = next((template for template in templates.values() if SPLIT in template), None)
     if first is None:
         return ({name: str((root / template).resolve()) for name, template in templates.items()},)
@@ -214,5 +213,5 @@ def _all_folders(root: Path, templates: Mapping[str, str]) -> tuple[dict[str, st
     paths = sorted(path for path in glob.glob("*".join(map(glob.escape, parts))) if os.path.isdir(path))
     words = [match[1] for path in paths if (match := pattern.fullmatch(path))]
     found = [{n: str((root / t.replace(SPLIT, word)).resolve()) for n, t in templates.items()} for word in words]
-    whole = [folders for folders in found if all(map(os.path.isdir, folders.values()))]
-    return tuple(whole or found or [{n: str(_folder(root, t, "*")) for n, t in templates.items()}])
+    complete = [folders for folders in found if all(map(os.path.isdir, folders.values()))]
+    return tuple(complete or found or [{n: str(_folder(root, t, "*")) for n, t in templates.items()}])

@@ -1,4 +1,4 @@
-"""Stacked pairs on disk, each with what it was made from, so that a changed file is noticed."""
+"""Stacked pairs on disk, each with a fingerprint of its files, so that changes are noticed."""
 
 from __future__ import annotations
 
@@ -11,35 +11,29 @@ from pathlib import Path
 import numpy as np
 
 VERSION = 1
-"""To be raised when the same files and options give other pixels than before."""
+"""Increase it when the same files and options give different pixels than before."""
 
 
 def stack_name(files: Iterable[str], reading: str, size: tuple[int, int]) -> str:
-    """Return the file name of a stack: the same for the same files, read in the same way, of the same size.
-
-    Args:
-        files: The image of every modality.
-        reading: How they are read, as any text that differs where that does.
-        size: (height, width) of the stack.
-    """
+    """Return the file name of a stack, unique for its files, the text `reading` on how they are read, and its size."""
     identity = "\n".join([*files, reading, f"{size}", f"{VERSION}"])
     return f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npy"
 
 
 def fingerprint(files: Iterable[str]) -> np.ndarray:
-    """Return size in bytes and time of the last change in nanoseconds of every file, shape (files, 2), int64.
+    """Return size in bytes and modification time in nanoseconds of every file, shape (files, 2), int64.
 
     Raises:
-        OSError: If a file has gone.
+        OSError: If a file is missing.
     """
     return np.array([(state.st_size, state.st_mtime_ns) for state in map(os.stat, files)], np.int64)
 
 
 def save_stack(file: Path, made_from: np.ndarray, stack: np.ndarray) -> None:
-    """Write a stack and the fingerprint of its files, taken before they were read. Others never see half a file.
+    """Write a stack, and the fingerprint of its files taken before they were read, atomically.
 
     Raises:
-        OSError: If it cannot be written, for want of space perhaps; nothing is left behind then.
+        OSError: If it cannot be written; nothing is left behind.
     """
     handle, unfinished = tempfile.mkstemp(dir=file.parent, suffix=".unfinished")
     try:
@@ -53,7 +47,7 @@ def save_stack(file: Path, made_from: np.ndarray, stack: np.ndarray) -> None:
 
 
 def is_current(file: Path, made_from: np.ndarray) -> bool:
-    """Tell whether a stack is there and was made from files as they are now."""
+    """Return whether a stack exists and was made from files with this fingerprint."""
     try:
         with open(file, "rb") as stream:
             return np.array_equal(np.load(stream), made_from)
@@ -62,15 +56,12 @@ def is_current(file: Path, made_from: np.ndarray) -> bool:
 
 
 def load_stack(file: Path, made_from: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray | None:
-    """Read a stack.
+    """Read a stack, uint8; None if it is missing, damaged, of another shape or made from other files.
 
     Args:
-        file: Where it is.
-        made_from: The fingerprint of its files as they are now.
+        file: Its file.
+        made_from: The current fingerprint of its sources.
         shape: Its shape.
-
-    Returns:
-        The stack, uint8, or None if there is none, it was made from other files, or it is damaged.
     """
     try:
         with open(file, "rb") as stream:

@@ -1,7 +1,7 @@
-"""Embedded demo set: drone views of streets at night as aligned RGB + infrared pairs, drawn on the spot.
+"""Demo set: generated drone views of streets at night as aligned RGB + infrared pairs.
 
 The set is small enough to train on within minutes, yet neither modality suffices alone: a dark vehicle with a warm
-engine shows in infrared only, a cold one under a street lamp in RGB only. Equal arguments give equal pictures with the
+engine shows in infrared only, a cold one under a street lamp in RGB only. Equal arguments give equal images with the
 same versions of NumPy and OpenCV.
 """
 
@@ -148,15 +148,15 @@ def write_demo(
 
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = target.with_name(f".{target.name}.synthetic-lock")
-    with FileLock(lock):  # the processes of a distributed training all come here
+    with FileLock(lock):  # called by all processes of a distributed training
         if not _holds_demo(target, record):
             _draw(target, record)
-        lock.unlink(missing_ok=True)  # whoever comes later finds the set
+        lock.unlink(missing_ok=True)  # later callers find the set
     return folder
 
 
 def _draw(target: Path, record: dict) -> None:
-    """Draw the demo set of `record` beside its folder, and move it there whole."""
+    """Draw the demo set of `record` beside its folder, then rename it."""
     from rich.progress import track
 
     train, val, size, seed = (record[key] for key in ("train", "val", "size", "seed"))
@@ -181,7 +181,7 @@ def _check_size(size: tuple[int, int]) -> None:
 
 
 def _holds_demo(folder: Path, record: dict) -> bool:
-    """Return whether the demo set of `record` is there; refuse a folder that holds anything else."""
+    """Return whether the demo set of `record` exists; refuse a folder that holds anything else."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     try:
@@ -194,7 +194,7 @@ def _holds_demo(folder: Path, record: dict) -> bool:
         differing = (key for key in record if found.get(key) != record[key])
         content = "a demo set with " + ", ".join(f"{k} {found.get(k)} instead of {record[k]}" for k in differing)
     else:
-        content = f"files that are no demo set (there is no readable {_RECORD})"
+        content = f"files that are not a demo set (there is no readable {_RECORD})"
     raise FileExistsError(f"{folder} holds {content}; choose another data.path or delete that folder yourself.")
 
 

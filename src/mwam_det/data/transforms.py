@@ -1,7 +1,7 @@
-"""What must know that an image is a stack of modalities: colour augmentation and the order of channels.
+"""Transforms that depend on the modalities of a stack: colour augmentation and the order of channels.
 
-Mosaic, MixUp, CutMix, affine and flips of Ultralytics treat all channels alike and are used as they are; so does the
-letterbox, which is made one with formatting where nothing comes between them.
+Ultralytics' mosaic, MixUp, CutMix, affine and flips treat all channels alike and are used unchanged; so does the
+letterbox, which is fused with formatting if it directly precedes it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class OnModality:
     """Apply a photometric transform to the channels of one modality; Ultralytics skips it above 3 channels.
 
     Args:
-        transform: An Ultralytics transform that changes pixel values alone.
-        modality: The modality whose channels it sees, as an image of their own.
+        transform: An Ultralytics transform that changes pixel values only.
+        modality: The modality whose channels it sees, as a separate image.
     """
 
     def __init__(self, transform: Callable[[dict], dict], modality: Modality):
@@ -33,22 +33,22 @@ class OnModality:
         self.modality = modality
 
     def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
-        """Transform `labels["img"]`, shape (H, W, C) uint8, in place of that modality's channels."""
+        """Transform the modality's channels of `labels["img"]`, shape (H, W, C) uint8, in place."""
         image = labels["img"] = np.ascontiguousarray(labels["img"])
         first, count = self.modality.start, self.modality.channels
-        own = np.empty((*image.shape[:2], count), np.uint8)
+        part = np.empty((*image.shape[:2], count), np.uint8)
         # several times as fast as slices of the last axis
-        cv2.mixChannels([image], [own], [place for i in range(count) for place in (first + i, i)])
-        changed = np.ascontiguousarray(self.transform({**labels, "img": own})["img"])
-        cv2.mixChannels([changed], [image], [place for i in range(count) for place in (i, first + i)])
+        cv2.mixChannels([image], [part], [channel for i in range(count) for channel in (first + i, i)])
+        changed = np.ascontiguousarray(self.transform({**labels, "img": part})["img"])
+        cv2.mixChannels([changed], [image], [channel for i in range(count) for channel in (i, first + i)])
         return labels
 
 
 class StackedFormat(Format):
-    """Ultralytics' formatting, with every colour modality of the stack turned from BGR to RGB.
+    """Ultralytics' formatting, with every colour modality of the stack converted from BGR to RGB.
 
     Args:
-        modalities: The modalities in the order in which they are stacked.
+        modalities: The modalities in the order of the stack.
         **kwargs: Arguments of `ultralytics.data.augment.Format`. `bgr` is the probability that the visible modality
             stays BGR, as augmentation.
     """
@@ -66,7 +66,7 @@ class StackedFormat(Format):
         return labels
 
     def apply_instances(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Format classes and boxes as Ultralytics does, which indexes tensors for it at several times the cost."""
+        """Format classes and boxes as Ultralytics does, but several times as fast, without indexing tensors."""
         more = self.return_mask or self.return_keypoint or self.return_obb or not self.normalize
         if more or params is None or not params["nl"]:
             return super().apply_instances(labels, params)
@@ -78,19 +78,19 @@ class StackedFormat(Format):
         return labels
 
     def draw_order(self) -> list[int]:
-        """Return which channel of the stack becomes the first, second, … of the tensor; `bgr` is drawn anew."""
+        """Return the channel of the stack for each channel of the tensor, with a new draw of `bgr`."""
         keep_bgr = random.uniform(0, 1) <= self.bgr
         order: list[int] = []
         for modality in self.modalities:
-            turn = modality.channels == 3 and not (modality.visible and keep_bgr)
-            own = range(len(order), len(order) + modality.channels)
-            order += reversed(own) if turn else own
+            to_rgb = modality.channels == 3 and not (modality.visible and keep_bgr)
+            channels = range(len(order), len(order) + modality.channels)
+            order += reversed(channels) if to_rgb else channels
         return order
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where an image lies in the tensor that the model reads.
+    """Position of an image in the input tensor of the model.
 
     Attributes:
         shape: (C, H, W) of the tensor.
@@ -104,16 +104,15 @@ class Frame:
 
 
 class LetterBoxedFormat(StackedFormat):
-    """Ultralytics' letterbox and `StackedFormat` in one: every channel is copied once, to where the model reads it.
+    """Ultralytics' letterbox and `StackedFormat` in one, copying every channel once, into the model's input tensor.
 
-    Values, shapes and labels are those of the two transforms one after the other. Passes over the pixels are what they
-    cost: above four channels, OpenCV and numpy are many times slower with pixels side by side than with planes. Labels
-    and pixels are apart, because the labels of a sample are the same each time, and its pixels can be decoded to where
-    they belong.
+    Values, shapes and labels equal those of the two transforms in sequence, with fewer passes over the pixels: above
+    four channels, OpenCV and numpy are many times slower with interleaved channels than with planes. Labels and pixels
+    are separate, because the labels of a sample do not change, and its pixels can be decoded into the tensor.
 
     Args:
         letterbox: Ultralytics' letterbox.
-        formatting: What comes after it.
+        formatting: The formatting after it.
     """
 
     def __init__(self, letterbox: LetterBox, formatting: StackedFormat):
@@ -131,16 +130,16 @@ class LetterBoxedFormat(StackedFormat):
         return {**labels, "img": torch.from_numpy(planes)}
 
     def arrange(self, labels: dict[str, Any]) -> tuple[dict[str, Any], Frame] | None:
-        """Do all that concerns no pixel.
+        """Format everything but the pixels.
 
         Args:
-            labels: A sample; of its "img" the shape alone is read, (H, W, C). It is changed.
+            labels: A sample, modified in place; only the shape of its "img" is read, (H, W, C).
 
         Returns:
-            The formatted sample without "img", and where that belongs; None if the letterbox resizes images of this
-            shape, with the sample as it was.
+            The formatted sample without "img", and the position of the image; None, with the sample unchanged, if the
+            letterbox resizes images of this shape.
         """
-        params = self.letterbox.get_params(dict(labels))  # of a copy: it takes out what it has read
+        params = self.letterbox.get_params(dict(labels))  # of a copy, from which it removes keys
         (height, width), channels = labels["img"].shape[:2], labels["img"].shape[2]
         if params["new_unpad"] != (width, height):
             return None
@@ -153,12 +152,7 @@ class LetterBoxedFormat(StackedFormat):
         return labels, Frame((channels, *padded), np.s_[top : top + height], np.s_[left : left + width])
 
     def pad(self, planes: np.ndarray, frame: Frame) -> np.ndarray:
-        """Fill the border around an image, and return the part that the image belongs to.
-
-        Args:
-            planes: Shape `frame.shape`, uint8.
-            frame: What `arrange` returned.
-        """
+        """Fill the border in planes of shape `frame.shape`, uint8, and return the part for the image."""
         rows, columns = frame.rows, frame.columns
         for border in (
             np.s_[:, : rows.start],
@@ -170,7 +164,7 @@ class LetterBoxedFormat(StackedFormat):
         return planes[:, rows, columns]
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Leave out what only has a shape, see `arrange`; an image is formatted."""
+        """Format an image, or remove a placeholder that only has a shape, see `arrange`."""
         if any(labels["img"].strides):
             return super().apply_image(labels, params)
         del labels["img"]
@@ -178,14 +172,14 @@ class LetterBoxedFormat(StackedFormat):
 
 
 def fuse_letterbox(transforms: Compose) -> Compose:
-    """Put one `LetterBoxedFormat` in place of a letterbox and formatting, if these are all there is."""
+    """Replace a letterbox and formatting by one `LetterBoxedFormat`, if there are no other transforms."""
     if [type(transform) for transform in transforms.tolist()] != [LetterBox, StackedFormat]:
         return transforms
     return Compose([LetterBoxedFormat(*transforms.tolist())])
 
 
 def are_planes(image: np.ndarray) -> bool:
-    """Tell whether an image of shape (H, W, C) lies in memory plane by plane."""
+    """Return whether an image of shape (H, W, C) is planar in memory."""
     return image.transpose(2, 0, 1).flags.c_contiguous
 
 
@@ -194,25 +188,22 @@ def copy_channels(image: np.ndarray, places: Sequence[tuple[int, np.ndarray]]) -
 
     Args:
         image: Shape (H, W, C), uint8.
-        places: Pairs of a channel and the array of shape (H, W) that it is written to.
+        places: Pairs of a channel and its target of shape (H, W).
     """
     if are_planes(image):
         for channel, plane in places:
             plane[:] = image[..., channel]
     else:
-        pairs = [index for place, (channel, _) in enumerate(places) for index in (channel, place)]
+        pairs = [number for target, (channel, _) in enumerate(places) for number in (channel, target)]
         cv2.mixChannels([np.ascontiguousarray(image)], [plane for _, plane in places], pairs)
 
 
 def colour_on_visible(transforms: Compose, modalities: Sequence[Modality]) -> Compose:
-    """Restrict Ultralytics' colour transforms to the visible modality, or take them out if there is none.
+    """Restrict HSV and Albumentations to the visible modality, or remove them if there is none.
 
     Args:
-        transforms: What `YOLODataset.build_transforms` returned.
+        transforms: The result of `YOLODataset.build_transforms`.
         modalities: The modalities of the stack.
-
-    Returns:
-        A new list of transforms with HSV and Albumentations on the visible modality alone.
 
     Raises:
         DatasetError: If an Albumentations transform moves pixels: it would shift one modality against the others.
@@ -234,7 +225,7 @@ def colour_on_visible(transforms: Compose, modalities: Sequence[Modality]) -> Co
 
 
 def _acts(transform: RandomHSV | Albumentations) -> bool:
-    """Tell whether a colour transform does anything, so that nothing is copied for one that does not."""
+    """Return whether a colour transform changes anything, to avoid copies for one that does not."""
     if isinstance(transform, RandomHSV):
         return bool(transform.hgain or transform.sgain or transform.vgain)
     return transform.transform is not None

@@ -246,14 +246,11 @@ def test_files_that_a_format_hands_over_are_written_beside_the_record(source, de
 
 
 def test_the_recipe_of_a_set_without_one_loads_and_its_folders_are_found(source, destination):
-    convert(
-        toy(classes=lambda folder, options: [folder.name, "größe: 1"], data={"visible": "rgb"}), source, destination
-    )
+    convert(toy(classes=lambda folder, options: [folder.name, "größe: 1"]), source, destination)
     recipe = load(destination / "recipe.yaml").recipe
     assert recipe.data["names"] == {0: "source", 1: "größe: 1"}
     resolved = resolve_dataset(recipe.data).as_dict()
     assert list(resolved["splits"]) == ["train", "val"]
-    assert resolved["visible"] == "rgb"
 
 
 def test_a_set_with_a_recipe_of_its_own_gets_none(source, destination):
@@ -325,7 +322,7 @@ def test_an_image_that_training_would_not_find_is_left_out(source, destination):
         (source / folder / "b.png").rename(source / folder / ".b.png")
     record = convert(toy(), source, destination)
     assert {reason: entry["examples"] for reason, entry in record["left_out"].items()} == {
-        "pair: rgb image of a kind that training does not read": [str(source / "rgb" / "a.ppm")],
+        "pair: rgb image of a type that training does not read": [str(source / "rgb" / "a.ppm")],
         "pair: hidden by its name, training would not find it": ["train/.b"],
     }
 
@@ -423,7 +420,7 @@ def test_labels_for_the_other_image_of_the_pair_are_normalised_by_its_size(sourc
 
 def test_labels_for_an_image_before_it_was_turned_leave_the_pair_out(source, destination):
     record = convert(with_size(source, SIZE[::-1]), source, destination)
-    reason = "pair: labelled before its image was turned by 90°"
+    reason = "pair: labelled before its image was rotated by 90°"
     assert record["left_out"] == {reason: {"count": 1, "examples": ["train/a (24×40 instead of 40×24)"]}}
 
 
@@ -443,7 +440,7 @@ def test_labels_for_a_larger_copy_of_the_image_are_resized_with_it_and_this_is_t
 @pytest.mark.parametrize(
     ("size", "box", "doubt"),
     [
-        ((48, 80), BOX, "but would fit into the images as they are"),
+        ((48, 80), BOX, "but would fit the images as they are"),
         ((36, 60), LOW_BOX, "and labels reach beyond it"),
         ((12, 20), BOX, "and labels reach beyond it"),
         ((12, 20), Label(0, ((2, 3), (12, 9))), None),
@@ -458,8 +455,8 @@ def test_labels_that_may_be_for_either_of_two_sizes_are_a_doubt(source, destinat
     write(source / "ir" / "b.png", np.zeros((48, 80), np.uint8))
     record = convert(with_size(source, None, np.zeros((48, 80), np.uint8)), source, destination)
     assert record["doubts"] == [
-        "the images of 2 of 2 pairs differ in size, and their annotations do not say which of them the labels are for: "
-        "they were taken for the first modality"
+        "the images of 2 of 2 pairs differ in size, and their annotations do not state which one the labels are for: "
+        "the first modality was assumed"
     ]
 
 
@@ -909,7 +906,7 @@ def test_modalities_that_are_the_same_files_are_a_doubt(source, destination, as_
         else:
             (source / "ir" / file.name).write_bytes(file.read_bytes())
     assert convert(toy(), source, destination)["doubts"] == [
-        "ir is the very file of rgb in 4 of 4 pairs, byte for byte: look whether the folders are right"
+        "ir is the same file as rgb in 4 of 4 pairs, byte for byte: check the folders"
     ]
 
 
@@ -929,7 +926,7 @@ def test_a_set_without_an_object_is_a_doubt(source, destination, labels, reason)
     ]
     assert doubts[2:] == ([] if reason is None else [
         f"4 of 4 objects were left out, most of them for this reason: {reason}",
-        "of 4 pairs with objects, 4 lost them all",
+        "4 of 4 pairs with objects lost them all",
     ])  # fmt: skip
 
 

@@ -418,9 +418,9 @@ def test_what_looks_wrong_is_told(tmp_path):
     for words in (
         "1 of 9 images of rgb have no partner: left out",
         "images of rgb have a fourth channel, which is not used",
-        "ir has another ratio of width to height than rgb",
-        "these folders were taken for no modality: fused",
-        "some label files have coordinates that are no shares of the image, like labels/train/0001.txt",
+        "ir has another aspect ratio than rgb",
+        "folders that are no modality: fused",
+        "some label files have coordinates that are not fractions of the image, like labels/train/0001.txt",
         "some label files cannot be read as numbers, like labels/train/0002.txt",
     ):
         assert words in doubts
@@ -433,7 +433,10 @@ def test_what_looks_wrong_is_told(tmp_path):
         (["rgb/1.png", "rgb/2.png"], r"no pairs were found in .* Folders with images: rgb \(2\)"),
         (["rgb/1.png", "ir/2.png"], "no pairs were found in"),
         (["rgb/1.png", "ir/1.png"], r"1 pairs were found in .*, but no labels: .*\(1.txt for rgb/1.png\)"),
-        (["rgb/1.png", "ir/1.png", "labels/1.txt"], "there is one pair in .*: training and validation need one each"),
+        (
+            ["rgb/1.png", "ir/1.png", "labels/1.txt"],
+            "there is only one pair in .*: training and validation need one each",
+        ),
     ],
 )
 def test_what_cannot_be_drafted_is_refused_with_what_is_there(tmp_path, places, words):
@@ -450,7 +453,7 @@ def test_what_cannot_be_drafted_is_refused_with_what_is_there(tmp_path, places, 
         (BOX, "{}.TXT", "but they end in .TXT: rename them to .txt"),
         ("0 0.5 0.5 0.2 0.2 0.9\n", "{}.txt", "have 6 columns, .* with a confidence"),
         ("0 .5 .5 .2 .2 .4 .4 2 .5 .5 1\n", "{}.txt", "hold keypoints: for the task pose"),
-        ("0 10 10 5 5\n", "{}.txt", "have coordinates that are no shares of the image"),
+        ("0 10 10 5 5\n", "{}.txt", "have coordinates that are not fractions of the image"),
     ],
 )
 def test_text_files_that_are_no_labels_are_told_with_the_reason(tmp_path, text, name, words):

@@ -157,9 +157,9 @@ def test_crowds_are_left_out_and_run_lengths_keep_their_box(tmp_path):
     record = convert(COCO, tmp_path / "s", tmp_path / "out")
     assert rows(tmp_path / "out/labels/train/1.txt") == [[0, 20, 18, 20, 20]] * 2
     assert reasons(record) == {
-        "outline: run lengths (RLE), the box stands in": 1,
-        "box: a crowd, not one object": 1,
-        "outline: no usable polygons, the box stands in": 1,
+        "outline: run lengths (RLE), replaced by the box": 1,
+        "box: a crowd, not an object": 1,
+        "outline: no usable polygons, replaced by the box": 1,
     }
 
 
@@ -167,18 +167,18 @@ def test_a_box_that_is_not_around_its_polygon_is_told(tmp_path):
     make_set(tmp_path / "s", [image(1, "1.png")], [thing(1, bbox=(0, 0, 60, 40), segmentation=[TRIANGLE])])
     record = convert(COCO, tmp_path / "s", tmp_path / "out")
     assert rows(tmp_path / "out/labels/train/1.txt") == [[0, 20, 18, 20, 20]]
-    assert reasons(record) == {"bbox: not around its polygons, these count": 1}
+    assert reasons(record) == {"bbox: differs from its polygons, which are used": 1}
 
 
 @pytest.mark.parametrize(
     ("damage", "reason", "example"),
     [
-        ({"image_id": 99}, "box: image_id of no image", "annotations[0].image_id is 99"),
-        ({"image_id": "x1"}, "box: image_id of no image", 'annotations[0].image_id is "x1"'),
-        ({"image_id": 1.5}, "box: image_id of no image", "annotations[0].image_id is 1.5"),
-        ({"image_id": [1]}, "box: image_id of no image", "annotations[0].image_id is [1]"),
-        ({"category_id": 4}, "box: category_id of no category", "annotations[0].category_id is 4"),
-        ({"category_id": None}, "box: category_id of no category", "annotations[0].category_id is null"),
+        ({"image_id": 99}, "box: unknown image_id", "annotations[0].image_id is 99"),
+        ({"image_id": "x1"}, "box: unknown image_id", 'annotations[0].image_id is "x1"'),
+        ({"image_id": 1.5}, "box: unknown image_id", "annotations[0].image_id is 1.5"),
+        ({"image_id": [1]}, "box: unknown image_id", "annotations[0].image_id is [1]"),
+        ({"category_id": 4}, "box: unknown category_id", "annotations[0].category_id is 4"),
+        ({"category_id": None}, "box: unknown category_id", "annotations[0].category_id is null"),
         ({"bbox": None}, "box: no usable coordinates", "annotations[0].bbox is null"),
         ({"bbox": [1, 2, 3]}, "box: no usable coordinates", "annotations[0].bbox is [1, 2, 3]"),
         ({"bbox": [1, 2, "3,5", 4]}, "box: no usable coordinates", "annotations[0].bbox[2] is '3,5'"),
@@ -191,17 +191,17 @@ def test_a_box_that_is_not_around_its_polygon_is_told(tmp_path):
         ({"bbox": [10**400, 2, 3, 4]}, "box: no usable coordinates", "annotations[0].bbox[0] is 1000"),
         ({"bbox": [1, 2, -3, 4]}, "box: no usable coordinates", "annotations[0].bbox is -3×4"),
         ({"bbox": {"x": 1}}, "box: no usable coordinates", "annotations[0].bbox is {"),
-        ({"segmentation": [[1, 2, 3, 4, 5, "6x"]]}, "outline: no usable polygons, the box stands in", "[0][5]"),
-        ({"segmentation": [[1, 2, 3, 4, 5]]}, "outline: no usable polygons, the box stands in", "segmentation[0] is"),
+        ({"segmentation": [[1, 2, 3, 4, 5, "6x"]]}, "outline: no usable polygons, replaced by the box", "[0][5]"),
+        ({"segmentation": [[1, 2, 3, 4, 5]]}, "outline: no usable polygons, replaced by the box", "segmentation[0] is"),
         (
             {"segmentation": [1, 2, 3, 4, 5]},
-            "outline: no usable polygons, the box stands in",
+            "outline: no usable polygons, replaced by the box",
             "segmentation[0] is [1, 2, 3, 4, 5]",
         ),
-        ({"segmentation": "x"}, "outline: no usable polygons, the box stands in", "segmentation[0]"),
+        ({"segmentation": "x"}, "outline: no usable polygons, replaced by the box", "segmentation[0]"),
         (
             {"segmentation": [[0, 1] * 3000] * 2},
-            "outline: no usable polygons, the box stands in",
+            "outline: no usable polygons, replaced by the box",
             "6000 points, too many",
         ),
     ],
@@ -220,15 +220,15 @@ def test_what_is_wrong_with_one_annotation_leaves_that_one_out_and_names_the_key
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"images": [', "train.json is no JSON"),
-        ("[" * 100_000, "train.json is no JSON"),
-        ('{"images": ' + "9" * 5000 + "}", "train.json is no JSON"),
-        (b'{"images": "\xff"}', "train.json is no JSON"),
+        ('{"images": [', "train.json cannot be read as JSON"),
+        ("[" * 100_000, "train.json cannot be read as JSON"),
+        ('{"images": ' + "9" * 5000 + "}", "train.json cannot be read as JSON"),
+        (b'{"images": "\xff"}', "train.json cannot be read as JSON"),
         ("[]", "must hold an object with images"),
         ('{"images": []}', "train.json: annotations is missing"),
-        ('{"images": {}, "annotations": [], "categories": []}', "images is missing or no list"),
+        ('{"images": {}, "annotations": [], "categories": []}', "images is missing or not a list"),
         ('{"images": [], "annotations": [], "categories": []}', "categories is empty"),
-        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": ""}]}', "which is no name"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": ""}]}', "not a valid name"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1.5, "name": "a"}]}', r"categories\[0\].id is 1.5"),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
@@ -254,10 +254,10 @@ def test_a_json_that_is_useless_is_refused_with_file_and_key(tmp_path, text, mes
         ({"id": "", "file_name": "a"}, 'images[0].id is ""'),
         ({"id": 2}, "images[0].file_name is missing"),
         ({"id": 2, "file_name": 3}, "images[0].file_name is 3, not a text"),
-        ({"id": 2, "file_name": "\ud800"}, "which is no name"),
-        ({"id": 2, "file_name": "a/" * 600}, "which is no name"),
-        ({"id": 2, "file_name": "a" * 300}, "which is no name"),
-        ({"id": 2, "file_name": "a\0b.png"}, "which is no name"),
+        ({"id": 2, "file_name": "\ud800"}, "not a valid name"),
+        ({"id": 2, "file_name": "a/" * 600}, "not a valid name"),
+        ({"id": 2, "file_name": "a" * 300}, "not a valid name"),
+        ({"id": 2, "file_name": "a\0b.png"}, "not a valid name"),
     ],
 )
 def test_what_is_wrong_with_one_image_leaves_that_one_out_and_names_the_key(tmp_path, entry, example):
@@ -275,7 +275,7 @@ def test_an_annotation_that_is_no_object_is_left_out(tmp_path):
     content["annotations"].append("a")
     write(root / "annotations/train.json", json.dumps(content))
     record = convert(COCO, root, tmp_path / "out")
-    assert record["left_out"]["box: no object of JSON"]["examples"][0].endswith('annotations[1] is "a"')
+    assert record["left_out"]["box: not a JSON object"]["examples"][0].endswith('annotations[1] is "a"')
 
 
 @pytest.mark.parametrize("write_number", [str, float, lambda number: f"{float(number)}", lambda n: f" {n} "])
@@ -454,7 +454,7 @@ def test_missing_and_damaged_images_are_left_out_and_named(tmp_path):
 
 def test_what_is_not_there_is_named_with_what_is(tmp_path):
     root = make_set(tmp_path / "s", [image(1, "rgb/7.png")], [], draw=False)
-    with pytest.raises(ConversionError, match=r"rgb is no folder.*option rgb .*there are: annotations"):
+    with pytest.raises(ConversionError, match=r"rgb is not a folder.*option rgb .*there are: annotations"):
         convert(COCO, root, tmp_path / "out")
     for folder in ("rgb", "ir"):
         write(root / folder / "1.png", picture())
@@ -516,7 +516,7 @@ def test_a_size_that_no_image_has_counts_as_none_and_is_told(tmp_path, size):
     record = convert(COCO, tmp_path / "s", tmp_path / "out")
     assert rows(tmp_path / "out/labels/train/1.txt") == rows(tmp_path / "out/labels/train/2.txt") != []
     (note,) = [note for note in record["notes"] if "state a size" in note]
-    assert "train.json: 1 images state a size that none has, for example " in note and "of '1.png'" in note
+    assert "train.json: 1 images state a size that none can have, for example " in note and "of '1.png'" in note
 
 
 def test_a_size_that_is_left_out_or_a_whole_number_with_a_point_is_no_mistake(tmp_path):
@@ -531,7 +531,7 @@ def test_images_that_share_an_id_are_left_out_and_repeated_entries_count_once(tm
     images = [image(1, "1.png"), image(2, "2.png"), image(2, "3.png"), image(4, "4.png"), image(4, " 4.png")]
     make_set(tmp_path / "s", images, [thing(1), thing(2), thing(4)], [*CATEGORIES, CATEGORIES[0]])
     record = convert(COCO, tmp_path / "s", tmp_path / "out")
-    assert reasons(record) == {"image: several have its id": 2, "box: image_id of no image": 1}
+    assert reasons(record) == {"image: several have its id": 2, "box: unknown image_id": 1}
     assert sorted(file.name for file in (tmp_path / "out/labels/train").iterdir()) == ["1.txt", "4.txt"]
     assert rows(tmp_path / "out/labels/train/4.txt") == [[0, 20, 18, 20, 20]]
 
@@ -631,4 +631,4 @@ def test_numbers_of_a_box_may_be_texts(tmp_path, bbox):
 def test_many_pairs_without_an_object_are_told(tmp_path):
     make_set(tmp_path / "s", [image(number, f"{number}.png") for number in range(4)], [thing(0)])
     record = convert(COCO, tmp_path / "s", tmp_path / "out")
-    assert "3 of 4 pairs have no object: look whether all of them are annotated" in record["notes"]
+    assert "3 of 4 pairs have no object: check that all of them are annotated" in record["notes"]

@@ -5,7 +5,7 @@ from xml.sax.saxutils import escape
 import cv2
 import numpy as np
 import pytest
-from sources import labels_in, reasons, snapshot, write
+from sources import check_outline, labels_in, reasons, snapshot, write
 from training import check_training, train_recipe
 from ultralytics.cfg import get_cfg
 
@@ -124,10 +124,7 @@ def test_the_frame_is_cut_off_and_boxes_lie_on_their_vehicles(tmp_path):
             distance = np.abs(regions[1:, :4] - [*low, *(high - low)]).max(1)
             assert distance.min() < 1.5
         for _, outline in lines(tmp_path / "set", folder="labels_obb"):
-            inside = cv2.fillPoly(np.zeros_like(bright), [np.round(outline).astype(int)], 1)
-            around = cv2.dilate(inside, np.ones((9, 9))) - cv2.dilate(inside, np.ones((5, 5)))
-            assert bright[cv2.erode(inside, np.ones((5, 5))) > 0].all()
-            assert not bright[around > 0].any()
+            check_outline(bright, outline)
     assert snapshot(source) == before
 
 
@@ -314,7 +311,7 @@ def test_the_option_labels_chooses_the_set(tmp_path, labels, expected):
     assert names(tmp_path / "set") == expected
     assert record["options"] == {"labels": labels, "keep_frame": False}
     said = [note for note in record["notes"] if note.startswith("union")]
-    assert said == (["union: 1 boxes are in both label sets, 1 only in that of RGB"] if labels == "union" else [])
+    assert said == (["union: 1 boxes are in both label sets, 1 only in the RGB one"] if labels == "union" else [])
     place = lines(tmp_path / "set", folder="labels_obb")[0][1]
     shift = 5 if labels == "rgb" else 0
     assert np.abs(place + FRAME - SLANTED - (shift, 0)).max() < 0.01
@@ -464,7 +461,7 @@ def test_a_folder_without_any_split_is_refused(tmp_path):
 @pytest.mark.parametrize("keep_frame", [False, True])
 def test_images_whose_frame_is_cut_off_already_are_refused(tmp_path, keep_frame):
     source = one(tmp_path / "raw", scene=image()[CROP[0] : CROP[1], CROP[2] : CROP[3]])
-    with pytest.raises(ConversionError, match=r"00001\.jpg is 640×512, the published images are 840×712"):
+    with pytest.raises(ConversionError, match=r"00001\.jpg is 640×512, but the published images are 840×712"):
         convert(DRONEVEHICLE, source, tmp_path / "set", {"keep_frame": keep_frame})
 
 

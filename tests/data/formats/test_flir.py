@@ -3,7 +3,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from sources import reasons
+from sources import reasons, voc_objects
 from training import check_training, train_recipe
 
 from mwam_det.data.conversion.model import ConversionError
@@ -22,13 +22,8 @@ LISTS = {
 
 def annotation(*objects: tuple) -> str:
     """An annotation as FLIR-aligned's look, for objects (name, xmin, ymin, xmax, ymax)."""
-    nodes = "".join(
-        f"<object><name>{name}</name><bndbox>"
-        f"<xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
-        for name, x1, y1, x2, y2 in objects
-    )
     size = f"<size><width>{SIZE[1]}</width><height>{SIZE[0]}</height><depth>1</depth></size>"
-    return f"<Annotation><filename>FLIR_1.jpeg</filename>{size}{nodes}</Annotation>"
+    return f"<Annotation><filename>FLIR_1.jpeg</filename>{size}{voc_objects(*objects)}</Annotation>"
 
 
 def add_pair(folder: Path, stem: str, *objects: tuple) -> None:
@@ -122,7 +117,7 @@ def test_a_path_of_another_machine_is_matched_by_its_name(source, tmp_path, fold
 
 def test_a_list_that_is_no_text_is_refused(source, tmp_path):
     (source / "align" / "align_train.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConversionError, match="align_train.txt is no list of names"):
+    with pytest.raises(ConversionError, match="align_train.txt cannot be read"):
         convert(FLIR, source, tmp_path / "done")
 
 

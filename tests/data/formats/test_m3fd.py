@@ -4,7 +4,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from sources import reasons
+from sources import reasons, voc_objects
 from training import check_training, train_recipe
 
 from mwam_det.data.conversion.model import ConversionError
@@ -22,13 +22,8 @@ STEMS = [f"{i:05}" for i in range(10)]
 
 def annotation(*objects: tuple) -> str:
     """An annotation as M3FD's look, for objects (name, xmin, ymin, xmax, ymax)."""
-    nodes = "".join(
-        f"<object><name>{name}</name><bndbox>"
-        f"<xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
-        for name, x1, y1, x2, y2 in objects
-    )
     size = f"<size><width>{SIZE[1]}</width><height>{SIZE[0]}</height><depth>3</depth></size>"
-    return f"<annotation><filename>00000.png</filename>{size}{nodes}</annotation>"
+    return f"<annotation><filename>00000.png</filename>{size}{voc_objects(*objects)}</annotation>"
 
 
 def add_pair(folder: Path, stem: str, *objects: tuple) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from sources import labels_in, reasons, snapshot, write
+from sources import check_outline, labels_in, reasons, snapshot, write
 from training import check_training, train_recipe
 from ultralytics.cfg import get_cfg
 
@@ -91,10 +91,7 @@ def test_both_images_of_a_pair_get_one_name_and_the_labels_lie_on_their_vehicles
         for _, (centre, sides) in boxes:
             assert np.abs(regions - [*(centre - sides / 2), *sides]).max(1).min() < 1.5
         for _, outline in outlines:
-            inside = cv2.fillPoly(np.zeros_like(bright), [np.round(outline).astype(int)], 1)
-            around = cv2.dilate(inside, np.ones((9, 9))) - cv2.dilate(inside, np.ones((5, 5)))
-            assert bright[cv2.erode(inside, np.ones((5, 5))) > 0].all()
-            assert not bright[around > 0].any()
+            check_outline(bright, outline)
     assert snapshot(source) == before
 
 

@@ -23,11 +23,11 @@ def test_files_that_are_in_both_splits_are_named(section):
         shutil.copy(file, root / name / "val" / f"leaked{file.suffix}")
     inspection = look_at(section)
     assert inspection.repeated == {"rgb": {"train, val": 1}, "ir": {"train, val": 1}}
-    assert "1 file of rgb in train and val alike" in finding_with(inspection, "of rgb in train and val")
+    assert "1 file of rgb in both train and val" in finding_with(inspection, "of rgb in both train and val")
 
 
 def test_copies_of_the_colour_files_are_named(section):
     root = Path(section["path"])
     shutil.rmtree(root / "infrared")
     shutil.copytree(root / "visible", root / "infrared")
-    assert "very file of rgb in 12 of 12 pairs" in look_at(section).findings[0]
+    assert "same file as rgb in 12 of 12 pairs" in look_at(section).findings[0]

@@ -61,7 +61,7 @@ def test_a_real_set_is_inspected_and_has_sane_figures(shared_data, name):
     assert not [
         f for f in inspection.findings if any(word in f for word in ("swapped", "same picture", "shifted", "view"))
     ]
-    assert ("alike" in " ".join(inspection.findings)) == (
+    assert ("in both train and val" in " ".join(inspection.findings)) == (
         name in ("dronevehicle6", "nyuv2")
     )  # one folder for both splits
 

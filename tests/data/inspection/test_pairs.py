@@ -7,7 +7,7 @@ from inspections import files, finding_with, look_at, rewrite
 def test_swapped_folders_are_named(demo_section):
     inspection = look_at({**demo_section, "modalities": {"rgb": "infrared", "ir": "visible"}})
     assert "rgb and ir seem swapped" in inspection.findings[0]
-    assert "12 of 12 pairs" in inspection.findings[0]
+    assert "12 of 12 sampled pairs" in inspection.findings[0]
 
 
 def test_some_swapped_pairs_are_named_as_a_guess(section):
@@ -56,7 +56,7 @@ def test_an_infrared_image_that_is_made_of_the_colour_image_is_named(section, ch
             rewrite(ir, change(cv2.imread(str(rgb))), ".png")
     finding = look_at(section).findings[0]
     assert "ir shows the same picture as rgb" in finding
-    assert "12 of 12 pairs" in finding
+    assert "12 of 12 sampled pairs" in finding
 
 
 @pytest.mark.slow
@@ -66,17 +66,17 @@ def test_a_16_bit_modality_that_would_be_nearly_black_is_named_with_its_remedy(s
             rewrite(file, cv2.imread(str(file), cv2.IMREAD_GRAYSCALE).astype(np.uint16) * 8, ".png")
     inspection = look_at(section)
     assert inspection.modalities["ir"].formats == {"16 bit, 1 channel": 12}
-    assert "range: {ir: percentile}" in finding_with(inspection, "even value")
+    assert "range: {ir: percentile}" in finding_with(inspection, "single value")
     mended = look_at({**section, "range": {"ir": "percentile"}})
-    assert not [sentence for sentence in mended.findings if "even value" in sentence]
+    assert not [sentence for sentence in mended.findings if "single value" in sentence]
     wrong = look_at({**section, "range": {"ir": [0, 60000]}})
-    assert "do not fit 'range: {ir: [0" in finding_with(wrong, "even value")
+    assert "do not fit 'range: {ir: [0" in finding_with(wrong, "single value")
 
 
 def test_an_empty_image_is_named(section):
     file = files(section, "ir")[0]
     rewrite(file, np.zeros((96, 128), np.uint8))
-    assert "1 of 12 pairs" in finding_with(look_at(section), "one even value")
+    assert "1 of 12 sampled pairs" in finding_with(look_at(section), "a single value")
 
 
 def test_partners_of_another_size_or_shape_are_told_apart(section):

@@ -87,7 +87,7 @@ def test_the_rule_of_the_recipe_is_measured(demo_section):
 def test_images_smaller_than_a_patch_are_told_and_do_not_stop_the_inspection(demo_section):
     inspection = look_at(demo_section, config=MWAMConfig(patch=256, band=2))
     assert inspection.preference.flat_patches is None
-    assert "smaller than a patch" in finding_with(inspection, "nothing to go by")
+    assert "smaller than a patch" in finding_with(inspection, "no evidence in")
     assert json.dumps(inspection.to_dict(), allow_nan=False)
 
 

@@ -38,14 +38,14 @@ def test_every_reason_to_leave_a_pair_out_is_told(section):
     }
     assert "6 of 8 images" in finding_with(inspection, "left out")
     assert finding_with(inspection, "without a partner").endswith("1.")
-    assert finding_with(inspection, "name of no image").endswith("1.")
+    assert finding_with(inspection, "label files without an image").endswith("1.")
 
 
 def test_a_label_that_is_refused_for_another_reason_is_told_so(tmp_path):
     (tmp_path / "x.txt").write_text("0 0.5 0.5 0.2\n")
     assert label_fault(tmp_path / "x.txt", 1) == "labels of fewer than five columns"
     (tmp_path / "x.txt").write_text("0.5 0.5 0.5 0.2 0.2\n")
-    assert label_fault(tmp_path / "x.txt", 1) == "labels refused"
+    assert label_fault(tmp_path / "x.txt", 1) == "labels rejected"
 
 
 def test_boxes_past_the_border_and_thin_boxes_are_counted(section):

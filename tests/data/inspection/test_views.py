@@ -14,8 +14,8 @@ from mwam_det.data.inspection.views import (
     edges_of,
     find_peak,
     find_view,
-    shift_remedy,
-    view_remedy,
+    remedy_for,
+    translation,
 )
 from mwam_det.data.pairing import list_images
 
@@ -85,7 +85,7 @@ def test_a_narrower_view_is_found_with_its_matrix(top, left, height, width, size
     assert view.turn is None
     assert view.clarity > 1.5 * given[2]
     assert view.scale == pytest.approx(640 / width, rel=0.02)
-    matrix = np.array(view_remedy(None, view, (480, 640), size))
+    matrix = np.array(remedy_for(view.in_pixels((480, 640)), None, (480, 640), size))
     corners = (matrix @ np.array([[0, 0, 1], [size[1], 0, 1], [0, size[0], 1]], float).T)[:2].T
     assert np.abs(corners - [[left, top], [left + width, top], [left, top + height]]).max() < 10
     assert view.displacement((480, 640)) > 20
@@ -94,7 +94,7 @@ def test_a_narrower_view_is_found_with_its_matrix(top, left, height, width, size
 def test_a_view_of_another_shape_is_found_as_its_pixels_are_square():
     parts = [other_sensor(one)[:, 80:560] for one in SCENES]
     _, view = find_view([view_of(one) for one in SCENES], [view_of(one) for one in parts], shapes=480 / 640)
-    matrix = np.array(view_remedy(None, view, (480, 640), (480, 480)))
+    matrix = np.array(remedy_for(view.in_pixels((480, 640)), None, (480, 640), (480, 480)))
     assert matrix == pytest.approx(np.array([[1, 0, 80], [0, 1, 0], [0, 0, 1]]), abs=4)
     assert matrix[0, 0] == pytest.approx(matrix[1, 1], rel=1e-3)
 
@@ -116,7 +116,7 @@ def test_a_turn_is_found_and_the_matrix_takes_it_back_exactly(turn):
     turned = [np.ascontiguousarray(TURNED[turn](other_sensor(one))) for one in SCENES]
     _, view = find_view([view_of(one) for one in SCENES], [view_of(one) for one in turned], shapes=1.0)
     assert view.turn == turn
-    matrix = np.array(view_remedy(None, view, (480, 640), turned[0].shape))
+    matrix = np.array(remedy_for(view.in_pixels((480, 640)), None, (480, 640), turned[0].shape))
     back = cv2.warpPerspective(turned[0], matrix, (640, 480), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     assert np.abs(back - other_sensor(SCENES[0])).max() < 0.1
 
@@ -191,7 +191,7 @@ def test_the_remedy_that_is_offered_takes_the_shift_back(shared_data, tmp_path):
 
 def test_a_remedy_on_top_of_a_homography_keeps_every_pixel_of_a_large_image_in_its_place():
     calibrated = ((0.91234567, 0.0213, -31.77), (-0.0131, 0.93456789, 12.34), (3.21e-5, -1.27e-5, 1.0))
-    remedy = np.array(shift_remedy(calibrated, (3.25, -7.5), (1080, 1920), (1080, 1920)))
+    remedy = np.array(remedy_for(translation(-3.25, 7.5), calibrated, (1080, 1920), (1080, 1920)))
     corners = np.array([[0, 0, 1], [1919, 0, 1], [0, 1079, 1], [1919, 1079, 1]], float).T
     exact, offered = (matrix @ corners for matrix in (np.array(calibrated), remedy))
     moved = exact[:2] / exact[2] - np.array([[3.25], [-7.5]])
@@ -218,7 +218,7 @@ def test_a_shifted_demo_set_is_named(section):
             rewrite(file, np.roll(cv2.imread(str(file), cv2.IMREAD_GRAYSCALE), 20, 1), ".png")
     inspection = look_at(section, 128)
     assert np.abs(np.array(inspection.alignment["ir"].shift) - (20, 0)).max() <= 4
-    assert "20 px right of where rgb shows it" in finding_with(inspection, "is shifted")
+    assert "its content lies 20 px right of that of rgb" in finding_with(inspection, "is shifted")
 
 
 @pytest.mark.slow
@@ -230,4 +230,4 @@ def test_mixed_up_pairs_tell_no_shift(shared_data, tmp_path):
         file.write_bytes(content)
     inspection = look_at(section, 320)
     assert inspection.alignment["ir"].shift is None
-    assert "perhaps pairs are mixed up" in finding_with(inspection, "edges in common")
+    assert "perhaps pairs are mixed up" in finding_with(inspection, "common edges in only")

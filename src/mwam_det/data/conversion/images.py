@@ -1,4 +1,4 @@
-"""Images of a source: checked, and linked, copied or cut into the converted set."""
+"""Check the images of a source, and link, copy or crop them into the converted set."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mwam_det.data.reading import AS_STORED, decode
 from mwam_det.files.writing import written_whole
 
 JPEG_QUALITY = 95
-"""Of images that had to be changed; lower settings quantise away the high frequencies that tell modalities apart."""
+"""For cropped images; lower settings quantise away the high frequencies that distinguish modalities."""
 
 
 def size_of(file: Path) -> tuple[tuple[int, int], bool]:
-    """Return (height, width) of an image, and whether it can be read as 8 bit without a range of its values.
+    """Return (height, width) of an image, and whether it can be read as 8 bit without the key "range".
 
     Raises:
-        ValueError: If training could not read it, whatever the range.
+        ValueError: If training cannot read it with any range.
     """
     try:
         return image_size(file), True
@@ -34,9 +34,10 @@ def size_of(file: Path) -> tuple[tuple[int, int], bool]:
 
 
 def write_image(file: Path, target: Path, crop: Crop) -> Path:
-    """Write an image to `target` plus its suffix, a link or the part that is kept, unless it is there already.
+    """Link an image to `target` plus its suffix, or write its crop, unless it exists already.
 
-    What is no link has the time of its file, so that one that was replaced meanwhile is noticed, even by an older one.
+    Anything but a link gets the modification time of its source, so that a replaced source is noticed, even an older
+    one.
     """
     target = target.with_name(target.name + file.suffix.lower())
     state = file.stat()
@@ -53,11 +54,11 @@ def write_image(file: Path, target: Path, crop: Crop) -> Path:
 
 
 def _cut(file: Path, target: Path, crop: tuple[int, int, int, int]) -> None:
-    """Write a part of an image; depth and channels stay, but for transparency."""
+    """Write a part of an image, keeping bit depth and channels, except for transparency."""
     top, bottom, left, right = crop
     pixels = decode(file, AS_STORED)
     if pixels is None:
-        raise ConversionError(f"{file} has become unreadable")
+        raise ConversionError(f"{file} can no longer be read")
     suffix = file.suffix.lower()
     try:
         done, encoded = cv2.imencode(suffix, pixels[top:bottom, left:right], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
@@ -69,7 +70,7 @@ def _cut(file: Path, target: Path, crop: tuple[int, int, int, int]) -> None:
 
 
 def _link(file: Path, target: Path) -> None:
-    """Hard-link a file, or copy it where that is not possible (another disk, or a file system without links)."""
+    """Hard-link a file, or copy it where links are not possible."""
     try:
         os.link(file.resolve(), target)
     except OSError:

@@ -1,4 +1,4 @@
-"""Labels of a source, brought to the pixels of an image that is kept, and written as YOLO's lines."""
+"""Bring labels of a source to the pixels of the converted image, and write them as YOLO's lines."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from mwam_det.data.conversion.model import Label
+from mwam_det.data.conversion.model import Label, Points
 from mwam_det.data.conversion.untrusted import LARGEST_COORDINATE
 
 SAME_SHAPE = 0.02
-"""Largest difference of two aspect ratios by which an image is still the other one resized."""
+"""Largest relative difference of two aspect ratios at which one image may be the other one resized."""
 
 
 def judge_stated_size(labels: Sequence[Label], stated: tuple[int, int], actual: tuple[int, int]) -> tuple[bool, bool]:
-    """Return whether labels confirm by how far they reach that an image has a stated (height, width), or contradict."""
+    """Return whether the extent of labels confirms, and whether it contradicts, a stated (height, width)."""
     corners = [point for label in labels for point in label.points]
     if not corners:
         return False, False
@@ -27,22 +27,22 @@ def judge_stated_size(labels: Sequence[Label], stated: tuple[int, int], actual: 
 
 
 def resize_labels(labels: Iterable[Label], down: float, across: float) -> list[Label]:
-    """Return labels of an image that is stretched by these factors."""
+    """Scale labels vertically by `down` and horizontally by `across`."""
     return [replace(label, points=tuple((x * across, y * down) for x, y in label.points)) for label in labels]
 
 
 def fit_labels(
     labels: Iterable[Label], size: tuple[int, int], offset: tuple[int, int] = (0, 0)
 ) -> tuple[list[Label], list[str]]:
-    """Bring labels to an image: shift them, leave out those with their centre outside, clip the others to its border.
+    """Shift labels to an image, leave out those whose centre is outside, and clip the others to its border.
 
     Args:
-        labels: Labels in pixels of the source; corners may come in any order.
+        labels: Labels in pixels of the source; corners in any order.
         size: (height, width) of the image, in pixels.
         offset: (x, y) of its top left corner in the source.
 
     Returns:
-        Labels in pixels of the image, and a reason for each that is left out.
+        Labels in pixels of the image, and a reason for each one left out.
     """
     kept, dropped = [], []
     limits = np.array([size[1], size[0]], float)
@@ -64,14 +64,14 @@ def fit_labels(
     return kept, dropped
 
 
-def box(points: Sequence[tuple[float, float]]) -> np.ndarray:
+def box(points: Points) -> np.ndarray:
     """Return centre and sides, shape (2, 2), of the horizontal box around points."""
     low, high = np.min(points, 0), np.max(points, 0)
     return np.stack([(low + high) / 2, high - low])
 
 
-def outline(points: Sequence[tuple[float, float]]) -> np.ndarray:
-    """Return the points, or the four corners if two stand for a horizontal box."""
+def outline(points: Points) -> np.ndarray:
+    """Return the points, shape (N, 2); for a horizontal box given by two, its four corners."""
     if len(points) > 2:
         return np.array(points)
     (x1, y1), (x2, y2) = points
@@ -79,6 +79,6 @@ def outline(points: Sequence[tuple[float, float]]) -> np.ndarray:
 
 
 def yolo_line(class_id: int, pairs: np.ndarray, size: tuple[int, int]) -> str:
-    """Return a line of a label file for coordinates (N, 2) in pixels of an image of (height, width) `size`."""
+    """Return the line of a label file for coordinates (N, 2) in pixels of an image of `size` (height, width)."""
     normalised = (pairs / (size[1], size[0])).ravel()
     return " ".join([str(class_id), *(f"{value:.7f}" for value in normalised)]) + "\n"

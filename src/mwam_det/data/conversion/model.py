@@ -1,4 +1,4 @@
-"""What a conversion is: a format, the samples that it reads, and what it leaves out."""
+"""The terms of a conversion: a format, the pairs it reads, and what it leaves out."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ from mwam_det.data.conversion.offers import Option
 from mwam_det.data.errors import DatasetError
 
 EXAMPLES = 5
-"""So many examples are given for each reason to leave something out."""
+"""Number of examples given for each reason to leave something out."""
 
 LONGEST_TEXT = 300
-"""Longer reasons and examples, in characters, are cut: they hold names that strangers chose."""
+"""Longer reasons and examples, in characters, are cut: they hold names chosen by strangers."""
 
 Crop = tuple[int, int, int, int] | None
-"""The part of every image that is kept, (top, bottom, left, right) in pixels; None for all of it."""
+"""The part of every image to keep, (top, bottom, left, right) in pixels; None for all of it."""
+
+Points = tuple[tuple[float, float], ...]
+"""Points (x, y) in pixels."""
+
+Box = tuple[tuple[float, float], tuple[float, float]]
+"""Two opposite corners (x, y) of a horizontal box, in pixels."""
 
 
 class ConversionError(DatasetError):
-    """A source cannot be converted, or not to this place; the message says what to do."""
+    """A source cannot be converted, or not to this destination; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -31,26 +37,26 @@ class Label:
 
     Attributes:
         class_id: Its class, from 0.
-        points: Corners of its outline (four for an oriented box) or two opposite corners of a horizontal box, shape
-            (N, 2) as nested tuples, (x, y) in pixels of the image in the source.
+        points: Corners of its outline (four for an oriented box) or two opposite corners of a horizontal box, in pixels
+            of the image in the source.
     """
 
     class_id: int
-    points: tuple[tuple[float, float], ...]
+    points: Points
 
 
 @dataclass(frozen=True)
 class SourcePair:
-    """One image in all modalities, as the source holds it.
+    """One image in all modalities, as found in the source.
 
     Attributes:
         split: "train", "val" or "test".
         stem: Name in the converted set, without suffix, unique in its split; may contain "/".
-        images: Its file in the source by modality, the first modality first.
+        images: Source file by modality, the first modality first.
         labels: Its objects.
-        extras: Images that are taken over as they are, by the folder that they go to, like {"masks": Path(…)}.
-        size: (height, width) of the image that the labels are for, in pixels, if the annotation states it. Where the
-            images differ in size, it tells which of them is meant; without it, the first modality is.
+        extras: Images to take over unchanged, by target folder, like {"masks": Path(…)}.
+        size: (height, width) in pixels that the annotation states for its image, if any. Where the images differ in
+            size, it tells which one is meant; without it, the first modality is.
     """
 
     split: str
@@ -62,11 +68,11 @@ class SourcePair:
 
 
 class Report:
-    """Counts what was left out and why, with a few examples, and what to tell the user besides.
+    """Counts what was left out and why, with examples, and collects notes.
 
     Attributes:
         notes: Sentences for the user.
-        files: Text files to write beside conversion.json, content by name, like a split that was drawn.
+        files: Text files to write beside conversion.json, content by name, like a drawn split.
     """
 
     def __init__(self) -> None:
@@ -84,7 +90,7 @@ class Report:
 
     @property
     def left_out(self) -> dict[str, dict[str, Any]]:
-        """Number and examples by reason, the most frequent reason first."""
+        """Count and examples by reason, the most frequent reason first."""
         return {
             reason: {"count": count, "examples": self._examples[reason]} for reason, count in self._counts.most_common()
         }
@@ -95,18 +101,17 @@ class Format:
     """How one dataset is published.
 
     Attributes:
-        name: What the user calls it.
-        title: Full name and source, one line.
+        name: Name on the command line.
+        title: Full name and layout, one line.
         modalities: Folder in the converted set by modality, the first modality first.
-        read: Lists the samples of a source: read(source, options, report). `options` has a value for every option.
-            Raises `ConversionError` if the source is not of this format, naming what was looked for.
-        classes: Class names, or a function of source and options that lists them.
-        outlines: Where outlines go besides the horizontal boxes in "labels": a folder such as "labels_obb", or None.
+        read: Lists the pairs of a source: read(source, options, report). `options` has a value for every option.
+            Raises `ConversionError` if the source is not of this format, naming what is missing.
+        classes: Class names, or a function of source and options that returns them.
+        outlines: Folder for outlines, such as "labels_obb", besides the horizontal boxes in "labels"; None for none.
         options: Options by name.
-        expected: Pairs that the complete set has by split, or a function of the options that tells them.
-        crop: Part of every image that is kept, or a function of the options. Labels are shifted with it.
-        recipe: Recipe in cfg/ that belongs to it, or None: then one is written to the converted set.
-        data: More keys of the data section that is written then.
+        expected: Number of pairs in the complete set by split, or a function of the options that returns it.
+        crop: Part of every image to keep, or a function of the options. Labels are shifted with it.
+        recipe: Its recipe in cfg/; None writes one to the converted set.
     """
 
     name: str
@@ -119,10 +124,9 @@ class Format:
     expected: Mapping[str, int] | Callable[[Mapping[str, Any]], Mapping[str, int]] = field(default_factory=dict)
     crop: Crop | Callable[[Mapping[str, Any]], Crop] = None
     recipe: str | None = None
-    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 def printable(text: str) -> str:
-    """Make a stranger's text safe to print and to encode: no control characters, no endless names."""
+    """Make a stranger's text safe to print and to encode: no control characters, limited length."""
     text = "".join(character if character.isprintable() else "�" for character in text)
     return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"

@@ -1,4 +1,4 @@
-"""What the command line offers of each format: its title and options, here because a format takes seconds to import."""
+"""Titles and options of all formats for the command line; kept apart because importing a format takes seconds."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a format, which the command line offers as --name.
+    """An option of a format, --name on the command line.
 
     Attributes:
-        default: Its default; its type is the option's type. A bool is a switch that is off by default.
+        default: Default value, whose type is the option's. A bool is a switch that is off by default.
         help: One line for the user.
-        choices: The values that it may have, or () for any.
+        choices: Accepted values, or () for any.
     """
 
     default: Any
@@ -24,10 +24,10 @@ class Option:
 
 @dataclass(frozen=True)
 class Offer:
-    """What the user is told of a format.
+    """Title and options of a format.
 
     Attributes:
-        title: Full name and source, one line.
+        title: Full name and layout, one line.
         options: Options by name.
     """
 
@@ -40,7 +40,7 @@ OFFERS = {
         "DroneVehicle (train/trainimg, trainimgr, trainlabel, trainlabelr; val and test alike)",
         {
             "labels": Option(
-                "ir", "which label set: infrared (the authors' ground truth), RGB or both", ("ir", "rgb", "union")
+                "ir", "label set: infrared (the authors' ground truth), RGB or both", ("ir", "rgb", "union")
             ),
             "keep_frame": Option(False, "keep the white frame of 100 px around the images"),
         },
@@ -54,27 +54,27 @@ OFFERS = {
         {
             "annotations": Option(
                 "annotations",
-                "folder of the annotations in SRC, or several with commas: the first that has a frame counts",
+                "annotation folder in SRC, or several separated by commas; the first that has a frame counts",
             ),
             "labels": Option(
-                "visible", "whose labels, where each image has a set of its own (KAIST-Paired)", ("visible", "lwir")
+                "visible", "modality whose labels are used if each has a label set (KAIST-Paired)", ("visible", "lwir")
             ),
             "ignore": Option(
                 "drop",
-                "people, cyclist, person? and boxes marked as ignore: drop leaves out the boxes, image leaves out "
-                "images with such a box, keep counts them as person, classes makes each label a class (marked boxes "
+                "people, cyclist, person? and boxes marked as ignore: drop removes the boxes, image removes images "
+                "with such a box, keep counts them as person, classes keeps each label as a class (marked boxes are "
                 "dropped)",
                 ("drop", "image", "keep", "classes"),
             ),
-            "train_step": Option(2, "take every n-th frame of sets 00 to 05 (2 as the benchmark, 1 for all)"),
-            "val_step": Option(20, "take every n-th frame of sets 06 to 11 (20 as the benchmark, 1 for all)"),
+            "train_step": Option(2, "take every n-th frame of sets 00 to 05 (2 as in the benchmark, 1 for all)"),
+            "val_step": Option(20, "take every n-th frame of sets 06 to 11 (20 as in the benchmark, 1 for all)"),
         },
     ),
     "m3fd": Offer(
-        "M3FD's part for detection (Vis/, Ir/, Annotation/)",
+        "M3FD, the detection part (Vis/, Ir/, Annotation/)",
         {
-            "seed": Option(0, "number from which the split is drawn"),
-            "val_share": Option(0.2, "share of the pairs to validate with"),
+            "seed": Option(0, "seed of the split"),
+            "val_share": Option(0.2, "share of the pairs used for validation"),
         },
     ),
     "vedai": Offer(
@@ -89,22 +89,22 @@ OFFERS = {
         {
             "boxes": Option(
                 "auto",
-                "where boxes come from: the folders boxes, or labels_40 by connected regions; auto: boxes if both "
-                "parts have them",
+                "where boxes come from: files in the folders boxes, or connected regions of labels_40; auto: files if "
+                "both parts have them",
                 ("auto", "files", "labels_40"),
             ),
-            "depth": Option("depth", "which depth: filled in, or as the sensor saw it", ("depth", "depth_raw")),
+            "depth": Option("depth", "depth filled in, or as measured by the sensor", ("depth", "depth_raw")),
         },
     ),
     "coco": Offer(
-        "pairs with COCO annotations (a JSON a split, a folder a modality)",
+        "pairs with COCO annotations (one JSON per split, one folder per modality)",
         {
             "json": Option("annotations/{split}.json", "JSON in SRC; {split} stands for train, val and test"),
-            "rgb": Option("rgb", "folder of the RGB images in SRC; may hold {split}"),
-            "ir": Option("ir", "folder of the infrared images in SRC; may hold {split}"),
-            "match": Option("", "regular expression for names without suffix, whose one group is what partners share"),
-            "val_share": Option(0.2, "share of the images to validate with, if json holds no {split}"),
+            "rgb": Option("rgb", "folder of the RGB images in SRC; may contain {split}"),
+            "ir": Option("ir", "folder of the infrared images in SRC; may contain {split}"),
+            "match": Option("", "regular expression for stems, with one group: the part that partners share"),
+            "val_share": Option(0.2, "share of the images used for validation, if json has no {split}"),
         },
     ),
 }
-"""All formats by name; `mwam_det.data.formats` has a module for each."""
+"""All formats by name, in the order of `mwam_det.data.formats.FORMATS`."""

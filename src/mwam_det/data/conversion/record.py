@@ -1,4 +1,4 @@
-"""What stands in a converted set about its conversion, finished or not."""
+"""Records of a conversion in its destination, finished or not."""
 
 from __future__ import annotations
 
@@ -18,23 +18,20 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 RECORD = "conversion.json"
-"""Stands in a finished folder: what was converted and what was left out."""
+"""Written to a finished folder: what was converted and what was left out."""
 
 UNFINISHED = "conversion.unfinished.json"
-"""Stands in a folder whose conversion was interrupted: what was being converted."""
+"""Marks an unfinished folder: what is being converted."""
 
 BEGINNING = {UNFINISHED, f".{UNFINISHED}.unfinished", LOCK}
-"""What a conversion leaves in its destination before it has written anything."""
+"""Files in a destination before any result is written."""
 
 
 def summary(record: Mapping[str, Any]) -> RenderableType:
-    """Lay out what a conversion did, for the terminal.
+    """Summarise a conversion for the terminal: pairs and boxes per class and split, what was left out, notes, doubts.
 
     Args:
         record: What `convert` returned, or the content of a conversion.json.
-
-    Returns:
-        Pairs and boxes a class by split, what was left out and why with one example each, the notes and the doubts.
     """
     from rich.console import Group
     from rich.table import Table
@@ -49,10 +46,10 @@ def summary(record: Mapping[str, Any]) -> RenderableType:
         kept.add_row(Text(name), *(f"{split['boxes'].get(name, 0):,}" for split in splits.values()))
     parts: list[RenderableType] = [kept]
     if record["left_out"]:
-        left_out = Table("left out", "number", "for example", title="Not taken over")
+        left_out = Table("left out", "number", "for example", title="Left out")
         left_out.columns[1].justify = "right"
         for reason, entry in record["left_out"].items():
-            # names of files and classes are a stranger's, and would be read as rich's markup
+            # Text, since names of files and classes must not be read as rich's markup
             left_out.add_row(Text(reason), f"{entry['count']:,}", Text(next(iter(entry["examples"]), "")))
         parts.append(left_out)
     parts += [Text(f"Note: {note}") for note in record["notes"]]
@@ -61,22 +58,21 @@ def summary(record: Mapping[str, Any]) -> RenderableType:
 
 
 def check_destination(destination: Path, request: Mapping[str, Any]) -> None:
-    """Refuse a destination that is neither new nor empty nor left by the same conversion."""
+    """Refuse a destination that is not new, empty or left by the same conversion."""
     if destination.exists() and not destination.is_dir():
         raise ConversionError(f"{destination} is a file: name a new folder")
-    there = {path.name for path in destination.iterdir()} if destination.is_dir() else set()
-    if not there - BEGINNING:
+    names = {path.name for path in destination.iterdir()} if destination.is_dir() else set()
+    if not names - BEGINNING:
         return
-    if RECORD in there and UNFINISHED not in there:
-        raise ConversionError(f"{destination} holds a finished conversion: name a new folder, nothing is overwritten")
-    if UNFINISHED not in there:
-        raise ConversionError(f"{destination} is not empty: name a new folder, nothing is overwritten")
+    if UNFINISHED not in names:
+        state = "holds a finished conversion" if RECORD in names else "is not empty"
+        raise ConversionError(f"{destination} {state}: name a new folder, nothing is overwritten")
+    if not any(set(files) - BEGINNING for _, _, files in os.walk(destination)):
+        return  # nothing was written, so another request loses nothing
     try:
         begun = json.loads((destination / UNFINISHED).read_text(encoding="utf-8"))
     except ValueError:
         begun = None
-    if not any(set(names) - BEGINNING for _, _, names in os.walk(destination)):
-        return  # nothing was written, so nobody loses anything by another request
     if not isinstance(begun, Mapping):
         raise ConversionError(f"{destination / UNFINISHED} is damaged: remove the folder, or name a new one")
     if begun != json.loads(as_json(request)):
@@ -89,10 +85,9 @@ def check_destination(destination: Path, request: Mapping[str, Any]) -> None:
 
 
 class Claim:
-    """A destination while it is written to; a context that marks it as unfinished until it ends without an error.
+    """Context that holds a destination for this process and marks it as unfinished until it ends without an error.
 
-    A conversion that fails before it has written anything leaves the place as it was, free for another try. Meanwhile
-    no other process has it.
+    A conversion that fails before it has written anything leaves the destination as it was.
     """
 
     def __init__(self, destination: Path, request: Mapping[str, Any]) -> None:
@@ -119,17 +114,17 @@ class Claim:
             self._destination.rmdir()
 
     def add(self, files: Iterable[Path]) -> None:
-        """Tell which files belong to the result."""
+        """Add files to the result."""
         self._written.update(files)
 
     def write(self, file: Path, text: str) -> None:
-        """Write a text file that belongs to the result."""
+        """Write a text file of the result."""
         write_text(file, text)
         self.add([file])
 
     def remove_others(self) -> None:
-        """Remove what an earlier try left here and this one did not write: training would read it."""
-        # without case, lest a file system that ignores it holds one of ours under another spelling
+        """Remove what an earlier attempt wrote and this one did not: training would read it."""
+        # compared without case, for file systems that ignore it
         ours = {str(file).casefold() for file in (*self._written, self._marker)}
         folders = {file.relative_to(self._destination).parts[0] for file in self._written}
         for file in (file for name in folders for file in (self._destination / name).rglob("*")):
@@ -139,12 +134,12 @@ class Claim:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a text file whole or not at all, and the folders that it needs."""
+    """Write a text file atomically, creating its folders."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(target) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
 def as_json(content: Any) -> str:
-    """Return the text of conversion.json and of its forerunner."""
+    """Return content as the text of a record."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""Run a conversion: check, write and count the samples of a source."""
+"""Run a conversion: check, write and count the pairs of a source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion.doubts import PairEvidence, Tally, doubts_of, notes_of
+from mwam_det.data.conversion.doubts import PairEvidence, doubts_of, notes_of
 from mwam_det.data.conversion.images import size_of, write_image
 from mwam_det.data.conversion.labels import (
     SAME_SHAPE,
@@ -36,23 +36,23 @@ def convert(
 ) -> dict[str, Any]:
     """Convert a dataset.
 
-    Images are hard-linked where they need no change, or copied where links are not possible: to edit images in the
-    result in place would change the source. The result has a folder a modality, "labels" (YOLO boxes) and perhaps one
-    for outlines, each with a folder a split. A conversion that was interrupted goes on when it is called again with the
-    same source and options: images that were written stay, and what is no longer in the source is removed.
+    Unchanged images are hard-linked, or copied where links are not possible: editing them in place in the result
+    changes the source. The result has one folder per modality, "labels" (YOLO boxes) and optionally one for outlines,
+    each with one folder per split. Calling it again with the same source and options resumes an interrupted
+    conversion: images already written stay, and what is no longer in the source is removed.
 
     Args:
         format_: The format, see `mwam_det.data.formats.FORMATS`.
         source: Folder of the dataset as published.
         destination: Folder to write to: new, empty, or that of an interrupted conversion of the same source.
-        options: Options of the format that are not to have their default.
+        options: Options of the format that differ from their defaults.
 
     Returns:
-        What conversion.json holds: "format", "source", "options", "splits" (pairs and boxes a class), "left_out"
-        (count and examples by reason), "notes", and "doubts": sentences why nobody should train on it without a look.
+        The content of conversion.json: "format", "source", "options", "splits" (pairs and boxes per class), "left_out"
+        (count and examples by reason), "notes", and "doubts": reasons to look at the result before training.
 
     Raises:
-        ConversionError: If the source is not of this format, holds no usable pair, or the destination holds something.
+        ConversionError: If the source is not of this format, holds no usable pair, or the destination is not empty.
         FolderInUse: If another process writes to the destination.
     """
     from rich.progress import track
@@ -72,7 +72,7 @@ def convert(
     _check_stems(samples)
     with Claim(destination, request) as claim:
         crop = format_.crop(options) if callable(format_.crop) else format_.crop
-        counts, tally = _write_all(
+        counts, evidence = _write_all(
             samples, classes, report, lambda sample: _write(sample, format_, crop, destination), claim
         )
         if not any(split["pairs"] for split in counts.values()):
@@ -85,8 +85,8 @@ def convert(
             claim.write(destination / "recipe.yaml", _recipe(format_, classes, counts, destination))
         claim.remove_others()
         first = next(iter(format_.modalities))
-        notes = [printable(note) for note in (*report.notes, *notes_of(tally, first))]
-        doubts = [printable(doubt) for doubt in doubts_of(tally, report.left_out, first)]
+        notes = [printable(note) for note in (*report.notes, *notes_of(evidence, first))]
+        doubts = [printable(doubt) for doubt in doubts_of(evidence, report.left_out, first)]
         record = {**request, "splits": counts, "left_out": report.left_out, "notes": notes, "doubts": doubts}
         write_text(destination / RECORD, as_json(record))
     return record
@@ -104,7 +104,7 @@ def _checked_options(format_: Format, options: Mapping[str, Any]) -> dict[str, A
 
 
 def _check_stems(samples: Sequence[SourcePair]) -> None:
-    """Refuse samples that would be written to the same place, or to one outside of the destination."""
+    """Refuse samples that would be written to the same file, or outside of the destination."""
     seen: dict[tuple[str, str], SourcePair] = {}
     for sample in samples:
         inside(Path(sample.split), sample.stem)
@@ -112,13 +112,13 @@ def _check_stems(samples: Sequence[SourcePair]) -> None:
         if other is not sample:
             files = [str(next(iter(one.images.values()), one.stem)) for one in (other, sample)]
             raise ConversionError(
-                f"{files[0]} and {files[1]} would both be written to {sample.split}/{sample.stem}: names must differ, "
-                "and not in case alone"
+                f"{files[0]} and {files[1]} would both be written to {_place(sample)}: names must differ in more than "
+                "case"
             )
 
 
 class _LeftOut(Exception):
-    """A whole sample is left out: why, and which."""
+    """A whole sample is left out, for a reason and with an example for the report."""
 
     def __init__(self, reason: str, what: str) -> None:
         super().__init__(reason, what)
@@ -127,12 +127,12 @@ class _LeftOut(Exception):
 
 @dataclass(frozen=True)
 class _Written:
-    """What became of a sample.
+    """A converted sample.
 
     Attributes:
-        labels: Those that were kept.
-        dropped: Why others were not.
-        files: What was written.
+        labels: Labels kept.
+        dropped: Reason for each label dropped.
+        files: Files written.
         evidence: What it shows of the set as a whole.
     """
 
@@ -148,12 +148,12 @@ def _write_all(
     report: Report,
     write: Callable[[SourcePair], _LeftOut | _Written],
     claim: Claim,
-) -> tuple[dict[str, dict[str, Any]], Tally]:
-    """Write all samples and return pairs and boxes a class by split, and what they show of the set."""
+) -> tuple[dict[str, dict[str, Any]], list[PairEvidence]]:
+    """Write all samples and return pairs and boxes per class by split, and the evidence of every pair."""
     splits = sorted({sample.split for sample in samples}, key=SPLITS.index)
     counts: dict[str, dict[str, Any]] = {split: {"pairs": 0, "boxes": dict.fromkeys(classes, 0)} for split in splits}
-    tally = Tally()
-    # closed at once by an interruption: nothing may be written while the caller believes that all has stopped
+    evidence = []
+    # closed at once by an interruption: nothing may be written once the caller has gone on
     with closing(_in_threads(write, samples)) as results:
         for sample, result in results:
             if isinstance(result, _LeftOut):
@@ -161,18 +161,18 @@ def _write_all(
                 continue
             claim.add(result.files)
             for reason in result.dropped:
-                report.leave_out(reason, f"{sample.split}/{sample.stem}")
-            tally.add(sample.split, len(result.labels), result.evidence)
+                report.leave_out(reason, _place(sample))
+            evidence.append(result.evidence)
             counts[sample.split]["pairs"] += 1
             for label in result.labels:
                 counts[sample.split]["boxes"][classes[label.class_id]] += 1
-    return counts, tally
+    return counts, evidence
 
 
 def _in_threads(
     work: Callable[[SourcePair], Any], samples: Sequence[SourcePair]
 ) -> Generator[tuple[SourcePair, Any], None, None]:
-    """Do the work for every sample, several at once, under a progress bar; results come in order."""
+    """Yield every sample with its result, in order, working in threads and showing a progress bar."""
     from rich.progress import track
 
     workers = min(8, os.cpu_count() or 1)
@@ -185,7 +185,7 @@ def _in_threads(
 
 
 def _write(sample: SourcePair, format_: Format, crop: Crop, destination: Path) -> _LeftOut | _Written:
-    """Write one sample, if all its images are good."""
+    """Write one sample, if all its images can be read."""
     try:
         sizes, without_8_bits = _check_images(sample, format_, crop)
         labels, size, evidence = _labels_on_image(sample, sizes)
@@ -201,18 +201,20 @@ def _write(sample: SourcePair, format_: Format, crop: Crop, destination: Path) -
     ]
     evidence = replace(
         evidence,
+        split=sample.split,
+        boxes=len(kept),
+        had_objects=bool(sample.labels),
         identical=[name for name in format_.modalities if _same_file(sample, format_, name)],
         without_8_bits=without_8_bits,
-        had_objects=bool(sample.labels),
     )
     return _Written(kept, dropped, files, evidence)
 
 
 def _check_images(sample: SourcePair, format_: Format, crop: Crop) -> tuple[list[tuple[int, int]], list[str]]:
-    """Return (height, width) of every modality's image, and the modalities that need a range to be read.
+    """Return (height, width) of every modality's image, and the modalities that need the key "range".
 
     Raises:
-        _LeftOut: If training could not read the images of a sample, or would not find them.
+        _LeftOut: If training cannot find or read an image.
     """
     place = _place(sample)
     if any(part.startswith(".") for part in PurePosixPath(sample.stem).parts):
@@ -223,7 +225,7 @@ def _check_images(sample: SourcePair, format_: Format, crop: Crop) -> tuple[list
         if file is None or not file.is_file():
             raise _LeftOut(f"pair: no {name} image", place)
         if file.suffix[1:].lower() not in IMG_FORMATS:
-            raise _LeftOut(f"pair: {name} image of a kind that training does not read", str(file))
+            raise _LeftOut(f"pair: {name} image of a type that training does not read", str(file))
         try:
             sizes[name], has_8_bits = size_of(file)
         except ValueError as error:
@@ -238,9 +240,9 @@ def _check_images(sample: SourcePair, format_: Format, crop: Crop) -> tuple[list
 def _labels_on_image(
     sample: SourcePair, sizes: Sequence[tuple[int, int]]
 ) -> tuple[Sequence[Label], tuple[int, int], PairEvidence]:
-    """Return labels in pixels of an image, its (height, width), and what this shows; `sizes` are those of the images.
+    """Return labels in pixels of an image, its (height, width), and the evidence; `sizes` are those of the images.
 
-    Where no image has the size that the annotation states, labels are resized to the first one's.
+    If no image has the size stated by the annotation, labels are resized to the first image.
 
     Raises:
         _LeftOut: If the labels are for an image of another shape.
@@ -251,7 +253,7 @@ def _labels_on_image(
         return sample.labels, size, PairEvidence(size_is_open=is_open)
     odd_size = f"{_place(sample)} ({_text_of(size)} instead of {_text_of(sizes[0])})"
     if size[::-1] in sizes:
-        raise _LeftOut("pair: labelled before its image was turned by 90°", odd_size)
+        raise _LeftOut("pair: labelled before its image was rotated by 90°", odd_size)
     down, across = (now / then for now, then in zip(sizes[0], size, strict=True))
     if abs(down / across - 1) > SAME_SHAPE:
         raise _LeftOut("pair: labelled on an image of another shape", odd_size)
@@ -282,7 +284,7 @@ def _place(sample: SourcePair) -> str:
 
 
 def _same_file(sample: SourcePair, format_: Format, name: str) -> bool:
-    """Return whether the file of a modality is that of the first one, or holds the same bytes."""
+    """Return whether the file of a modality is that of the first one or has the same bytes."""
     first = next(iter(format_.modalities))
     file, other = sample.images[name], sample.images[first]
     return name != first and file.stat().st_size == other.stat().st_size and filecmp.cmp(file, other, shallow=False)
@@ -293,7 +295,7 @@ def _text_of(size: tuple[int, int]) -> str:
 
 
 def _compare(format_: Format, options: Mapping[str, Any], counts: Mapping[str, Any], report: Report) -> None:
-    """Note where the complete set has another number of pairs."""
+    """Note splits whose number of pairs differs from the complete set."""
     expected = format_.expected(options) if callable(format_.expected) else format_.expected
     for split, number_expected in expected.items():
         pairs = counts.get(split, {"pairs": 0})["pairs"]
@@ -302,15 +304,14 @@ def _compare(format_: Format, options: Mapping[str, Any], counts: Mapping[str, A
 
 
 def _recipe(format_: Format, classes: Sequence[str], counts: Mapping[str, Any], destination: Path) -> str:
-    """Write down a recipe for a set whose classes are known only now."""
+    """Return a recipe for a set whose classes are known only now."""
     data = {
         "path": str(destination),
         "modalities": dict(format_.modalities),
         "labels": "labels",
         **{split: split for split, count in counts.items() if count["pairs"]},
         "names": dict(enumerate(classes)),
-        **format_.data,
     }
-    train = {"optimizer": "SGD"}  # the one that Ultralytics chooses for a small set undoes MWAM's scaling
+    train = {"optimizer": "SGD"}  # Ultralytics' choice for a small set would undo MWAM's scaling
     recipe = {"task": "detect", "model": "yolov8n.yaml", "data": data, "train": train}
     return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)

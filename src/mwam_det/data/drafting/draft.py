@@ -1,4 +1,4 @@
-"""From what lies in a folder to the text of a recipe, and to sentences that say what was concluded."""
+"""Write a recipe from the content of a folder, with the conclusions in sentences."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from mwam_det.data.section import SPLITS
 from mwam_det.data.splits import choose_listed, validation_part
 
 VAL_SHARE, SEED = 0.2, 0
-"""Share of the pairs that are held back for validation where nothing says which, and what they are drawn from."""
+"""Share of the pairs drawn for validation if there is no split, and the seed of the draw."""
 
 ENOUGH_FOLDERS = 5
-"""From this number of folders on, whole folders are held back: what lies in one is often one clip."""
+"""Number of folders from which whole folders are held out, since each is often one clip."""
 
 SAME_SHAPE = 0.02
-"""Largest difference of two aspect ratios that counts as none."""
+"""Largest relative difference of equal aspect ratios."""
 
 MODELS = {
     "detect": "yolov8n.yaml",
@@ -43,13 +43,13 @@ LARGEST_IMGSZ, SMALLEST_IMGSZ = 640, 64
 
 @dataclass(frozen=True)
 class Draft:
-    """A recipe to be written, and what it rests on.
+    """A recipe to be written, with its reasons.
 
     Attributes:
         recipe: Its text.
         lists: Texts to be written beside it, by name.
-        said: What was concluded, in sentences.
-        doubts: What a person should look at.
+        said: Conclusions, in sentences.
+        doubts: What the user should check.
     """
 
     recipe: str
@@ -59,17 +59,17 @@ class Draft:
 
 
 def draft(folders: Sequence[str | Path], recipe: Path) -> Draft | Known:
-    """Look at folders and draft a recipe for them; nothing is written.
+    """Draft a recipe for folders, without writing it.
 
     Args:
-        folders: One that holds everything, or one of each modality, the first one first.
-        recipe: Where the recipe will lie; lists of images lie beside it and begin with its name.
+        folders: One that holds everything, or one per modality, the first one first.
+        recipe: File of the recipe; lists of images go beside it and begin with its name.
 
     Returns:
-        The draft, or what the folder is if it is to be converted first.
+        The draft, or what the folder holds if it must be converted first.
 
     Raises:
-        DatasetError: If there are no pairs, or no labels; the message says what was looked for and what is there.
+        DatasetError: If there are no pairs, or no labels; the message says what was expected and found.
     """
     found = survey(folders)
     try:
@@ -79,7 +79,7 @@ def draft(folders: Sequence[str | Path], recipe: Path) -> Draft | Known:
             return known
         raise
     labels = find_labels(found, pairs)
-    if not any(one.task != "classify" for one in labels) and (known := recognise(found, pairs)) is not None:
+    if all(each.task == "classify" for each in labels) and (known := recognise(found, pairs)) is not None:
         return known
     if not labels:
         raise DatasetError(_no_labels(found, pairs))
@@ -97,9 +97,9 @@ def _no_labels(found: Survey, pairs: Pairs) -> str:
     first = pairs.modalities[0]
     split, keys = next(iter(pairs.keys.items()))
     return (
-        f"{pairs.count} pairs were found in {found.root}, but no labels: looked for text files of YOLO that are called "
-        f"like the images ({keys[0]}.txt for {first.shared(split)[keys[0]]}), for images of class numbers in a folder "
-        f"called labels or masks, and for folders of classes{why_no_labels(found, pairs)}"
+        f"{pairs.count} pairs were found in {found.root}, but no labels: expected YOLO's text files named like the "
+        f"images ({keys[0]}.txt for {first.shared(split)[keys[0]]}), images of class numbers in a folder called labels "
+        f"or masks, or folders of classes{why_no_labels(found, pairs)}"
     )
 
 
@@ -108,7 +108,7 @@ def _all_files(modality: FoundModality) -> list[str]:
 
 
 def _name_the_visible(pairs: Pairs, values: dict[str, Values]) -> None:
-    """Call the only modality that no word names, and that alone has colour, rgb."""
+    """Name the only modality with colour rgb, unless a word names it."""
     names = [modality.name for modality in pairs.modalities]
     coloured = [name for name in names if values[name].colour]
     if len(coloured) == 1 and not any(name.lower() in VISIBLE_NAMES for name in names):
@@ -121,7 +121,7 @@ def _name_the_visible(pairs: Pairs, values: dict[str, Values]) -> None:
 
 
 class _Writer:
-    """Holds what was found while the text is put together."""
+    """Collects the findings and writes the draft."""
 
     def __init__(self, found: Survey, pairs: Pairs, labels: Sequence[Labels], values: dict[str, Values], recipe: Path):
         self.found, self.pairs, self.values, self.recipe = found, pairs, values, recipe
@@ -131,7 +131,7 @@ class _Writer:
         self.doubts: list[str] = []
 
     def draft(self) -> Draft:
-        """Put the text together."""
+        """Write the draft."""
         self._describe()
         splits = self._splits()
         names = [modality.name for modality in self.pairs.modalities]
@@ -166,12 +166,12 @@ class _Writer:
         return Draft("\n".join(lines) + "\n", self.lists, self.said, self.doubts)
 
     def _splits(self) -> dict[str, tuple[Any, str]]:
-        """Return by split what the recipe says of it and a remark; draw one where there is none."""
+        """Return the value and a comment for each split; draw splits if there are none."""
         words: defaultdict[str | None, list[str]] = defaultdict(list)
         for word in self.pairs.keys:
             words[_split_named(word)].append(word)
         if {"train", "val"} <= words.keys():
-            self.said.append(f"split: {self._counts(words)}, as the folders say")
+            self.said.append(f"split: {self._counts(words)}, from the folders")
             return {split: (_one_or_all(words[split]), "") for split in SPLITS if split in words}
         if {"train", "test"} <= words.keys():
             self.said.append(f"split: {self._counts(words)}; there is no val, so test is used to validate")
@@ -184,28 +184,28 @@ class _Writer:
         first = self.pairs.modalities[0]
         files = {first.shared(split)[key] for split, keys in self.pairs.keys.items() for key in keys}
         clips = {file.rpartition("/")[0] for file in files}
-        whole = len(clips) >= ENOUGH_FOLDERS
-        drawn = validation_part(sorted(clips if whole else files), SEED, VAL_SHARE)
-        val = {file for file in files if (file.rpartition("/")[0] if whole else file) in drawn}
+        by_clip = len(clips) >= ENOUGH_FOLDERS
+        drawn = validation_part(sorted(clips if by_clip else files), SEED, VAL_SHARE)
+        val = {file for file in files if (file.rpartition("/")[0] if by_clip else file) in drawn}
         parts = {"train": sorted(files - val), "val": sorted(val)}
         if not parts["train"] or not parts["val"]:
-            raise DatasetError(f"there is one pair in {self.found.root}: training and validation need one each")
-        places: dict[str, tuple[Any, str]] = {}
+            raise DatasetError(f"there is only one pair in {self.found.root}: training and validation need one each")
+        values: dict[str, tuple[Any, str]] = {}
         for split, part in parts.items():
             name = f"{self.recipe.stem}-{split}.txt"
             self.lists[name] = "".join(f"{file}\n" for file in part)
-            places[split] = str(self.recipe.with_name(name)), ""
+            values[split] = str(self.recipe.with_name(name)), ""
         self.said.append(
             f"split: none in the folders, so {len(parts['train']):,} pairs were drawn for train and "
             f"{len(parts['val']):,} for val (seed {SEED}); "
-            + ("each folder is in one of them" if whole else "frames of one clip may be in both")
+            + ("each folder is in one of them" if by_clip else "frames of one clip may be in both")
         )
-        return places
+        return values
 
     def _listed(self) -> dict[str, tuple[Any, str]] | None:
-        """Take the text files of a folder that are called like splits and name images; None if there are none."""
+        """Return the text files of a folder that are named like splits and list images, if there are any."""
         first, root = self.pairs.modalities[0], self.found.root
-        files = {str(root / file): str(root) for of in first.files.values() for file in of.values()}
+        files = {str(root / file): str(root) for file in _all_files(first)}
         folders: defaultdict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
         for text in self.found.with_suffix(".txt"):
             folder, _, name = text.rpartition("/")
@@ -218,16 +218,14 @@ class _Writer:
                     folders[folder].setdefault(split, (text, len(chosen)))
         for lists in folders.values():
             if "train" in lists and (validation := next((split for split in ("val", "test") if split in lists), None)):
-                told = ", ".join(
-                    f"{lists[split][1]:,} images in {lists[split][0]}" for split in SPLITS if split in lists
-                )
-                self.said.append(f"split: {told}")
-                places: dict[str, tuple[Any, str]] = {s: (lists[s][0], "") for s in SPLITS if s in lists}
-                return places | {"val": (lists[validation][0], "")}
+                counts = [f"{lists[split][1]:,} images in {lists[split][0]}" for split in SPLITS if split in lists]
+                self.said.append(f"split: {', '.join(counts)}")
+                values: dict[str, tuple[Any, str]] = {s: (lists[s][0], "") for s in SPLITS if s in lists}
+                return values | {"val": (lists[validation][0], "")}
         return None
 
     def _drawn_clips(self) -> dict[str, tuple[Any, str]]:
-        """Divide the clips that lie above the modalities."""
+        """Split the folders of clips above the modalities."""
         clips = sorted(self.pairs.keys)
         drawn = validation_part(clips, SEED, VAL_SHARE)
         parts = {"train": [clip for clip in clips if clip not in drawn], "val": sorted(drawn)}
@@ -247,7 +245,7 @@ class _Writer:
         )
 
     def _describe(self) -> None:
-        """Say what modalities, pairs and labels there are."""
+        """Report modalities, pairs and labels."""
         first = self.pairs.modalities[0]
         for modality in self.pairs.modalities:
             seen = self.values[modality.name]
@@ -262,52 +260,48 @@ class _Writer:
                 self.doubts.append(f"{seen.unreadable} cannot be read")
             if seen.transparent:
                 self.doubts.append(f"images of {modality.name} have a fourth channel, which is not used")
-            (height, width), (own_height, own_width) = self.values[first.name].shape, seen.shape
-            if abs(width / height * own_height / own_width - 1) > SAME_SHAPE:
+            (first_height, first_width), (height, width) = self.values[first.name].shape, seen.shape
+            if abs(first_width / first_height * height / width - 1) > SAME_SHAPE:
                 self.doubts.append(
-                    f"{modality.name} has another ratio of width to height than {first.name}: it is stretched to fit, "
-                    "unless the key align maps it"
+                    f"{modality.name} has another aspect ratio than {first.name}: it is stretched to fit, unless the "
+                    "key align maps it"
                 )
-        names = {modality.naming for modality in self.pairs.modalities}
-        by = "of one name" if names == {""} else "by the names that the recipe describes"
+        namings = {modality.naming for modality in self.pairs.modalities}
+        by = "with the same name" if namings == {""} else "by the names that the recipe describes"
         self.said.append(f"pairs: {self.pairs.count:,}, {by}")
+        used = {file for modality in self.pairs.modalities for file in _all_files(modality)}
         if self.pairs.ignored:
-            self.doubts.append(f"these folders were taken for no modality: {', '.join(self.pairs.ignored)}")
-        elif left := self._left_over():
+            self.doubts.append(f"folders that are no modality: {', '.join(self.pairs.ignored)}")
+        elif left := [f for f in self.found.images if f not in used and not any(map(is_label_word, f.split("/")[:-1]))]:
             self.doubts.append(f"{len(left):,} images lie elsewhere and are not used, like {left[0]}")
         labels = self.labels
         count = f"{len(labels.names)} class{'es' * (len(labels.names) > 1)}"
         if labels.template is None:
             self.said.append(f"labels: the folder of each image, {count}")
         else:
-            by = f"named by {labels.named_by}" if labels.named_by else "without names: write them into the recipe"
+            by = f"named in {labels.named_by}" if labels.named_by else "without names: add them to the recipe"
             self.said.append(f"labels: {labels.kind} in {labels.template}, {count} {by}")
         if labels.files < self.pairs.count:
             self.doubts.append(f"{self.pairs.count - labels.files:,} of {self.pairs.count:,} pairs have no label file")
         for problem, example in labels.problems.items():
             self.doubts.append(f"some label files {problem}, like {example}")
 
-    def _left_over(self) -> list[str]:
-        """List the images that are of no modality, nor in a folder of labels."""
-        used = {file for modality in self.pairs.modalities for file in _all_files(modality)}
-        return [
-            file for file in self.found.images if file not in used and not any(map(is_label_word, file.split("/")[:-1]))
-        ]
-
     def _naming_lines(self) -> list[str]:
         suffixes = {m.name: m.naming for m in self.pairs.modalities if isinstance(m.naming, str) and m.naming}
         patterns = {m.name: m.naming.pattern for m in self.pairs.modalities if not isinstance(m.naming, str)}
-        lines = [f"  suffix: {_flow(suffixes)}     # behind what the names of partners share"] if suffixes else []
+        lines = [f"  suffix: {_flow(suffixes)}     # after the name that partners share"] if suffixes else []
         return lines + ([f"  match: {_flow(patterns)}     # brackets: what partners share"] if patterns else [])
 
     def _value_lines(self) -> list[str]:
         lines = []
         if bands := {name: list(seen.band) for name, seen in self.values.items() if seen.band is not None}:
             lines.append(
-                f"  range: {_flow(bands)}     # become 0 and 255; of {', '.join(bands)} files have more values"
+                f"  range: {_flow(bands)}     # become 0 and 255; files of {', '.join(bands)} have more than 8 bits"
             )
         if grey := {name: 1 for name, seen in self.values.items() if seen.format.endswith("1 channel")}:
-            lines.append(f"  # channels: {_flow(grey)}     # would read grey as one channel instead of three alike")
+            lines.append(
+                f"  # channels: {_flow(grey)}     # would read grey as one channel instead of three equal ones"
+            )
         return lines
 
     def _label_lines(self) -> list[str]:
@@ -317,7 +311,7 @@ class _Writer:
         return [f"  labels: {_flow(self.labels.template)}" + (f"     # or {', '.join(others)}" if others else "")]
 
     def _name_lines(self) -> list[str]:
-        note = "" if self.labels.named_by or self.labels.template is None else "     # no file names them: do it here"
+        note = "" if self.labels.named_by or self.labels.template is None else "     # not found in a file: edit them"
         return [f"  names: {_flow(dict(enumerate(self.labels.names)))}{note}"]
 
     def _imgsz(self) -> int:
@@ -326,7 +320,7 @@ class _Writer:
 
 
 def _split_named(word: str) -> str | None:
-    """Return the split that a word of the folders means, or one of the folders that lead to a clip; None for none."""
+    """Return the split named by a word, or by a folder above a clip, if any."""
     named = split_of(word.split("/"))
     return None if named is None else SPLIT_WORDS[named.word.lower()]
 
@@ -336,6 +330,6 @@ def _one_or_all(words: Sequence[str]) -> str | list[str]:
 
 
 def _flow(value: Any) -> str:
-    """Write a value as YAML of one line."""
+    """Write a value as one line of YAML."""
     text = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**9)
     return text.strip()[1:-1]

@@ -1,4 +1,4 @@
-"""Which files are the labels of pairs, of what kind they are, and what the classes are called."""
+"""Find the label files of pairs, their kind, and the names of classes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from mwam_det.data.splits import SPLIT
 from mwam_det.files.yaml_text import read_yaml
 
 CLASS_FILES = re.compile(r"(.*[_.-])?(classes|class_names|names|obj|labels|predefined_classes)\.(txt|names)", re.I)
-"""Text files with the name of a class a line."""
+"""Text files with one class name per line."""
 
 DATA_FILES = (".yaml", ".yml")
 READ = 5000
-"""Label files that are read, spread evenly; more tell no more."""
+"""Maximum number of label files read, evenly spaced."""
 
 TASK_OF = {"boxes": "detect", "rotated boxes": "obb", "outlines": "segment"}
 """The task by kind of label, the simplest first."""
@@ -33,17 +33,17 @@ TASK_OF = {"boxes": "detect", "rotated boxes": "obb", "outlines": "segment"}
 
 @dataclass(frozen=True)
 class Labels:
-    """Label files that belong to pairs.
+    """Label files of pairs.
 
     Attributes:
         kind: "boxes", "rotated boxes", "outlines", "class numbers" of pixels, or "folders" of images.
-        task: The task that they are for.
+        task: Their task.
         template: Their folder, as that of a modality; None for folders of images.
-        files: How many belong to pairs.
-        classes: The largest number of a class and 1 more.
+        files: Number of files that belong to pairs.
+        classes: Number of classes: the largest class number plus 1.
         names: Class names.
-        named_by: The file that names them, or None if they are numbers.
-        problems: What is wrong with some of them, with an example each.
+        named_by: The file with these names, or None if they are numbers.
+        problems: Faults of some of them, with an example each.
     """
 
     kind: str
@@ -57,10 +57,10 @@ class Labels:
 
 
 def find_labels(found: Survey, pairs: Pairs) -> list[Labels]:
-    """Find all sets of labels of pairs, that which suits best first; none if there are none.
+    """Find all sets of labels of pairs, the most suitable first.
 
-    YOLO's text files come first, boxes before outlines, and of several sets that which is called like the first
-    modality, or like none; then images of class numbers, then folders that are called alike in all modalities.
+    YOLO's text files come first, boxes before outlines, and of several sets those named like the first modality or like
+    none; then images of class numbers, then folders with the same names in all modalities.
     """
     first = pairs.modalities[0].name
     sets = []
@@ -70,15 +70,15 @@ def find_labels(found: Survey, pairs: Pairs) -> list[Labels]:
             sets.append(Labels(kind, TASK_OF[kind], template, len(files), classes, problems=problems))
     if not sets:
         sets = list(_masks(found, pairs))
-    sets.sort(key=lambda labels: (list(TASK_OF.values()).index(labels.task) if labels.task in TASK_OF.values() else 9,
-                                  _is_of_another(labels.template, first), -labels.files))  # fmt: skip
+    tasks = [*TASK_OF.values(), "semantic"]
+    sets.sort(key=lambda labels: (tasks.index(labels.task), _is_of_another(labels.template, first), -labels.files))
     if not sets and (folders := folders_of_classes(pairs)):
         sets = [Labels("folders", "classify", None, pairs.count, len(folders), folders)]
     return [_with_names(labels, found) for labels in sets]
 
 
 def why_no_labels(found: Survey, pairs: Pairs) -> str:
-    """Say why text files are no labels, for the end of a sentence; "" if there are none."""
+    """Return why text files are not labels, for the end of a sentence; "" if there are none."""
     texts = found.with_suffix(".txt")
     for template, files in _templates(texts, pairs).items():
         where = f": there are text files of that name in {template}, but they"
@@ -90,20 +90,20 @@ def why_no_labels(found: Survey, pairs: Pairs) -> str:
 
 
 def _texts(found: Survey) -> list[str]:
-    """List the files that may be labels of YOLO, which training looks for by the suffix in lower case."""
+    """Return the possible label files of YOLO, whose suffix must be in lower case."""
     texts = [file for file in found.with_suffix(".txt") if file.endswith(".txt")]
     return [file for file in texts if not CLASS_FILES.fullmatch(file.rpartition("/")[2])]
 
 
 def folders_of_classes(pairs: Pairs) -> list[str]:
-    """List the folders below each modality if they are the same in all splits and modalities: those of classes."""
+    """Return the folders below each modality, those of classes, if they are the same in all splits and modalities."""
     sets = [
         {stem.split("/")[0] if "/" in stem else "" for stem in files}
         for modality in pairs.modalities
         for files in modality.files.values()
     ]
     names = sets[0]
-    return sorted(names) if all(of == names for of in sets) and len(names) > 1 and "" not in names else []
+    return sorted(names) if all(each == names for each in sets) and len(names) > 1 and "" not in names else []
 
 
 def _is_of_another(template: str | None, first: str) -> bool:
@@ -112,7 +112,7 @@ def _is_of_another(template: str | None, first: str) -> bool:
 
 
 def _templates(files: Iterable[str], pairs: Pairs) -> dict[str, list[str]]:
-    """Sort label files by the folder below which they have the stems of pairs, or of images of pairs."""
+    """Group label files by the folder below which they have the stems of pairs, or of their images."""
     known: dict[str, set[str]] = {}
     for split, keys in pairs.keys.items():
         known[split] = set(keys)
@@ -131,15 +131,15 @@ def _templates(files: Iterable[str], pairs: Pairs) -> dict[str, list[str]]:
                     folders.pop()
                 found["/".join(folders) or "."][split, "/".join(parts[upto:])] = file
                 break
-    return {template: list(of.values()) for template, of in found.items()}
+    return {template: list(by_stem.values()) for template, by_stem in found.items()}
 
 
 def _splits_in(folders: Sequence[str], known: Collection[str]) -> Iterator[tuple[str, int, int, str]]:
-    """Yield what folders may name as a split: it, the first of its folders, the one after its last, its template."""
+    """Yield possible splits of folders: the split, the indices of its first folder and after its last, its template."""
     if WHOLE in known:
         yield WHOLE, 0, 0, ""
     if (named := split_of(folders)) is not None and named.word in known:
-        yield named.word, named.place, named.place + 1, named.template
+        yield named.word, named.position, named.position + 1, named.template
     for length in {split.count("/") + 1 for split in known}:
         for start in range(len(folders) - length + 1):
             if (split := "/".join(folders[start : start + length])) in known and split:
@@ -147,7 +147,7 @@ def _splits_in(folders: Sequence[str], known: Collection[str]) -> Iterator[tuple
 
 
 def _read_texts(root: Path, files: Sequence[str]) -> tuple[str | None, int, dict[str, str]]:
-    """Return kind of labels, number of classes and problems of YOLO's text files; no kind if they are none."""
+    """Return kind (None if they are not labels), number of classes and problems of YOLO's text files."""
     columns: Counter[int] = Counter()
     problems: dict[str, str] = {}
     largest = -1
@@ -166,14 +166,14 @@ def _read_texts(root: Path, files: Sequence[str]) -> tuple[str | None, int, dict
                 problems.setdefault("hold keypoints: for the task pose, write a recipe with kpt_shape by hand", file)
             elif len(row) % 2 == 0:
                 problems.setdefault(
-                    f"have {len(row)} columns, where boxes have 5, rotated ones 9, and outlines a class and pairs of "
-                    "numbers (6 are those of predictions, with a confidence)",
+                    f"have {len(row)} columns, while boxes have 5, rotated ones 9, and outlines a class and pairs of "
+                    "numbers (6 are predictions with a confidence)",
                     file,
                 )
             elif not all(-0.01 <= value <= 1.01 for value in row[1:]):
-                problems.setdefault("have coordinates that are no shares of the image", file)
+                problems.setdefault("have coordinates that are not fractions of the image", file)
             elif row[0] < 0 or row[0] != int(row[0]):
-                problems.setdefault("have a class that is no number from 0", file)
+                problems.setdefault("have a class that is not an integer from 0", file)
             else:
                 largest = max(largest, int(row[0]))
                 columns[len(row)] += 1
@@ -187,12 +187,12 @@ def _read_texts(root: Path, files: Sequence[str]) -> tuple[str | None, int, dict
 
 
 def _are_keypoints(row: Sequence[float]) -> bool:
-    """Return whether a line holds a box, and keypoints of which one says by a 2 that it is visible."""
+    """Return whether a line holds a box and keypoints, at least one of them marked visible by a 2."""
     return (len(row) - 5) % 3 == 0 and 2 in row[7::3] and set(row[7::3]) <= {0, 1, 2}
 
 
 def _masks(found: Survey, pairs: Pairs) -> Iterable[Labels]:
-    """Yield the sets of images that hold the class of each pixel."""
+    """Yield the sets of images of class numbers."""
     images = [file for file in found.images if file.lower().endswith(".png")]
     images = [file for file in images if any(map(is_label_word, file.split("/")[:-1]))]
     for template, files in _templates(images, pairs).items():
@@ -210,7 +210,7 @@ def _masks(found: Survey, pairs: Pairs) -> Iterable[Labels]:
 
 
 def _with_names(labels: Labels, found: Survey) -> Labels:
-    """Add class names, from a file that has enough of them, or numbers."""
+    """Add class names, from a file with enough of them, or numbered ones."""
     if labels.names:
         return labels
     files = [file for file in found.others if CLASS_FILES.fullmatch(file.rpartition("/")[2])]
@@ -223,7 +223,7 @@ def _with_names(labels: Labels, found: Survey) -> Labels:
 
 
 def _names_in(file: Path) -> list[str]:
-    """Read class names from a file, each once; none if it holds none."""
+    """Read unique class names from a file; [] if it has none."""
     try:
         if file.suffix.lower() in DATA_FILES:
             content = read_yaml(file)

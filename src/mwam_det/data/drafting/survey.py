@@ -1,4 +1,4 @@
-"""What lies in a folder: images and other files, by their place."""
+"""List the images and other files of folders."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 from ultralytics.data.utils import IMG_FORMATS
@@ -19,10 +20,10 @@ class Survey:
     """The files of a folder, or of several.
 
     Attributes:
-        root: The folder, or the one that holds them all.
-        given: The folders below it that were named; one that is "." where it is one folder.
-        images: Places of images below `root`, with "/" between the parts.
-        others: Those of the other files.
+        root: The folder, or the common parent of several.
+        given: The given folders relative to it; "." for a single one.
+        images: Paths of images relative to `root`, with "/" as separator.
+        others: Paths of the other files.
     """
 
     root: Path
@@ -39,27 +40,26 @@ def survey(folders: Sequence[str | Path]) -> Survey:
     """List the files of folders.
 
     Raises:
-        DatasetError: If one is no folder or lies in another, or there is no image.
+        DatasetError: If one is not a folder or lies in another, or there is no image.
     """
-    places = [Path(folder).expanduser().resolve() for folder in folders]
-    for place in places:
-        if not place.is_dir():
-            raise DatasetError(f"{place} is not a folder")
-    for one in places:
-        for other in places:
-            if one is not other and (one == other or one in other.parents):
-                raise DatasetError(f"{other} lies in {one}: name one of them, or folders beside each other")
-    root = Path(os.path.commonpath(places))
-    files = sorted(Path(file).relative_to(root).as_posix() for place in places for file in list_files(place))
+    paths = [Path(folder).expanduser().resolve() for folder in folders]
+    for path in paths:
+        if not path.is_dir():
+            raise DatasetError(f"{path} is not a folder")
+    for outer, inner in permutations(paths, 2):
+        if outer == inner or outer in inner.parents:
+            raise DatasetError(f"{inner} lies in {outer}: name one of them, or separate folders")
+    root = Path(os.path.commonpath(paths))
+    files = sorted(Path(file).relative_to(root).as_posix() for path in paths for file in list_files(path))
     images = tuple(file for file in files if Path(file).suffix[1:].lower() in IMG_FORMATS)
     if not images:
-        raise DatasetError(f"there is no image in {' or '.join(map(str, places))}")
-    given = tuple(place.relative_to(root).as_posix() for place in places)
+        raise DatasetError(f"there is no image in {' or '.join(map(str, paths))}")
+    given = tuple(path.relative_to(root).as_posix() for path in paths)
     return Survey(root, given, images, tuple(sorted(set(files) - set(images))))
 
 
-def folders_of(files: Iterable[str], most: int = 8) -> str:
-    """List the folders of files with the number of files in each, the fullest first."""
+def folders_of(files: Iterable[str]) -> str:
+    """Return the folders of files with the number of files in each, the largest first, as text."""
     counts = Counter(file.rpartition("/")[0] or "." for file in files)
-    shown = [f"{folder} ({count:,})" for folder, count in counts.most_common(most)]
-    return ", ".join([*shown, *(["…"] if len(counts) > most else [])])
+    shown = [f"{folder} ({count:,})" for folder, count in counts.most_common(8)]
+    return ", ".join([*shown, *(["…"] if len(counts) > 8 else [])])

@@ -1,4 +1,4 @@
-"""What people call modalities, labels and splits in names of folders and files."""
+"""Common words for modalities, labels and splits in names of folders and files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODALITY_WORDS = {
     **dict.fromkeys(("depth", "disparity"), "depth"),
     **{word: word for word in ("hha", "event", "events", "sar", "lidar", "radar", "uv", "flow")},
 }
-"""Words in names of folders, and the name of the modality that each stands for."""
+"""Name of the modality by words in names of folders."""
 
 AFFIX_WORDS = {
     **MODALITY_WORDS,
@@ -24,14 +24,12 @@ AFFIX_WORDS = {
     **dict.fromkeys(("t", "i", "previewdata", "r"), "ir"),
     "d": "depth",
 }
-"""The same at the beginning or end of names of files, where single letters are meant so, too."""
+"""The same for prefixes and suffixes of files, which may be single letters."""
 
 LABEL_WORDS = (
     *("label", "labels", "annotation", "annotations", "annotated", "mask", "masks", "gt", "groundtruth", "seg"),
-    "segmentation",
-    *("semantic", "box", "boxes", "bbox", "bboxes", "obb", "txt", "xml", "anno", "annos"),
+    *("segmentation", "semantic", "box", "boxes", "bbox", "bboxes", "obb", "txt", "xml", "anno", "annos"),
 )
-
 
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_a-zA-Z]+|\d+")
 SEPARATORS = " _.-"
@@ -49,67 +47,62 @@ def words_of(name: str) -> list[str]:
 
 
 def modality_of(name: str) -> str | None:
-    """Return the modality that a name of a folder stands for; None if it names none, or several."""
+    """Return the modality named by a folder; None if there is none, or several."""
     found = {MODALITY_WORDS[word] for word in words_of(name) if word in MODALITY_WORDS}
     return found.pop() if len(found) == 1 else None
 
 
 def modality_of_affix(affix: str) -> str | None:
-    """Return the modality that the beginning or end of names of files stands for."""
-    words = words_of(affix)
-    return AFFIX_WORDS.get("".join(words)) or modality_of(affix)
+    """Return the modality named by a prefix or suffix of files, if any."""
+    return AFFIX_WORDS.get("".join(words_of(affix))) or modality_of(affix)
 
 
 def is_label_word(name: str) -> bool:
-    """Return whether a folder is called like one of labels."""
+    """Return whether a folder is named like one of labels."""
     return any(word in LABEL_WORDS for word in words_of(name))
 
 
 class NamedSplit(NamedTuple):
-    """The split that a folder above a file names.
+    """The split named by a folder above a file.
 
     Attributes:
-        place: Number of the folder, from 0.
-        word: What it calls the split, like "train".
+        position: Index of the folder, from 0.
+        word: Its word for the split, like "train".
         template: The folder's name with "{split}" in place of the word, like "{split}2017".
     """
 
-    place: int
+    position: int
     word: str
     template: str
 
 
 def split_of(folders: Sequence[str]) -> NamedSplit | None:
-    """Return the split of a file: by the first folder that is called like one, or else that has the word in its name.
-
-    Args:
-        folders: The folders above the file.
-    """
-    for place, folder in enumerate(folders):
+    """Return the split of a file, by the first folder above it that is, or else contains, a word for a split."""
+    for position, folder in enumerate(folders):
         if folder.lower() in SPLIT_WORDS:
-            return NamedSplit(place, folder, SPLIT)
-    for place, folder in enumerate(folders):
+            return NamedSplit(position, folder, SPLIT)
+    for position, folder in enumerate(folders):
         found = list(_SPLIT_IN.finditer(folder))
         if len(found) == 1:
             start, end = found[0].span()
-            return NamedSplit(place, found[0][0], f"{folder[:start]}{SPLIT}{folder[end:]}")
+            return NamedSplit(position, found[0][0], f"{folder[:start]}{SPLIT}{folder[end:]}")
     return None
 
 
 def word_at_end(name: str) -> str:
-    """Return the end of a name from its last word for a modality on, with the separators before; "" if it has none."""
+    """Return the end of a name from its last word for a modality, with the separators before it; "" if it has none."""
     found = [match for match in WORD.finditer(name) if match[0].lower() in MODALITY_WORDS]
     return name[len(name[: found[-1].start()].rstrip(SEPARATORS)) :] if found else ""
 
 
 def word_at_beginning(name: str) -> str:
-    """Return a name up to its first word for a modality, with the separators behind; "" if it has none."""
+    """Return a name up to its first word for a modality, with the separators after it; "" if it has none."""
     found = next((match for match in WORD.finditer(name) if match[0].lower() in MODALITY_WORDS), None)
     return "" if found is None else name[: len(name) - len(name[found.end() :].lstrip(SEPARATORS))]
 
 
 def modality_name(text: str, taken: set[str]) -> str:
-    """Make a name for a modality out of a text that may hold anything."""
+    """Return an unused, valid name for a modality from any text."""
     name = re.sub(r"\W+", "_", text).strip("_")[:40]
     name = name if re.match(r"[^\W\d_]", name) else f"m_{name}"
     for candidate in (name, f"{name}_images", *(f"modality{number}" for number in range(1, 100))):

@@ -1,30 +1,30 @@
-"""Anyone's own pairs with annotations in COCO's JSON: one file a split, and a folder of images a modality.
+"""Pairs with annotations in COCO's JSON: one file per split, one image folder per modality.
 
-Source of truth: the section "Data format" of cocodataset.org. Of the JSON these are read: `images` (id, file_name,
-width, height), `annotations` (image_id, category_id, bbox, segmentation, iscrowd) and `categories` (id, name).
+Source: the section "Data format" of cocodataset.org. These keys are read: `images` (id, file_name, width, height),
+`annotations` (image_id, category_id, bbox, segmentation, iscrowd) and `categories` (id, name).
 
-    `file_name` is relative to the folder of a modality. Where no such file exists, one of the same name with another
+    `file_name` is relative to the folder of a modality. If that file does not exist, one of the same stem with another
         suffix is taken, so that RGB may be JPEG and infrared PNG. Any other name, such as a path on the annotator's
-        disk, an address, or one with folders that are not there, is looked up by its end: by as many of its last parts
-        as a file below the folder has, or else by the last one, if only one file is called so. Spaces around a name
-        and the way its accents are composed do not count. Where a name is ambiguous, the image is left out.
-    `id`, `image_id` and `category_id` are whole numbers, also as a text ("7") or with a point (7.0). Images may have
-        other texts, too. An entry that repeats another counts once; images that differ but share an id are left out.
-    `categories` are numbered from 0 by ascending id, in all splits together; those of one name are one class.
+        disk, a URL, or one with missing folders, is looked up by its end: the longest that a file below the folder
+        shares, down to the name alone if it is unique. Surrounding spaces and Unicode normalisation do not matter. An
+        image with an ambiguous name is left out.
+    `id`, `image_id` and `category_id` are integers, also as text ("7") or float (7.0). Image ids may be other texts.
+        A repeated entry counts once; different images with the same id are left out.
+    `categories` are numbered from 0 by ascending id, over all splits; those of the same name are one class.
     `bbox` is [x, y, width, height] in pixels of the image whose width and height the JSON states, or of the RGB image
-        if it states none, or what no image can have, like 0×0 or NaN. It is the label, unless there are polygons: then
-        it is the box around them.
+        if it states none or an impossible one, like 0×0 or NaN. It is the label, unless there are polygons: then the
+        box around them is.
     `segmentation` as polygons becomes the outline, in "labels_seg": lists of x1, y1, x2, y2, …, or of points [x, y].
-        Several polygons of an object are joined to one by thin lines, as Ultralytics' own converter does. Run lengths
-        (RLE) become no outline: the box stands in, and where there is none, the box around the mask, which must have
-        the shape of the image. Lists may be written as a text, as tables hold them ("[10, 20, 30, 40]").
-    `iscrowd` objects, each many at once, are left out, as Ultralytics' own converter does.
+        Several polygons of an object are joined by thin lines, as in Ultralytics' converter. Run lengths (RLE) are
+        replaced by the box, or else by the box around the mask, which must have the shape of the image. Lists may be
+        given as text, as in tables ("[10, 20, 30, 40]").
+    `iscrowd` objects, each a group, are left out, as in Ultralytics' converter.
 
-Roboflow and others call the split of validation "valid" or "validation": where nothing is called "val", {split} stands
-for these. They also add a hash to each name, another one for each modality: the option match says what partners share.
+Roboflow and others call the validation split "valid" or "validation": where nothing is called "val", {split} stands for
+these. They also add a hash to each name, different for each modality: the option match extracts what partners share.
 
-What makes the whole file useless (no JSON, no list of images, categories that cannot be understood) ends the
-conversion; what is wrong with one image or annotation leaves that one out. Both name the file and the key.
+What makes a whole file useless (no JSON, no list of images, invalid categories) ends the conversion; a fault of one
+image or annotation leaves that one out. Both name the file and the key.
 """
 
 from __future__ import annotations
@@ -46,28 +46,28 @@ from pycocotools import mask as run_lengths
 from ultralytics.data.converter import merge_multi_segment
 
 from mwam_det.data.conversion.labels import SAME_SHAPE
-from mwam_det.data.conversion.model import ConversionError, Format, Label, Report, SourcePair
+from mwam_det.data.conversion.model import Box, ConversionError, Format, Label, Points, Report, SourcePair
 from mwam_det.data.conversion.offers import OFFERS
-from mwam_det.data.conversion.untrusted import LARGEST_COORDINATE, inside, number
+from mwam_det.data.conversion.untrusted import LARGEST_COORDINATE, box_of, folders_in, inside, number
 from mwam_det.data.naming import NamesByEnd, has_naming, match_pattern, shared_part
 from mwam_det.data.pairing import list_images, stem_of
 from mwam_det.data.section import SPLITS
 
 MODALITIES = {"rgb": "visible", "ir": "infrared"}
 WORDS = {"val": ("val", "valid", "validation")}
-"""What a split may be called, where that is not its name alone."""
+"""Alternative names of a split."""
 
 DRAWN = "val.txt"
-"""Lists the stems that were drawn for val from a JSON that holds all images."""
+"""Lists the stems drawn for val if one JSON holds all images."""
 
 DISAGREEMENT = 2.0
-"""Boxes that differ more from their polygons, in pixels at any side, are told to the user."""
+"""Boxes that differ more than this from their polygons, in pixels at any side, are reported."""
 
 LONGEST_NAME, LONGEST_PATH = 200, 1000
-"""Longer names of a file or folder, or of them together, in bytes, are refused: systems take 255 and 4096."""
+"""Limits for one part of a file name and for the whole, in bytes; file systems accept 255 and 4096."""
 
 MOST_DISTANCES = 4_000_000
-"""Joining two polygons takes the distances between all of their points; with more, they are refused."""
+"""Limit of the distances between the points of two polygons, all of which are computed to join them."""
 
 
 def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[SourcePair]:
@@ -81,37 +81,32 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
         return
     share = options["val_share"]
     if not 0 < share < 1:
-        raise ConversionError(f"val_share={share}: it must be between 0 and 1")
+        raise ConversionError(f"val_share={share} must lie between 0 and 1, like 0.2")
     samples = list(_read_split(source, "train", files["train"], contents["train"], numbers, options, report))
-    count = max(min(1, len(samples) - 1), round(share * len(samples)))  # both parts hold something if they can
+    count = max(min(1, len(samples) - 1), round(share * len(samples)))  # no part is empty if possible
     held_back = set(random.Random(0).sample(range(len(samples)), min(count, max(len(samples) - 1, 0))))
-    report.notes.append(f"one JSON for all: {len(held_back)} images, drawn at random, are for val, see {DRAWN}")
+    report.notes.append(f"one JSON for all: {len(held_back)} images were drawn at random for val, see {DRAWN}")
     report.files[DRAWN] = "".join(f"{samples[i].stem}\n" for i in sorted(held_back))
     for i, sample in enumerate(samples):
         yield replace(sample, split="val" if i in held_back else "train")
 
 
 def _json_files(source: Path, options: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the JSON file of every split, or a single one as that of "train"."""
-    template = options["json"]
-    if "{split}" not in template:
-        files = {"train": _in_source(source, options, "json", "train")}
-    else:
-        files = {split: _in_source(source, options, "json", split) for split in SPLITS}
-        files = {split: file for split, file in files.items() if file.is_file()} or files
-    for file in files.values():
-        if not file.is_file():
-            found = [path for pattern in ("*.json", "*/*.json") for path in sorted(source.glob(pattern))]
-            there = ", ".join(str(path.relative_to(source)) for path in found[:8]) or "none"
-            raise ConversionError(
-                f"there is no {file}: name the JSON with the option json, {{split}} in it stands for "
-                f"{', '.join(SPLITS)} (in {source} there are: {there})"
-            )
-    return files
+    """Return the JSON file of every split found; a single file for all is that of "train"."""
+    splits = SPLITS if "{split}" in options["json"] else ("train",)
+    files = {split: _in_source(source, options, "json", split) for split in splits}
+    if existing := {split: file for split, file in files.items() if file.is_file()}:
+        return existing
+    found = [path for pattern in ("*.json", "*/*.json") for path in sorted(source.glob(pattern))]
+    listed = ", ".join(str(path.relative_to(source)) for path in found[:8]) or "none"
+    raise ConversionError(
+        f"there is no {files['train']}: name the JSON with the option json, in which {{split}} stands for "
+        f"{', '.join(SPLITS)} (in {source} there are: {listed})"
+    )
 
 
 def _in_source(source: Path, options: Mapping[str, Any], option: str, split: str) -> Path:
-    """Return the path that an option names; of several words for a split, the one by which something is called."""
+    """Return the path given by an option, trying all names of the split."""
     try:
         paths = [inside(source, options[option].replace("{split}", word)) for word in WORDS.get(split, (split,))]
     except ConversionError:
@@ -120,21 +115,20 @@ def _in_source(source: Path, options: Mapping[str, Any], option: str, split: str
 
 
 def _load(file: Path, report: Report) -> dict[str, list[dict[str, Any]]]:
-    """Read a JSON file and check what the rest relies on; images that cannot be used are left out.
+    """Read a JSON file and check its entries; unusable images are left out.
 
     Returns:
-        Its "images", "annotations" and "categories": dictionaries, the ids of images and categories as `_identity` has
-        them, their names texts.
+        Its "images", "annotations" and "categories"; ids of images and categories as `_identity` returns them.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ConversionError(f"{file} is no JSON that can be read ({type(error).__name__}: {error})") from None
+        raise ConversionError(f"{file} cannot be read as JSON ({type(error).__name__}: {error})") from None
     if not isinstance(content, dict):
         raise ConversionError(f"{file} must hold an object with images, annotations and categories")
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
-            raise ConversionError(f"{file}: {key} is missing or no list, but COCO's format has one")
+            raise ConversionError(f"{file}: {key} is missing or not a list, as COCO's format requires")
     images, categories = [], []
     for i, entry in enumerate(content["images"]):
         try:
@@ -149,30 +143,30 @@ def _load(file: Path, report: Report) -> dict[str, list[dict[str, Any]]]:
         except ValueError as error:
             raise ConversionError(f"{file}: categories[{i}]{error}") from None
     images, categories = _without_repeats(images, "file_name"), _without_repeats(categories, "name")
-    if several := _repeated_ids(categories):
-        raise ConversionError(f"{file}: several categories have the id {min(several)}")
-    shared = _repeated_ids(images)
+    if repeated := _repeated_ids(categories):
+        raise ConversionError(f"{file}: several categories have the id {min(repeated)}")
+    repeated = _repeated_ids(images)
     for entry in images:
-        if entry["id"] in shared:
+        if entry["id"] in repeated:
             report.leave_out("image: several have its id", f"{file}: {entry['file_name']!r} with the id {entry['id']}")
-    images = [entry for entry in images if entry["id"] not in shared]
+    images = [entry for entry in images if entry["id"] not in repeated]
     return {"images": images, "annotations": content["annotations"], "categories": categories}
 
 
 def _without_repeats(entries: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Return entries, those that have id and name of an earlier one left out."""
+    """Drop entries with the id and name of an earlier one."""
     return list({(entry["id"], entry[name].strip()): entry for entry in reversed(entries)}.values())[::-1]
 
 
 def _repeated_ids(entries: Sequence[Mapping[str, Any]]) -> set[Any]:
-    return {number for number, count in Counter(entry["id"] for entry in entries).items() if count > 1}
+    return {identity for identity, count in Counter(entry["id"] for entry in entries).items() if count > 1}
 
 
 def _named(entry: Any, name: str) -> dict[str, Any]:
-    """Return an entry that has an id and a name, the id as `_identity` has it.
+    """Check that an entry has an id and a name, and normalise its id.
 
     Raises:
-        ValueError: If it has not; the message begins with the key, after a point.
+        ValueError: If not; the message begins with "." and the key.
     """
     if not isinstance(entry, dict):
         raise ValueError(f" is {_short(entry)}, not an object")
@@ -184,23 +178,23 @@ def _named(entry: Any, name: str) -> dict[str, Any]:
     if not isinstance(entry[name], str):
         raise ValueError(f".{name} is {_short(entry[name])}, not a text")
     if not _is_writable(entry[name]):
-        raise ValueError(f".{name} is {_short(entry[name])}, which is no name")
+        raise ValueError(f".{name} is {_short(entry[name])}, not a valid name")
     return {**entry, "id": identity}
 
 
 def _identity(value: Any) -> int | str | None:
-    """Return an id as a number, also of a text or of 7.0; another text as it is; None if it is neither."""
+    """Return an id as an integer ("7" and 7.0, too) or else as text; None if it is neither."""
     if isinstance(value, str):
         text = value.strip()
-        whole = re.fullmatch(r"([+-]?[0-9]{1,18})(\.0*)?", text)
-        value = int(whole[1]) if whole else text
+        integer = re.fullmatch(r"([+-]?[0-9]{1,18})(\.0*)?", text)
+        value = int(integer[1]) if integer else text
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int | str) and not isinstance(value, bool) and value != "" else None
 
 
 def _is_writable(name: str) -> bool:
-    """Tell whether a name can be one of a file, and be written to a text."""
+    """Return whether a name can be encoded and used for a file."""
     try:
         encoded = name.encode()
     except UnicodeEncodeError:
@@ -210,7 +204,7 @@ def _is_writable(name: str) -> bool:
 
 
 def _classes(files: Mapping[str, Path], contents: Mapping[str, Any]) -> tuple[dict[int, int], tuple[str, ...]]:
-    """Return the number of the class of each category id, and the class names."""
+    """Return the class number of each category id, and the class names."""
     names: dict[int, str] = {}
     for split, content in contents.items():
         for category in content["categories"]:
@@ -242,9 +236,9 @@ def _read_split(
     folders = {name: _in_source(source, options, name, split) for name in MODALITIES}
     for name, folder in folders.items():
         if not folder.is_dir():
-            there = ", ".join(sorted(path.name for path in source.iterdir() if path.is_dir())[:12])
             raise ConversionError(
-                f"{folder} is no folder: name that of {name} with the option {name} (in {source} there are: {there})"
+                f"{folder} is not a folder: name that of {name} with the option {name} (in {source} there are: "
+                f"{folders_in(source)})"
             )
     shared = _pattern(options["match"])
     files = {name: _by_stem(folder) for name, folder in folders.items()}
@@ -288,7 +282,7 @@ def _read_split(
 
 
 def _pattern(text: str) -> re.Pattern[str] | None:
-    """Return the regular expression of the option match, None for none."""
+    """Return the regular expression of the option match, if any."""
     try:
         return match_pattern(text) if text else None
     except ValueError as error:
@@ -303,7 +297,7 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
 
 
 def _shared(files: Mapping[str, list[Path]], shared: re.Pattern[str] | None) -> defaultdict[str, list[Path]]:
-    """Index files by what partners share of their stems; those that do not fit are left out."""
+    """Index files by the part of their stem that partners share; others are dropped."""
     index: defaultdict[str, list[Path]] = defaultdict(list)
     for stem, same in files.items():
         if shared is None or has_naming(stem, shared):
@@ -312,10 +306,10 @@ def _shared(files: Mapping[str, list[Path]], shared: re.Pattern[str] | None) -> 
 
 
 def _locate(name: str, folder: Path, files: Mapping[str, list[Path]], names: NamesByEnd) -> Path:
-    """Return the place below a folder that an annotation names, or means by a path of another disk.
+    """Return the path below a folder for the file name of an annotation, which may be a path on another disk.
 
     Raises:
-        ValueError: If the path leads out of the folder and means no file in it, or several.
+        ValueError: If the name leads out of the folder and matches no file in it, or several.
     """
     if is_address := "://" in name:
         name = unquote(urlsplit(name).path)
@@ -325,13 +319,13 @@ def _locate(name: str, folder: Path, files: Mapping[str, list[Path]], names: Nam
         place = None
     if place is not None and (place.exists() or stem_of(place, folder) in files):
         return place
-    ways = dict.fromkeys(
+    spellings = dict.fromkeys(
         unicodedata.normalize(form, text.strip()) for text in (name, unquote(name)) for form in ("NFC", "NFD")
     )
-    stem = next(filter(None, map(names.find, ways)), None)
+    stem = next(filter(None, map(names.find, spellings)), None)
     if stem is None:
         if place is not None:
-            return place  # is counted as not there
+            return place  # reported as missing later
         raise ValueError("its name leads out of the folder, and not to one file in it")
     suffix = PurePosixPath(name.strip()).suffix
     same = [file for file in files[stem] if file.suffix == suffix] or files[stem]
@@ -343,27 +337,27 @@ def _locate(name: str, folder: Path, files: Mapping[str, list[Path]], names: Nam
 def _shared_stem(file: Path, folder: Path, shared: re.Pattern[str] | None) -> str:
     stem = stem_of(file, folder)
     if shared is not None and not has_naming(stem, shared):
-        raise ValueError("its name does not fit the option match")
+        raise ValueError("its name does not match the option match")
     return shared_part(stem, shared or "")
 
 
 def _size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return the (height, width) that the JSON states for an image, in pixels; None if it states none that can be."""
+    """Return the (height, width) in pixels that the JSON states for an image; None if it is missing or impossible."""
     try:
         height, width = (_number(entry.get(key), key) for key in ("height", "width"))
     except ValueError:
         return None
-    whole = height.is_integer() and width.is_integer() and height > 0 and width > 0
-    return (int(height), int(width)) if whole else None
+    possible = height.is_integer() and width.is_integer() and height > 0 and width > 0
+    return (int(height), int(width)) if possible else None
 
 
 def _note_sizes(file: Path, images: Sequence[Mapping[str, Any]], report: Report) -> None:
-    """Tell the user of images whose stated size is none."""
+    """Note images whose stated size is impossible."""
     stated = [entry for entry in images if entry.get("height") is not None or entry.get("width") is not None]
     if wrong := [entry for entry in stated if _size(entry) is None]:
         width, height = (_short(wrong[0].get(key)) for key in ("width", "height"))
         report.notes.append(
-            f"{file}: {len(wrong)} images state a size that none has, for example {width}×{height} of "
+            f"{file}: {len(wrong)} images state a size that none can have, for example {width}×{height} of "
             f"{wrong[0]['file_name']!r}: their labels are taken for the RGB image"
         )
 
@@ -378,18 +372,17 @@ def _labels(
     for i, entry in enumerate(content["annotations"]):
         where = f"{file}: annotations[{i}]"
         if not isinstance(entry, dict):
-            report.leave_out("box: no object of JSON", f"{where} is {_short(entry)}")
+            report.leave_out("box: not a JSON object", f"{where} is {_short(entry)}")
             continue
         image, category = _identity(entry.get("image_id")), _identity(entry.get("category_id"))
         if image is None or image not in sizes:
-            report.leave_out("box: image_id of no image", f"{where}.image_id is {_short(entry.get('image_id'))}")
+            report.leave_out("box: unknown image_id", f"{where}.image_id is {_short(entry.get('image_id'))}")
         elif not isinstance(category, int) or category not in numbers:
-            shown = _short(entry.get("category_id"))
-            report.leave_out("box: category_id of no category", f"{where}.category_id is {shown}")
+            report.leave_out("box: unknown category_id", f"{where}.category_id is {_short(entry.get('category_id'))}")
         elif (crowd := _flag(entry.get("iscrowd"))) is None:
             report.leave_out("box: iscrowd is neither 0 nor 1", f"{where}.iscrowd is {_short(entry['iscrowd'])}")
         elif crowd:
-            report.leave_out("box: a crowd, not one object", where)
+            report.leave_out("box: a crowd, not an object", where)
         else:
             try:
                 points = _points(entry, sizes[image], where, report)
@@ -400,31 +393,29 @@ def _labels(
             total += 1
             boxes_only += len(points) == 2
     if boxes_only:
-        report.notes.append(f"{file}: {boxes_only} of {total} objects have no polygons, boxes stand in in labels_seg")
+        report.notes.append(f"{file}: {boxes_only} of {total} objects have no polygons, labels_seg has their boxes")
     return labels
 
 
 def _flag(value: Any) -> bool | None:
-    """Read a switch, which may be left out, or None if it cannot be understood."""
+    """Return a flag, False if missing, or None if it is not one."""
     identity = 0 if value in (None, "") else int(value) if isinstance(value, bool) else _identity(value)
     return bool(identity) if identity in (0, 1) else None
 
 
-def _points(
-    entry: Mapping[str, Any], size: tuple[int, int] | None, where: str, report: Report
-) -> tuple[tuple[float, float], ...]:
-    """Read the outline of an object, or its box if it has none that can be read.
+def _points(entry: Mapping[str, Any], size: tuple[int, int] | None, where: str, report: Report) -> Points:
+    """Read the outline of an object, or else its box.
 
     Args:
         entry: Its annotation.
         size: (height, width) that the JSON states for its image, if any.
-        where: Where the annotation stands, for the report.
-        report: Takes what could not be read.
+        where: Place of the annotation, for the report.
+        report: Counts what cannot be read.
 
     Raises:
         ValueError: If neither can be read; the message begins with the key.
     """
-    box: tuple[tuple[float, float], ...] | None = None
+    box: Box | None = None
     fault = ValueError()
     try:
         box = _box(_parsed(entry.get("bbox")))
@@ -435,20 +426,20 @@ def _points(
         segmentation = segmentation[0]
     if isinstance(segmentation, dict):
         box = box or _box_of_mask(segmentation, size)
-        report.leave_out("outline: run lengths (RLE), the box stands in", where)
+        report.leave_out("outline: run lengths (RLE), replaced by the box", where)
     elif segmentation is not None:
         try:
             return _outline(_polygons(segmentation), box, where, report)
         except ValueError as error:
             if box is not None:
-                report.leave_out("outline: no usable polygons, the box stands in", f"{where}.{error}")
+                report.leave_out("outline: no usable polygons, replaced by the box", f"{where}.{error}")
     if box is None:
         raise fault
     return box
 
 
 def _parsed(value: Any) -> Any:
-    """Return a value, or what its text holds if that is a list or an object of JSON."""
+    """Parse a text that holds a JSON list or object; return any other value unchanged."""
     if not isinstance(value, str) or value.strip()[:1] not in ("[", "{"):
         return value
     try:
@@ -457,40 +448,34 @@ def _parsed(value: Any) -> Any:
         return value
 
 
-def _outline(
-    polygons: Sequence[np.ndarray], box: tuple[tuple[float, float], ...] | None, where: str, report: Report
-) -> tuple[tuple[float, float], ...]:
-    """Join polygons to one outline, and tell of a box that is not around it."""
+def _outline(polygons: Sequence[np.ndarray], box: Box | None, where: str, report: Report) -> Points:
+    """Join polygons to one outline, and report a box that does not enclose it."""
     outline = (
         polygons[0]
         if len(polygons) == 1
         else np.concatenate(merge_multi_segment([polygon.tolist() for polygon in polygons]))
     )
     if box is not None and np.abs(np.array([outline.min(0), outline.max(0)]) - box).max() > DISAGREEMENT:
-        report.leave_out("bbox: not around its polygons, these count", where)
+        report.leave_out("bbox: differs from its polygons, which are used", where)
     return tuple(map(tuple, outline.tolist()))
 
 
-def _box(value: Any) -> tuple[tuple[float, float], tuple[float, float]]:
+def _box(value: Any) -> Box:
     if not isinstance(value, list) or len(value) != 4:
         raise ValueError(f"bbox is {_short(value)}, not [x, y, width, height]")
     x, y, width, height = (_number(element, f"bbox[{i}]") for i, element in enumerate(value))
-    if width <= 0 or height <= 0:
-        raise ValueError(f"bbox is {width:g}×{height:g} pixels")
-    return (x, y), (x + width, y + height)
+    return box_of(x, y, width, height, "bbox")
 
 
-def _box_of_mask(
-    value: Mapping[str, Any], stated: tuple[int, int] | None
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the box around a mask of run lengths, as they are or as the text that COCO's tools make of them.
+def _box_of_mask(value: Mapping[str, Any], stated: tuple[int, int] | None) -> Box:
+    """Return the box around a mask of run lengths, plain or compressed to text by COCO's tools.
 
     Args:
         value: The mask, with "size" and "counts".
-        stated: (height, width) of its image, to which the box is brought if the mask has another size.
+        stated: (height, width) of its image, to which the box is scaled if the mask has another size.
 
     Raises:
-        ValueError: If it cannot be read, no pixel is in it, or it has another shape than the image.
+        ValueError: If it cannot be read, is empty, or differs in shape from the image.
     """
     size, counts = value.get("size"), value.get("counts")
     sides = [side for side in map(_identity, size) if isinstance(side, int)] if isinstance(size, list) else []
@@ -514,10 +499,10 @@ def _box_of_mask(
 
 
 def _runs(counts: Any) -> list[int]:
-    """Return run lengths, also of their text: five bits a character from "0" on, and from the third on differences.
+    """Return run lengths, or [] if they cannot be read.
 
-    Returns:
-        The numbers; none if they cannot be read.
+    Compressed to text, each character from "0" on holds five bits, and runs from the third on are differences.
+    pycocotools decodes such text without checking it.
     """
     if isinstance(counts, list):
         runs = [run for run in map(_identity, counts) if isinstance(run, int)]
@@ -529,9 +514,9 @@ def _runs(counts: Any) -> list[int]:
             return []
         value |= (bits & 0x1F) << shift
         shift += 5
-        if bits & 0x20:  # more of this number follows
+        if bits & 0x20:  # this number continues
             continue
-        if bits & 0x10:  # it is negative
+        if bits & 0x10:  # negative
             value -= 1 << shift
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))
         value, shift = 0, 0
@@ -560,23 +545,22 @@ def _are_points(value: Any) -> bool:
 
 
 def _number(value: Any, what: str) -> float:
-    """Read a coordinate, as `number` does; JSON also has true and false, which are none."""
+    """Read a coordinate as `number` does, but reject JSON's true and false."""
     if isinstance(value, bool):
         raise ValueError(f"{what} is {_short(value)}, not a number")
     return number(value, what)
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value)  # in ASCII: a stranger's text may hold what cannot be written
+    text = json.dumps(value)  # in ASCII, since untrusted text may not be encodable
     return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 COCO = Format(
     name="coco",
-    title=OFFERS["coco"].title,
+    **vars(OFFERS["coco"]),
     modalities=MODALITIES,
     read=read,
     classes=_class_names,
     outlines="labels_seg",
-    options=OFFERS["coco"].options,
 )

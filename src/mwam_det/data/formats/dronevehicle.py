@@ -1,28 +1,28 @@
 """DroneVehicle: vehicles from a drone, RGB and infrared, day and night, five classes, oriented boxes.
 
-Source of truth: Sun et al., "Drone-based RGB-Infrared Cross-Modality Vehicle Detection via Uncertainty-Aware Learning",
-IEEE TCSVT 2022, and the archives of the authors, unpacked side by side: `{split}/{split}img/NNNNN.jpg` (RGB),
-`{split}imgr` (infrared), `{split}label/NNNNN.xml` (objects seen in RGB) and `{split}labelr` (objects seen in infrared),
-with train, val and test for `split`. 17,990, 1,469 and 8,980 pairs.
+Source: Sun et al., "Drone-based RGB-Infrared Cross-Modality Vehicle Detection via Uncertainty-Aware Learning", IEEE
+TCSVT 2022, and the authors' archives, unpacked side by side: `{split}/{split}img/NNNNN.jpg` (RGB), `{split}imgr`
+(infrared), `{split}label/NNNNN.xml` (objects seen in RGB) and `{split}labelr` (objects seen in infrared), with train,
+val and test for `split`. 17,990, 1,469 and 8,980 pairs.
 
-What a reader of these files has to know:
+Peculiarities of these files:
 
-- Images are 840×712 with a white frame of 100 px, and annotations count from the corner of the frame. The frame is cut
-  off, which leaves 640×512, unless the option keep_frame is set.
-- There are two sets of labels. The infrared one is the ground truth of the authors' evaluation, since RGB shows little
-  at night. The option labels takes the RGB set instead, or the union of both. A pair is left out if an annotation that
-  is asked for is missing or damaged.
-- An object is a `<polygon>` with the corners x1, y1 … x4, y4, here and there a `<bndbox>`, and sometimes only a
-  `<point>` or nothing, which is no box and is left out.
-- Class names have typos (`TYPOS`). A few names say nothing ("*", empty); those objects are left out.
-- The file names inside the annotations are those of the annotators' disks. What counts is the stem of the XML file.
+- Images are 840×712 with a white frame of 100 px, and annotations count from the corner of the frame. The frame is
+  cropped, to 640×512, unless the option keep_frame is set.
+- There are two label sets. The infrared one is the ground truth of the authors' evaluation, since RGB shows little at
+  night. The option labels selects the RGB set instead, or the union of both. A pair is left out if a required
+  annotation is missing or damaged.
+- An object is a `<polygon>` with the corners x1, y1 … x4, y4, occasionally a `<bndbox>`, and sometimes only a `<point>`
+  or nothing; the latter are left out.
+- Class names have typos (`TYPOS`). Objects with meaningless names ("*", empty) are left out.
+- File names inside the annotations are those of the annotators' disks; the stem of the XML file counts.
 - Some annotations have no image, and two images of the training set are truncated.
 
-Oriented boxes at the border: an object is kept if its centre is in the image, and the coordinates of its corners are
-clipped to the image. Ultralytics rejects labels outside, and four corners are what it reads. The horizontal box is
-therefore that of the whole object cut at the border. The outline of an object that the border cuts obliquely is no
-rectangle any more: the smallest rectangle around it, which is what training takes, is then a few degrees off the
-direction of the object. With keep_frame, the border is that of the frame, which hardly any object reaches.
+At the border, an object is kept if its centre is in the image, and its corners are clipped to the image, since
+Ultralytics reads four corners and rejects labels outside. The horizontal box is thus that of the object cut at the
+border. An outline cut obliquely is no longer a rectangle: the smallest rectangle around it, used by training, deviates
+a few degrees from the direction of the object. With keep_frame, the border is that of the frame, which hardly any
+object reaches.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ import cv2
 import numpy as np
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.conversion.model import ConversionError, Format, Label, Report, SourcePair
+from mwam_det.data.conversion.labels import outline
+from mwam_det.data.conversion.model import ConversionError, Format, Label, Points, Report, SourcePair
 from mwam_det.data.conversion.offers import OFFERS
-from mwam_det.data.conversion.untrusted import files_by_stem, number
+from mwam_det.data.conversion.untrusted import files_by_stem, number, require_folders
 from mwam_det.data.formats.voc import bndbox, objects, read_xml
 from mwam_det.data.pairing import image_size
 from mwam_det.data.section import SPLITS
@@ -52,22 +53,23 @@ TYPOS = {
     "freight_car": "freight car",
     "truvk": "truck",
 }
-"""How the annotations misspell a class."""
+"""Misspelt class names in the annotations."""
 
 SIZE = (712, 840)
 """(height, width) of the published images, in pixels."""
 
 CROP = (100, 612, 100, 740)
-"""The image in its white frame: (top, bottom, left, right) in pixels."""
+"""The image inside its white frame: (top, bottom, left, right) in pixels."""
 
+IMAGE_FOLDERS = {"rgb": "img", "ir": "imgr"}
 LABEL_FOLDERS = {"ir": ("labelr",), "rgb": ("label",), "union": ("labelr", "label")}
-"""Folders of a split to read labels from, by the option labels; the first wins where both show an object."""
+"""Label folders of a split, by the option labels; the first takes precedence where both show an object."""
 
 SAME_OBJECT_IOU = 0.3
 """From this rotated IoU on, boxes of both label sets are the same vehicle.
 
-Vehicles seen from above do not cover each other, so boxes of two of them hardly overlap. Those of one vehicle differ
-where the two images do, by the time and the place they were taken: half of its width sideways still leaves 1/3.
+Seen from above, vehicles hardly overlap. Boxes of one vehicle differ by the time and place at which the two images were
+taken: a shift sideways by half its width still leaves 1/3.
 """
 
 
@@ -77,20 +79,25 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
     if not splits:
         raise ConversionError(
             f"{source} is not DroneVehicle as published: there is no folder train, val or test in it "
-            "(looked for train/trainimg, train/trainimgr and so on)"
+            "(looked for train/trainimg, train/trainimgr, …)"
         )
-    folders = {split: _folders(source, split, options["labels"]) for split in splits}
+    label_folders = LABEL_FOLDERS[options["labels"]]
+    for split in splits:
+        names = [f"{split}/{split}{part}" for part in (*IMAGE_FOLDERS.values(), *label_folders)]
+        require_folders(source, "DroneVehicle as published", names)
     for split in SPLITS:
         if split not in splits:
             report.notes.append(f"{split}: there is no folder {split} in the source, this split is not converted")
     merged = added = 0
-    for split, (rgb, ir, *label_folders) in folders.items():
+    for split in splits:
         images = {
-            name: files_by_stem(folder, IMG_FORMATS, f"{name} image", report)
-            for name, folder in (("rgb", rgb), ("ir", ir))
+            name: files_by_stem(source / split / f"{split}{part}", IMG_FORMATS, f"{name} image", report)
+            for name, part in IMAGE_FOLDERS.items()
         }
         _check_size(images["rgb"].values())
-        annotations = [files_by_stem(folder, {"xml"}, "annotation", report) for folder in label_folders]
+        annotations = [
+            files_by_stem(source / split / f"{split}{part}", {"xml"}, "annotation", report) for part in label_folders
+        ]
         stems = sorted(set().union(*images.values()))
         for files in annotations:
             for stem in sorted(files.keys() - set(stems)):
@@ -111,21 +118,13 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
                 split, stem, {name: files[stem] for name, files in images.items() if stem in files}, labels
             )
     if options["labels"] == "union":
-        report.notes.append(f"union: {merged} boxes are in both label sets, {added} only in that of RGB")
+        report.notes.append(f"union: {merged} boxes are in both label sets, {added} only in the RGB one")
 
 
 def union(first: Sequence[Label], second: Sequence[Label]) -> list[Label]:
-    """Merge two sets of labels of one image.
+    """Return all labels of the first set, and those of the second that have no partner in the first.
 
-    Boxes of both sets are paired one to one, the best overlap first, whatever their classes. Of a pair, that of the
-    first set is kept.
-
-    Args:
-        first: Labels that are all kept.
-        second: Labels of which those are added that have no partner.
-
-    Returns:
-        The labels, those of the first set first.
+    Boxes of both sets are paired one to one, the best overlap first, whatever their classes.
     """
     taken_first: set[int] = set()
     taken_second: set[int] = set()
@@ -140,8 +139,8 @@ def rotated_iou(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> f
     """Return the intersection over union of the smallest rectangles around two outlines, each (N, 2) in pixels.
 
     OpenCV's `rotatedRectangleIntersection` and `intersectConvexConvex` are wrong by up to the whole area where sides
-    lie on one line, as those of a box do that an annotator copied and pushed along. Clipping in the frame of one of the
-    rectangles is exact to float32.
+    are collinear, as after an annotator copied and shifted a box. Clipping in the frame of one of the rectangles is
+    exact to float32.
     """
     from matplotlib.path import Path as Outline
     from matplotlib.transforms import Bbox
@@ -163,41 +162,25 @@ def _overlaps(first: Sequence[Label], second: Sequence[Label]) -> Iterator[tuple
     """Yield (IoU, index, index) of the boxes that are the same object."""
     if not first or not second:
         return
-    a, b = (np.array([_corners(label) for label in labels]) for labels in (first, second))
-    # Most boxes of an image lie far apart, and their horizontal boxes tell that at once.
+    a, b = (np.array([outline(label.points) for label in labels]) for labels in (first, second))
+    # most boxes of an image lie far apart, which their horizontal boxes show quickly
     near = (a.min(1)[:, None] < b.max(1)).all(-1) & (b.min(1) < a.max(1)[:, None]).all(-1)
     for i, j in np.argwhere(near).tolist():
         if (iou := rotated_iou(a[i], b[j])) >= SAME_OBJECT_IOU:
             yield iou, i, j
 
 
-def _corners(label: Label) -> Sequence[tuple[float, float]]:
-    if len(label.points) > 2:
-        return label.points
-    (x1, y1), (x2, y2) = label.points
-    return (x1, y1), (x2, y1), (x2, y2), (x1, y2)
-
-
-def _folders(source: Path, split: str, labels: str) -> list[Path]:
-    """Return the folders of a split: RGB, infrared and those of the labels that are asked for."""
-    names = [f"{split}/{split}{part}" for part in ("img", "imgr", *LABEL_FOLDERS[labels])]
-    for name in names:
-        if not (source / name).is_dir():
-            raise ConversionError(f"{source} is not DroneVehicle as published: there is no folder {name} in it")
-    return [source / name for name in names]
-
-
 def _check_size(images: Iterable[Path]) -> None:
-    """Refuse images whose frame has been cut off already: labels would be wrong by 100 px."""
+    """Refuse images whose frame has already been cropped: labels would be off by 100 px."""
     for file in images:
         try:
             size = image_size(file)
         except ValueError:
-            continue  # damaged, which is told for each pair
+            continue  # damaged, reported for its pair
         if size != SIZE:
             raise ConversionError(
-                f"{file} is {size[1]}×{size[0]}, the published images are {SIZE[1]}×{SIZE[0]} with a white frame of "
-                f"{CROP[0]} px, from the corner of which the annotations count"
+                f"{file} is {size[1]}×{size[0]}, but the published images are {SIZE[1]}×{SIZE[0]} with a white frame "
+                f"of {CROP[0]} px, from whose corner annotations count"
             )
         return
 
@@ -209,19 +192,19 @@ def _labels(annotation: Path, report: Report) -> Iterator[Label]:
             report.leave_out(f"box: class {spelling!r}", annotation)
             continue
         try:
-            outline = _outline(element)
+            points = _points(element)
         except ValueError as error:
             report.leave_out("box: no usable coordinates", f"{annotation}: {error}")
             continue
-        if outline is None:
+        if points is None:
             kind = "only a point" if element.find("point") is not None else "no outline"
             report.leave_out(f"box: {kind}", annotation)
             continue
-        yield Label(CLASSES.index(name), outline)
+        yield Label(CLASSES.index(name), points)
 
 
-def _outline(element: Element) -> tuple[tuple[float, float], ...] | None:
-    """Return the corners of an object, or None if it has no outline at all."""
+def _points(element: Element) -> Points | None:
+    """Return the corners of an object, or None if it has none."""
     polygon = element.find("polygon")
     if polygon is not None:
         corners = [[number(polygon.findtext(f"{axis}{i}"), f"{axis}{i}") for axis in "xy"] for i in range(1, 5)]
@@ -231,12 +214,11 @@ def _outline(element: Element) -> tuple[tuple[float, float], ...] | None:
 
 DRONEVEHICLE = Format(
     name="dronevehicle",
-    title=OFFERS["dronevehicle"].title,
+    **vars(OFFERS["dronevehicle"]),
     modalities={"rgb": "visible", "ir": "infrared"},
     read=read,
     classes=CLASSES,
     outlines="labels_obb",
-    options=OFFERS["dronevehicle"].options,
     expected={"train": 17_990, "val": 1_469, "test": 8_980},
     crop=lambda options: None if options["keep_frame"] else CROP,
     recipe="dronevehicle.yaml",

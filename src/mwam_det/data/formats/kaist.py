@@ -1,31 +1,31 @@
 """KAIST multispectral pedestrians: video from a car by day and night, RGB and thermal, aligned, 640×512.
 
-Source of truth: Hwang et al., "Multispectral Pedestrian Detection: Benchmark Dataset and Baseline", CVPR 2015, with the
-authors' repository SoonminHwang/rgbt-ped-detection and its lists `imageSets/*.txt`; for the text files `bbGt` of
-Piotr's toolbox. On disk: `setXX/VYYY/{visible,lwir}/IZZZZZ.jpg`, in the source itself or in its folder `images`. Sets
-00 to 05 are for training, 06 to 11 for testing, which here is called "val": the authors keep back no third part.
+Source: Hwang et al., "Multispectral Pedestrian Detection: Benchmark Dataset and Baseline", CVPR 2015, with the lists
+`imageSets/*.txt` of the authors' repository SoonminHwang/rgbt-ped-detection; for text annotations, `bbGt` of Piotr's
+toolbox. Images are `setXX/VYYY/{visible,lwir}/IZZZZZ.jpg`, in the source or its folder `images`. Sets 00 to 05 are for
+training, 06 to 11 for testing, here "val": there is no third part.
 
-Annotations, one file a frame for both images:
+Annotations, one file per frame for both images:
     `annotations/setXX/VYYY/IZZZZZ.txt`, the original ones. A line that begins with % is the header
-        ("% bbGt version=3"), the others hold label, x, y, w, h (of the box, its top left corner first), occlusion
-        (0 none, 1 part, 2 much), x, y, w, h of what is visible, 1 for boxes marked as ignore, and an angle. A file with
-        nothing but the header is a frame without people.
+        ("% bbGt version=3"), the others hold label, x, y, w, h (of the box, from its top left corner), occlusion
+        (0 none, 1 partial, 2 heavy), x, y, w, h of the visible part, 1 for boxes marked as ignore, and an angle. A file
+        with only the header is a frame without people.
     `setXX_VYYY_IZZZZZ.txt` in one folder, the sanitised ones for training (Li et al., BMVC 2018, 7,601 frames) and the
         improved ones for testing (Liu et al., BMVC 2016).
-    `annotations-xml-new-sanitized/setXX/VYYY/IZZZZZ.xml`, both in one, as other archives have them, with x, y, w and h
-        in the bndbox.
-KAIST-Paired (Zhang et al., ICCV 2019) has one label set for each image, because the two are a little apart:
-    `setXX/VYYY/{visible,lwir}/IZZZZZ.txt`, or `setXX_VYYY_{visible,lwir}_IZZZZZ.txt`. A model that sees both images
-        learns one: the option `labels` says which, by default those of the visible image, onto which the other is laid.
-The option `annotations` names the folder, or several. Coordinates are taken as they stand.
+    `annotations-xml-new-sanitized/setXX/VYYY/IZZZZZ.xml`, both in one, found in other archives, with x, y, w and h in
+        the bndbox.
+KAIST-Paired (Zhang et al., ICCV 2019) has one label set per image, because the two are slightly misaligned:
+    `setXX/VYYY/{visible,lwir}/IZZZZZ.txt`, or `setXX_VYYY_{visible,lwir}_IZZZZZ.txt`. The option `labels` selects one,
+        by default that of the visible image, onto which the other is mapped.
+The option `annotations` names the folder, or several. Coordinates are used unchanged.
 
-Labels are person, people (a group that cannot be told apart), cyclist and person? (not even people are sure). The
-benchmark counts persons; the others are places to ignore, where a detection is neither right nor wrong. Ultralytics
-knows no such places: the option `ignore` says what becomes of them. None of the choices gives the benchmark's miss
-rate, which also leaves out small and hidden persons.
+Labels are person, people (a group that cannot be separated), cyclist and person? (uncertain). The benchmark counts
+persons; the others are ignore regions, where a detection is neither right nor wrong. Ultralytics has none: the option
+`ignore` decides what becomes of them. No choice gives the benchmark's miss rate, which also excludes small and occluded
+persons.
 
 Frames of a video are nearly alike. The benchmark trains with every 2nd (`train-all-02`: 25,086 frames) and tests with
-every 20th (`test-all-20`: 2,252, the first is I00019); so do the options `train_step` and `val_step`, by default.
+every 20th (`test-all-20`: 2,252, the first is I00019), as do the defaults of the options `train_step` and `val_step`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from typing import Any
 
 from mwam_det.data.conversion.model import ConversionError, Format, Label, Report, SourcePair
 from mwam_det.data.conversion.offers import OFFERS
-from mwam_det.data.conversion.untrusted import number
+from mwam_det.data.conversion.untrusted import box_of, folders_in, number, read_lines
 from mwam_det.data.formats.voc import objects, read_xml
 from mwam_det.files.folders import list_files
 
@@ -49,7 +49,7 @@ ALIASES = {"person?a": "person?"}
 IMAGES = OFFERS["kaist"].options["labels"].choices
 FIRST_TEST_SET = 6
 MARKED = 10
-"""Column of a text annotation that says 1 for a box to ignore."""
+"""Column of a text annotation that is 1 for a box to ignore."""
 
 
 def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[SourcePair]:
@@ -58,15 +58,14 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
     videos = sorted(folder for folder in root.glob("set[01][0-9]/V[0-9][0-9][0-9]") if (folder / "visible").is_dir())
     if not videos:
         raise ConversionError(
-            f"{source} is not KAIST as published: there is no folder like set00/V000/visible in it or in its folder "
-            "images"
+            f"{source} is not KAIST as published: there is no folder like set00/V000/visible in it or its folder images"
         )
     annotations = _annotation_folders(source, options["annotations"])
     found: Counter[bool | None] = Counter()
     steps = {"train": options["train_step"], "val": options["val_step"]}
     for split, step in steps.items():
         if step < 1:
-            raise ConversionError(f"{split}_step={step}: give 1 for every frame, 2 for every second, and so on")
+            raise ConversionError(f"{split}_step={step} must be at least 1: 1 for every frame, 2 for every second, …")
     if options["ignore"] == "classes":
         report.notes.append(f"the recipe has one class, these labels have four: set data.names={list(CLASSES)}")
     for video in videos:
@@ -88,12 +87,12 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
         raise ConversionError(_nothing_found(annotations, frame, names))
     if found[True]:
         report.notes.append(
-            f"each image has labels of its own: those of {options['labels']} were taken, see the option labels"
+            f"each modality has a label set: those of {options['labels']} were taken, see the option labels"
         )
 
 
 def _annotation_names(frame: str, image: str) -> list[str]:
-    """List what the annotation of a frame like set00/V000/I00001 may be called."""
+    """List the possible names of the annotation of a frame like set00/V000/I00001."""
     video, _, name = frame.rpartition("/")
     of_one_image = f"{video}/{image}/{name}"
     return [
@@ -108,11 +107,11 @@ def _is_of_one_image(file: Path) -> bool:
 
 
 def _nothing_found(folders: Sequence[Path], frame: str, names: Sequence[str]) -> str:
-    """Say what was looked for, where no frame has an annotation."""
-    there = next((file for folder in folders for file in list_files(folder)), None)
+    """Return the error message for a source where no frame has an annotation."""
+    first = next((file for folder in folders for file in list_files(folder)), None)
     return (
         f"no frame has an annotation in {', '.join(map(str, folders))}, where "
-        f"{'there is no file' if there is None else f'the first file is {there}'}: for {frame} these were looked for: "
+        f"{'there is no file' if first is None else f'the first file is {first}'}: names tried for {frame}: "
         f"{', '.join(names)}"
     )
 
@@ -121,10 +120,9 @@ def _annotation_folders(source: Path, names: str) -> list[Path]:
     folders = [source / name.strip() for name in names.split(",")]
     for folder in folders:
         if not folder.is_dir():
-            there = ", ".join(sorted(path.name for path in source.iterdir() if path.is_dir())[:12])
             raise ConversionError(
-                f"{source} has no folder {folder.relative_to(source)} with annotations, only {there}: name theirs with "
-                "the option annotations"
+                f"{source} has no folder {folder.relative_to(source)}, only {folders_in(source)}: name the folder of "
+                "the annotations with the option annotations"
             )
     return folders
 
@@ -149,7 +147,9 @@ def _read_annotation(file: Path, policy: str, report: Report) -> list[Label] | N
                 report.leave_out(f"box: to ignore, {name}", file)
                 continue
         try:
-            labels.append(Label(CLASSES.index(name) if policy == "classes" else 0, _corners(place)))
+            x, y, width, height = (number(text, key) for text, key in zip(place, "xywh", strict=True))
+            corners = box_of(x, y, width, height, "the box")
+            labels.append(Label(CLASSES.index(name) if policy == "classes" else 0, corners))
         except ValueError as error:
             report.leave_out("box: no usable coordinates", f"{file}: {error}")
     return labels
@@ -157,33 +157,16 @@ def _read_annotation(file: Path, policy: str, report: Report) -> list[Label] | N
 
 def _text_objects(file: Path) -> Iterator[tuple[str, Sequence[str | None], bool]]:
     """Yield label, the texts of x, y, w and h, and whether the box is marked as ignore, from a text annotation."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} cannot be read ({error})") from None
-    for line in lines:
-        columns = line.split()
+    for columns in map(str.split, read_lines(file)):
         if columns and not columns[0].startswith("%"):
             name, place = columns[0], [*columns[1:5], *[None] * 4][:4]
             yield ALIASES.get(name, name), place, len(columns) > MARKED and columns[MARKED] == "1"
 
 
 def _xml_objects(file: Path) -> Iterator[tuple[str, Sequence[str | None], bool]]:
-    """Do the same with an XML annotation, which marks nothing as ignore."""
+    """Yield the same from an XML annotation, which marks nothing as ignore."""
     for name, element in objects(read_xml(file)):
         yield ALIASES.get(name, name), [element.findtext(f"bndbox/{key}") for key in "xywh"], False
-
-
-def _corners(place: Sequence[str | None]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Read a box.
-
-    Raises:
-        ValueError: If a coordinate is no number, or a side is not above 0.
-    """
-    x, y, width, height = (number(text, key) for text, key in zip(place, "xywh", strict=True))
-    if width <= 0 or height <= 0:
-        raise ValueError(f"the box is {width:g}×{height:g} pixels")
-    return (x, y), (x + width, y + height)
 
 
 def _class_names(source: Path, options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -191,7 +174,7 @@ def _class_names(source: Path, options: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _expected(options: Mapping[str, Any]) -> dict[str, int]:
-    """Pairs of the benchmark's lists, where it is these that are taken."""
+    """Return the number of pairs in the benchmark's lists, for splits taken with its step."""
     if options["ignore"] == "image":
         return {}
     complete = {"train": (2, 25_086), "val": (20, 2_252)}
@@ -200,11 +183,10 @@ def _expected(options: Mapping[str, Any]) -> dict[str, int]:
 
 KAIST = Format(
     name="kaist",
-    title=OFFERS["kaist"].title,
+    **vars(OFFERS["kaist"]),
     modalities={"rgb": "visible", "ir": "infrared"},
     read=read,
     classes=_class_names,
-    options=OFFERS["kaist"].options,
     expected=_expected,
     recipe="detect/kaist.yaml",
 )

@@ -1,14 +1,14 @@
 """M3FD: streets and campus by day, overcast and at night, RGB and infrared, aligned, mostly 1024×768, six classes.
 
-Source of truth: Liu et al., "Target-aware Dual Adversarial Learning and a Multi-scenario Multi-Modality Benchmark to
-Fuse Infrared and Visible for Object Detection", CVPR 2022, and the part of the authors' archive that is meant for
-detection: `Vis/NNNNN.png`, `Ir/NNNNN.png` and `Annotation/NNNNN.xml` (VOC), one annotation for both images. 4,200
-pairs; the 300 of the part meant for fusion have no boxes.
+Source: Liu et al., "Target-aware Dual Adversarial Learning and a Multi-scenario Multi-Modality Benchmark to Fuse
+Infrared and Visible for Object Detection", CVPR 2022, and the detection part of the authors' archive:
+`Vis/NNNNN.png`, `Ir/NNNNN.png` and `Annotation/NNNNN.xml` (VOC), one annotation for both images. 4,200 pairs; the 300
+of the fusion part have no boxes.
 
-The authors publish no split, and papers draw their own. Ours is drawn from a seed and written to split.json, with the
-names of all pairs, also those that are left out later. Names are ordered by a hash of seed and name, which does not
-depend on the other names: pairs that are missing from a copy move at most as many others to the other part. Pairs of
-one scene can fall into both parts, so figures on such a split tell more of scenes like these than of new ones.
+There is no official split, and papers draw their own. Ours is drawn from a seed and written to split.json with the
+names of all pairs, including those left out later. Names are ordered by a hash of seed and name, so each pair missing
+from a copy moves at most one other pair to the other part. Pairs of one scene can fall into both parts, so figures on
+such a split describe scenes like these rather than new ones.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ultralytics.data.utils import IMG_FORMATS
 
 from mwam_det.data.conversion.model import ConversionError, Format, Report, SourcePair
 from mwam_det.data.conversion.offers import OFFERS
-from mwam_det.data.conversion.untrusted import files_by_stem
-from mwam_det.data.formats.voc import boxes, read_xml, size
+from mwam_det.data.conversion.untrusted import files_by_stem, require_folders
+from mwam_det.data.formats.voc import annotated_pair
 from mwam_det.data.splits import validation_part
 
 PAIRS = 4_200
@@ -37,9 +37,7 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
     val_share = options["val_share"]
     if not 0 < val_share < 1:
         raise ConversionError(f"val_share={val_share} must lie between 0 and 1, like 0.2")
-    for folder in (*FOLDERS.values(), "Annotation"):
-        if not (source / folder).is_dir():
-            raise ConversionError(f"{source} is not M3FD as published: there is no folder {folder} in it")
+    require_folders(source, "M3FD as published", [*FOLDERS.values(), "Annotation"])
     annotations = files_by_stem(source / "Annotation", {"xml"}, "annotation", report)
     images = {
         name: files_by_stem(source / folder, IMG_FORMATS, f"{name} image", report) for name, folder in FOLDERS.items()
@@ -53,16 +51,7 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
     report.files[SPLIT_FILE] = json.dumps({**options, **parts}, indent=1, ensure_ascii=False) + "\n"
     report.notes.append(f"M3FD has no official split: {SPLIT_FILE} holds the one drawn here (seed {options['seed']})")
     for stem in stems:
-        if stem not in annotations:
-            report.leave_out("pair: no annotation", f"{split_of[stem]}/{stem}")
-            continue
-        try:
-            root = read_xml(annotations[stem])
-        except ValueError as error:
-            report.leave_out("pair: annotation unreadable", error)
-            continue
-        files = {name: found[stem] for name, found in images.items() if stem in found}
-        yield SourcePair(split_of[stem], stem, files, boxes(root, CLASSES, annotations[stem], report), size=size(root))
+        yield from annotated_pair(split_of[stem], stem, images, annotations.get(stem), CLASSES, report)
 
 
 def expected(options: Mapping[str, Any]) -> dict[str, int]:
@@ -73,11 +62,10 @@ def expected(options: Mapping[str, Any]) -> dict[str, int]:
 
 M3FD = Format(
     name="m3fd",
-    title=OFFERS["m3fd"].title,
+    **vars(OFFERS["m3fd"]),
     modalities={"rgb": "visible", "ir": "infrared"},
     read=read,
     classes=CLASSES,
-    options=OFFERS["m3fd"].options,
     expected=expected,
     recipe="detect/m3fd.yaml",
 )

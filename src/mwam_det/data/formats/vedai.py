@@ -1,19 +1,19 @@
 """VEDAI: vehicles from above, colour and near infrared, aligned, 512×512 or 1024×1024, oriented boxes.
 
-Source of truth: Razakarivony and Jurie, "Vehicle detection in aerial imagery: A small target detection benchmark",
-Journal of Visual Communication and Image Representation 2016, and the archives of the authors, unpacked side by side:
+Source: Razakarivony and Jurie, "Vehicle detection in aerial imagery: A small target detection benchmark", Journal of
+Visual Communication and Image Representation 2016, and the authors' archives, unpacked side by side:
 `Vehicules1024/NNNNNNNN_co.png` (colour) and `_ir.png` (near infrared), `Annotations1024/NNNNNNNN.txt` and the lists
-`Annotations1024/fold01.txt` … `fold10.txt` and `fold01test.txt` … `fold10test.txt`. The same with 512, which are the
-same scenes at half the resolution.
+`Annotations1024/fold01.txt` … `fold10.txt` and `fold01test.txt` … `fold10test.txt`. The archives with 512 hold the same
+scenes at half the resolution.
 
-An annotation has a line an object with 14 columns: x and y of the centre, orientation, class number, whether the object
-is entirely in the image, whether it is occluded, x of the four corners, y of the four corners. (annotation1024.txt in
-the same folder holds all objects of all images with other columns; it is not read.) An empty file is an image without a
-vehicle. All objects are kept, whatever their flags, but those whose centre is outside of the image. The coordinates of
-corners are clipped to the image, see `mwam_det.data.formats.dronevehicle`.
+An annotation has one line per object with 14 columns: x and y of the centre, orientation, class number, whether the
+object is entirely in the image, whether it is occluded, x of the four corners, y of the four corners. An empty file is
+an image without a vehicle. (annotation1024.txt in the same folder, all objects in other columns, is not read.) All
+objects whose centre is in the image are kept, whatever their flags. Corners are clipped to the image, see
+`mwam_det.data.formats.dronevehicle`.
 
-A fold has 1,089 images to train with and 121 to test with, which here are called "train" and "val". The images that are
-in neither list of the fold are left out. The protocol of the paper is the mean over the ten folds.
+A fold has 1,089 images for training and 121 for testing, here "train" and "val". Images in neither list of the fold are
+left out. The paper reports the mean over the ten folds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from mwam_det.data.conversion.model import ConversionError, Format, Label, Report, SourcePair
 from mwam_det.data.conversion.offers import OFFERS
-from mwam_det.data.conversion.untrusted import files_by_stem, number
+from mwam_det.data.conversion.untrusted import files_by_stem, number, read_lines
 
 CLASS_NAMES = {
     1: "car",
@@ -39,7 +39,7 @@ CLASS_NAMES = {
     23: "boat",
     31: "plane",
 }
-"""Class names by their number in the annotations; in the converted set they are numbered from 0 in this order."""
+"""Class names by number in the annotations; the converted set numbers them from 0 in this order."""
 
 CLASS_NUMBERS = tuple(CLASS_NAMES)
 COLUMNS = 14
@@ -67,8 +67,8 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
                 continue
             try:
                 labels = list(_labels(annotation, report))
-            except (UnicodeDecodeError, OSError) as error:
-                report.leave_out("pair: annotation unreadable", f"{annotation}: {error}")
+            except ValueError as error:
+                report.leave_out("pair: annotation unreadable", error)
                 continue
             yield SourcePair(split, stem, {"rgb": images / f"{stem}_co.png", "ir": images / f"{stem}_ir.png"}, labels)
 
@@ -85,7 +85,7 @@ def _folders(source: Path, size: int) -> tuple[Path, Path]:
 
 
 def _stems(file: Path, report: Report) -> set[str]:
-    """Read the image numbers in a list, as the image files are called: with eight digits."""
+    """Read the image numbers in a list, padded to eight digits as in the names of the images."""
     if not file.is_file():
         raise ConversionError(f"{file.parent} is not VEDAI as published: there is no file {file.name} in it")
     stems = set()
@@ -100,7 +100,7 @@ def _stems(file: Path, report: Report) -> set[str]:
 
 
 def _labels(annotation: Path, report: Report) -> Iterator[Label]:
-    for i, line in enumerate(annotation.read_text(encoding="utf-8").splitlines(), 1):
+    for i, line in enumerate(read_lines(annotation), 1):
         columns = line.split()
         if not columns:
             continue
@@ -121,12 +121,11 @@ def _labels(annotation: Path, report: Report) -> Iterator[Label]:
 
 VEDAI = Format(
     name="vedai",
-    title=OFFERS["vedai"].title,
+    **vars(OFFERS["vedai"]),
     modalities={"rgb": "visible", "ir": "infrared"},
     read=read,
     classes=tuple(CLASS_NAMES.values()),
     outlines="labels_obb",
-    options=OFFERS["vedai"].options,
     expected={"train": 1_089, "val": 121},
     recipe="detect/vedai.yaml",
 )

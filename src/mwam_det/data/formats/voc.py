@@ -1,27 +1,27 @@
-"""Annotations in PASCAL VOC's XML, which several sets use."""
+"""Annotations in PASCAL VOC's XML, shared by several formats."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 
-from mwam_det.data.conversion.model import Label, Report
+from mwam_det.data.conversion.model import Box, Label, Report, SourcePair
 from mwam_det.data.conversion.untrusted import number
 
 LARGEST_XML = 16 * 1024**2
-"""Larger files, in bytes, are refused: a thousand objects take half a megabyte."""
+"""Larger files, in bytes, are rejected: a thousand objects take half a megabyte."""
 
 
 def read_xml(file: Path) -> Element:
-    """Parse an XML file of a stranger.
+    """Parse an untrusted XML file.
 
     Raises:
-        ValueError: If it is damaged, absurdly large, or holds a document type or entities, which can blow up or reach
-            other files.
+        ValueError: If it is damaged, too large, or has a document type or entities, which can expand without bound or
+            read other files.
     """
     try:
         if (size := file.stat().st_size) > LARGEST_XML:
@@ -39,11 +39,11 @@ def objects(root: Element) -> Iterator[tuple[str, Element]]:
         yield (element.findtext("name") or "").strip(), element
 
 
-def bndbox(element: Element) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Read the box of an object: two opposite corners, (x, y) in pixels.
+def bndbox(element: Element) -> Box:
+    """Read the box of an object.
 
     Raises:
-        ValueError: If there is none, or a coordinate is no number.
+        ValueError: If there is none, or a coordinate is not a number.
     """
     box = element.find("bndbox")
     if box is None:
@@ -53,7 +53,7 @@ def bndbox(element: Element) -> tuple[tuple[float, float], tuple[float, float]]:
 
 
 def size(root: Element) -> tuple[int, int] | None:
-    """Return the (height, width) in pixels that an annotation states for its image, or None if it states none."""
+    """Return the (height, width) in pixels that an annotation states for its image, if any."""
     try:
         height, width = (int(number(root.findtext(f"size/{key}"), key)) for key in ("height", "width"))
     except ValueError:
@@ -62,13 +62,13 @@ def size(root: Element) -> tuple[int, int] | None:
 
 
 def boxes(root: Element, classes: Sequence[str], file: Path, report: Report) -> list[Label]:
-    """List the boxes of an annotation; what is of another class or no box is left out and reported.
+    """List the boxes of an annotation; objects of other classes or without a box are left out.
 
     Args:
         root: Its root.
-        classes: Class names; upper and lower case count as the same.
-        file: Where it was read, for the report.
-        report: Takes what was left out.
+        classes: Class names, compared without case.
+        file: Its file, for the report.
+        report: Counts what is left out.
     """
     class_ids = {name.casefold(): class_id for class_id, name in enumerate(classes)}
     labels = []
@@ -82,3 +82,33 @@ def boxes(root: Element, classes: Sequence[str], file: Path, report: Report) -> 
         except ValueError as error:
             report.leave_out("box: no usable coordinates", f"{file}: {error}")
     return labels
+
+
+def annotated_pair(
+    split: str,
+    stem: str,
+    images: Mapping[str, Mapping[str, Path]],
+    annotation: Path | None,
+    classes: Sequence[str],
+    report: Report,
+) -> Iterator[SourcePair]:
+    """Yield a pair with its boxes, or nothing if its annotation is missing or unreadable.
+
+    Args:
+        split: Its split.
+        stem: Its stem.
+        images: Image files by modality and stem.
+        annotation: Its annotation, if there is one.
+        classes: Class names, see `boxes`.
+        report: Counts what is left out.
+    """
+    if annotation is None:
+        report.leave_out("pair: no annotation", f"{split}/{stem}")
+        return
+    try:
+        root = read_xml(annotation)
+    except ValueError as error:
+        report.leave_out("pair: annotation unreadable", error)
+        return
+    files = {name: of_modality[stem] for name, of_modality in images.items() if stem in of_modality}
+    yield SourcePair(split, stem, files, boxes(root, classes, annotation, report), size=size(root))

@@ -1,4 +1,4 @@
-"""What training says of its files before it begins: the findings of an inspection, from few pairs."""
+"""Check files before training: an inspection's findings from few pairs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from mwam_det.data.inspection.sampling import TRAINING_SAMPLE, evenly
 
 
 def look_before_training(datasets: Sequence[PairedDataset], imgsz: int, views: bool = True) -> list[str]:
-    """Look at the sizes of all pairs, which the scan knows, and at the files of some.
+    """Check the sizes of all pairs, known from the scan, and the files of some.
 
     Args:
         datasets: The splits that training reads.
         imgsz: Training size, longer side in pixels.
-        views: Whether labels have places in the image, so that it matters where the modalities' views lie.
+        views: Whether labels have positions in the image, so that views must agree.
 
     Returns:
-        A sentence for each finding that costs accuracy, worded as by `mwam-det inspect`; none if all is well.
+        One sentence for each finding that costs accuracy, worded as by `mwam-det inspect`.
     """
     modalities = datasets[0].modalities
     pairs = [(dataset, index) for dataset in datasets for index in range(len(dataset))]

@@ -1,4 +1,4 @@
-"""Some pairs as training reads them, with their boxes, drawn for people."""
+"""Draw some pairs as training reads them, with their boxes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection.sampling import divide_sample, evenly
 
 COLOURS = ("#ff4f4f", "#3fd0ff", "#ffd23f", "#7dff5a", "#ff7af2", "#ff9d2e", "#b59bff", "#5affc8", "#ffffff", "#c0ff00")
-"""Of the boxes, by class; bright, because infrared and night are dark."""
+"""Box colours by class; bright, because infrared and night images are dark."""
 
 NAMED_BOXES = 12
-"""Up to so many boxes in an image carry the name of their class; of more, colours must do."""
+"""Class names are drawn up to this many boxes in an image; beyond that, colours alone."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One pair as training reads it, for people.
+    """One pair as training reads it, for display.
 
     Attributes:
         title: Its split and name.
@@ -38,13 +38,13 @@ class Picture:
 
 
 def choose_pictures(datasets: Mapping[str, PairedDataset], wanted: int) -> list[Picture]:
-    """Choose pairs spread over the splits, those with objects first, and read them."""
+    """Read pairs spread over the splits, preferring those with objects."""
     pictures = []
     for split, number in divide_sample({split: len(d) for split, d in datasets.items()}, wanted).items():
         dataset = datasets[split]
         filled = [i for i, label in enumerate(dataset.labels) if len(label["cls"])]
         indices = filled if len(filled) >= number else list(range(len(dataset)))
-        for index in (indices[place] for place in evenly(len(indices), number)):
+        for index in (indices[i] for i in evenly(len(indices), number)):
             stack, (height, width), target = dataset.load_image(index)
             label = dataset.labels[index]
             centres, extents = label["bboxes"][:, :2], label["bboxes"][:, 2:]
@@ -63,7 +63,7 @@ def choose_pictures(datasets: Mapping[str, PairedDataset], wanted: int) -> list[
 
 
 def draw_contact_sheet(pictures: Sequence[Picture], file: Path) -> None:
-    """Draw pairs, a row each and a column a modality, with their boxes.
+    """Draw pairs with their boxes, one row per pair and one column per modality.
 
     Args:
         pictures: At least one pair.
@@ -71,8 +71,8 @@ def draw_contact_sheet(pictures: Sequence[Picture], file: Path) -> None:
     """
     names = list(pictures[0].images)
     shown = sorted({name for picture in pictures for name in picture.classes})
-    colour = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(shown)}
-    width = 4.6  # inches of a column
+    colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(shown)}
+    width = 4.6  # of a column, in inches
     heights = [width * image.shape[0] / image.shape[1] for image in (picture.images[names[0]] for picture in pictures)]
     margin, head, gap = 0.12, 0.3, 0.24
     size = (width * len(names) + margin * (len(names) + 1), head + sum(heights) + gap * len(heights) + margin)
@@ -80,12 +80,12 @@ def draw_contact_sheet(pictures: Sequence[Picture], file: Path) -> None:
     top = size[1] - head
     for picture, height in zip(pictures, heights, strict=True):
         top -= gap
-        for place, (name, image) in enumerate(picture.images.items()):
-            left = margin + place * (width + margin)
+        for column, (name, image) in enumerate(picture.images.items()):
+            left = margin + column * (width + margin)
             axes = figure.add_axes((left / size[0], (top - height) / size[1], width / size[0], height / size[1]))
             axes.imshow(image, cmap="gray", vmin=0, vmax=255, aspect="auto")
             axes.set_axis_off()
-            label = f"{name} · {picture.title}" if place == 0 else name
+            label = f"{name} · {picture.title}" if column == 0 else name
             axes.set_title(label, color="white", fontsize=8, loc="left", pad=3, parse_math=False)
             for box, class_name in zip(picture.boxes, picture.classes, strict=True):
                 x1, y1, x2, y2 = box
@@ -96,7 +96,7 @@ def draw_contact_sheet(pictures: Sequence[Picture], file: Path) -> None:
                     text.set_bbox({"facecolor": edge, "edgecolor": "none", "pad": 0.6, "alpha": 0.85})
                     text.set_clip_on(True)
         top -= height
-    fitting = [name for place, name in enumerate(shown) if len("     ".join(shown[: place + 1])) < 55 * len(names)]
+    fitting = [name for i, name in enumerate(shown, 1) if len("     ".join(shown[:i])) < 55 * len(names)]
     handles = [Patch(facecolor="none", edgecolor=colour[name], label=name) for name in fitting[: len(COLOURS)]]
     if handles:
         legend = figure.legend(handles=handles, loc="upper left", ncols=len(handles), frameon=False, fontsize=8)

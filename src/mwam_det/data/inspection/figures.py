@@ -1,4 +1,4 @@
-"""The figures of a dataset, in plain values: what an inspection finds out and inspection.json holds."""
+"""The figures of an inspection as plain values, the content of inspection.json."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 SMALL_AT_TRAINING = 8.0
-"""Objects whose longer side is shorter than this at the training size, in pixels, fill less than one cell."""
+"""Longer side at the training size, in pixels, below which objects fill less than one cell."""
 
 
 @dataclass(frozen=True)
 class SplitFigures:
-    """One split. All figures are of all its pairs.
+    """One split, over all its pairs.
 
     Attributes:
         images: Images of the first modality.
-        pairs: Those that training can use.
-        left_out: Number and examples by reason why the others cannot be used.
-        left_over: By modality, its images that belong to no image of the first.
+        pairs: Usable pairs.
+        left_out: Number and examples of unusable pairs, by reason.
+        left_over: By modality, images without a partner of the first.
         boxes: Objects by class name.
         images_with: Pairs that show the class, by class name.
-        without_objects: Pairs without any object.
-        without_label_file: Pairs among them that have no label file at all.
-        stray_labels: Label files that belong to no image.
-        past_border: Boxes that reach more than a pixel past the border.
+        without_objects: Pairs without objects.
+        without_label_file: Those of them without a label file.
+        stray_labels: Label files without an image.
+        past_border: Boxes that exceed the border by more than a pixel.
         thin: Boxes less than a pixel wide or high.
         small: Boxes whose longer side is below `SMALL_AT_TRAINING` at the training size.
         median_side: Median of √(width·height) of the boxes at the training size, in pixels, or None.
@@ -48,30 +48,29 @@ class SplitFigures:
 
 @dataclass(frozen=True)
 class ModalityFigures:
-    """One modality, in the sampled pairs if not said otherwise.
+    """One modality, over the sampled pairs unless stated otherwise.
 
     Attributes:
-        sampled: Number of pairs looked at.
-        sizes: Number of files, of all pairs, by size, like {"640×512": 20} (width×height in pixels), the most frequent
-            first.
+        sampled: Number of sampled pairs.
+        sizes: Number of files, over all pairs, by size, like {"640×512": 20} (width×height in pixels), the most
+            frequent first.
         formats: Number of files by bit depth and channels, like {"16 bit, 1 channel": 20}.
-        other_size: Files, of all pairs, of another size than the first modality's file of the pair, if nothing aligns
-            them.
-        other_shape: Those whose ratio of width to height differs by more than 2 %, so that they get distorted.
-        odd: Size of each file, of all pairs, that is unlike the others, if these are few, by path.
-        turned: Files that are turned upright by EXIF.
-        lost: Number of files by what of them is not read, like {"4 channels": 20}.
+        other_size: Files, over all pairs, of another size than the first modality's, unless they are aligned.
+        other_shape: Those whose aspect ratio differs by more than 2 %, so that they get distorted.
+        odd: Size by path of the files, over all pairs, that are unlike the others, if they are few.
+        turned: Files rotated by EXIF.
+        lost: Number of files by content that is not read, like {"4 channels": 20}.
         coloured: Files with colour.
         chroma: Median over the files of the mean of (largest − smallest channel), in levels of 255.
         levels: Percentiles 1, 50 and 99 of all pixels as training reads them, in levels of 255.
-        uniform: Images that are one even value as training reads them, without those in `narrow`.
+        uniform: Images of a single value as training reads them, except those in `narrow`.
         deep: Files of more than 8 bits.
         narrow: Those of them whose values fill a narrow band of the range that is read.
         band: Of these, the median percentiles 1 and 99 as training reads them, in levels of 255; None without any.
-        values: Of these, the values from which to which the files reach, as round numbers; None without any.
-        unmeasured: Of these, the median share of the pixels that are 0 and so were not measured.
-        value_range: What the data section says by the key "range".
-        examples: Files by what was seen there.
+        values: Of these, the smallest and largest value, rounded; None without any.
+        unmeasured: Of these, the median share of pixels that are 0, that is not measured.
+        value_range: The key "range" of the data section.
+        examples: Files by finding.
     """
 
     sampled: int
@@ -97,14 +96,13 @@ class ModalityFigures:
 
 @dataclass(frozen=True)
 class ViewFigures:
-    """Where a modality's view lies in the first one's, if not where it is read.
+    """Position of a modality's view in the first one's, if it differs from the current one.
 
     Attributes:
-        turn: How it lies now, like "is turned by 180°", or None if it is upright.
-        scale: Size of what both show, in this modality over the first, in the width as the files are stretched.
-        displacement: How far off what it shows is now, the root of the mean square over the image, in pixels of the
-            first modality's files.
-        clarity: How clearly edges agree in that view, see `mwam_det.data.inspection.views.find_peak`.
+        turn: Its current orientation, like "is turned by 180°", or None if it is upright.
+        scale: Size of the common content in this modality over the first, in the width of the stretched files.
+        displacement: Root mean square displacement over the image, in pixels of the first modality's files.
+        clarity: Agreement of edges in that view, see `mwam_det.data.inspection.views.find_peak`.
     """
 
     turn: str | None
@@ -115,27 +113,27 @@ class ViewFigures:
 
 @dataclass(frozen=True)
 class AlignmentFigures:
-    """One modality beside the first.
+    """One modality relative to the first.
 
     Attributes:
-        sampled: Number of pairs looked at.
+        sampled: Number of sampled pairs.
         compared: Number of pairs whose files were compared byte for byte.
-        same_file: Pairs, of those compared, whose two files hold the same bytes, by the modality before this one.
-        same_picture: Sampled pairs that show one picture twice, whatever the colours, likewise.
-        swapped: Sampled pairs in which the visible modality has no colour while this one has.
-        looked: Whether it matters where its view lies: labels of whole images have no place in them.
-        edges_agree: Sampled pairs whose edges agree so clearly that their shift can be told.
+        same_file: Compared pairs whose two files have the same bytes, by earlier modality.
+        same_picture: Sampled pairs that show the same picture, whatever the colours, by earlier modality.
+        swapped: Sampled pairs in which this modality has colour but the visible one has not.
+        looked: Whether the position of its view matters, which it does not for labels of whole images.
+        edges_agree: Sampled pairs whose edges agree clearly enough to determine their shift.
         shifts_agree: Those of them with nearly the same shift.
-        shift: How far this modality lies to the right of and below the first, in pixels of the first modality's files:
-            the median of `edges_agree`, or what the pairs tell together where few tell it alone; None if neither does.
-        spread: Half the distance between the quartiles of the shifts, (x, y), in the same pixels; None if none is told.
-        clarity: How clear it is that the edges of the pairs agree as they lie, but for a shift: from
-            `mwam_det.data.inspection.views.CLEAR` on it is no chance. 0 if that does not matter.
-        view: Where its view lies by the edges of all pairs looked at together, if that is clearer than where it is read
-            and off by more than a shift; else None.
-        remedy: The 3×3 matrix for the key "align" of the data section that brings its view to its place, or takes the
-            shift back; None without either, or where the files differ in size among themselves.
-        examples: Files of the first modality by what was seen there.
+        shift: Shift of this modality to the right and down, in pixels of the first modality's files: the median of
+            `edges_agree`, or that of all pairs together if few are clear alone; None if neither is clear.
+        spread: Half the distance between the quartiles of the shifts, (x, y), in the same pixels, or None.
+        clarity: Agreement of the edges of all pairs as given, up to a shift; from
+            `mwam_det.data.inspection.views.CLEAR` on it is not chance. 0 if not `looked`.
+        view: Position of its view by the edges of all sampled pairs, if that is clearer than the current one and
+            differs by more than a shift; else None.
+        remedy: The 3×3 matrix for the key "align" of the data section that corrects its view or shift; None without
+            either, or if files differ in size.
+        examples: Files of the first modality by finding.
     """
 
     sampled: int
@@ -156,25 +154,25 @@ class AlignmentFigures:
 
 @dataclass(frozen=True)
 class PreferenceFigures:
-    """What MWAM makes of the modalities at the start of training, with the augmentation of training.
+    """MWAM's view of the modalities at the start of training, with training's augmentation.
 
-    Means and ranges are of the mini-batches in which the modality shows something; NaN where there is none.
+    Means and ranges are over the mini-batches in which the modality is not 0 throughout; NaN if there is none.
 
     Attributes:
         rule: The rule that measures preference; "frequency_ratio" is FRM.
         pairs: Samples of the training split in these mini-batches.
-        batch: Samples in a mini-batch.
+        batch: Samples per mini-batch.
         batches: Number of mini-batches.
         frm: By modality, mean over the mini-batches (Eq. 4, or the rule).
-        contributions: By modality, what each of the q×q lowest DCT coefficients adds to FRM, mean over the
+        contributions: By modality, the contribution of each of the q×q lowest DCT coefficients to FRM, mean over the
             mini-batches; empty for other rules.
-        share: T, mean over the mini-batches, the bank included (Eq. 6).
+        share: T, mean over the mini-batches, including the bank (Eq. 6).
         weight: K, mean over the mini-batches (Eq. 5).
         share_range: Smallest and largest T of a mini-batch.
         weight_range: Smallest and largest K of a mini-batch.
         dead: By modality, the mini-batches in which it is 0 throughout and another modality is not.
-        flat_patches: Part of the patches of the images that is flat in all modalities, in [0, 1]; such patches are left
-            out unless the configuration says otherwise. None where the rule cannot look (images smaller than a patch).
+        flat_patches: Share of the patches that are flat in all modalities, which are ignored by default. None if
+            images are smaller than a patch.
         skipped: Mini-batches without evidence, by reason.
     """
 
@@ -195,13 +193,13 @@ class PreferenceFigures:
 
 @dataclass(frozen=True)
 class PairFigures:
-    """What the files of the pairs show, whatever their labels say; training looks at that before it begins.
+    """Figures of the files of the pairs, without labels; also computed before training.
 
     Attributes:
         imgsz: Training size, longer side in pixels.
-        visible: The modality that is meant to be the camera's, or None.
-        pairs: Pairs of all splits that training can use.
-        sampled: Pairs whose pixels were looked at.
+        visible: The camera's modality, or None.
+        pairs: Usable pairs of all splits.
+        sampled: Pairs whose pixels were sampled.
         modalities: Figures by modality.
         alignment: Figures of every modality but the first.
         aligns: Whether the data section takes the key "align", and "percentile" as a range.
@@ -217,19 +215,19 @@ class PairFigures:
 
     @property
     def first_modality(self) -> str:
-        """The modality beside which the others are looked at."""
+        """The reference of the others."""
         return next(iter(self.modalities))
 
 
 @dataclass(frozen=True)
 class Inspection(PairFigures):
-    """Everything that was found out about a dataset, in plain values.
+    """All figures of a dataset.
 
     Attributes:
         path: Its folder.
         splits: Figures by split.
         preference: FRM, share and weight.
-        repeated: Files that hold the same bytes as another: by modality and by the splits that share them, like
+        repeated: Files with the same bytes as another, by modality and the splits that share them, like
             {"rgb": {"train, val": 3}}.
         findings: Sentences, the most serious first.
     """
@@ -241,7 +239,7 @@ class Inspection(PairFigures):
     findings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values, fit for JSON: a value that is no number is None."""
+        """Return all figures as values for JSON, with None for non-finite numbers."""
         return _plain(asdict(self))
 
 

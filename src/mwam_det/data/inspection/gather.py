@@ -1,8 +1,8 @@
-"""An inspection from the folders to the findings.
+"""Inspect a dataset, from its folders to findings.
 
-Files are listed, scanned and read by the dataset that training uses, so that the figures are of what training will see.
-Names, labels and file contents are looked at for every pair; what needs decoded pixels rests on a sample of the pairs,
-spread evenly over each split, and each figure says on how many pairs it rests.
+Files are listed, scanned and read by training's dataset, so that figures describe what training will see. Names, labels
+and file contents are checked for every pair; decoded pixels are sampled, evenly over each split, and each figure states
+its number of pairs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from mwam_det.data.inspection.splits import split_figures
 from mwam_det.data.paired_data import PairedData
 
 MINI_BATCHES = 32
-"""So many mini-batches are augmented and measured at most."""
+"""Maximum number of mini-batches augmented and measured."""
 
 
 def inspect_dataset(
@@ -49,27 +49,27 @@ def inspect_dataset(
     task: str = "detect",
     arguments: Mapping[str, Any] | None = None,
 ) -> tuple[Inspection, list[Picture]]:
-    """Look at a dataset as training will see it.
+    """Inspect a dataset as training will see it.
 
     Args:
         data: The dataset.
-        config: MWAM's parameters; the paper's if left out.
+        config: MWAM's parameters; the paper's by default.
         imgsz: Training size, longer side in pixels.
-        batch: Samples in a mini-batch, over which FRM is averaged.
-        sample: Pairs whose pixels are looked at, of all splits together.
+        batch: Samples per mini-batch, over which FRM is averaged.
+        sample: Number of pairs whose pixels are read, over all splits.
         single_cls: Whether all classes count as one.
-        pictures: How many pairs to return for a contact sheet.
-        task: One of Ultralytics' tasks; says what the labels are.
-        arguments: Ultralytics' training arguments, which say how mini-batches are augmented; its defaults if left out.
+        pictures: Number of pairs to return for a contact sheet.
+        task: One of Ultralytics' tasks, which determines the labels.
+        arguments: Ultralytics' training arguments that define the augmentation; its defaults if left out.
 
     Returns:
-        Figures with findings, and pairs to look at: spread over the splits, pairs with objects preferred.
+        Figures with findings, and pairs for a contact sheet: spread over the splits, pairs with objects preferred.
 
     Raises:
         DatasetError: If a split is empty or no pair of it can be used.
     """
     config = config or MWAMConfig()
-    if config.preference == "measured":  # that needs a trained model: show what the frequencies say
+    if config.preference == "measured":  # needs a trained model
         config = replace(config, preference="frequency")
     modalities, keys = data.modalities, data.as_dict()
     datasets = {split: _scan(keys, split, imgsz, single_cls, task) for split in data.splits}
@@ -77,23 +77,23 @@ def inspect_dataset(
     sampled = divide_sample({split: len(dataset) for split, dataset in datasets.items()}, sample)
     measured, flat = [], []
     with Progress(transient=True) as progress, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        looking = progress.add_task("Looking at pairs", total=sum(sampled.values()))
+        bar = progress.add_task("Reading pairs", total=sum(sampled.values()))
         for split, dataset in datasets.items():
             chosen = evenly(len(dataset), sampled[split])
             for pair in pool.map(partial(measure_pair, dataset), chosen):
                 measured.append(pair)
-                progress.advance(looking)
+                progress.advance(bar)
             if split == "train":
                 flat = list(pool.map(partial(_flat_share, dataset, patch=config.patch), chosen))
         preference = PreferenceMeter(modalities, config)
         count = min(MINI_BATCHES, max(1, sample // batch))
-        looking = progress.add_task("Augmenting mini-batches", total=count)
+        bar = progress.add_task("Augmenting mini-batches", total=count)
         with _messages_held_back():
             changes = {**(arguments or {}), "imgsz": imgsz, "single_cls": single_cls}
             training = training_dataset(data, task, batch, changes)
         for images in training_batches(training, batch, count):
             preference.observe(images)
-            progress.advance(looking)
+            progress.advance(bar)
     shares = [share for share in flat if share is not None]
     files = {modality.name: files_of(datasets.values(), modality.name) for modality in modalities}
     same = same_files(files)
@@ -117,7 +117,7 @@ def _flat_share(dataset: PairedDataset, index: int, patch: int) -> float | None:
 
 
 def _scan(data: dict[str, Any], split: str, imgsz: int, single_cls: bool, task: str) -> PairedDataset:
-    """Scan a split as training does, which reuses the result."""
+    """Scan a split as training does, which will reuse the result."""
     with _messages_held_back():
         return PairedDataset(
             img_path=data[split],
@@ -133,7 +133,7 @@ def _scan(data: dict[str, Any], split: str, imgsz: int, single_cls: bool, task: 
 
 @contextmanager
 def _messages_held_back() -> Iterator[None]:
-    """Keep back what the scan logs of every single pair: findings sum it up. If it fails, the messages are needed."""
+    """Hold back the scan's messages, which findings summarise, unless it fails."""
     held: list[logging.LogRecord] = []
 
     def hold(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""Mini-batches of the training split as training makes them: shuffled, with mosaic, affine and colour augmentation."""
+"""Mini-batches of the training split as in training: shuffled, with mosaic, affine and colour augmentation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.paired_data import PairedData
 
 STRIDE = 32
-"""Training sizes are multiples of this, in pixels, as those of the trainer are."""
+"""Training sizes are multiples of this, in pixels, as in the trainer."""
 
 
 def training_dataset(data: PairedData, task: str, batch: int, arguments: Mapping[str, Any]) -> PairedDataset:
@@ -27,9 +27,8 @@ def training_dataset(data: PairedData, task: str, batch: int, arguments: Mapping
     Args:
         data: The dataset.
         task: One of Ultralytics' tasks.
-        batch: Samples in a mini-batch.
-        arguments: Ultralytics' training arguments, those that differ from its defaults. Images are not cached,
-            whatever they say.
+        batch: Samples per mini-batch.
+        arguments: Ultralytics' training arguments that differ from its defaults; `cache` is ignored.
     """
     return _dataset(data, task, batch, arguments, "train")
 
@@ -47,32 +46,31 @@ def _dataset(data: PairedData, task: str, batch: int, arguments: Mapping[str, An
     return build_paired_dataset(args, keys["train"], batch, keys, augmented_as, rect=False, stride=STRIDE)
 
 
-def training_batches(dataset: PairedDataset, batch: int, count: int, seed: int = 0) -> Iterator[Tensor]:
-    """Yield mini-batches of training, of several epochs where one has too few.
+def training_batches(dataset: PairedDataset, batch: int, count: int) -> Iterator[Tensor]:
+    """Yield mini-batches of training, of several epochs if necessary.
 
-    Python's and NumPy's generators, from which augmentation draws, go on afterwards as if nothing had been drawn.
+    The states of Python's and NumPy's generators, from which augmentation draws, are restored.
 
     Args:
         dataset: The training split, with augmentation.
-        batch: Samples in a mini-batch; all that there are if there are fewer.
-        count: How many mini-batches. Incomplete ones are left out.
-        seed: Of the order and of the augmentation.
+        batch: Samples per mini-batch, at most all.
+        count: Number of mini-batches. Incomplete ones are left out.
 
     Yields:
-        Shape (batch, ΣC_m, H, W), uint8, as MWAM observes them.
+        Shape (batch, ΣC_m, H, W), uint8, as observed by MWAM.
     """
     batch = min(batch, len(dataset))
     for number in range(count):
-        epoch, place = divmod(number, len(dataset) // batch)
-        order = np.random.default_rng((seed, epoch)).permutation(len(dataset))[place * batch : (place + 1) * batch]
-        with _seeded(seed + number):
+        epoch, index = divmod(number, len(dataset) // batch)
+        order = np.random.default_rng((0, epoch)).permutation(len(dataset))[index * batch : (index + 1) * batch]
+        with _seeded(number):
             samples = dataset.__getitems__(order.tolist())
         yield dataset.collate_fn(samples)["img"]
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed Python's and NumPy's global generators, and put them back."""
+    """Seed Python's and NumPy's global generators, and restore their states at the end."""
     states = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)

@@ -1,4 +1,4 @@
-"""What the sampled pairs show: each one measured, then summed up for every modality, alone and beside the first."""
+"""Measure sampled pairs, and summarise every modality, alone and relative to the first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from mwam_det.data.inspection.figures import AlignmentFigures, ModalityFigures, PairFigures, ViewFigures
-from mwam_det.data.inspection.pixels import COLOUR_CHROMA, GREY_CHROMA, mean_chroma, same_picture
+from mwam_det.data.inspection.pixels import COLOUR_CHROMA, GREY_CHROMA, format_of, mean_chroma, same_picture
 from mwam_det.data.inspection.sizes import DISTORTED, other_shapes, unlike_others
 from mwam_det.data.inspection.views import (
     CERTAIN,
@@ -23,30 +23,30 @@ from mwam_det.data.inspection.views import (
     edges_of,
     find_peak,
     find_view,
-    shift_remedy,
-    view_remedy,
+    remedy_for,
+    translation,
 )
 from mwam_det.files.images import Header, read_header
 
 PIXELS = 2**16
-"""Statistics of a larger image rest on about so many of its pixels, evenly spaced."""
+"""Approximate number of evenly spaced pixels on which statistics of a larger image rest."""
 
 NARROW = 64
-"""Levels between the 1st and the 99th percentile of a file of more than 8 bits below which it is hardly told apart: a
-quarter of what a file of 8 bits can show."""
+"""Levels between the 1st and the 99th percentile below which a file of more than 8 bits shows too little: a quarter of
+what 8 bits can show."""
 
 NARROW_IN_RANGE = 32
-"""The same where the data section says by a range which values become 0 and 255: that is a choice, and may be wide."""
+"""The same for files with the key "range", which was chosen and may be wide."""
 
 VIEW_AT_TRAINING = 8.0
-"""Where edges agree as they lie, another field of view is told from so many pixels of displacement at the training size
-on, beside a shift: a cell of the finest grid."""
+"""If edges agree without a change, displacement in pixels at the training size, beyond a shift, from which a different
+field of view is reported: a cell of the finest grid."""
 
 JPEG = (".jpg", ".jpeg")
 
 
 class ReadModality(Protocol):
-    """What figures depend on of how a modality is read; attributes as of `Modality`."""
+    """How a modality is read, as far as figures depend on it; attributes as of `Modality`."""
 
     @property
     def name(self) -> str:
@@ -58,30 +58,30 @@ class ReadModality(Protocol):
 
     @property
     def value_range(self) -> tuple[float, float] | str | None:
-        """Which values become 0 and 255."""
+        """Values that become 0 and 255."""
 
     @property
     def align(self) -> tuple[tuple[float, ...], ...] | None:
-        """The matrix that maps its pixels to the first one's."""
+        """Matrix that maps its pixels to the first modality's."""
 
 
 @dataclass(frozen=True)
 class SeenFile:
-    """What one file shows.
+    """Measurements of one file.
 
     Attributes:
         path: The file.
         kind: Bit depth and channels, like "16 bit, 1 channel".
-        lost: What of it is not read, like "4 channels", or "".
-        orientation: How EXIF says that it is to be turned upright, 1 for not at all.
+        lost: Content that is not read, like "4 channels", or "".
+        orientation: EXIF orientation, 1 for upright.
         chroma: Mean chroma, in levels of 255.
         histogram: Share of the pixels by level as training reads them, shape (256,).
-        uniform: Whether it is one even value as training reads it.
-        band: Levels of 255 at the 1st and 99th percentile of what was measured, for files of more than 8 bits, as
-            training reads them; what is 0 in the file counts as not measured. Else None.
-        values: The same values as the file holds them, at percentiles 0.5 and 99.5.
-        unmeasured: Share of the pixels of such a file that counts as not measured, else 0.
-        view: The image as training reads it, grey, stretched or aligned to the first modality's, (SIDE, SIDE) uint8.
+        uniform: Whether it is a single value as training reads it.
+        band: For files of more than 8 bits, levels of 255 at the 1st and 99th percentile of measured pixels, as
+            training reads them; 0 in the file counts as not measured. Else None.
+        values: The same for the values in the file, at percentiles 0.5 and 99.5.
+        unmeasured: Share of pixels not measured in such a file, else 0.
+        view: The image as training reads it, grey, stretched or aligned to the first modality, (SIDE, SIDE) uint8.
     """
 
     path: str
@@ -97,11 +97,7 @@ class SeenFile:
     view: np.ndarray
 
     def is_narrow(self, least: float) -> bool:
-        """Return whether it holds more than 8 bits, and more than one value, and is read as fewer levels than `least`.
-
-        Args:
-            least: Levels of 255.
-        """
+        """Return whether it has more than 8 bits and more than one value, but is read as fewer than `least` levels."""
         if self.band is None or self.values is None or self.values[0] == self.values[1]:
             return False
         return self.band[1] - self.band[0] < least
@@ -117,18 +113,16 @@ def see_file(path: str, stored: np.ndarray, read: np.ndarray, view: np.ndarray) 
         view: The same, see `SeenFile`.
     """
     step = max(1, math.isqrt(stored.shape[0] * stored.shape[1] // PIXELS))
-    thin, levels = stored[::step, ::step], read[::step, ::step]
-    floating = " float" if stored.dtype.kind == "f" else ""
+    sampled, levels = stored[::step, ::step], read[::step, ::step]
     header = read_header(path)
     lost, channels = lost_of(path, header, stored.shape[2])
-    plural = "s" if channels > 1 else ""
-    band, values, unmeasured = _measured(thin, levels)
+    band, values, unmeasured = _measured(sampled, levels)
     return SeenFile(
         path=path,
-        kind=f"{8 * stored.dtype.itemsize} bit{floating}, {channels} channel{plural}",
+        kind=format_of(stored.dtype, channels),
         lost=lost,
         orientation=header.orientation,
-        chroma=mean_chroma(thin),
+        chroma=mean_chroma(sampled),
         histogram=np.bincount(levels.ravel(), minlength=256) / levels.size,
         uniform=not (levels != levels[:1, :1]).any() and not (read != read[:1, :1]).any(),
         band=band,
@@ -139,25 +133,25 @@ def see_file(path: str, stored: np.ndarray, read: np.ndarray, view: np.ndarray) 
 
 
 def square(read: np.ndarray) -> np.ndarray:
-    """Return an image, shape (H, W, C), uint8, in grey and stretched to (SIDE, SIDE)."""
+    """Return an image (H, W, C), uint8, in grey and stretched to (SIDE, SIDE)."""
     shrinks = min(read.shape[:2]) >= SIDE
     small = cv2.resize(read, (SIDE, SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return small if small.ndim == 2 else small.mean(2).astype(np.uint8)
 
 
 def lost_of(path: str, header: Header, read: int) -> tuple[str, int]:
-    """Say what of a file is not read, and how many channels it has.
+    """Return the content of a file that is not read, and its number of channels.
 
-    A channel that is the same everywhere, like the transparency of a picture that has none, is no loss.
+    A constant channel, like unused transparency, does not count.
 
     Args:
         path: The file.
-        header: What it states.
-        read: How many channels are read.
+        header: Its header.
+        read: Number of channels read.
     """
     if header.pages > 1:
         return f"{header.pages} pages", read
-    known = header.mode is not None and not header.transparent  # four colours for print are turned into three
+    known = header.mode is not None and not header.transparent  # CMYK is converted to three channels
     if known or path.lower().endswith(JPEG):
         return "", read
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -165,7 +159,7 @@ def lost_of(path: str, header: Header, read: int) -> tuple[str, int]:
         return "", read
     channels = pixels.shape[2]
     varies = any(bool((pixels[..., i] != pixels[0, 0, i]).any()) for i in range(3, channels))
-    if header.mode in ("LA", "La"):  # is decoded to four
+    if header.mode in ("LA", "La"):  # decoded to four
         channels = 2
     return (f"{channels} channels" if varies else ""), channels
 
@@ -173,7 +167,7 @@ def lost_of(path: str, header: Header, read: int) -> tuple[str, int]:
 def _measured(
     stored: np.ndarray, read: np.ndarray
 ) -> tuple[tuple[float, float] | None, tuple[float, float] | None, float]:
-    """Return band, values and the share that was not measured of a file, see `SeenFile`."""
+    """Return band, values and unmeasured share of a file, see `SeenFile`."""
     if stored.dtype.itemsize == 1:
         return None, None, 0.0
     values, levels = stored.max(2), read.max(2)
@@ -189,13 +183,13 @@ def _measured(
 
 @dataclass(frozen=True)
 class MeasuredPair:
-    """What one sampled pair shows. Lists have an entry a modality.
+    """Measurements of one sampled pair. Lists have one entry per modality.
 
     Attributes:
         files: Each file.
-        same_as: Numbers of the modalities before it whose picture it is, see `same_picture`.
-        shifts: How far it lies to the right of and below the first modality, in pixels of a view, and how clear that
-            is (see `find_peak`).
+        same_as: Indices of earlier modalities that show the same picture, see `same_picture`.
+        shifts: Shift to the right and down relative to the first modality, in pixels of a view, and its clarity (see
+            `find_peak`).
     """
 
     files: list[SeenFile]
@@ -209,8 +203,8 @@ def compare_files(files: Sequence[SeenFile]) -> MeasuredPair:
     edges = [edges_of(view) for view in views]
     return MeasuredPair(
         files=list(files),
-        same_as=[[i for i in range(place) if same_picture(views[i], views[place])] for place in range(len(views))],
-        shifts=[find_peak(correlate(edges[:1], [own])) for own in edges],
+        same_as=[[i for i in range(index) if same_picture(views[i], views[index])] for index in range(len(views))],
+        shifts=[find_peak(correlate(edges[:1], [spectrum])) for spectrum in edges],
     )
 
 
@@ -226,18 +220,18 @@ def pair_figures(
     views: bool = True,
     aligns: bool = True,
 ) -> PairFigures:
-    """Sum up what the files of a dataset show.
+    """Summarise the files of a dataset.
 
     Args:
         modalities: The modalities.
         measured: The sampled pairs.
-        sizes: By pair, of all pairs, the (height, width) of every modality's file.
-        files: By modality, its file of every pair.
+        sizes: The (height, width) of every modality's file, for all pairs.
+        files: The files of each modality, for all pairs.
         imgsz: Training size, longer side in pixels.
-        same_files: By modality and by each one before it, the pairs in which both hold the same bytes.
-        visible: The modality that is meant to be the camera's, or None.
-        compared: How many pairs were compared for that; all if left out.
-        views: Whether labels have places in the image, so that it matters where views lie.
+        same_files: By modality and by each earlier one, the indices of pairs whose two files have the same bytes.
+        visible: The camera's modality, or None.
+        compared: Number of pairs compared for `same_files`; all by default.
+        views: Whether labels have positions in the image, so that views must agree.
         aligns: See `PairFigures`.
     """
     first = files[modalities[0].name]
@@ -247,13 +241,13 @@ def pair_figures(
         pairs=len(sizes),
         sampled=len(measured),
         modalities={
-            modality.name: modality_figures(measured, place, modality, sizes, files[modality.name])
-            for place, modality in enumerate(modalities)
+            modality.name: _modality_figures(measured, index, modality, sizes, files[modality.name])
+            for index, modality in enumerate(modalities)
         },
         alignment={
-            modality.name: alignment_figures(
+            modality.name: _alignment_figures(
                 measured,
-                place,
+                index,
                 modalities,
                 sizes,
                 imgsz,
@@ -261,45 +255,37 @@ def pair_figures(
                 len(sizes) if compared is None else compared,
                 views,
             )
-            for place, modality in enumerate(modalities)
-            if place
+            for index, modality in enumerate(modalities)
+            if index
         },
         aligns=aligns,
     )
 
 
-def modality_figures(
+def _modality_figures(
     measured: Sequence[MeasuredPair],
-    place: int,
+    index: int,
     modality: ReadModality,
     sizes: Sequence[Sequence[tuple[int, int]]],
     files: Sequence[str],
 ) -> ModalityFigures:
-    """Sum up one modality.
-
-    Args:
-        measured: The sampled pairs.
-        place: Number of the modality in the stack, from 0.
-        modality: The modality.
-        sizes: By pair, of all pairs, the (height, width) of every modality's file.
-        files: By pair, of all pairs, the modality's file.
-    """
-    seen = [pair.files[place] for pair in measured]
+    """Summarise the modality at `index` in the stack; arguments as of `pair_figures`."""
+    seen = [pair.files[index] for pair in measured]
     cumulated = np.cumsum(np.mean([file.histogram for file in seen], 0))
     levels = np.searchsorted(cumulated, cumulated[-1] * np.array([0.01, 0.5, 0.99]))
     chroma = [file.chroma for file in seen]
     least = NARROW if modality.value_range is None else NARROW_IN_RANGE
     narrow = [file for file in seen if file.is_narrow(least)]
-    shaped = [] if modality.align is not None else other_shapes(sizes, place)
-    named = set(shaped if len(shaped) <= 0.5 * len(sizes) else ())  # by their shape
-    odd = [i for i in unlike_others(sizes, place) if i not in named]
+    shaped = [] if modality.align is not None else other_shapes(sizes, index)
+    reported = set(shaped if len(shaped) <= 0.5 * len(sizes) else ())  # for their shape
+    odd = [i for i in unlike_others(sizes, index) if i not in reported]
     return ModalityFigures(
         sampled=len(measured),
-        sizes=dict(Counter(_size(pair[place]) for pair in sizes).most_common()),
+        sizes=dict(Counter(_size(pair[index]) for pair in sizes).most_common()),
         formats=dict(Counter(file.kind for file in seen).most_common()),
-        other_size=0 if modality.align is not None else sum(pair[0] != pair[place] for pair in sizes),
+        other_size=0 if modality.align is not None else sum(pair[0] != pair[index] for pair in sizes),
         other_shape=len(shaped),
-        odd={files[i]: _size(sizes[i][place]) for i in odd},
+        odd={files[i]: _size(sizes[i][index]) for i in odd},
         turned=sum(file.orientation > 1 for file in seen),
         lost=dict(Counter(file.lost for file in seen if file.lost).most_common()),
         coloured=sum(value > COLOUR_CHROMA for value in chroma),
@@ -315,7 +301,7 @@ def modality_figures(
         examples=_examples(
             {
                 "other_shape": [
-                    f"{files[i]} ({_size(sizes[i][place])} px, its partner {_size(sizes[i][0])})" for i in shaped[:3]
+                    f"{files[i]} ({_size(sizes[i][index])} px, its partner {_size(sizes[i][0])})" for i in shaped[:3]
                 ],
                 "uniform": [file.path for file in seen if file.uniform and not file.is_narrow(least)],
                 "lost": [file.path for file in seen if file.lost],
@@ -330,7 +316,7 @@ def _size(size: tuple[int, int]) -> str:
 
 
 def _round_outwards(lows: Sequence[float], highs: Sequence[float]) -> tuple[float, float]:
-    """Return the smallest and largest value as round numbers, two digits of what lies between; integers as such."""
+    """Return the smallest and largest value, rounded to two digits of their difference."""
     low, high = min(lows), max(highs)
     unit = 10.0 ** (math.floor(math.log10(high - low)) - 1) if high > low else 1.0
     low, high = math.floor(low / unit) * unit, math.ceil(high / unit) * unit
@@ -338,65 +324,55 @@ def _round_outwards(lows: Sequence[float], highs: Sequence[float]) -> tuple[floa
     return (int(low), int(high)) if unit >= 1 else (low, high)
 
 
-def alignment_figures(
+def _alignment_figures(
     measured: Sequence[MeasuredPair],
-    place: int,
+    index: int,
     modalities: Sequence[ReadModality],
     sizes: Sequence[Sequence[tuple[int, int]]],
     imgsz: int,
     same_files: Mapping[str, Sequence[str]],
     compared: int,
-    views: bool = True,
+    views: bool,
 ) -> AlignmentFigures:
-    """Sum up what a modality is beside the first.
+    """Summarise the modality at `index` in the stack relative to the first; arguments as of `pair_figures`.
 
-    Args:
-        measured: The sampled pairs.
-        place: Number of the modality in the stack, from 1.
-        modalities: All modalities.
-        sizes: By pair, of all pairs, the (height, width) of every modality's file.
-        imgsz: Training size, longer side in pixels.
-        same_files: By modality before it, files of the first modality of the pairs in which both hold the same bytes.
-        compared: How many pairs were compared for that.
-        views: See `pair_figures`.
+    `same_files` lists, by earlier modality, the first modality's files of pairs whose two files have the same bytes.
     """
     height, width = (float(side) for side in np.median([pair[0] for pair in sizes], 0))
-    first = [pair.files[0].path for pair in measured]
-    shifts = np.array([pair.shifts[place] for pair in measured]) * [width / SIDE, height / SIDE, 1]
+    shifts = np.array([pair.shifts[index] for pair in measured]) * [width / SIDE, height / SIDE, 1]
     shift, spread, edges_agree, shifts_agree = agree_on_shift(shifts, tolerance=4 * max(height, width) / imgsz)
-    visible = next((p for p, modality in enumerate(modalities) if modality.visible), None)
+    visible = next((i for i, modality in enumerate(modalities) if modality.visible), None)
     swapped = []
-    if visible is not None and visible != place:
+    if visible is not None and visible != index:
         swapped = [
             pair.files[0].path
             for pair in measured
-            if pair.files[visible].chroma < GREY_CHROMA and pair.files[place].chroma > COLOUR_CHROMA
+            if pair.files[visible].chroma < GREY_CHROMA and pair.files[index].chroma > COLOUR_CHROMA
         ]
     same = {
-        modalities[other].name: [
-            file for file, pair in zip(first, measured, strict=True) if other in pair.same_as[place]
-        ]
-        for other in range(place)
+        modalities[other].name: [pair.files[0].path for pair in measured if other in pair.same_as[index]]
+        for other in range(index)
     }
-    one_size = len({(pair[0], pair[place]) for pair in sizes}) == 1
     clarity, view = 0.0, None
     if views:
-        ratio = float(np.median([(pair[place][1] * pair[0][0]) / (pair[place][0] * pair[0][1]) for pair in sizes]))
+        ratio = float(np.median([(pair[index][1] * pair[0][0]) / (pair[index][0] * pair[0][1]) for pair in sizes]))
         (x, y, clarity), view = find_view(
-            [pair.files[0].view for pair in measured], [pair.files[place].view for pair in measured], ratio
+            [pair.files[0].view for pair in measured], [pair.files[index].view for pair in measured], ratio
         )
-        if shift is None and clarity >= CERTAIN and edges_agree < 0.3 * len(measured):  # told by all together alone
+        if shift is None and clarity >= CERTAIN and edges_agree < 0.3 * len(measured):  # clear only for all together
             shift = (x * width / SIDE, y * height / SIDE)
-        shift = shift and (round(shift[0], 2), round(shift[1], 2))  # as exact as it is told
+        shift = shift and (round(shift[0], 2), round(shift[1], 2))
         if view is not None and view.turn is None and clarity >= CLEAR and abs(math.log(ratio)) <= DISTORTED:
-            unit = max(height, width) / imgsz  # pixels of a file in one of training
+            unit = max(height, width) / imgsz  # pixels of a file per pixel of training
             if view.displacement((height, width), shift=False) / unit < VIEW_AT_TRAINING:
-                view = None  # it is shifted at most
-    remedy = None
-    if one_size and view is not None:
-        remedy = view_remedy(modalities[place].align, view, sizes[0][0], sizes[0][place])
-    elif one_size and shift is not None:
-        remedy = shift_remedy(modalities[place].align, shift, sizes[0][0], sizes[0][place])
+                view = None  # a shift at most
+    change, remedy = None, None
+    if view is not None:
+        change = view.in_pixels(sizes[0][0])
+    elif shift is not None:
+        change = translation(-shift[0], -shift[1])
+    if change is not None and len({(pair[0], pair[index]) for pair in sizes}) == 1:
+        remedy = remedy_for(change, modalities[index].align, sizes[0][0], sizes[0][index])
     return AlignmentFigures(
         sampled=len(measured),
         compared=compared,
@@ -409,11 +385,9 @@ def alignment_figures(
         shift=shift,
         spread=spread,
         clarity=clarity,
-        view=(
-            None
-            if view is None
-            else ViewFigures(view.turn, view.scale, view.displacement((height, width)), view.clarity)
-        ),
+        view=None
+        if view is None
+        else ViewFigures(view.turn, view.scale, view.displacement((height, width)), view.clarity),
         remedy=remedy,
         examples=_examples(
             {

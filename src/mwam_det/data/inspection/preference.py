@@ -1,4 +1,4 @@
-"""What MWAM makes of the modalities: FRM, share T and weight K over mini-batches of the training split."""
+"""MWAM's view of the modalities: FRM, share T and weight K over mini-batches of the training split."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mwam_det.data.modality import Modality
 
 
 class PreferenceMeter:
-    """Shows mini-batches to MWAM and keeps what it measures."""
+    """Passes mini-batches to MWAM and keeps its measurements."""
 
     def __init__(self, modalities: Sequence[Modality], config: MWAMConfig):
         self.modalities, self.config = modalities, config
@@ -31,7 +31,7 @@ class PreferenceMeter:
         """Measure one mini-batch of stacked images, shape (B, ΣC_m, H, W), uint8."""
         self.batch = len(images)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # `skipped` says the same
+            warnings.simplefilter("ignore")  # reported as `skipped`
             self.mwam.observe(batch := {m.name: images[:, m.slice] for m in self.modalities})
         if self.mwam.last is None:
             return
@@ -40,7 +40,7 @@ class PreferenceMeter:
             self.parts.append(contributions(batch, self.config))
 
     def figures(self, flat_patches: float | None) -> PreferenceFigures:
-        """Average over the mini-batches; of a modality that is 0 throughout some, over the others.
+        """Average over the mini-batches, except those in which a modality is 0 throughout.
 
         Args:
             flat_patches: See `PreferenceFigures`.
@@ -72,14 +72,14 @@ class PreferenceMeter:
 
 
 def contributions(batch: Mapping[str, Tensor], config: MWAMConfig) -> dict[str, np.ndarray]:
-    """Return which part of the FRM of each modality comes from which DCT coefficient (A.14).
+    """Return the contribution of each DCT coefficient to the FRM of each modality (A.14).
 
     Args:
         batch: By modality, images of shape (B, C_m, H, W), uint8 or float in [0, 1].
         config: How FRM is measured.
 
     Returns:
-        By modality, shape (q, q), see `frequency_contributions`; NaN where the images are smaller than a patch.
+        By modality, shape (q, q), see `frequency_contributions`; NaN if the images are smaller than a patch.
     """
     if min(side for images in batch.values() for side in images.shape[-2:]) < config.patch:
         return {name: np.full((config.band, config.band), np.nan) for name in batch}
@@ -94,12 +94,12 @@ def contributions(batch: Mapping[str, Tensor], config: MWAMConfig) -> dict[str, 
 
 
 def flat_share(stack: np.ndarray, modalities: Sequence[Modality], patch: int) -> float | None:
-    """Return the part of the patches of a pair that is flat in all modalities, in [0, 1].
+    """Return the share of a pair's patches that are flat in all modalities; None if the image is smaller than a patch.
 
     Args:
         stack: Shape (H, W, ΣC_m), uint8.
         modalities: The modalities of the stack.
-        patch: Side of a patch, in pixels; None is returned for an image that is smaller.
+        patch: Side of a patch, in pixels.
     """
     if min(stack.shape[:2]) < patch:
         return None
@@ -110,10 +110,6 @@ def flat_share(stack: np.ndarray, modalities: Sequence[Modality], patch: int) ->
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else math.nan
-
-
-def _mean_of_each(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, list[list[float]]]:
-    return {name: np.mean([by[name] for by in parts], 0).tolist() for name in parts[0]} if parts else {}
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

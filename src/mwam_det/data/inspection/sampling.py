@@ -1,4 +1,4 @@
-"""Which pairs are looked at where a look at all would take too long."""
+"""Sample pairs where reading all would take too long."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 DEFAULT_SAMPLE = 500
-"""Pairs whose pixels are looked at, of all splits together, if the user does not say."""
+"""Default number of pairs whose pixels are read by an inspection, over all splits."""
 
 TRAINING_SAMPLE = 32
-"""Pairs whose files are opened before a training, of all splits together, however large the dataset is."""
+"""Number of pairs whose files are opened before training, over all splits."""
 
 
 def evenly(count: int, wanted: int) -> list[int]:
-    """Return `wanted` of the numbers 0 … count − 1, or all if there are fewer, evenly spread."""
+    """Return `wanted` of the numbers 0 … count − 1, or all if there are fewer, evenly spaced."""
     return sorted(set(np.linspace(0, count - 1, min(count, wanted)).round().astype(int).tolist()))
 
 

@@ -1,4 +1,4 @@
-"""Pairs, labels and objects of one split, and why the others are left out."""
+"""Count pairs, labels and objects of one split, and the reasons why pairs are left out."""
 
 from __future__ import annotations
 
@@ -17,11 +17,7 @@ from mwam_det.files.folders import list_files
 
 
 def split_figures(dataset: PairedDataset) -> SplitFigures:
-    """Count what the scan of a split has found.
-
-    Args:
-        dataset: The split.
-    """
+    """Summarise the scan of a split."""
     names = dataset.data["names"]
     boxes, images_with = Counter[int](), Counter[int]()
     extents_in_training: list[np.ndarray] = []
@@ -39,8 +35,8 @@ def split_figures(dataset: PairedDataset) -> SplitFigures:
         thin += int((extents < 1).any(1).sum())
         extents_in_training.append(extents * dataset.imgsz / max(height, width))
     sides = np.concatenate(extents_in_training)
-    there = {file for folder in dataset.label_folders for file in list_files(folder) if Path(file).suffix == ".txt"}
-    label_files = dict(zip(dataset.listed, dataset.label_files, strict=True))  # also of pairs that are left out
+    texts = {file for folder in dataset.label_folders for file in list_files(folder) if Path(file).suffix == ".txt"}
+    label_files = dict(zip(dataset.listed, dataset.label_files, strict=True))  # including pairs left out
     return SplitFigures(
         images=len(dataset.listed),
         pairs=len(dataset.labels),
@@ -50,7 +46,7 @@ def split_figures(dataset: PairedDataset) -> SplitFigures:
         images_with={names[number]: images_with[number] for number in names},
         without_objects=without_objects,
         without_label_file=sum(not Path(label_files[file]).is_file() for file in dataset.im_files),
-        stray_labels=len(there.difference(label_files.values())) if dataset.is_whole else 0,
+        stray_labels=len(texts.difference(label_files.values())) if dataset.is_whole else 0,
         past_border=past_border,
         thin=thin,
         small=int((sides.max(1) < SMALL_AT_TRAINING).sum()),
@@ -59,19 +55,19 @@ def split_figures(dataset: PairedDataset) -> SplitFigures:
 
 
 def _left_out(dataset: PairedDataset, label_files: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Find out why images are not used: the scan's messages are for people."""
+    """Return the reasons why images are not used, which the scan gives only as messages."""
     report, used = Report(), set(dataset.im_files)
     for image in dataset.listed:
         if image in used:
             continue
         candidates = dataset.candidates(image)
-        missing = [name for name, files in candidates.items() if not files]
-        several = [name for name, files in candidates.items() if len(files) > 1]
-        if missing or several:
-            for name in missing:
+        ambiguous = {name: files for name, files in candidates.items() if len(files) != 1}
+        for name, files in ambiguous.items():
+            if files:
+                report.leave_out(f"several files of {name} share a name", ", ".join(files))
+            else:
                 report.leave_out(f"no partner of {name}", image)
-            for name in several:
-                report.leave_out(f"several files of {name} share a name", ", ".join(candidates[name]))
+        if ambiguous:
             continue
         for modality in dataset.modalities:
             try:
@@ -85,7 +81,7 @@ def _left_out(dataset: PairedDataset, label_files: Mapping[str, str]) -> dict[st
 
 
 def label_fault(file: str | Path, classes: int) -> str:
-    """Say in a few words why the labels of a pair are refused.
+    """Return a short reason why the labels of a pair are rejected.
 
     Args:
         file: The label file, in YOLO's format.
@@ -103,4 +99,4 @@ def label_fault(file: str | Path, classes: int) -> str:
         return "labels outside of the image (a coordinate not in 0 to 1)"
     if any(row[0] >= classes or row[0] < 0 for row in numbers):
         return "labels of a class that 'names' lacks"
-    return "labels refused"
+    return "labels rejected"

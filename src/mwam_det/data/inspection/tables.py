@@ -1,4 +1,4 @@
-"""An inspection laid out for the terminal."""
+"""Show an inspection in the terminal."""
 
 from __future__ import annotations
 
@@ -13,32 +13,27 @@ from mwam_det.data.inspection.figures import Inspection
 from mwam_det.data.inspection.findings import brief_list
 
 CLASSES_SHOWN = 25
-"""So many classes get a line in the terminal, the most frequent ones; inspection.json has all."""
+"""Number of classes shown, the most frequent ones; inspection.json has all."""
 
 
 def tables(inspection: Inspection) -> Group:
-    """Lay out an inspection for the terminal, its findings last."""
-    parts: list[RenderableType] = [
-        _splits(inspection),
-        _classes(inspection),
-        _modalities(inspection),
-        _alignment(inspection),
-    ]
-    parts.append(_preference(inspection))
+    """Lay out an inspection for the terminal, with its findings last."""
+    layouts = (_splits, _classes, _modalities, _alignment, _preference)
+    parts: list[RenderableType] = [layout(inspection) for layout in layouts]
     if inspection.findings:
         parts.append(Text("Findings, the most serious first:", style="bold"))
         parts += [Text(f"{number}. {sentence}") for number, sentence in enumerate(inspection.findings, 1)]
     else:
-        parts.append(Text("Nothing conspicuous was found."))
+        parts.append(Text("No findings."))
     return Group(*parts)
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
-    # a title is wrapped where its table is narrower, and a terminal has 80 columns or more
+    # wide enough for the title, which would be wrapped, up to the 80 columns of a terminal
     table = Table(title=Text(title), title_justify="left", min_width=min(len(title) + 2, 80))
-    for place, column in enumerate(columns):
-        # names come from the recipe and from folders, and would be read as rich's markup
-        table.add_column(Text(column), justify="right" if place else "left")
+    for index, column in enumerate(columns):
+        # Text, since names must not be read as rich's markup
+        table.add_column(Text(column), justify="right" if index else "left")
     return table
 
 
@@ -81,7 +76,7 @@ def _classes(inspection: Inspection) -> Table:
 
 
 def _counted(counts: Mapping[str, int], unit: str = "") -> str:
-    """Write a count by kind: the kind alone if there is one only."""
+    """Format counts by kind; a single kind without its count."""
     if len(counts) == 1:
         return f"{next(iter(counts))}{unit}"
     return brief_list([f"{kind}{unit} ({count:,})" for kind, count in counts.items()], most=4)
@@ -89,7 +84,7 @@ def _counted(counts: Mapping[str, int], unit: str = "") -> str:
 
 def _modalities(inspection: Inspection) -> Table:
     columns = ["", "size", "format", "colour", "chroma", "levels 1 · 50 · 99 %"]
-    table = _table(f"Modalities ({inspection.sampled:,} pairs looked at; chroma and levels of 255)", columns)
+    table = _table(f"Modalities ({inspection.sampled:,} sampled pairs; chroma and levels of 255)", columns)
     for name, figures in inspection.modalities.items():
         coloured = f"{figures.coloured / figures.sampled:.0%}"
         levels = " · ".join(f"{level:.0f}" for level in figures.levels)
@@ -101,9 +96,9 @@ def _modalities(inspection: Inspection) -> Table:
 def _alignment(inspection: Inspection) -> Table:
     first = inspection.first_modality
     columns = ["", "same picture", "edges agree", "shift right", "shift down"]
-    table = _table(f"Beside {first} ({inspection.sampled:,} pairs looked at; shifts in px of its files)", columns)
+    table = _table(f"Relative to {first} ({inspection.sampled:,} sampled pairs; shifts in px of its files)", columns)
     for name, figures in inspection.alignment.items():
-        shift = ["cannot tell"] * 2 if figures.shift is None else [f"{by:+.1f} px" for by in figures.shift]
+        shift = ["unclear"] * 2 if figures.shift is None else [f"{by:+.1f} px" for by in figures.shift]
         values = [f"{sum(figures.same_picture.values()):,} pairs", f"{figures.edges_agree:,} pairs", *shift]
         _add(table, name, values)
     return table
@@ -113,7 +108,7 @@ def _preference(inspection: Inspection) -> Table:
     figures = inspection.preference
     rule = "FRM" if figures.rule == "frequency_ratio" else figures.rule
     batches = "1 mini-batch" if figures.batches == 1 else f"{figures.batches:,} mini-batches"
-    title = f"What MWAM makes of train, as it is augmented: means over {batches} of {figures.batch:,}"
+    title = f"MWAM on train with augmentation: means over {batches} of {figures.batch:,}"
     columns = ["", rule, *["from brightness"][: bool(figures.contributions)]]
     table = _table(title, [*columns, "share T", "T, least to most", "weight K", "K, least to most"])
     for name in figures.frm:

@@ -1,9 +1,9 @@
-"""How the view of one modality lies in that of another, told by the edges that both show.
+"""Find the position of one modality's view in another's, by the edges that both show.
 
-What is warm is not what is bright, so contrast may be reversed: edges are compared, by phase correlation. A peak of it
-is *clear* by how far it rises above everything else on the same surface: two images of different scenes have peaks too,
-at places of chance, but none that clear. Cameras of a rig stand still against each other, so the surfaces of several
-pairs are averaged: chance averages out, and what is left is the place that all have in common.
+Warm is not bright, so contrast may be reversed: edges are compared, by phase correlation. The clarity of a peak is its
+height above the rest of the surface: images of different scenes have random peaks, too, but none as clear. Cameras of a
+rig do not move relative to each other, so the surfaces of several pairs are averaged: chance cancels out, and the
+common position remains.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from mwam_det.data.inspection.sampling import evenly
 from mwam_det.data.inspection.sizes import DISTORTED
 
 SIDE = 256
-"""Views are compared as squares of this side, in pixels: images are stretched to it, which moves no place in them."""
+"""Side in pixels of the squares to which images are stretched for comparison."""
 
 COARSE_SIDE = 128
-"""Side at which scales and turns are searched, where a scale may be off by 5 % and still be recognised."""
+"""Side at which scales and turns are searched, where a scale is recognised if it is off by 5 %."""
 
 CLEAR = 9.0
-"""Clarity of a peak from which it is no chance. Of pairs of different scenes, from five sets, none has more than 8, and
-of pairs of one scene nine in ten have more than 9."""
+"""Clarity from which a peak is not chance. Of pairs of different scenes, from five sets, none has more than 8; of pairs
+of one scene, nine in ten have more than 9."""
 
 CERTAIN = 10.0
-"""Clarity from which a view other than the given one is believed: of a hundred that are tried, one may look clear."""
+"""Clarity from which another view than the given one is accepted: of a hundred tried, one may look clear."""
 
 BETTER = 1.3
-"""So many times as clear as the given view another one must be to be believed."""
+"""Minimum ratio of the clarity of another view to that of the given one."""
 
 SEARCHED = 16
-"""Pairs by which views are searched at most."""
+"""Maximum number of pairs used to search views."""
 
 SCALES = np.exp(0.05 * np.arange(-18, 19))
-"""Sizes of what both show, in one over the other, that are tried: from 0.41 to 2.46."""
+"""Scales tried: from 0.41 to 2.46."""
 
 FINE_SCALES = np.exp(0.01 * np.arange(-3, 4))
-"""Then these about the best of them."""
+"""Factors then tried on the best scale."""
 
 TURNS = {
     "is turned by 90° clockwise": ((0, 1), (-1, 0)),
@@ -52,24 +52,24 @@ TURNS = {
     "is transposed": ((0, 1), (1, 0)),
     "is transposed and turned by 180°": ((0, -1), (-1, 0)),
 }
-"""How an image can lie that was not turned upright as its partner was, and the matrix that takes it back."""
+"""Orientations of an image relative to its partner, and the matrices that undo them."""
 
 EXACT = 1.5
-"""A turn that leaves a shift of fewer pixels of a view is a turn alone, as a camera that was held upright gives it."""
+"""Shift in pixels of a view below which a turn is taken for a turn alone, as of a camera held upright."""
 
 DIGITS = 9
-"""Significant digits of the numbers of a matrix that is offered."""
+"""Significant digits of the numbers of a suggested matrix."""
 
 
 @dataclass(frozen=True)
 class View:
-    """Where the second modality's view lies in the first one's.
+    """Position of the second modality's view in the first one's.
 
     Attributes:
-        matrix: Maps its pixels to the first one's where they should be, 3×3, in squares of `SIDE` pixels.
-        clarity: How clear it is.
-        turn: How it lies now, one of `TURNS`, or None if it is upright.
-        scale: Size of what both show in the second over that in the first, in the width as the views are stretched.
+        matrix: Maps its pixels to their correct position in the first one's, 3×3, in squares of `SIDE` pixels.
+        clarity: Clarity of the peak.
+        turn: Its current orientation, one of `TURNS`, or None if it is upright.
+        scale: Size of the common content in the second over that in the first, in the width of the squares.
     """
 
     matrix: np.ndarray
@@ -78,11 +78,11 @@ class View:
     scale: float
 
     def displacement(self, size: tuple[float, float], shift: bool = True) -> float:
-        """Return how far off what the second shows is now, the root of the mean square over an image.
+        """Return the root mean square displacement of the second modality over an image.
 
         Args:
-            size: (height, width) of the first modality's images, in any pixels; the result is in the same.
-            shift: Whether the mean counts, by which all is off alike.
+            size: (height, width) of the first modality's images, in any unit, which is that of the result.
+            shift: Whether to include the mean displacement.
         """
         height, width = size
         x, y = np.meshgrid(np.linspace(0, SIDE - 1, 9), np.linspace(0, SIDE - 1, 9))
@@ -92,11 +92,21 @@ class View:
             moved -= moved.mean(1, keepdims=True)
         return float(np.sqrt((moved**2).sum(0).mean()))
 
+    def in_pixels(self, first_size: tuple[int, int]) -> np.ndarray:
+        """Return its matrix in pixels of the first modality's files, of (height, width) `first_size`."""
+        squares = scaling(first_size, (SIDE, SIDE))
+        return np.linalg.inv(squares) @ self.matrix @ squares
+
+
+def translation(x: float, y: float) -> np.ndarray:
+    """Return the 3×3 matrix of a shift to the right and down."""
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
+
 
 def edges_of(image: np.ndarray) -> np.ndarray | None:
     """Return the spectrum of an image's edges, or None if it has none.
 
-    A blur removes the grid of JPEG blocks, which all images have at the same place, and a Hanning window the borders.
+    A blur removes the grid of JPEG blocks, which is the same in all images, and a Hanning window the borders.
 
     Args:
         image: Shape (S, S), float32.
@@ -111,11 +121,11 @@ def edges_of(image: np.ndarray) -> np.ndarray | None:
 
 
 def correlate(first: Sequence[np.ndarray | None], second: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """Return the mean phase correlation of pairs, no shift in the middle; None if no pair has edges in both.
+    """Return the mean phase correlation of pairs, zero shift in the middle; None if no pair has edges in both.
 
     Args:
         first: The spectrum of the edges of each pair's first image, see `edges_of`.
-        second: Likewise of the second one.
+        second: The same of the second image.
     """
     crossed = [a.conj() * b for a, b in zip(first, second, strict=True) if a is not None and b is not None]
     if not crossed:
@@ -127,14 +137,14 @@ def correlate(first: Sequence[np.ndarray | None], second: Sequence[np.ndarray | 
 
 
 def find_peak(surface: np.ndarray | None) -> tuple[float, float, float]:
-    """Return where a surface of `correlate` peaks, right of and below its middle in pixels, and how clear that is.
+    """Return the peak of a surface of `correlate`, right of and below its middle in pixels, and its clarity.
 
-    Clarity is the height above the median, in standard deviations as the median absolute deviation estimates them.
+    Clarity is the height above the median, in standard deviations estimated by the median absolute deviation.
     """
     if surface is None:
         return 0.0, 0.0, 0.0
     row, column = np.unravel_index(surface.argmax(), surface.shape)
-    ground = surface[::2, ::2]  # neighbours are alike
+    ground = surface[::2, ::2]  # neighbours are similar
     median = np.median(ground)
     deviation = 1.4826 * np.median(np.abs(ground - median))
     clarity = float((surface[row, column] - median) / max(deviation, 1e-9))
@@ -145,7 +155,7 @@ def find_peak(surface: np.ndarray | None) -> tuple[float, float, float]:
 
 
 def _vertex(values: np.ndarray) -> float:
-    """Return where the parabola through three values at −1, 0 and 1 peaks; that in the middle is the largest."""
+    """Return the peak of the parabola through three values at −1, 0 and 1, the middle one being the largest."""
     left, middle, right = values.astype(float)
     curvature = left - 2 * middle + right
     return 0.0 if curvature == 0 else 0.5 * (left - right) / curvature
@@ -154,17 +164,17 @@ def _vertex(values: np.ndarray) -> float:
 def find_view(
     first: Sequence[np.ndarray], second: Sequence[np.ndarray], shapes: float = 1.0
 ) -> tuple[tuple[float, float, float], View | None]:
-    """Search the scale, turn and shift by which the edges of pairs agree best.
+    """Search the scale, turn and shift at which the edges of pairs agree best.
 
     Args:
         first: The first image of each pair, shape (SIDE, SIDE), uint8.
-        second: The second one, stretched likewise.
-        shapes: Ratio of width to height of the second modality's files over that of the first one's. If they differ,
-            both are tried: that the second fits as it is stretched, and that its pixels are as square as the first's.
+        second: The second image, the same.
+        shapes: Ratio of the second modality's aspect ratio to the first one's. If it is not 1, both are tried: the
+            second as stretched, and with square pixels.
 
     Returns:
-        The shift of the second modality as its images lie, and how clear that is, told by all pairs together (see
-        `find_peak`); and the view, or None if nothing is certain or nothing much clearer than that.
+        The shift of the second modality as given, with its clarity, from all pairs together (see `find_peak`); and the
+        view, or None if none is certain and much clearer.
     """
     chosen = evenly(len(first), SEARCHED)
     first, second = ([images[i].astype(np.float32) for i in chosen] for images in (first, second))
@@ -189,12 +199,11 @@ def find_view(
         x, y, clarity = _tried(spectra, second, about)
         if turn is not None and fine == 1 and max(abs(x), abs(y)) < EXACT:
             x = y = 0.0  # nothing but a turn
-        back = np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1.0]])
-        tried.append(View(back @ about, clarity, turn, float(1 / (aspect * scale * fine))))
+        tried.append(View(translation(-x, -y) @ about, clarity, turn, float(1 / (aspect * scale * fine))))
     best = max(tried, key=lambda view: view.clarity)
     middle = tried[len(tried) // 2]
     if best.clarity < 1.05 * middle.clarity:
-        best = middle  # what was tried at first is likelier than a hair beside it
+        best = middle  # round scales are likelier than those next to them
     return given, best if best.clarity >= max(CERTAIN, BETTER * given[2]) else None
 
 
@@ -208,7 +217,7 @@ def _about_middle(aspect: float, scale: float, matrix: np.ndarray, side: int) ->
 def _tried(
     spectra: Sequence[np.ndarray | None], images: Sequence[np.ndarray], matrix: np.ndarray
 ) -> tuple[float, float, float]:
-    """Return the peak of pairs whose second images are brought to another place; see `find_peak`."""
+    """Return the peak of pairs after warping their second images, see `find_peak`."""
     moved = []
     for image in images:
         side = image.shape[:2]
@@ -220,16 +229,16 @@ def _tried(
 def agree_on_shift(
     estimates: np.ndarray, tolerance: float
 ) -> tuple[tuple[float, float] | None, tuple[float, float] | None, int, int]:
-    """Join the shifts of many pairs into one that a dataset has throughout, or none.
+    """Combine the shifts of many pairs into one common shift, if there is one.
 
     Args:
-        estimates: Shape (N, 3): shift to the right, shift down, in any pixels, and clarity (see `find_peak`).
-        tolerance: How far from the median a pair may be and still agree, in the same pixels.
+        estimates: Shape (N, 3): shift to the right, shift down, in any unit, and clarity (see `find_peak`).
+        tolerance: Maximum difference from the median of an agreeing pair, in the same unit.
 
     Returns:
-        The median shift (None unless three in ten pairs tell one, and six in ten of these, at least three, agree), half
-        the distance of the quartiles (None where no pair tells a shift), how many pairs tell one, and how many of them
-        agree.
+        The median shift (None unless three in ten pairs have a clear one, and six in ten of these, at least three,
+        agree), half the distance of the quartiles (None if no shift is clear), the number of clear shifts, and the
+        number of those that agree.
     """
     clear = estimates[estimates[:, 2] >= CLEAR, :2]
     if not len(clear):
@@ -243,46 +252,19 @@ def agree_on_shift(
     return tuple(middle.tolist()), spread, len(clear), agreeing
 
 
-def shift_remedy(
-    align: Sequence[Sequence[float]] | None,
-    shift: tuple[float, float],
-    first_size: tuple[int, int],
-    size: tuple[int, int],
-) -> list[list[float]]:
-    """Return the matrix for the key "align" of the data section that takes a shift back.
-
-    Args:
-        align: The matrix that maps the shifted modality's pixels to the first one's now, or None.
-        shift: How far it lies to the right of and below the first, in pixels of the first modality's files.
-        first_size: (height, width) of the first modality's files.
-        size: (height, width) of its own.
-    """
-    back = np.array([[1, 0, -shift[0]], [0, 1, -shift[1]], [0, 0, 1]])
-    return _remedy(back, align, first_size, size)
-
-
-def view_remedy(
-    align: Sequence[Sequence[float]] | None, view: View, first_size: tuple[int, int], size: tuple[int, int]
-) -> list[list[float]]:
-    """Return the matrix for the key "align" that brings a modality's view to its place in the first one's.
-
-    Args:
-        align: The matrix that maps its pixels to the first one's now, or None.
-        view: Where its view lies.
-        first_size: (height, width) of the first modality's files.
-        size: (height, width) of its own.
-    """
-    squares = scaling(first_size, (SIDE, SIDE))
-    return _remedy(np.linalg.inv(squares) @ view.matrix @ squares, align, first_size, size)
-
-
-def _remedy(
+def remedy_for(
     change: np.ndarray, align: Sequence[Sequence[float]] | None, first_size: tuple[int, int], size: tuple[int, int]
 ) -> list[list[float]]:
-    """Return a change of the first modality's pixels on top of how a modality is mapped to them now.
+    """Return the matrix for the key "align" of the data section that corrects the position of a modality.
 
-    Its numbers have `DIGITS` digits: the last row of a homography is small, and what is lost there is multiplied by
+    Its numbers have `DIGITS` digits: the last row of a homography is small, and errors there are multiplied by
     thousands of pixels.
+
+    Args:
+        change: The correction, 3×3, in pixels of the first modality's files.
+        align: The matrix that now maps the modality's pixels to the first one's, or None.
+        first_size: (height, width) of the first modality's files.
+        size: (height, width) of the modality's files.
     """
     now = scaling(size, first_size) if align is None else np.array(align, float)
     return [[float(f"{round(value, 12):.{DIGITS}g}") for value in row] for row in (change @ now).tolist()]
