@@ -134,7 +134,7 @@ def test_what_was_exported_is_predicted_with_and_evaluated(capsys, section):
         (["formt=onnx"], "unknown key 'formt': did you mean 'format'?"),
         (["format=onxx"], "format=onxx is unknown: choose from torchscript, onnx, openvino"),
         (["format=onnx", "inputs=split"], "inputs='split' is unknown: choose from stacked, separate"),
-        (["inputs=separate"], "inputs=separate is there for format=onnx, not torchscript"),
+        (["inputs=separate"], "inputs=separate works with format=onnx, not torchscript"),
         (["format=onnx", "quantize=8"], "quantize=8 is calibrated on pairs: give data"),
         (["format=ncnn", "dynamic=true"], "argument 'dynamic' is not supported for format='ncnn'"),
         (["format=onnx", "dynamic=perhaps"], "dynamic=perhaps"),
