@@ -42,13 +42,14 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
+    from mwam_det.core.checks import is_finite_number
     from mwam_det.data.crops import MARGIN, SMALLEST, cut_objects
     from mwam_det.data.section import resolve_dataset
     from mwam_det.hosts.drafting import classifier_recipe
 
     arguments = {"margin": MARGIN, "smallest": SMALLEST, **command_arguments(own_words, KEYS)}
     for key, value in arguments.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        if not is_finite_number(value) or value < 0:
             raise RecipeError(f"{key}={value} must be a number, at least 0")
     counts = cut_objects(resolve_dataset(recipe.data), options.destination, **arguments, recipe_for=classifier_recipe)
     table = Table("class", *counts, title="Objects")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -22,10 +22,13 @@ def refuse_unknown_keys(given: Iterable[str], known: Iterable[str]) -> None:
     known = list(known)
     for key in given:
         if key not in known:
-            near = get_close_matches(str(key), known, n=1)
-            raise ValueError(
-                f"unknown key '{key}': " + (f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(known)}")
-            )
+            raise ValueError(f"unknown key '{key}': {suggestion(str(key), known)}")
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """Suggest the known name nearest to an unknown one, or all of them."""
+    near = get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(known)}"
 
 
 @dataclass(frozen=True)

@@ -66,11 +66,7 @@ class OnePass(PairValidator):
     input of zeros are computed once for each shape; for another fill or a degraded image, in each batch. Fusion, neck,
     head and NMS run for every condition. The metrics equal those of a separate validation of each condition.
 
-    Args:
-        dataloader: As in `PairValidator`.
-        save_dir: As in `PairValidator`.
-        args: As in `PairValidator` without `missing`, and `conditions`, a list of `Condition`.
-        _callbacks: As in `PairValidator`.
+    The arguments are those of `PairValidator`; `args` has no `missing`, but `conditions`, a list of `Condition`.
 
     Attributes:
         plain: The validator of pairs that measures one condition.

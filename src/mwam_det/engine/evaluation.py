@@ -22,14 +22,9 @@ from mwam_det.robustness.results import Boxes, CombinationResult, DegradationRes
 class Reporting(OnePass):
     """A one-pass validation that keeps what a report needs beyond the metrics, for any task.
 
-    A mixin to list before a one-pass validator.
-
-    Args:
-        dataloader: As in `OnePass`.
-        save_dir: As in `OnePass`.
-        args: As in `OnePass`, and `samples`, the number of images to keep with their predictions (see `evenly_spaced`),
-            and `coco`, whether to collect all predictions for the COCO protocol.
-        _callbacks: As in `OnePass`.
+    A mixin to list before a validator of pairs. The arguments are those of `OnePass`; `args` may also have `samples`,
+    the number of images to keep with their predictions (see `evenly_spaced`), and `coco`, whether to collect all
+    predictions for the COCO protocol. With neither, nothing is kept.
 
     Attributes:
         samples: The kept images, by file.
@@ -47,13 +42,16 @@ class Reporting(OnePass):
     def init_metrics(self, model: nn.Module) -> None:
         """Prepare the metrics, and choose the images to keep."""
         super().init_metrics(model)
-        self._wanted = set(evenly_spaced(sorted(self.worth_showing()), self._count))
+        self._wanted = set(evenly_spaced(sorted(self.worth_showing()), self._count)) if self._count else set()
         self.samples, self.coco = {}, CocoRecord(self.data["names"]) if self._collect else None
 
     def observe(self, batch: dict[str, Any], predictions: Sequence[list[dict[str, Tensor]]]) -> None:
         """Keep the samples of a batch, and collect its predictions for COCO."""
-        conditions = [Condition(), *self.conditions]
-        kept = {self._available(c): found for c, found in zip(conditions, predictions, strict=True) if not c.degraded}
+        kept = {
+            tuple(m.name for m in self.modalities if m.name not in condition.missing): found
+            for condition, found in zip((Condition(), *self.conditions), predictions, strict=True)
+            if condition.degraded is None
+        }
         for index, file in enumerate(batch["im_file"]):
             if self.coco is None and file not in self._wanted:
                 continue
@@ -81,9 +79,6 @@ class Reporting(OnePass):
     def found_in(self, prediction: Any) -> Boxes | np.ndarray:
         """Return the prediction for an image in the same form."""
         return Boxes(*(prediction[key].float().cpu().numpy() for key in ("bboxes", "cls", "conf")))
-
-    def _available(self, condition: Condition) -> tuple[str, ...]:
-        return tuple(m.name for m in self.modalities if m.name not in condition.missing)
 
     def _sample(
         self,

@@ -27,7 +27,6 @@ from mwam_det.engine.classification import (
     StackedClassificationTrainer,
     StackedClassificationValidator,
 )
-from mwam_det.engine.combinations import OnePass
 from mwam_det.engine.evaluation import Reporting, ReportingValidator
 from mwam_det.engine.geometry import Placement
 from mwam_det.engine.predictor import MultimodalPredictor, PairPredictor, PairResults
@@ -41,21 +40,17 @@ class MultimodalRTDETRValidator(PairValidator, RTDETRValidator):
     stretch = True
 
 
-class OnePassRTDETRValidator(OnePass, MultimodalRTDETRValidator):
+class ReportingRTDETRValidator(Reporting, MultimodalRTDETRValidator):
     """Validate RT-DETR under several conditions."""
 
     plain = MultimodalRTDETRValidator
-
-
-class ReportingRTDETRValidator(Reporting, OnePassRTDETRValidator):
-    """A report on RT-DETR."""
 
 
 class MWAMRTDETRTrainer(PairTrainer, RTDETRTrainer):
     """Train RT-DETR with a stream for each modality."""
 
     plain = MultimodalRTDETRValidator
-    one_pass = OnePassRTDETRValidator
+    one_pass = ReportingRTDETRValidator
 
 
 class MultimodalRTDETRPredictor(PairPredictor, RTDETRPredictor):
@@ -68,21 +63,17 @@ class MultimodalOBBValidator(PairValidator, OBBValidator):
     """Validate rotated boxes."""
 
 
-class OnePassOBBValidator(OnePass, MultimodalOBBValidator):
+class ReportingOBBValidator(Reporting, MultimodalOBBValidator):
     """Validate rotated boxes under several conditions."""
 
     plain = MultimodalOBBValidator
-
-
-class ReportingOBBValidator(Reporting, OnePassOBBValidator):
-    """A report on rotated boxes."""
 
 
 class MWAMOBBTrainer(PairTrainer, OBBTrainer):
     """Train for rotated boxes."""
 
     plain = MultimodalOBBValidator
-    one_pass = OnePassOBBValidator
+    one_pass = ReportingOBBValidator
 
 
 class MultimodalOBBPredictor(MultimodalPredictor, OBBPredictor):
@@ -101,21 +92,17 @@ class MultimodalSegmentationValidator(PairValidator, SegmentationValidator):
         self.process = other.process
 
 
-class OnePassSegmentationValidator(OnePass, MultimodalSegmentationValidator):
+class ReportingSegmentationValidator(Reporting, MultimodalSegmentationValidator):
     """Validate masks of objects under several conditions."""
 
     plain = MultimodalSegmentationValidator
-
-
-class ReportingSegmentationValidator(Reporting, OnePassSegmentationValidator):
-    """A report on masks of objects."""
 
 
 class MWAMSegmentationTrainer(PairTrainer, SegmentationTrainer):
     """Train for masks of objects."""
 
     plain = MultimodalSegmentationValidator
-    one_pass = OnePassSegmentationValidator
+    one_pass = ReportingSegmentationValidator
 
 
 class MultimodalSegmentationPredictor(MultimodalPredictor, SegmentationPredictor):
@@ -148,21 +135,17 @@ class MultimodalPoseValidator(PairValidator, PoseValidator):
     """Validate keypoints."""
 
 
-class OnePassPoseValidator(OnePass, MultimodalPoseValidator):
+class ReportingPoseValidator(Reporting, MultimodalPoseValidator):
     """Validate keypoints under several conditions."""
 
     plain = MultimodalPoseValidator
-
-
-class ReportingPoseValidator(Reporting, OnePassPoseValidator):
-    """A report on keypoints."""
 
 
 class MWAMPoseTrainer(PairTrainer, PoseTrainer):
     """Train for keypoints."""
 
     plain = MultimodalPoseValidator
-    one_pass = OnePassPoseValidator
+    one_pass = ReportingPoseValidator
 
 
 class MultimodalPosePredictor(MultimodalPredictor, PosePredictor):
@@ -182,14 +165,10 @@ class MultimodalSemanticValidator(PairValidator, SemanticSegmentationValidator):
         self._semantic_target_shape = other._semantic_target_shape
 
 
-class OnePassSemanticValidator(OnePass, MultimodalSemanticValidator):
+class ReportingSemanticValidator(Reporting, MultimodalSemanticValidator):
     """Validate classes of pixels under several conditions."""
 
     plain = MultimodalSemanticValidator
-
-
-class ReportingSemanticValidator(Reporting, OnePassSemanticValidator):
-    """A report on classes of pixels."""
 
     def worth_showing(self) -> list[str]:
         """List the images to choose samples from: all."""
@@ -208,7 +187,7 @@ class MWAMSemanticTrainer(PairTrainer, SemanticSegmentationTrainer):
     """Train for classes of pixels."""
 
     plain = MultimodalSemanticValidator
-    one_pass = OnePassSemanticValidator
+    one_pass = ReportingSemanticValidator
 
 
 class MultimodalSemanticPredictor(PairPredictor, SemanticSegmentationPredictor):
@@ -237,14 +216,10 @@ class MultimodalClassificationValidator(PairValidator, StackedClassificationVali
     """Validate classes of images."""
 
 
-class OnePassClassificationValidator(OnePass, MultimodalClassificationValidator):
+class ReportingClassificationValidator(Reporting, MultimodalClassificationValidator):
     """Validate classes of images under several conditions."""
 
     plain = MultimodalClassificationValidator
-
-
-class ReportingClassificationValidator(Reporting, OnePassClassificationValidator):
-    """A report on classes of images."""
 
     def worth_showing(self) -> list[str]:
         """List the images to choose samples from: none, as there is nothing to draw in them."""
@@ -255,7 +230,7 @@ class MWAMClassificationTrainer(PairTrainer, StackedClassificationTrainer):
     """Train for classes of images."""
 
     plain = MultimodalClassificationValidator
-    one_pass = OnePassClassificationValidator
+    one_pass = ReportingClassificationValidator
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         requested = {"auto_augment": None, **(overrides or {}), "task": "classify"}
@@ -291,7 +266,7 @@ class Task:
     Attributes:
         trainer: Trains.
         validator: Validates one condition.
-        reporting: Validates every combination of modalities, for a report.
+        reporting: Validates every combination of modalities in one pass, for a report.
         predictor: Predicts.
     """
 

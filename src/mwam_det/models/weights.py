@@ -125,7 +125,7 @@ def map_weights(
             fresh[key] = source
             continue
         modality, name = source
-        value, in_head = states[modality].get(name), _layer_of(key) == last
+        value, in_head = states[modality].get(name), key.startswith(f"model.{last}.")
         if value is None and in_head:
             fresh[key] = "in no checkpoint"
             continue
@@ -155,10 +155,6 @@ def _check_states(cfg: Mapping[str, Any], states: Mapping[str, Mapping[str, Tens
         raise ValueError(f"pretrained names {unknown or 'nothing'}: choose from {', '.join(cfg['streams'])}")
     if cfg.get("share_backbone") and len({id(state) for state in states.values()}) > 1:
         raise ValueError("with share_backbone there is one backbone: name one checkpoint, not one per modality")
-
-
-def _layer_of(key: str) -> int:
-    return int(key.removeprefix("model.").partition(".")[0])
 
 
 def _source_of(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from mwam_det.core.config import refuse_unknown_keys
+from mwam_det.core.checks import is_finite_number
+from mwam_det.core.config import refuse_unknown_keys, suggestion
 from mwam_det.experiments import Experiment, load
 from mwam_det.files.values import format_value
 from mwam_det.files.yaml_text import read_yaml
@@ -103,7 +102,7 @@ def _read_study_file(file: Path) -> Study:
         if not isinstance(longer, Mapping) or not longer.keys() <= arms.keys():
             raise ValueError(f"longer={longer!r} must map arms to factors: choose from {', '.join(arms)}")
         for arm, factor in longer.items():
-            if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
+            if not is_finite_number(factor) or factor <= 0:
                 raise ValueError(f"longer.{arm}={factor!r} must be a factor of the recipe's epochs, like 1.7")
         seeds = content.get("seeds")
         if seeds is not None:
@@ -181,11 +180,7 @@ def arm_overrides(name: str, study: Study, base: Recipe) -> list[str]:
     known += [arm for arm, overrides in study.arms.items() if overrides is not None]
     for part in parts:
         if part not in known and _modality(part, base) is None:
-            near = get_close_matches(part, known, n=1)
-            raise RecipeError(
-                f"there is no arm '{part}': "
-                + (f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(known)}")
-            )
+            raise RecipeError(f"there is no arm '{part}': {suggestion(part, known)}")
     built_in = [part for part in BUILT_IN if part in parts]
     if modalities and len(modalities) + len(built_in) > 1:
         raise RecipeError(f"arm '{name}': with one modality there is nothing to join, weigh or drop")

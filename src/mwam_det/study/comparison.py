@@ -309,7 +309,8 @@ class Comparison:
             for title, columns, rows in self.tables(metric):
                 lines += [f"## {title}", "", *markdown_table(columns, [list(map(_bold, row)) for row in rows])]
         lines += [*(f"{note}\n" for note in (*self.notes(), *self.unfinished())), "## Arms", ""]
-        lines += [f"- {arm}: {_code(overrides) or 'the recipe as it is'}" for arm, overrides in self.arms.items()]
+        for arm, overrides in self.arms.items():
+            lines.append(f"- {arm}: {' '.join(f'`{override}`' for override in overrides) or 'the recipe as it is'}")
         return "\n".join(lines) + "\n"
 
     def tables(self, metric: str) -> list[tuple[str, list[str], list[list[TableCell]]]]:
@@ -471,7 +472,3 @@ def _bold(cell: TableCell) -> str:
     """Format a cell in Markdown."""
     text = f"{cell.text} {cell.more}".rstrip()
     return f"**{text}**" if cell.strong else text
-
-
-def _code(overrides: Iterable[str]) -> str:
-    return " ".join(f"`{override}`" for override in overrides)
