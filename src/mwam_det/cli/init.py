@@ -41,13 +41,13 @@ def run(options: argparse.Namespace) -> int:
     from mwam_det.data.drafting.known import Known
     from mwam_det.data.section import resolve_dataset
 
-    made = draft(options.folders, out)
-    if isinstance(made, Known):
-        print(f"This is {made.title}. {made.advice}")
-        if made.command:
-            print(made.command)
+    result = draft(options.folders, out)
+    if isinstance(result, Known):
+        print(f"This is {result.title}. {result.advice}")
+        if result.command:
+            print(result.command)
         return 0
-    files = {out: made.recipe, **{out.with_name(name): text for name, text in made.lists.items()}}
+    files = {out: result.recipe, **{out.with_name(name): text for name, text in result.lists.items()}}
     if existing := [file for file in files if file.exists()]:
         raise RecipeError(f"{existing[0]} exists, and nothing is overwritten: name another file with --out")
     for line in "".join(files.values()).splitlines():
@@ -57,9 +57,9 @@ def run(options: argparse.Namespace) -> int:
     for file, text in files.items():
         with open(file, "x", encoding="utf-8") as stream:
             stream.write(text)
-    for sentence in made.said:
+    for sentence in result.said:
         print(sentence)
-    for doubt in made.doubts:
+    for doubt in result.doubts:
         print(f"Doubt: {doubt}")
     try:
         resolve_dataset(load(out).recipe.data)

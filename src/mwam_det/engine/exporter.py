@@ -79,11 +79,8 @@ class MultimodalExporter(Exporter):
 
     The identity convolution that splits the stacked image is left out of the file. INT8 is calibrated on pairs.
 
-    Args:
-        cfg: As in `Exporter`.
-        overrides: Ultralytics' arguments, and `inputs`: "stacked" for one input, the stacked image (B, ΣC_m, H, W), RGB
-            in [0, 1]; "separate" for one input per modality, with its name, (B, C_m, H, W), likewise.
-        _callbacks: As in `Exporter`.
+    The arguments are those of `Exporter`; `overrides` may also have `inputs`: "stacked" for one input, the stacked
+    image (B, ΣC_m, H, W), RGB in [0, 1]; "separate" for one per modality, with its name, (B, C_m, H, W), likewise.
 
     Raises:
         NotImplementedError: If the format cannot have separate inputs, or cannot be calibrated on pairs.

@@ -94,12 +94,7 @@ class PairPredictor(BasePredictor):
 
     Images are read, resized, letterboxed and normalised as in validation. If the images of a batch have the same shape
     and `rect` is true, they are padded to a rectangle, as in Ultralytics; validation with `rect` pads by half a stride
-    more. With rect=False both see the same square.
-
-    Args:
-        cfg: As in `BasePredictor`.
-        overrides: As in `BasePredictor`.
-        _callbacks: As in `BasePredictor`.
+    more. With rect=False both see the same square. The arguments are those of `BasePredictor`.
 
     Attributes:
         modalities: The modalities of the model, once there is a source.

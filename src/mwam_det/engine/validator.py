@@ -30,14 +30,9 @@ from mwam_det.engine.plots import predictions_beside, wide_batch
 class PairValidator(BaseValidator):
     """Validate on pairs, for any task: a mixin to list before a validator of Ultralytics.
 
-    The channels of missing modalities are 0 after normalisation.
-
-    Args:
-        dataloader: As in `BaseValidator`.
-        save_dir: As in `BaseValidator`.
-        args: Ultralytics' arguments and `missing`, the names of the modalities to leave out; `data` may be a recipe's
-            data section, or a resolved one.
-        _callbacks: As in `BaseValidator`.
+    The channels of missing modalities are 0 after normalisation. The arguments are those of `BaseValidator`; `args` may
+    also have `missing`, the names of the missing modalities, and its `data` may be a recipe's data section, or a
+    resolved one.
 
     Attributes:
         stretch: Whether images are stretched to a square.

@@ -146,7 +146,7 @@ def two_stream_cfg(
 
     layers = stock["backbone"] + stock["head"]
     cut = _cut(stock, fusion)
-    read = sorted({place for sources in _absolute_sources(layers)[cut:] for place in sources if place < cut})
+    read = sorted({layer for sources in _absolute_sources(layers)[cut:] for layer in sources if layer < cut})
     widths = _widths(stock, cut)
     if odd := [level for level in read if level not in widths]:
         raise ValueError(
@@ -158,16 +158,16 @@ def two_stream_cfg(
     build = _shared_streams if share_backbone else _own_streams
     streams, levels = build(new, layers[:cut], read, [widths[level] for level in read], modalities)
     fused, first_fusion = {}, len(new)
-    for place, level in enumerate(read):
-        new += _fusion(fusion, [levels[name][place] for name in modalities], widths[level], stock, len(new))
+    for index, level in enumerate(read):
+        new += _fusion(fusion, [levels[name][index] for name in modalities], widths[level], stock, len(new))
         fused[level] = len(new) - 1
     first_of_rest = len(new)
     for index, (sources, *rest) in enumerate(layers[cut:], start=cut):
-        absolute = [place if place >= 0 else index + place for place in _as_list(sources)]
-        moved = [fused[place] if place < cut else place + first_of_rest - cut for place in absolute]
+        absolute = [layer if layer >= 0 else index + layer for layer in _as_list(sources)]
+        moved = [fused[layer] if layer < cut else layer + first_of_rest - cut for layer in absolute]
         if index < len(layers) - 1:  # RT-DETR's head finds its inputs only by their index
             # With "-1", Ultralytics need not keep the previous output until the end of the forward pass.
-            moved = [-1 if place == len(new) - 1 else place for place in moved]
+            moved = [-1 if layer == len(new) - 1 else layer for layer in moved]
         new.append([moved if isinstance(sources, list) else moved[0], *rest])
 
     stock["backbone"], stock["head"] = new[:first_fusion], new[first_fusion:]
@@ -242,7 +242,7 @@ def _as_list(sources: int | list[int]) -> list[int]:
 def _absolute_sources(layers: Sequence[list]) -> list[list[int]]:
     """List the inputs of each layer, as indices from the start; the image is -1."""
     return [
-        [place if place >= 0 else index + place for place in _as_list(sources)]
+        [layer if layer >= 0 else index + layer for layer in _as_list(sources)]
         for index, (sources, *_) in enumerate(layers)
     ]
 
@@ -253,7 +253,7 @@ def _cut(stock: Mapping[str, Any], fusion: str) -> int:
     if fusion == "late":
         return len(layers) - 1
     if fusion == "p3":
-        return 1 + min(place for sources in _absolute_sources(layers)[depth:] for place in sources if place < depth)
+        return 1 + min(layer for sources in _absolute_sources(layers)[depth:] for layer in sources if layer < depth)
     return depth
 
 
@@ -270,7 +270,7 @@ def _widths(stock: Mapping[str, Any], count: int) -> dict[int, int]:
     with torch.device("meta"), torch.no_grad():
         x: Any = torch.zeros(1, IMAGE_CHANNELS, PROBE_SIZE, PROBE_SIZE)
         for layer in parse_model(part, ch=IMAGE_CHANNELS, verbose=False)[0].eval():
-            read = [x if place == -1 else outputs[place] for place in _as_list(layer.f)]
+            read = [x if source == -1 else outputs[source] for source in _as_list(layer.f)]
             x = layer(read if isinstance(layer.f, list) else read[0])
             outputs.append(x)
     return {index: output.shape[1] for index, output in enumerate(outputs) if isinstance(output, Tensor)}
@@ -286,9 +286,9 @@ def _own_streams(
 ) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
     """Append a stream for each modality; return their ranges and levels."""
     streams, levels = {}, {}
-    for place, (name, channels) in enumerate(modalities.items()):
+    for index, (name, channels) in enumerate(modalities.items()):
         first = len(new)
-        new.append([SPLIT_LAYER, 1, "Index", [channels, place]])
+        new.append([SPLIT_LAYER, 1, "Index", [channels, index]])
         new += _moved(prefix, first + 1, channels)
         streams[name] = [first, len(new)]
         levels[name] = [first + 1 + level for level in read]
@@ -300,7 +300,7 @@ def _shared_streams(
 ) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
     """Append one stream that all modalities pass, one after the other in the mini-batch; return range and levels."""
     count, channels = len(modalities), next(iter(modalities.values()))
-    new += [[SPLIT_LAYER, 1, "Index", [channels, place]] for place in range(count)]
+    new += [[SPLIT_LAYER, 1, "Index", [channels, index]] for index in range(count)]
     new.append([list(range(1, 1 + count)), 1, "Concat", [0]])
     first = len(new)
     new.append([-1, 1, "Index", [channels, "()"]])
@@ -310,9 +310,9 @@ def _shared_streams(
     for level, width in zip(read, widths, strict=True):
         unstacked = len(new)
         new.append([first + 1 + level, 1, "nn.Unflatten", [0, [count, -1]]])
-        for place, name in enumerate(modalities):
+        for index, name in enumerate(modalities):
             levels[name].append(len(new))
-            new.append([unstacked, 1, "Index", [width, place]])
+            new.append([unstacked, 1, "Index", [width, index]])
     return {name: [first, end] for name in modalities}, levels
 
 
@@ -322,8 +322,8 @@ def _moved(prefix: list[list], by: int, channels: int) -> list[list]:
     for sources, number, kind, arguments in deepcopy(prefix):
         if kind == "ResNetLayer" and arguments[3]:  # the only stock layer that states its input channels
             arguments[0] = channels
-        places = [place if place < 0 else place + by for place in _as_list(sources)]
-        moved.append([places if isinstance(sources, list) else places[0], number, kind, arguments])
+        inputs = [layer if layer < 0 else layer + by for layer in _as_list(sources)]
+        moved.append([inputs if isinstance(sources, list) else inputs[0], number, kind, arguments])
     return moved
 
 
@@ -338,9 +338,9 @@ def _fusion(fusion: str, sources: list[int], width: int, stock: Mapping[str, Any
         gates = first + 1
         layers = [together, [-1, 1, "CBLinear", [[width] * count]]]
         gated = []
-        for place, source in enumerate(sources):
+        for index, source in enumerate(sources):
             layers += [
-                [gates, 1, "Index", [width, place]],
+                [gates, 1, "Index", [width, index]],
                 [[source, -1], 1, "Concat", [1]],
                 [-1, 1, "nn.GLU", [1]],
                 [-1, 1, "Index", [width, "()"]],

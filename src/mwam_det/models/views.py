@@ -52,7 +52,9 @@ class IncompleteViews:
         self._model = model
         self._balance = balance
         self._levels = levels_of(model)
-        self._place = {index: (name, place) for name in self._levels for place, index in enumerate(self._levels[name])}
+        self._level_of = {
+            layer: (name, level) for name, layers in self._levels.items() for level, layer in enumerate(layers)
+        }
         self._views: Views | None = None  # trained on
         self._measured: Views | None = None  # only measured
         self._seen: dict[int, Tensor] = {}  # levels of the complete mini-batch, if views are to be measured
@@ -66,7 +68,7 @@ class IncompleteViews:
         self._handles = [
             model.register_forward_pre_hook(self._begin),
             model.model[0].register_forward_pre_hook(self._mix_input),
-            *(model.model[index].register_forward_hook(partial(self._keep_level, index)) for index in self._place),
+            *(model.model[index].register_forward_hook(partial(self._keep_level, index)) for index in self._level_of),
             *(layer.register_forward_pre_hook(self._mix_levels) for layer in model.model[first:end]),
             head.register_forward_pre_hook(self._repeat_targets),
             head.register_forward_hook(self._take_apart),
@@ -126,11 +128,11 @@ class IncompleteViews:
         return ([self._mix_level(views, index, level) for index, level in zip(layer.f, inputs[0], strict=True)],)
 
     def _mix_level(self, views: Views, index: int, features: Tensor) -> Tensor:
-        if index not in self._place:
+        if index not in self._level_of:
             return features
         if index not in self._mixed:
-            name, place = self._place[index]
-            absent = self._absent[name][place] if name in self._absent else None
+            name, level = self._level_of[index]
+            absent = self._absent[name][level] if name in self._absent else None
             self._mixed[index] = views.mix(name, features, absent)
         return self._mixed[index]
 
@@ -207,8 +209,8 @@ class IncompleteViews:
         self._forget()
         mixed = {
             name: [
-                views.mix(name, seen[index], absent[name][place] if name in absent else None)
-                for place, index in enumerate(levels[name])
+                views.mix(name, seen[index], absent[name][level] if name in absent else None)
+                for level, index in enumerate(levels[name])
             ]
             for name in levels
         }

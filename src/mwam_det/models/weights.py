@@ -167,10 +167,10 @@ def _source_of(
     index, _, rest = key.removeprefix("model.").partition(".")
     if int(index) not in origins:
         return SPLIT if int(index) == SPLIT_LAYER else FUSION
-    modality, place = origins[int(index)]
+    modality, stock_index = origins[int(index)]
     if cfg.get("share_backbone") or modality is None:
         modality = next(iter(states))
-    return (modality, f"model.{place}.{rest}") if modality in states else f"{modality}: {NOT_NAMED}"
+    return (modality, f"model.{stock_index}.{rest}") if modality in states else f"{modality}: {NOT_NAMED}"
 
 
 def _fit(value: Tensor, tensor: Tensor, modality: str, channels: int, in_head: bool) -> Tensor | str | None:
@@ -204,7 +204,7 @@ def _left_over(
     if len({id(state) for state in states.values()}) == 1:  # one checkpoint: another modality may use the tensor
         everywhere = set.intersection(*map(set, left.values()))
         return {first: tuple(key for key in left[first] if key in everywhere)}
-    after_fusions = {f"model.{place}" for modality, place in origins.values() if modality is None}
+    after_fusions = {f"model.{index}" for modality, index in origins.values() if modality is None}
     return {
         name: tuple(key for key in keys if name == first or ".".join(key.split(".")[:2]) not in after_fusions)
         for name, keys in left.items()

@@ -101,7 +101,7 @@ def degradation_curves(report: RobustnessResults) -> Figure:
             handles["modality missing"] = axis.axhline(
                 absent.metrics[report.primary], color=INK, linestyle=":", linewidth=1.6
             )
-        for place, name in enumerate(names):
+        for index, name in enumerate(names):
             measured = {
                 e.severity: e.metrics[report.primary]
                 for e in report.degradations
@@ -113,9 +113,9 @@ def degradation_curves(report: RobustnessResults) -> Figure:
             (handles[name],) = axis.plot(
                 severities,
                 [clean, *(measured[severity] for severity in severities[1:])],
-                color=PALETTE[place % len(PALETTE)],
-                linestyle=DASHES[place // len(PALETTE) % len(DASHES)],
-                marker=MARKERS[place % len(MARKERS)],
+                color=PALETTE[index % len(PALETTE)],
+                linestyle=DASHES[index // len(PALETTE) % len(DASHES)],
+                marker=MARKERS[index % len(MARKERS)],
                 markersize=5,
                 linewidth=1.5,
             )
@@ -138,12 +138,12 @@ def degradation_curves(report: RobustnessResults) -> Figure:
 def _styles(report: RobustnessResults) -> list[dict]:
     """Return a line style for every combination; the complete one is black."""
     styles = []
-    for place, result in enumerate(report.results):
+    for index, result in enumerate(report.results):
         if result == report.full:
             styles.append({"color": INK, "linewidth": 2.2})
         else:
-            dashes = DASHES[place // len(PALETTE) % len(DASHES)]
-            styles.append({"color": PALETTE[place % len(PALETTE)], "linestyle": dashes, "linewidth": 1.7})
+            dashes = DASHES[index // len(PALETTE) % len(DASHES)]
+            styles.append({"color": PALETTE[index % len(PALETTE)], "linestyle": dashes, "linewidth": 1.7})
     return styles
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mwam_det.study.workers import PATIENCE, Place, Task, printing_to
+from mwam_det.study.workers import PATIENCE, Assignment, Task, printing_to
 
 RETRIES = 3
 """How often a task is restarted after its node or process is lost; a training resumes from its last checkpoint."""
@@ -15,7 +15,7 @@ RETRIES = 3
 
 def run_on_cluster(
     tasks: Sequence[Task],
-    work: Callable[[Place[Task]], None],
+    work: Callable[[Assignment[Task]], None],
     address: str,
     jobs: int,
     folder: Path,
@@ -53,7 +53,7 @@ def run_on_cluster(
     cpus, gpus = _shares(ray.nodes(), jobs)
     remote: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, max_calls=1)(_work_on_node)
     device = "0" if gpus else None  # Ray shows a task only its own GPUs, counted from 0
-    waiting = {remote.remote(work, Place(task, device, log_of(task), int(cpus)), folder): task for task in tasks}
+    waiting = {remote.remote(work, Assignment(task, device, log_of(task), int(cpus)), folder): task for task in tasks}
     try:
         changed([])
         while waiting:
@@ -91,12 +91,12 @@ def _shares(nodes: Sequence[Mapping[str, Any]], jobs: int) -> tuple[int, float]:
     return cpus, min(node.get("GPU", 0) for node in usable) / jobs
 
 
-def _work_on_node(work: Callable[[Place[Task]], None], place: Place[Task], folder: Path) -> None:
+def _work_on_node(work: Callable[[Assignment[Task]], None], assignment: Assignment[Task], folder: Path) -> None:
     """Run a task in a process of a node."""
     if not folder.is_dir():
         raise FileNotFoundError(
             f"the node {platform.node()} does not see {folder}: the nodes of a cluster need a shared folder, see "
             "train.project"
         )
-    with printing_to(place.log):
-        work(place)
+    with printing_to(assignment.log):
+        work(assignment)

@@ -20,7 +20,7 @@ from mwam_det.robustness.origin import versions_with
 from mwam_det.study.arms import GRID_KEYS, arm_experiments, check_seeds, read_study
 from mwam_det.study.built_in import SEEDS
 from mwam_det.study.cluster import run_on_cluster
-from mwam_det.study.workers import Place, run_all
+from mwam_det.study.workers import Assignment, run_all
 from mwam_det.training.checkpoints import changed_settings
 
 if TYPE_CHECKING:
@@ -233,10 +233,10 @@ def _log_of(cell: Cell) -> Path:
     return cell.folder.with_suffix(".log")
 
 
-def _run_in(place: Place[Cell]) -> None:
+def _run_in(assignment: Assignment[Cell]) -> None:
     """Train a run in a process that shares the machine with others."""
-    share_threads(place.threads)
-    _run(place.task, place.device)
+    share_threads(assignment.threads)
+    _run(assignment.task, assignment.device)
 
 
 def _record_death(cell: Cell, how: str) -> None:

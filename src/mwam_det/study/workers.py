@@ -22,8 +22,8 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
-class Place(Generic[Task]):
-    """Where a task runs.
+class Assignment(Generic[Task]):
+    """A task and what it runs with.
 
     Attributes:
         task: The task.
@@ -45,7 +45,7 @@ def threads_each(jobs: int) -> int:
 
 def run_all(
     tasks: Sequence[Task],
-    work: Callable[[Place[Task]], None],
+    work: Callable[[Assignment[Task]], None],
     jobs: int,
     devices: Sequence[str] = (),
     *,
@@ -70,33 +70,33 @@ def run_all(
         KeyboardInterrupt: If interrupted, once every process has ended.
     """
     context, waiting = get_context("spawn"), list(tasks)
-    running: dict[BaseProcess, Place[Task]] = {}
+    running: dict[BaseProcess, Assignment[Task]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                busy = [place.device for place in running.values()]
+                busy = [assignment.device for assignment in running.values()]
                 device = min(devices, key=busy.count) if devices else None
-                place = Place(waiting[0], device, log_of(waiting.pop(0)), threads_each(jobs))
-                process: BaseProcess = context.Process(target=_work, args=(work, place))
+                assignment = Assignment(waiting[0], device, log_of(waiting.pop(0)), threads_each(jobs))
+                process: BaseProcess = context.Process(target=_work, args=(work, assignment))
                 process.start()
-                running[process] = place
+                running[process] = assignment
                 changed([other.task for other in running.values()])
             ended = connection.wait([process.sentinel for process in running])
             for process in [process for process in running if process.sentinel in ended]:
                 process.join()
-                place = running.pop(process)
+                assignment = running.pop(process)
                 if process.exitcode:
-                    died(place.task, _how(process.exitcode))
+                    died(assignment.task, _how(process.exitcode))
                 changed([other.task for other in running.values()])
     finally:
         _interrupt(list(running))
 
 
-def _work(work: Callable[[Place[Task]], None], place: Place[Task]) -> None:
+def _work(work: Callable[[Assignment[Task]], None], assignment: Assignment[Task]) -> None:
     """Run a task in its process."""
     threading.Thread(target=_follow_parent, daemon=True).start()
-    with printing_to(place.log):
-        work(place)
+    with printing_to(assignment.log):
+        work(assignment)
 
 
 def _follow_parent() -> None:
