@@ -4,16 +4,15 @@
 
 For every optimizer that Ultralytics offers, built by Ultralytics: ‖θ_after − θ_before‖ over all parameters of the
 streams after a few steps of two-stream YOLOv8n at 64 px with the weight K = 0.5 or 1.5 for both, over the same with
-K = 1. A weight that arrives in full gives K, one that is undone gives 1. Later steps start from other parameters, hence
-a small learning rate, and still no figure is exact; RAdam begins like SGD and normalises later.
+K = 1. A weight with full effect gives K, one without effect gives 1. Later steps start from different parameters; with
+the small learning rate the figures are close, but not exact. RAdam starts like SGD and normalises later.
 
-Ultralytics clips all gradients to a joint norm of 10 in its optimizer step. The second half of the table is without it,
-and "norm" is the median norm before clipping with K = 1: it tells how much clipping had to do.
+Ultralytics clips all gradients to a joint norm of 10 in its optimizer step. The second half of the table is without
+clipping, and "norm" is the median norm before clipping with K = 1, which shows how much is clipped.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import tempfile
@@ -23,9 +22,8 @@ from typing import Any
 from unittest import mock
 
 import torch
-from machine import machine
+from machine import argument_parser, show
 from material import demo_data, train_step, trainer_at_start
-from rich.console import Console
 from rich.table import Table
 
 from mwam_det.models.two_stream import streams_of
@@ -36,7 +34,7 @@ BATCH, LEARNING_RATE = 4, 1e-4
 
 
 class Bench:
-    """Trains from one start on the same mini-batches, again and again.
+    """Trains repeatedly from the same start on the same mini-batches.
 
     Args:
         folder: A temporary folder.
@@ -54,7 +52,7 @@ class Bench:
         return trainer_at_start(self.data, self.folder, optimizer=optimizer, mwam=mwam, **common)
 
     def displacement(self, optimizer: str, mode: str, weight: float, clip: bool) -> tuple[float, float]:
-        """Return how far the streams came, and the median norm of all gradients before clipping."""
+        """Return the displacement of the streams, and the median norm of all gradients before clipping."""
         trainer, norms = self._trainer(optimizer, mode, weight), []
         parameters = [p for stream in streams_of(trainer.model).values() for p in stream.parameters()]
         before = [p.detach().clone() for p in parameters]
@@ -72,8 +70,7 @@ class Bench:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=4)
+    parser = argument_parser(__doc__, steps=4)
     args = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*rescales gradients.*")  # what is measured here
     names = [f"{mode}\nK = {weight}" for mode, weight in COLUMNS]
@@ -88,13 +85,11 @@ def main() -> None:
                     cells.append(f"{norm:.0f}")
                 cells += [f"{bench.displacement(optimizer, *c, clip)[0] / plain:.2f}" for c in COLUMNS]
             table.add_row(optimizer, *cells)
-    console = Console(width=max(120, Console().width))
-    console.print(machine())
-    console.print(
+    show(
         f"two-stream YOLOv8n, 64 px, batch {BATCH}, {args.steps} steps, lr0 {LEARNING_RATE}: "
-        "displacement of the streams over that with K = 1"
+        "displacement of the streams over that with K = 1",
+        table,
     )
-    console.print(table)
 
 
 if __name__ == "__main__":

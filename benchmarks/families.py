@@ -2,16 +2,14 @@
 
     python benchmarks/families.py [--small] [--tasks obb pose] [--imgsz 640] [--fusion concat] [--share-backbone]
 
-For every model that the installed Ultralytics describes, at its smallest scale: is it built for RGB and
-infrared, does it make a training step (loss, backward, SGD) after which parameters of both streams have moved, does
-Ultralytics export it to TorchScript with the same output; its parameters and GFLOPs beside those of the stock
-single-stream model. Models that are refused stand below, each with the reason. With --small, one model a family; with
---tasks, those of some tasks.
+For every model that the installed Ultralytics describes, at its smallest scale: can it be built for RGB and infrared,
+does a training step (loss, backward, SGD) move parameters of both streams, does Ultralytics export it to TorchScript
+with the same output; its parameters and GFLOPs beside those of the stock single-stream model. Refused models are listed
+below with the reason. With --small, one model per family; with --tasks, only some tasks.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from copy import deepcopy
 from pathlib import Path
@@ -19,8 +17,7 @@ from typing import Any
 
 import torch
 import ultralytics
-from machine import machine
-from rich.console import Console
+from machine import argument_parser, show
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional
@@ -41,10 +38,10 @@ from mwam_det.models.two_stream import (
 )
 
 SIDE = 64
-"""Of the images of the training step and the export, in pixels."""
+"""Side of the images of the training step and the export, in pixels."""
 
 TOLERANCE = 1e-3
-"""By which the exported model may differ, relative to the largest value of the output."""
+"""Maximum difference of the exported model, relative to the largest value of the output."""
 
 
 def descriptions() -> dict[str, dict[str, Any]]:
@@ -58,7 +55,7 @@ def descriptions() -> dict[str, dict[str, Any]]:
 
 
 def makes_a_step(model: nn.Module) -> bool:
-    """Train a model for a step and say whether the loss is finite and both streams have moved."""
+    """Train a model for one step; return whether the loss is finite and both streams have moved."""
     model.args, model.nc = get_cfg(), 2
     before = {name: [p.detach().clone() for p in stream.parameters()] for name, stream in streams_of(model).items()}
     loss = model.train()({"img": torch.rand(2, 6, SIDE, SIDE), **labels(task_of(model.yaml))})[0].sum()
@@ -72,7 +69,7 @@ def makes_a_step(model: nn.Module) -> bool:
 
 
 def labels(task: str) -> dict[str, Tensor]:
-    """Return an object in each of two images, as Ultralytics labels it for a task."""
+    """Return Ultralytics' labels for a task, with one object in each of two images."""
     boxes, masks = torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.4, 0.6, 0.3, 0.5]]), torch.zeros(2, SIDE // 4, SIDE // 4)
     masks[:, SIDE // 16 : SIDE // 8, SIDE // 16 : SIDE // 8] = 1
     return {
@@ -88,10 +85,10 @@ def labels(task: str) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def exports(model: nn.Module, folder: Path) -> bool:
-    """Export a model to TorchScript and say whether the file gives what the model gives.
+    """Export a model to TorchScript; return whether the outputs agree.
 
-    Each value of the detections is compared by itself, in ascending order: heads without NMS sort detections by their
-    scores, and those of an untrained model are so close to each other that rounding changes the order.
+    The values of detections are compared in ascending order: heads without NMS sort detections by score, and the scores
+    of an untrained model are so close that rounding changes the order.
     """
     checkpoint = folder / "model.pt"
     torch.save({"model": deepcopy(model), "train_args": {}}, checkpoint)
@@ -105,15 +102,15 @@ def exports(model: nn.Module, folder: Path) -> bool:
 
 
 def first_map(output: Any) -> Tensor:
-    """Return the predictions of what a model returns."""
+    """Return the first map in the output of a model."""
     return output if isinstance(output, Tensor) else first_map(output[0])
 
 
 def tried(check: Any, *arguments: Any) -> str:
-    """Return "yes" or "no", or the error's kind and first line."""
+    """Return "yes" or "no", or the error's type and first line."""
     try:
         return "yes" if check(*arguments) else "no"
-    except Exception as error:  # a row of the table, not the end of it
+    except Exception as error:  # shown in the table
         return f"{type(error).__name__}: {str(error).splitlines()[0]}"
 
 
@@ -124,10 +121,9 @@ def cost(model: nn.Module, imgsz: int) -> tuple[float, float]:
 
 def main() -> None:
     """Build, train, export, measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__, imgsz=640)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--tasks", nargs="+", choices=dict.fromkeys(TASK_OF_MODEL.values()), metavar="TASK")
-    parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--fusion", choices=FUSIONS, default="concat")
     parser.add_argument("--share-backbone", action="store_true")
     args = parser.parse_args()
@@ -160,13 +156,9 @@ def main() -> None:
             *(f"{parameters:.2f}", f"{of_single:.2f}", f"{parameters / of_single:.2f}"),
             *(f"{flops:.1f}", f"{flops_of_single:.1f}", f"{flops / flops_of_single:.2f}"),
         )
-    console = Console(width=max(140, Console().width))
-    console.print(machine())
     shared = ", one backbone for both" if args.share_backbone else ""
-    console.print(f"fusion={args.fusion}{shared}, 2 classes, GFLOPs at {args.imgsz} px by Ultralytics' get_flops")
-    console.print(table)
-    for name, reason in refused.items():
-        console.print(f"refused: {name}: {reason}.")
+    title = f"fusion={args.fusion}{shared}, 2 classes, GFLOPs at {args.imgsz} px by Ultralytics' get_flops"
+    show(title, table, *(f"refused: {name}: {reason}." for name, reason in refused.items()), width=140)
 
 
 if __name__ == "__main__":

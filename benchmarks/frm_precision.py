@@ -2,20 +2,18 @@
 
     python benchmarks/frm_precision.py RGB_FOLDER IR_FOLDER
 
-Reads all pairs of two folders with images of one size, and prints the FRM of each modality by float64 on every patch,
-by the package, and by one plain float32 convolution; the share of RGB with and without a letterbox to a square; and the
-time of each way for the whole stack, median and interquartile range of 15 runs taken in turn.
+Reads all pairs of two folders with images of one size, and prints the FRM of each modality in float64 on every patch,
+by the package, and by a plain float32 convolution; the share of RGB with and without a letterbox to a square; and the
+time of each way for the whole stack, median and interquartile range of 15 runs in turn.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import torch
-from machine import machine, time_in_turn
-from rich.console import Console
+from machine import argument_parser, show, time_in_turn
 from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
@@ -60,15 +58,11 @@ def share_of_rgb(rgb: Tensor, ir: Tensor, config: MWAMConfig) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("rgb", type=Path)
     parser.add_argument("ir", type=Path)
     folders = parser.parse_args()
     rgb, ir = load(folders.rgb), load(folders.ir)
-    console = Console(width=max(112, Console().width))
-    console.print(machine())
-    console.print(f"{tuple(rgb.shape)} uint8 a modality")
-
     ways = {"float64": float64, "package": package, "plain float32": float32}
     times = time_in_turn({name: lambda way=way: (way(rgb), way(ir)) for name, way in ways.items()}, RUNS)
     table = Table("way", "FRM rgb", "FRM ir", "error rgb", "error ir", "ms, median (IQR)", "time / float64")
@@ -78,14 +72,16 @@ def main() -> None:
         errors = [f"{value / true - 1:+.1e}" for value, true in zip(values, exact, strict=True)]
         ratio = f"{times[name].median / times['float64'].median:.2f}"
         table.add_row(name, *(f"{value:.4e}" for value in values), *errors, f"{times[name]:.0f}", ratio)
-    console.print(table)
-
     border = (rgb.shape[3] - rgb.shape[2]) // 2
     square = [F.pad(images, (0, 0, border, border), value=114) for images in (rgb, ir)]
-    console.print(f"T of RGB: {share_of_rgb(rgb, ir, MWAMConfig()):.3f} content only,")
-    console.print(f"          {share_of_rgb(*square, MWAMConfig()):.3f} letterboxed,")
-    console.print(f"          {share_of_rgb(*square, MWAMConfig(ignore=None)):.3f} letterboxed, padding counted")
-    console.print(f"FRM of RGB with its padding counted, over without: {package(square[0]) / package(rgb):.0f}")
+    show(
+        f"{tuple(rgb.shape)} uint8 per modality",
+        table,
+        f"T of RGB: {share_of_rgb(rgb, ir, MWAMConfig()):.3f} content only,",
+        f"          {share_of_rgb(*square, MWAMConfig()):.3f} letterboxed,",
+        f"          {share_of_rgb(*square, MWAMConfig(ignore=None)):.3f} letterboxed, padding counted",
+        f"FRM of RGB with its padding counted, over without: {package(square[0]) / package(rgb):.0f}",
+    )
 
 
 if __name__ == "__main__":

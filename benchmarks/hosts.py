@@ -1,4 +1,4 @@
-"""What are the other hosts, and does MWAM, or a balancing method, cost them anything?
+"""How large are the other hosts, and what does MWAM, or a balancing method, cost them?
 
     python benchmarks/hosts.py [--rounds 7] [--scale 0.5] [--device cuda] [--only esanet-md-r34 sf-md] [--balancing]
 
@@ -7,21 +7,19 @@ parameters and GFLOPs of one sample at inference after some training steps witho
 to a training step for each sample, counted by torch.utils.flop_counter. It counts a multiplication and an addition as
 two operations; published figures often count them as one. Then the time of MWAM alone on a mini-batch, and of a whole
 training step (observe, normalise, forward, loss, backward, SGD) without MWAM and with it, in turn, at `--scale` times
-that size; each ratio is taken within a round. A second host without MWAM shows how large a ratio comes from the machine
+that size; each ratio is taken within a round. A second host without MWAM shows the ratio that comes from the machine
 alone. With --balancing, the methods that act in a step are timed instead, on hosts other than MMANet.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine, time_in_turn
-from rich.console import Console
+from machine import argument_parser, show, time_in_turn
 from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -61,7 +59,7 @@ def modalities_of(name: str) -> tuple[HostModality, ...]:
 
 
 def trainer_of(name: str, size: tuple[int, int], batch: int, device: str, way: dict[str, Any]) -> HostTrainer:
-    """Build a trainer of a host, without data: its steps are given theirs. `way` holds values of `Host`."""
+    """Build a trainer of a host, without data, which each step is given. `way` holds values of `Host`."""
     modalities = modalities_of(name)
     kind = "classification" if name in MODELS[CLASSIFICATION] else "segmentation"
     task = Classification(CLASSES[kind]) if kind == "classification" else Segmentation(CLASSES[kind])
@@ -94,7 +92,7 @@ def trainer_of(name: str, size: tuple[int, int], batch: int, device: str, way: d
 
 
 def guidance_of(model: SFMD, modalities: tuple[HostModality, ...], classes: int, statistics: dict) -> MMANetGuidance:
-    """Build what leads MMANet, as it is after its first epochs."""
+    """Build the guidance of MMANet as after its first epochs."""
     teacher = Teacher(SFMD({m.name: m.channels for m in modalities}, classes), Normalise(statistics))
     guidance = MMANetGuidance(model, teacher, [m.name for m in modalities], classes)
     guidance.weakest.fill_(0)
@@ -110,7 +108,7 @@ def mini_batch(trainer: HostTrainer, batch: int) -> tuple[dict[str, Tensor], Ten
     }
     shape = (batch,) if isinstance(trainer.host.task, Classification) else (batch, *size)
     target = torch.randint(0, trainer.host.classes, shape, generator=generator)
-    return {name: own.to(trainer.device) for name, own in images.items()}, target.to(trainer.device)
+    return {name: batch.to(trainer.device) for name, batch in images.items()}, target.to(trainer.device)
 
 
 def step(trainer: HostTrainer, images: dict[str, Tensor], target: Tensor) -> None:
@@ -122,10 +120,10 @@ def step(trainer: HostTrainer, images: dict[str, Tensor], target: Tensor) -> Non
 
 def count(model: nn.Module, inputs: dict[str, Tensor]) -> tuple[int, int, float]:
     """Return parameters, those of side outputs that only training uses, and GFLOPs of one sample at inference."""
-    sides = sum(own.numel() for name, own in model.named_parameters() if ".side." in name)
+    sides = sum(parameter.numel() for name, parameter in model.named_parameters() if ".side." in name)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.eval()(inputs)
-    return sum(own.numel() for own in model.parameters()), sides, counter.get_total_flops() / 1e9
+    return sum(parameter.numel() for parameter in model.parameters()), sides, counter.get_total_flops() / 1e9
 
 
 def observation_gflops(mwam: MWAM, inputs: dict[str, Tensor]) -> float:
@@ -138,10 +136,8 @@ def observation_gflops(mwam: MWAM, inputs: dict[str, Tensor]) -> float:
 def main() -> None:
     """Measure and print."""
     names = [name for models in MODELS.values() for name in models]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser = argument_parser(__doc__, rounds=7, batch=4)
     parser.add_argument("--scale", type=float, default=1.0, help="size of the timed steps, of the paper's")
-    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="HOST")
     parser.add_argument("--balancing", action="store_true", help="time balancing methods instead of MWAM")
@@ -160,7 +156,7 @@ def main() -> None:
         full = (480, 640) if name.startswith("esanet") else (112, 112)
         size = tuple(max(round(side * args.scale / STRIDE), 1) * STRIDE for side in full) if args.scale != 1 else full
         trainers = {way: trainer_of(name, size, args.batch, args.device, how) for way, how in ways.items()}
-        steps = {way: partial(step, own, *mini_batch(own, args.batch)) for way, own in trainers.items()}
+        steps = {way: partial(step, trainer, *mini_batch(trainer, args.batch)) for way, trainer in trainers.items()}
         if args.counts:
             for way in steps.values():
                 way()
@@ -178,15 +174,11 @@ def main() -> None:
             parameters, sides, gflops = count(model, inputs)
             mwam = f"{observation_gflops(trainers[way].run.mwam, inputs):.4f}" if way == "MWAM" else "-"
             counts.add_row(name, way, f"{parameters:,}", f"{sides:,}", f"{gflops:.3f}", mwam)
-    console = Console(width=max(120, Console().width))
-    console.print(machine())
-    if not args.balancing:
-        console.print(counts)
+    results = [] if args.balancing else [counts]
     if not args.counts:
-        console.print(f"batch {args.batch}, SGD, float32, {args.rounds} rounds in turn, median (IQR)")
-        console.print(times)
-        if not args.balancing:
-            console.print(alone)
+        results += [f"batch {args.batch}, SGD, float32, {args.rounds} rounds in turn, median (IQR)", times]
+        results += [] if args.balancing else [alone]
+    show(*results)
 
 
 if __name__ == "__main__":

@@ -2,21 +2,19 @@
 
     python benchmarks/inference_cost.py [--imgsz 640]
 
-Trains two-stream YOLOv8n for a moment with and without MWAM, loads both checkpoints as anybody would, and prints what
-Ultralytics' `model_info` says of them as trained and fused for inference, beside stock single-stream YOLOv8n of as many
-classes. Trained alike, the two checkpoints have tensors of the same names and shapes; that is checked too.
+Trains two-stream YOLOv8n briefly with and without MWAM, loads both checkpoints, and prints Ultralytics' `model_info` of
+them as trained and fused for inference, beside that of stock single-stream YOLOv8n with the same classes. It also
+checks that the tensors of the two checkpoints have the same names and shapes.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from copy import deepcopy
 from pathlib import Path
 
-from machine import machine
+from machine import argument_parser, show
 from material import demo_data
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 from ultralytics import YOLO
@@ -39,8 +37,7 @@ def trained(data: dict, folder: Path, mwam: bool) -> nn.Module:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--imgsz", type=int, default=640)
+    parser = argument_parser(__doc__, imgsz=640)
     args = parser.parse_args()
     LOGGER.setLevel("ERROR")
     with tempfile.TemporaryDirectory() as folder:
@@ -53,18 +50,16 @@ def main() -> None:
     table = Table("model", "layers", "parameters", "GFLOPs", "fused: layers", "parameters", "GFLOPs")
     for name, model in models.items():
         cells = []
-        for one in (deepcopy(model), deepcopy(model).fuse(verbose=False)):
-            layers, parameters, _, gflops = model_info(one, imgsz=args.imgsz)
+        for variant in (deepcopy(model), deepcopy(model).fuse(verbose=False)):
+            layers, parameters, _, gflops = model_info(variant, imgsz=args.imgsz)
             cells += [f"{layers}", f"{parameters:,}", f"{gflops:.3f}"]
         table.add_row(name, *cells)
     _, without, with_mwam = ({k: v.shape for k, v in m.state_dict().items()} for m in models.values())
-    console = Console(width=max(120, Console().width))
-    console.print(machine())
-    console.print(f"{args.imgsz} px, {len(CLASS_NAMES)} classes, by Ultralytics' model_info")
-    console.print(table)
     same = "the same" if without == with_mwam else "NOT the same"
-    console.print(
-        f"Tensors of the two-stream checkpoints: {len(without)}, {same} names and shapes with and without MWAM."
+    show(
+        f"{args.imgsz} px, {len(CLASS_NAMES)} classes, by Ultralytics' model_info",
+        table,
+        f"Tensors of the two-stream checkpoints: {len(without)}, {same} names and shapes with and without MWAM.",
     )
 
 

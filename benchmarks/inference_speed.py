@@ -1,18 +1,17 @@
-"""How much longer does a two-stream model take than a single stream, and than the operations in it explain?
+"""How much longer does a two-stream model take than a single stream, and do its operations explain it?
 
     python benchmarks/inference_speed.py [--model yolov8n.yaml] [--imgsz 640] [--rounds 20] [--threads 1]
         [--device cuda --amp]
 
 Times single-stream and two-stream models of one description, fused for inference, batch 1, in turn: in PyTorch as
-`predict` runs them, and on the CPU in ONNX Runtime and OpenVINO too where these are installed. The two-stream model is
-timed with the convolution that splits the image, as plain Ultralytics runs and exports it, and without, as this package
-does. Beside the ratios of time are those of FLOPs, as PyTorch counts them. Outputs with and without the convolution are
+`predict` runs them, and on the CPU also in ONNX Runtime and OpenVINO if installed. The two-stream model is timed with
+the convolution that splits the image, as plain Ultralytics runs and exports it, and without, as in this package. The
+ratios of time are shown beside those of FLOPs, as counted by PyTorch. Outputs with and without the convolution are
 compared.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from collections.abc import Callable
 from copy import deepcopy
@@ -21,8 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import machine, time_in_turn
-from rich.console import Console
+from machine import argument_parser, show, time_in_turn
 from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -60,17 +58,17 @@ def pytorch(
 def exported(
     models: dict[str, nn.Module], images: dict[str, np.ndarray], folder: Path, format_: str, threads: int
 ) -> dict[str, Callable[[], np.ndarray]]:
-    """Return callables that run exported files of the models, as whoever deploys them does."""
+    """Return callables that run exported files of the models, as in deployment."""
     ways = {}
     for name, model in models.items():
-        of = YOLO if name in (SINGLE, WITH) else MultimodalYOLO
+        exporter = YOLO if name in (SINGLE, WITH) else MultimodalYOLO
         file = folder / format_ / name / "best.pt"
         file.parent.mkdir(parents=True)
         yolo = YOLO("yolov8n.yaml")
         yolo.model = model
         yolo.save(file)
         inputs = {"inputs": "separate"} if name == SEPARATE else {}
-        file = of(file).export(format=format_, imgsz=images[name].shape[2], **inputs)
+        file = exporter(file).export(format=format_, imgsz=images[name].shape[2], **inputs)
         ways[name] = (onnxruntime if format_ == "onnx" else openvino)(file, images[name], threads)
     return ways
 
@@ -99,11 +97,8 @@ def openvino(file: str, images: np.ndarray, threads: int) -> Callable[[], np.nda
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__, imgsz=640, rounds=20, threads=1)
     parser.add_argument("--model", default="yolov8n.yaml")
-    parser.add_argument("--imgsz", type=int, default=640)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--amp", action="store_true", help="float16, on a GPU")
     args = parser.parse_args()
@@ -121,14 +116,14 @@ def main() -> None:
     stack = generator.random((1, 6, args.imgsz, args.imgsz), np.float32)
     images = {SINGLE: np.ascontiguousarray(stack[:, :3]), WITH: stack, WITHOUT: stack, SEPARATE: stack}
     native = {SINGLE: single, WITH: two, WITHOUT: lean}
-    stacked = {**native, WITHOUT: two}  # our export leaves the convolution out by itself
+    stacked = {**native, WITHOUT: two}  # our export leaves the convolution out
     models = {**stacked, SEPARATE: two}
 
     table = Table("runtime", *(f"{name}" for name in models), title="milliseconds; ratio to the single stream")
     flops = {name: gflops(model, images[name]) for name, model in native.items()}
     cells = [f"{value:.3f} GFLOPs\n{value / flops[SINGLE]:.3f}" for value in flops.values()]
     table.add_row("operations", *cells, "")
-    console = Console(width=max(160, Console().width))
+    differences = []
     with tempfile.TemporaryDirectory() as folder:
         runtimes = {"PyTorch": pytorch(native, images, device, half)}
         if on_cpu and find_spec("onnxruntime"):
@@ -143,13 +138,14 @@ def main() -> None:
             table.add_row(name, *cells, *[""] * (len(models) - len(cells)))
             for other in [other for other in outputs if other not in (SINGLE, WITH)]:
                 difference = np.abs(outputs[other] - outputs[WITH]).max()
-                console.print(f"{name}: outputs of '{other}' and '{WITH}' differ by {difference:.1e} at most")
-    console.print(machine())
-    console.print(
+                differences.append(f"{name}: outputs of '{other}' and '{WITH}' differ by {difference:.1e} at most")
+    show(
         f"{args.model}, {args.imgsz} px, batch 1, {device}, {'float16' if half else 'float32'}, median (quartiles) of "
-        f"{args.rounds} rounds in turn"
+        f"{args.rounds} rounds in turn",
+        table,
+        *differences,
+        width=160,
     )
-    console.print(table)
 
 
 if __name__ == "__main__":

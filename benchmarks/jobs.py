@@ -1,15 +1,14 @@
-"""How much sooner does a grid of trainings end with several processes (`compare … jobs=N`)?
+"""How much faster is a grid of trainings with several processes (`compare … jobs=N`)?
 
     python benchmarks/jobs.py [--jobs 2] [--rounds 2] [--epochs 8]
 
-Trains a grid of two arms and two seeds on a generated set with `jobs=1` and with `--jobs`, in turn, each in a fresh
-folder, and prints the ratio of their times in each round and whether every figure of the two grids is the same. A
-training takes one thread on two cores either way, as Ultralytics sets it, so two of them can use what one leaves idle.
+Trains a grid of two arms and two seeds on a generated dataset with `jobs=1` and with `--jobs`, in turn, each in a fresh
+folder, and prints the ratio of their times in each round and whether all figures of the two grids are the same. On two
+cores, Ultralytics gives a training one thread either way, so two trainings can use what one leaves idle.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import time
 from pathlib import Path
 
 import yaml
-from machine import machine
+from machine import argument_parser, machine
 from material import demo_data
 
 ARMS, SEEDS = "baseline,mwam", 2
@@ -26,11 +25,7 @@ ARMS, SEEDS = "baseline,mwam", 2
 
 def main() -> None:
     """Time the two ways and print them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--imgsz", type=int, default=160)
+    parser = argument_parser(__doc__, jobs=2, rounds=2, epochs=8, imgsz=160)
     options = parser.parse_args()
     seconds: dict[int, list[float]] = {1: [], options.jobs: []}
     scores: dict[int, list[object]] = {1: [], options.jobs: []}
@@ -55,7 +50,7 @@ def main() -> None:
 
 
 def _compare(recipe: Path, name: str, jobs: int) -> None:
-    """Run the grid in a process of its own."""
+    """Run the grid in its own process."""
     command = [sys.executable, "-m", "mwam_det", "compare", str(recipe), "--arms", ARMS, "--seeds", str(SEEDS)]
     done = subprocess.run([*command, f"train.name={name}", f"jobs={jobs}"], capture_output=True, text=True)
     if done.returncode:
@@ -63,7 +58,7 @@ def _compare(recipe: Path, name: str, jobs: int) -> None:
 
 
 def _scores(folder: Path) -> dict[str, object]:
-    """Return what every cell of a grid scored, by its name."""
+    """Return the scores of every cell of a grid, by its name."""
     reports = sorted(folder.glob("*/seed*/robustness.json"))
     return {str(path.relative_to(folder)): json.loads(path.read_text())["combinations"] for path in reports}
 

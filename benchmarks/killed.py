@@ -1,15 +1,14 @@
-"""What becomes of a run that is killed, at moments chosen?
+"""Does a run recover from being killed at critical moments?
 
     python benchmarks/killed.py [--only PART ...]
 
-Each moment: a command is killed there by SIGKILL, in a process of its own, on a small generated set; then the same
-command, or the one that resumes, must finish. Prints for each whether it did, whether every epoch stands once in the
-record, and what is left over.
+At each moment a command in its own process is killed by SIGKILL, on a small generated dataset; then the same command,
+or the one that resumes, must finish. Prints for each whether it did, the epochs in the record, which should each appear
+once, and leftover files.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import os
@@ -22,9 +21,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import yaml
-from machine import machine
+from machine import argument_parser, show
 from material import demo_data
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -76,12 +74,12 @@ from mwam_det.cli import main
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a command is killed.
+    """A moment at which a command is killed.
 
     Attributes:
-        part: Which command, of `COMMANDS`.
-        what: The moment, for people.
-        code: What kills it there, run before the command.
+        part: The command, a key of `COMMANDS`.
+        what: Description of the moment.
+        code: Code that kills it there, run before the command.
     """
 
     part: str
@@ -138,22 +136,22 @@ COMMANDS = {
     "compare": (["compare", "night.yaml", "--arms", "baseline,views", "--seeds", "1"],) * 2
     + ("runs/night-compare/views/seed0/robustness.json",),
 }  # fmt: skip
-"""The command, the one that must finish it, and a file that then is there."""
+"""The command, the one that must finish it, and a file that must exist then."""
 
 
 def prepare(folder: Path) -> None:
-    """Write what the commands read."""
+    """Write the input of the commands."""
     data = demo_data(folder / "demo", train=8)
     train = {"epochs": 3, "imgsz": 64, "batch": 4, "nbs": 4, "optimizer": "SGD", "workers": 0, "device": "cpu"}
     (folder / "night.yaml").write_text(yaml.safe_dump({"data": data, "train": train}, sort_keys=False))
     for split, count in (("train", 8), ("val", 4)):
         for modality in ("rgb", "ir"):
             for kind in ("a", "b"):
-                place = folder / "crops" / split / modality / kind
-                place.mkdir(parents=True)
+                images = folder / "crops" / split / modality / kind
+                images.mkdir(parents=True)
                 for number in range(count):
                     pixels = np.random.default_rng(number).integers(0, 255, (32, 32, 3), dtype=np.uint8)
-                    cv2.imwrite(str(place / f"{number}.png"), pixels)
+                    cv2.imwrite(str(images / f"{number}.png"), pixels)
     modalities = {name: f"{{split}}/{name}" for name in ("rgb", "ir")}
     section = {"path": str(folder / "crops"), "modalities": modalities, "train": "train", "val": "val"}
     host = {"task": "multimodal-classification", "data": section}
@@ -165,12 +163,12 @@ def prepare(folder: Path) -> None:
             (source / name / file.name).write_bytes(file.read_bytes())
     names = sorted(file.name for file in (source / "rgb").iterdir())
     (source / "annotations").mkdir()
-    for split, own in (("train", names[:6]), ("val", names[6:])):
+    for split, files in (("train", names[:6]), ("val", names[6:])):
         content = {
-            "images": [{"id": number, "file_name": name} for number, name in enumerate(own)],
+            "images": [{"id": number, "file_name": name} for number, name in enumerate(files)],
             "annotations": [
                 {"id": number, "image_id": number, "category_id": 1, "bbox": [4, 4, 30, 30]}
-                for number in range(len(own))
+                for number in range(len(files))
             ],
             "categories": [{"id": 1, "name": "car"}],
         }
@@ -178,7 +176,7 @@ def prepare(folder: Path) -> None:
 
 
 def run(folder: Path, words: list[str], code: str = "") -> int:
-    """Run a command in a process of its own and return how it ended."""
+    """Run a command in its own process and return its exit status."""
     script = "\n".join([PRELUDE, *([IMPORTS, code] if code else []), "sys.exit(main(sys.argv[1:]))"])
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "YOLO_AUTOINSTALL": "false", "MPLBACKEND": "Agg"}
     with (folder / "log").open("w") as log:
@@ -188,7 +186,7 @@ def run(folder: Path, words: list[str], code: str = "") -> int:
 
 
 def epochs(folder: Path) -> str:
-    """Return the epochs of the run's record as they stand there."""
+    """Return the epochs in the run's record."""
     for name in ("results.csv", "history.csv"):
         for file in (folder / "runs").rglob(name):
             with file.open(newline="") as stream:
@@ -198,7 +196,7 @@ def epochs(folder: Path) -> str:
 
 def main() -> None:
     """Kill, resume and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--only", nargs="+", choices=sorted(COMMANDS), default=list(COMMANDS), metavar="PART")
     args = parser.parse_args()
     table = Table("command", "killed", "then", "finished", "epochs in the record", "left over")
@@ -210,20 +208,18 @@ def main() -> None:
             prepare(folder)
             first, second, file = COMMANDS[moment.part]
             killed = run(folder, first, moment.code)
-            # before its first checkpoint a training begins anew
+            # before its first checkpoint a training starts again
             again = second if any(folder.rglob("weights/last.pt")) or moment.part not in ("train", "host") else first
             status = run(folder, again)
-            there = status == 0 and killed == -9 and any(folder.glob(file.replace("runs/night/", "runs/night*/")))
-            left = sorted({own.name for own in folder.rglob("*unfinished*")})
-            failed += not there
+            finished = status == 0 and killed == -9 and any(folder.glob(file.replace("runs/night/", "runs/night*/")))
+            left = sorted({leftover.name for leftover in folder.rglob("*unfinished*")})
+            failed += not finished
             how = "resumed" if again is second and second != first else "the same command"
-            table.add_row(moment.part, moment.what, how, "yes" if there else f"NO ({killed}, {status})", epochs(folder),
-                          ", ".join(left))  # fmt: skip
-            if not there:
+            outcome = "yes" if finished else f"NO ({killed}, {status})"
+            table.add_row(moment.part, moment.what, how, outcome, epochs(folder), ", ".join(left))
+            if not finished:
                 print((folder / "log").read_text()[-1500:])
-    console = Console(width=max(140, Console().width))
-    console.print(machine())
-    console.print(table)
+    show(table, width=140)
     sys.exit(bool(failed))
 
 

@@ -1,14 +1,14 @@
-"""What does the loader of pairs cost beside decoding the files, and beside Ultralytics' loader of single images?
+"""What does the loader of pairs cost compared with decoding the files, and with Ultralytics' loader of single images?
 
     python benchmarks/loader.py [--size 512 640] [--imgsz 640] [--pairs 24] [--batch 8] [--rounds 9] [--quality 90]
     python benchmarks/loader.py --from VISIBLE INFRARED [--grey]        # real pairs of two folders, which are copied
 
-The loader that training and validation use, by Ultralytics' `build_dataloader`, over all pairs in this process (a
+Times the loader of training and validation, by Ultralytics' `build_dataloader`, over all pairs in this process (a
 worker would read ahead between the rounds): from files, from disk cache and from RAM cache without augmentation, and
-from RAM augmented as Ultralytics does by default (mosaic, warp, HSV, flip). Beside it, decoding both files in full and
-resizing them to the training size; and Ultralytics' own `YOLODataset` of the first modality alone, the same images with
-the same settings, but without a disk cache, which would write beside them. All are timed in turn, so that each ratio is
-one of neighbours in time. Files lie in the system's cache of files after the first round.
+from RAM with Ultralytics' default augmentation (mosaic, warp, HSV, flip). For comparison, it times decoding both files
+in full and resizing them to the training size; and Ultralytics' own `YOLODataset` of the first modality, with the same
+images and settings, but without a disk cache, which would write beside them. All are timed in turn, so that each ratio
+is of neighbours in time. After the first round, files are in the system's file cache.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from machine import Spread, machine, time_in_turn
+from machine import Spread, argument_parser, show, time_in_turn
 from material import pictures
-from rich.console import Console
 from rich.table import Table
 from ultralytics.cfg import get_cfg
 from ultralytics.data.build import build_dataloader
@@ -41,7 +40,7 @@ from mwam_det.data.section import resolve_dataset
 FOLDERS = {"rgb": "images", "ir": "infrared"}  # "images" and "labels" are where Ultralytics' own dataset looks
 LABELS = "".join(f"0 {0.1 + 0.09 * i:.2f} {0.9 - 0.08 * i:.2f} 0.1 0.12\n" for i in range(10))
 STOCK = "one modality, Ultralytics"
-SETTINGS = (  # what is added to the name, cache, whether to augment, whether to compare with Ultralytics
+SETTINGS = (  # suffix of the name, cache, whether to augment, whether to compare with Ultralytics
     (", files", False, False, True),
     (", disk cache", "disk", False, False),
     (", RAM cache", "ram", False, True),
@@ -51,7 +50,7 @@ BARE = "decode and resize both files"
 
 
 def write_pairs(root: Path, count: int, size: tuple[int, int], quality: int, source: list[Path] | None) -> None:
-    """Write `count` pairs of JPEG with labels, generated or copied from two folders (again and again if too few)."""
+    """Write `count` pairs of JPEG with labels, generated or copied from two folders (repeatedly if too few)."""
     for name, folder in FOLDERS.items():
         (root / folder / "train").mkdir(parents=True)
         files = sorted(f for f in source[list(FOLDERS).index(name)].iterdir() if f.is_file()) if source else []
@@ -68,7 +67,7 @@ def write_pairs(root: Path, count: int, size: tuple[int, int], quality: int, sou
 
 
 def bare(data: dict[str, Any], imgsz: int) -> Callable[[], object]:
-    """Return what decodes both files of every pair and brings them to the size that training has."""
+    """Return a function that decodes both files of every pair and resizes them to the training size."""
     folders = (Path(data["splits"]["train"][name]) for name in FOLDERS)
     files = [str(file) for folder in folders for file in sorted(folder.iterdir())]
 
@@ -83,7 +82,7 @@ def bare(data: dict[str, Any], imgsz: int) -> Callable[[], object]:
 
 
 def loader(data: dict[str, Any], args: argparse.Namespace, cache: str | bool, augment: bool, single: bool):
-    """Return what goes through all batches of a loader once."""
+    """Return a function that iterates once over all batches of a loader."""
     hyp = get_cfg(overrides={"imgsz": args.imgsz, "cache": cache, "deterministic": False})
     if single:
         built = YOLODataset(
@@ -104,9 +103,7 @@ def loader(data: dict[str, Any], args: argparse.Namespace, cache: str | bool, au
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("imgsz", 640), ("pairs", 24), ("batch", 8), ("rounds", 9), ("quality", 90)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    parser = argument_parser(__doc__, imgsz=640, pairs=24, batch=8, rounds=9, quality=90)
     parser.add_argument("--size", type=int, nargs=2, default=(512, 640), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--from", dest="source", type=Path, nargs=2, metavar=("VISIBLE", "INFRARED"))
     parser.add_argument("--grey", action="store_true", help="read infrared as one channel")
@@ -115,7 +112,7 @@ def main() -> None:
     torch.set_num_threads(1)  # as in a worker process
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        dataset.SCANS = root / "scans"  # nothing stays behind in the user's cache
+        dataset.SCANS = root / "scans"  # leave nothing in the user's cache
         write_pairs(root, args.pairs, tuple(args.size), args.quality, args.source)
         section = {
             "path": str(root), "modalities": FOLDERS, "labels": "labels", "train": "train", "val": "train",
@@ -130,20 +127,18 @@ def main() -> None:
                 for name in ("pairs", STOCK) if compare else ("pairs",):
                     ways[f"{name}{how}"] = loader(data, args, cache, augment, single=name == STOCK)
         times = time_in_turn(ways, args.rounds, warmup=2)
-    table = Table("loader", "ms a pair, median (IQR)", "/ decode and resize", "/ Ultralytics, likewise")
+    table = Table("loader", "ms per pair, median (IQR)", "/ decode and resize", "/ Ultralytics, likewise")
     for name, spread in times.items():
         likewise = times.get(name.replace("pairs", STOCK)) if name.startswith("pairs") else None
-        a_pair = Spread(tuple(ms / args.pairs for ms in spread.values))
+        per_pair = Spread(tuple(ms / args.pairs for ms in spread.values))
         ratio = f"{spread.over(likewise):.2f}" if likewise else ""
-        table.add_row(name, f"{a_pair:.2f}", f"{spread.over(times[BARE]):.2f}", ratio)
-    console = Console(width=max(120, Console().width))
-    console.print(machine())
+        table.add_row(name, f"{per_pair:.2f}", f"{spread.over(times[BARE]):.2f}", ratio)
     height, width = first.shape[:2]
-    console.print(
-        f"{args.pairs} pairs of {width}×{height}, {' + '.join(f'{size:.0f} KB' for size in sizes)} a file, at "
-        f"{args.imgsz}, batch {args.batch}, {args.rounds} rounds in turn"
+    show(
+        f"{args.pairs} pairs of {width}×{height}, {' + '.join(f'{size:.0f} KB' for size in sizes)} per file, at "
+        f"{args.imgsz}, batch {args.batch}, {args.rounds} rounds in turn",
+        table,
     )
-    console.print(table)
 
 
 if __name__ == "__main__":

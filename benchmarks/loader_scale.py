@@ -1,16 +1,16 @@
-"""What does a set of DroneVehicle's number of pairs cost to scan, to hold and to load, beside Ultralytics' own dataset?
+"""What does a dataset of DroneVehicle's size cost to scan, hold and load, compared with Ultralytics' own dataset?
 
     python benchmarks/loader_scale.py [--pairs 18000] [--size 512 640] [--rounds 3] [--epoch 512] [--only scan memory …]
 
-The files are hard links to a few generated JPEGs and label files, so that they are there in seconds. Beside the pairs
-stands Ultralytics' `YOLODataset` of the RGB folder, and where "two folders" is said, of the RGB folder and then of the
-infrared one. All is measured in this process and in turn, so that each ratio is one of neighbours in time: on the wall,
-and in the time that processors spent, worker processes included:
+The files are hard links to a few generated JPEGs and label files, which are written in seconds. The pairs are compared
+with Ultralytics' `YOLODataset` of the RGB folder or, as "two folders", of the RGB folder and then of the infrared one.
+All is measured in this process and in turn, so that each ratio is of neighbours in time, as wall time and as processor
+time, worker processes included:
 
-- scan: from nothing to a dataset, without a cache.
-- memory: what a dataset holds that comes from a cached scan, by `tracemalloc`, and the size of its pickle, which is
-  what a spawned worker process is sent.
-- first batch: from nothing to the first augmented batch, with a cached scan.
+- scan: building the dataset without a cache.
+- memory: memory of a dataset with a cached scan, by `tracemalloc`, and the size of its pickle, which is sent to a
+  spawned worker process.
+- first batch: building the dataset and the first augmented batch, with a cached scan.
 - epoch: all augmented batches of the first `--epoch` pairs, the start of the workers included.
 """
 
@@ -33,9 +33,8 @@ from typing import Any
 
 import cv2
 import torch
-from machine import Spread, machine
+from machine import Spread, argument_parser, show
 from material import pictures
-from rich.console import Console
 from rich.table import Table
 from ultralytics.cfg import get_cfg
 from ultralytics.data.build import build_dataloader
@@ -51,9 +50,9 @@ LABELS = ("labels", "infrared/labels")
 PARTS = ("scan", "memory", "first batch", "epoch")
 NAMES = {0: "car", 1: "truck", 2: "bus", 3: "van", 4: "freight car"}
 DIFFERENT = 16
-"""Number of different pictures of a modality, and of label files."""
+"""Number of different pictures per modality, and of label files."""
 BOXES = 17
-"""Mean number of boxes of an image, about that of DroneVehicle."""
+"""Mean number of boxes per image, about that of DroneVehicle."""
 
 
 def write_set(root: Path, count: int, size: tuple[int, int]) -> None:
@@ -83,7 +82,7 @@ class Sets:
     """Builds the datasets of one folder, stock and paired.
 
     Args:
-        root: What `write_set` has written.
+        root: Folder written by `write_set`.
         imgsz: The training size.
         batch: The batch size.
     """
@@ -91,16 +90,16 @@ class Sets:
     def __init__(self, root: Path, imgsz: int, batch: int):
         self.root, self.batch = root, batch
         self.hyp = get_cfg(overrides={"imgsz": imgsz, "deterministic": False})
-        dataset.SCANS = root / "scans"  # nothing stays behind in the user's cache
+        dataset.SCANS = root / "scans"  # leave nothing in the user's cache
 
     def forget(self) -> None:
-        """Delete what scans have kept."""
+        """Delete cached scans."""
         shutil.rmtree(dataset.SCANS, ignore_errors=True)
         for folder in LABELS:
             (self.root / folder / "train.cache").unlink(missing_ok=True)
 
     def pairs(self, fraction: float = 1.0) -> Any:
-        """Build the dataset of pairs, from the data section on."""
+        """Build the dataset of pairs, starting from the data section."""
         section = {
             "path": str(self.root), "modalities": FOLDERS, "labels": LABELS[0], "train": "train", "val": "train",
             "names": NAMES,
@@ -122,7 +121,7 @@ class Sets:
             self.stock(folder)
 
     def load(self, built: Any, workers: int, batches: int | None = None) -> None:
-        """Load the first batches of a dataset, or all."""
+        """Load the first batches of a dataset, or all of them."""
         loader = build_dataloader(built, self.batch, workers=workers, shuffle=True, device="cpu")
         for number, _ in enumerate(loader, 1):
             if number == batches:
@@ -131,7 +130,7 @@ class Sets:
 
 
 def costs(way: Callable[[], object], before: Callable[[], object] | None) -> tuple[float, float]:
-    """Return the seconds that something takes: on the wall, and of all processors, ended children included."""
+    """Return the wall time and the processor time of a callable in seconds, ended children included."""
     if before:
         before()
     gc.collect()
@@ -143,7 +142,7 @@ def costs(way: Callable[[], object], before: Callable[[], object] | None) -> tup
 def costs_in_turn(
     ways: dict[str, Callable[[], object]], rounds: int, before: Callable[[], object] | None = None
 ) -> dict[str, tuple[Spread, Spread]]:
-    """Measure the `costs` of callables in turn, one round to warm up besides."""
+    """Measure the `costs` of callables in turn, after one warm-up round."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for run in range(rounds + 1):
         for name, way in ways.items():
@@ -154,8 +153,8 @@ def costs_in_turn(
 
 
 def memory(build: Callable[[], Any]) -> tuple[float, float]:
-    """Return the megabytes that a dataset holds, and those of its pickle."""
-    build()  # what is loaded once a process is not the dataset's
+    """Return the memory of a dataset and the size of its pickle, in megabytes."""
+    build()  # one-time memory of the process does not count
     gc.collect()
     tracemalloc.start()
     built = build()
@@ -166,7 +165,7 @@ def memory(build: Callable[[], Any]) -> tuple[float, float]:
 
 
 def add_rows(table: Table, what: str, found: dict[str, tuple[Spread, Spread]]) -> None:
-    """Add what was measured of one thing; the last one named is what the others are compared with."""
+    """Add the measurements of one quantity; the last entry is the reference of the others."""
     *_, reference = found.values()
     for name, (wall, spent) in found.items():
         ratios = () if wall is reference[0] else (f"{wall.over(reference[0]):.2f}", f"{spent.over(reference[1]):.2f}")
@@ -174,7 +173,7 @@ def add_rows(table: Table, what: str, found: dict[str, tuple[Spread, Spread]]) -
 
 
 def measure(sets: Sets, args: argparse.Namespace, table: Table) -> None:
-    """Measure what is asked for, and add it to the table."""
+    """Measure the requested quantities, and add them to the table."""
     if "scan" in args.only:
         ways = {"pairs": sets.pairs, "Ultralytics, two folders": sets.stock_twice}
         add_rows(table, "scan", costs_in_turn(ways, args.rounds, sets.forget))
@@ -192,15 +191,13 @@ def measure(sets: Sets, args: argparse.Namespace, table: Table) -> None:
         share = min(args.epoch / args.pairs, 1.0)
         built = {"pairs": sets.pairs(share), "Ultralytics, one folder": sets.stock(fraction=share)}
         for workers in (0, 2):
-            ways = {name: lambda of=of, workers=workers: sets.load(of, workers) for name, of in built.items()}
+            ways = {name: lambda each=each, workers=workers: sets.load(each, workers) for name, each in built.items()}
             add_rows(table, f"epoch, {workers} workers", costs_in_turn(ways, args.rounds))
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("pairs", 18000), ("imgsz", 640), ("batch", 16), ("rounds", 3), ("epoch", 512)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    parser = argument_parser(__doc__, pairs=18000, imgsz=640, batch=16, rounds=3, epoch=512)
     parser.add_argument("--size", type=int, nargs=2, default=(512, 640), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     args = parser.parse_args()
@@ -211,13 +208,11 @@ def main() -> None:
         write_set(Path(folder), args.pairs, tuple(args.size))
         size = sum(file.stat().st_size for file in Path(folder, "different").rglob("*.jpg")) / 2 / DIFFERENT / 1024
         measure(Sets(Path(folder), args.imgsz, args.batch), args, table)
-    console = Console(width=max(120, Console().width))
-    console.print(machine())
-    console.print(
-        f"{args.pairs} pairs of {args.size[1]}×{args.size[0]}, {size:.0f} KB a file, at {args.imgsz}, batch "
-        f"{args.batch}, {args.rounds} rounds in turn; an epoch of {min(args.epoch, args.pairs)} pairs"
+    show(
+        f"{args.pairs} pairs of {args.size[1]}×{args.size[0]}, {size:.0f} KB per file, at {args.imgsz}, batch "
+        f"{args.batch}, {args.rounds} rounds in turn; an epoch of {min(args.epoch, args.pairs)} pairs",
+        table,
     )
-    console.print(table)
 
 
 if __name__ == "__main__":

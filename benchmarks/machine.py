@@ -1,7 +1,8 @@
-"""What all benchmarks share: a line that says what they ran on, and timing in turn. Nothing to run here."""
+"""Shared by all benchmarks: their options, a description of the machine, and timing in turn. Nothing to run here."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import statistics
@@ -11,12 +12,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import torch
+from rich.console import Console
 from ultralytics.utils.torch_utils import get_cpu_info, get_gpu_info
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Repeated measurements of one thing; formats as "median (lower quartile–upper quartile)".
+    """Repeated measurements of a quantity; formats as "median (lower quartile–upper quartile)".
 
     Attributes:
         values: The measurements, in the order of the rounds.
@@ -36,7 +38,7 @@ class Spread:
         return self.quartiles[1]
 
     def over(self, other: Spread) -> Spread:
-        """Return the ratio to another thing, round by round."""
+        """Return the ratio to another quantity, round by round."""
         return Spread(tuple(a / b for a, b in zip(self.values, other.values, strict=True)))
 
     def __format__(self, spec: str) -> str:
@@ -44,10 +46,25 @@ class Spread:
         return f"{median:{spec}} ({low:{spec}}–{high:{spec}})"
 
 
+def argument_parser(description: str | None, **integers: int) -> argparse.ArgumentParser:
+    """Return a parser with a script's docstring as its help, and integer options with these defaults."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in integers.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    return parser
+
+
+def show(*results: object, width: int = 120) -> None:
+    """Print the machine and the results, in at least `width` columns."""
+    console = Console(width=max(width, Console().width))
+    for result in (machine(), *results):
+        console.print(result)
+
+
 def machine() -> str:
     """Describe processor, threads, versions and GPU in one line, without a host name.
 
-    Call it last: Ultralytics changes the number of threads when it takes the CPU to train on (to one less than cores).
+    Call it last: Ultralytics changes the number of threads when it selects the CPU (to one less than cores).
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = torch.get_num_threads()
@@ -61,13 +78,13 @@ def machine() -> str:
 def time_in_turn(
     ways: Mapping[str, Callable[[], object]], rounds: int, *, warmup: int = 1, device: str = "cpu"
 ) -> dict[str, Spread]:
-    """Time callables in turn (A B C A B C …), so that a drift of the machine's speed meets all of them alike.
+    """Time callables in turn (A B C A B C …), so that a drift of the machine's speed affects all equally.
 
     Args:
         ways: The callables by name.
         rounds: How often each is timed, at least 2.
-        warmup: Rounds before these that are not timed.
-        device: Where they run. On "cuda", CUDA events on the current stream tell the time.
+        warmup: Untimed rounds before these.
+        device: Where they run. On "cuda", time is measured by CUDA events on the current stream.
 
     Returns:
         Milliseconds of each callable.

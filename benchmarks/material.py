@@ -1,4 +1,4 @@
-"""What the benchmarks run on: generated images, and trainers on a tiny generated set. Nothing to run here."""
+"""Material for the benchmarks: generated images, and trainers on a tiny generated dataset. Nothing to run here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mwam_det.data.synthetic import CLASS_NAMES, write_demo
 
 
 def pictures(shape: tuple[int, int, int, int], seed: int) -> Tensor:
-    """Return smooth images with slight noise, as a camera gives them: uint8, no pixel at 0 or 255, no flat patch."""
+    """Return smooth images with slight noise, like a camera's: uint8, no pixel at 0 or 255, no flat patch."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.rand(*shape[:2], 12, 12, generator=generator) * 140 + 55
     smooth = F.interpolate(coarse, shape[2:], mode="bicubic")
@@ -28,7 +28,7 @@ def pictures(shape: tuple[int, int, int, int], seed: int) -> Tensor:
 
 def demo_data(folder: Path, *, train: int = 8, val: int = 2, size: tuple[int, int] = (64, 64)) -> dict[str, Any]:
     """Write a tiny paired set and return its data section."""
-    dataset.SCANS = folder / "scans"  # nothing stays behind in the user's cache
+    dataset.SCANS = folder / "scans"  # leave nothing in the user's cache
     with redirect_stdout(io.StringIO()):  # a progress bar
         written = write_demo(folder / "set", train=train, val=val, size=size)
     return {
@@ -42,11 +42,11 @@ def demo_data(folder: Path, *, train: int = 8, val: int = 2, size: tuple[int, in
 
 
 def trainer_at_start(data: dict[str, Any], folder: Path, **arguments: Any) -> MWAMTrainer:
-    """Return a trainer of two-stream YOLOv8n as it stands before its first mini-batch; seeded, so that two are equal.
+    """Return a trainer of two-stream YOLOv8n just before its first mini-batch; seeded, so that two are equal.
 
     Args:
         data: The data section.
-        folder: Where its run folder goes.
+        folder: Folder for its run folder.
         **arguments: As in `MWAMTrainer`.
     """
     LOGGER.setLevel("ERROR")
@@ -59,7 +59,7 @@ def trainer_at_start(data: dict[str, Any], folder: Path, **arguments: Any) -> MW
 
 
 def train_step(trainer: MWAMTrainer, batch: dict[str, Any]) -> None:
-    """Do what Ultralytics' training loop does with a mini-batch, and step the optimizer at once."""
+    """Train on a mini-batch as in Ultralytics' training loop, and step the optimizer at once."""
     with autocast(trainer.amp, device=trainer.device.type):
         loss, _ = trainer.model(trainer.preprocess_batch(dict(batch)))
     trainer.scaler.scale(loss.sum()).backward()

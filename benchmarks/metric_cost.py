@@ -1,19 +1,18 @@
-"""What does the metric cost beside reading its input, and beside a full DCT?
+"""What does the metric cost compared with reading its input, and with a full DCT?
 
     pip install torch-dct
     python benchmarks/metric_cost.py [--batch 16] [--imgsz 640] [--rounds 15] [--device cuda]
 
 Two modalities of generated images, as uint8 and as float32 in [0, 1]: `frequency_ratio_metric` on both, `MWAM.observe`
 on both, the sum of both (each pixel is read once), and the same metric by torch-dct's transform of every 8×8 patch in
-float32. On a GPU, CUDA events tell the time, and "read" reduces the bytes as 4-byte integers, whatever the dtype.
+float32. On a GPU, time is measured by CUDA events, and "read" reduces the bytes as 4-byte integers for any dtype.
 
-Peak extra memory is what PyTorch's allocator held at once beyond what it held before a call, over the bytes of both
-inputs: on a CPU from the allocations that torch.profiler records, on a GPU from torch.cuda.max_memory_allocated.
+Peak extra memory is the increase of PyTorch's allocated memory during a call, over the bytes of both inputs: on a CPU
+from the allocations that torch.profiler records, on a GPU from torch.cuda.max_memory_allocated.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import tempfile
@@ -22,9 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from machine import machine, time_in_turn
+from machine import argument_parser, show, time_in_turn
 from material import pictures
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -47,7 +45,7 @@ def by_torch_dct(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def ways(a: Tensor, b: Tensor) -> dict[str, Callable[[], object]]:
-    """Return what is timed."""
+    """Return the callables to time."""
     mwam = MWAM(["rgb", "ir"])
     both = {
         "frequency_ratio_metric": lambda: (frequency_ratio_metric(a), frequency_ratio_metric(b)),
@@ -62,7 +60,7 @@ def ways(a: Tensor, b: Tensor) -> dict[str, Callable[[], object]]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what the profiler's C++ part says off the screen."""
+    """Suppress the output of the profiler's C++ part."""
     screen, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -74,7 +72,7 @@ def quiet() -> Iterator[None]:
 
 
 def peak_bytes(way: Callable[[], object], device: str) -> int:
-    """Return the most bytes that PyTorch held during a call beyond what it held before."""
+    """Return the maximum increase of PyTorch's allocated memory during a call, in bytes."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -94,20 +92,18 @@ def peak_bytes(way: Callable[[], object], device: str) -> int:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("batch", 16), ("imgsz", 640), ("rounds", 15)):
-        parser.add_argument(f"--{name}", type=int, default=default)
+    parser = argument_parser(__doc__, batch=16, imgsz=640, rounds=15)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     shape = (args.batch, 3, args.imgsz, args.imgsz)
-    whole = [pictures(shape, seed).to(args.device) for seed in (0, 1)]
-    for part in (images[:1] for images in whole):  # the other way measures the same
+    batches = [pictures(shape, seed).to(args.device) for seed in (0, 1)]
+    for part in (images[:1] for images in batches):  # both ways compute the same
         torch.testing.assert_close(
             by_torch_dct(part, torch.float64).float(), frequency_ratio_metric(part), rtol=1e-5, atol=0
         )
 
     table = Table("input", "way", "ms, median (IQR)", "/ sum", "/ torch_dct", "peak memory / input")
-    for dtype, pair in (("uint8", whole), ("float32", [images.float() / 255 for images in whole])):
+    for dtype, pair in (("uint8", batches), ("float32", [images.float() / 255 for images in batches])):
         compared = ways(*pair)
         times = time_in_turn(compared, args.rounds, warmup=2, device=args.device)
         size = sum(images.nbytes for images in pair)
@@ -115,10 +111,7 @@ def main() -> None:
             ratios = [f"{times[name].over(times[other]).median:.3g}" for other in ("sum", "torch_dct, float32")]
             table.add_row(dtype, name, f"{times[name]:.1f}", *ratios, f"{peak_bytes(way, args.device) / size:.1%}")
         table.add_section()
-    console = Console(width=max(120, Console().width))
-    console.print(machine())
-    console.print(f"2 × {shape}, {args.device}, {args.rounds} rounds in turn")
-    console.print(table)
+    show(f"2 × {shape}, {args.device}, {args.rounds} rounds in turn", table)
 
 
 if __name__ == "__main__":

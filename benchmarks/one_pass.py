@@ -1,21 +1,19 @@
-"""What does the evaluation of all combinations cost in one pass, beside one validation for each?
+"""What does the evaluation of all combinations cost in one pass, compared with one validation for each?
 
     python benchmarks/one_pass.py WEIGHTS RECIPE [KEY=VALUE ...] [--rounds 5] [--imgsz 320] [--batch 16]
 
-Times `MultimodalYOLO.robustness` (without figures) and a validation of every combination alone, in turn, on the split
-"train" of the recipe, which is the larger one; prints both, their ratio round by round, and the largest difference
-between their metrics. Reading of the data, warm-up and metrics are part of either time; finding and checking the pairs
-is not, since its result is kept from the round before.
+Times `MultimodalYOLO.robustness` (without figures) and a separate validation of every combination, in turn, on the
+split "train" of the recipe, which is the larger one; prints both, their ratio round by round, and the largest
+difference between their metrics. Reading the data, warm-up and metrics are part of both times; finding and checking the
+pairs is not, as the result is cached from the round before.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
-from machine import machine, time_in_turn
-from rich.console import Console
+from machine import argument_parser, show, time_in_turn
 from rich.table import Table
 from ultralytics.utils import LOGGER
 
@@ -27,12 +25,10 @@ from mwam_det.experiments import load
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__, rounds=5, imgsz=320, batch=16)
     parser.add_argument("weights")
     parser.add_argument("recipe")
     parser.add_argument("overrides", nargs="*", default=[])
-    for name, default in (("rounds", 5), ("imgsz", 320), ("batch", 16)):
-        parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     LOGGER.setLevel("WARNING")
@@ -54,16 +50,16 @@ def main() -> None:
                 found["one by one"][available] = float(metrics.box.map)
 
         times = time_in_turn({"one by one": one_by_one, "one pass": one_pass}, args.rounds, device=args.device)
-    console = Console(width=max(120, Console().width))
-    console.print(machine())
-    console.print(f"{', '.join(modalities)}; {args.imgsz} px, batch {args.batch}, {args.device}, {args.rounds} rounds")
     table = Table("way", "s, quartiles", "/ one by one")
     for name, spread in times.items():
         seconds = " ".join(f"{value / 1e3:.2f}" for value in spread.quartiles)
         table.add_row(name, seconds, f"{spread.over(times['one by one']):.3f}")
-    console.print(table)
-    apart = max(abs(found["one pass"][each] - value) for each, value in found["one by one"].items())
-    console.print(f"largest difference of mAP50-95: {apart:.1e}")
+    difference = max(abs(found["one pass"][each] - value) for each, value in found["one by one"].items())
+    show(
+        f"{', '.join(modalities)}; {args.imgsz} px, batch {args.batch}, {args.device}, {args.rounds} rounds",
+        table,
+        f"largest difference of mAP50-95: {difference:.1e}",
+    )
 
 
 if __name__ == "__main__":

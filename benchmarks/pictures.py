@@ -1,17 +1,16 @@
-"""Draw the pictures of README and docs from two runs of the demo, before and after the cure.
+"""Draw the pictures of README and docs from two runs of the demo, trained without and with missing modalities.
 
     mwam-det train cfg/demo.yaml mwam=false incomplete=false train.name=baseline
     mwam-det train cfg/demo.yaml
     python benchmarks/pictures.py runs/baseline runs/demo
 
 missing.png shows one pair with each sensor missing, and how many objects are found in all pairs of the validation
-split. Nobody chooses the pair: it is the one in which the shares of found objects are closest to those in the whole
+split. The pair is not chosen by hand: it is the one whose shares of found objects are closest to those of the whole
 split. The other pictures are figures of the second run's report. All go to docs/assets.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from machine import argument_parser
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -36,28 +36,28 @@ FIGURES = {
     "robustness_samples.png": ("samples.png", 0.354),
     "mwam.png": ("mwam.png", 1.0),
 }
-"""Figures of the report: what each is called in the documentation, and which share of its height is shown there."""
+"""Figures of the report: the name in the documentation, and the share of the height that is shown there."""
 
 WIDEST = 1200
-"""No picture is wider, in pixels."""
+"""Maximum width of a picture in pixels."""
 
 COLOURS = 128
-"""Colours of a picture: a third of the size, and nothing that one would see."""
+"""Colours of a picture: a third of the size, without a visible difference."""
 
 LARGEST = 300_000
-"""No picture has more bytes."""
+"""Maximum size of a picture in bytes."""
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "both sensors": (),
     "infrared failed: RGB alone": ("ir",),
     "RGB failed: infrared alone": ("rgb",),
 }
-"""What is missing in each column of missing.png, by its title."""
+"""Missing modalities of each column of missing.png, by its title."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a model finds in a pair.
+    """A model's predictions for a pair.
 
     Attributes:
         boxes: The predictions.
@@ -72,7 +72,7 @@ class Found:
 
 def main() -> None:
     """Draw all pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("baseline", type=Path, help="run folder of a training on complete input")
     parser.add_argument("cure", type=Path, help="run folder of a training with incomplete views")
     options = parser.parse_args()
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def missing_sensors(weights: Mapping[str, Path], folders: Mapping[str, Path]) -> Image.Image:
-    """Draw what each model finds in one pair with everything present and with each sensor missing.
+    """Draw the predictions of each model for one pair with both sensors and with each sensor missing.
 
     Args:
         weights: The weights of each model, by the title of its row.
@@ -130,15 +130,15 @@ def missing_sensors(weights: Mapping[str, Path], folders: Mapping[str, Path]) ->
 
 
 def predictions(weights: Path, folders: Mapping[str, Path], stems: list[str]) -> dict[str, dict[str, Found]]:
-    """Return what a model finds in each pair, by column and stem, from a confidence of `CONFIDENCE` on."""
+    """Return a model's predictions for each pair, by column and stem, with a confidence of at least `CONFIDENCE`."""
     model = MultimodalYOLO(weights)
     source = {name: [str(next(folders[name].glob(f"{stem}.*"))) for stem in stems] for name in ("rgb", "ir")}
     found: dict[str, dict[str, Found]] = {column: {} for column in COLUMNS}
     for column, missing in COLUMNS.items():
         results = model.predict(source, missing=missing, conf=CONFIDENCE, verbose=False)
         for stem, result in zip(stems, results, strict=True):
-            own = result.boxes.numpy()
-            boxes = Boxes(own.xyxy, own.cls.astype(int), own.conf)
+            predicted = result.boxes.numpy()
+            boxes = Boxes(predicted.xyxy, predicted.cls.astype(int), predicted.conf)
             labels = boxes_of(folders["labels"] / f"{stem}.txt", *result.orig_shape)
             found[column][stem] = Found(boxes, *judge(labels, boxes))
     return found
@@ -153,7 +153,7 @@ def boxes_of(file: Path, height: int, width: int) -> Boxes:
 
 
 def draw(axis: Axes, labels: Boxes, found: Found) -> None:
-    """Draw what was missed, and what was found rightly and wrongly."""
+    """Draw missed objects, hits and false alarms."""
     outlines = [(corners, MISS, "--") for corners in labels.coordinates[~found.taken]]
     for corners, hit in zip(found.boxes.coordinates, found.hits, strict=True):
         outlines.append((corners, HIT, "-") if hit else (corners, FALSE_ALARM, ":"))
@@ -163,7 +163,7 @@ def draw(axis: Axes, labels: Boxes, found: Found) -> None:
 
 
 def save(picture: Image.Image, file: Path) -> None:
-    """Write a picture with few colours, and not wider than a page."""
+    """Write a picture with few colours and a limited width."""
     picture = picture.convert("RGB")
     if picture.width > WIDEST:
         picture = picture.resize((WIDEST, round(picture.height * WIDEST / picture.width)), Image.Resampling.LANCZOS)

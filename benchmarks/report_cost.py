@@ -2,24 +2,22 @@
 
     python benchmarks/report_cost.py [--weights best.pt] [--imgsz 320] [--rounds 5]
 
-Runs `MultimodalYOLO.robustness` in turn on a checkpoint and on what ONNX Runtime and TorchScript make of it. The
-checkpoint is reported on the dataset that it was trained on; without one, a two-stream YOLOv8n of one epoch on
-generated pairs stands in, so that what is timed are the images and the model more than the metrics. ONNX Runtime
-takes every core; PyTorch, one less than there are, as Ultralytics sets it.
+Runs `MultimodalYOLO.robustness` in turn on a checkpoint and on its exports to ONNX Runtime and TorchScript, on the
+dataset that it was trained on. Without a checkpoint, a two-stream YOLOv8n is trained for one epoch on generated pairs,
+so that images and model dominate the time rather than metrics. ONNX Runtime uses every core; PyTorch, one less, as set
+by Ultralytics.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from machine import machine, time_in_turn
+from machine import argument_parser, show, time_in_turn
 from material import demo_data
-from rich.console import Console
 from rich.table import Table
 from ultralytics.utils import LOGGER
 
@@ -37,15 +35,13 @@ def checkpoint_on_generated_pairs(folder: Path, images: int, imgsz: int) -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__, imgsz=320, rounds=5)
     parser.add_argument("--weights", help="a checkpoint whose dataset is at hand")
-    parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--images", type=int, default=64, help="generated pairs, without --weights")
-    parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     LOGGER.setLevel("ERROR")
     with tempfile.TemporaryDirectory() as folder:
-        # a copy, so that exported files do not land beside the user's weights
+        # a copy, so that no exported files are written beside the user's weights
         weights = args.weights and shutil.copy(args.weights, folder)
         weights = weights or checkpoint_on_generated_pairs(Path(folder), args.images, args.imgsz)
         files = {".pt": weights}
@@ -63,9 +59,7 @@ def main() -> None:
     table = Table("", *files, title="seconds of a report: median (quartiles); ratio to the .pt")
     table.add_row("seconds", *(f"{value.median / 1e3:.1f}" for value in times.values()))
     table.add_row("ratio", *(f"{value.over(times['.pt']):.2f}" for value in times.values()))
-    console = Console()
-    console.print(machine())
-    console.print(table)
+    show(table, width=80)
 
 
 if __name__ == "__main__":

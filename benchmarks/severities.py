@@ -2,20 +2,19 @@
 
     python benchmarks/severities.py FOLDER --sensor thermal [--images 40]
 
-FOLDER holds images of one modality, at any depth. Printed for every degradation that suits the sensor: the peak
-signal-to-noise ratio between the image and what is left of it, in dB, and the share of pixels at the upper end of the
-range, in per cent, both the median over the images; before the severities, the share without any degradation. What that
-costs a detector is told by `mwam-det robustness WEIGHTS RECIPE degradations=true`.
+FOLDER holds images of one modality, at any depth. Prints for every degradation that suits the sensor: the peak
+signal-to-noise ratio of the degraded image in dB, and the share of pixels at the upper end of the range in per cent,
+both as the median over the images; above the table, the share without degradation. The cost for a detector is measured
+by `mwam-det robustness WEIGHTS RECIPE degradations=true`.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from pathlib import Path
 
 import torch
-from rich.console import Console
+from machine import argument_parser, show
 from rich.table import Table
 from torch import Tensor
 
@@ -26,7 +25,7 @@ from mwam_det.data.reading import read_image
 from mwam_det.robustness.degradation import DEGRADATIONS, SEVERITIES, SUITS, degradations_for, degrade
 
 FULL = 254 / 255
-"""An image of 8 bits is saturated from here on: JPEG moves the end of the range by a level."""
+"""Pixels of 8 bits are saturated from this value: JPEG shifts the end of the range by a level."""
 
 
 def psnr(images: Tensor, others: Tensor) -> float:
@@ -41,14 +40,13 @@ def saturated(images: Tensor) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__, images=40)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sensor", choices=SUITS, default="thermal")
-    parser.add_argument("--images", type=int, default=40)
     args = parser.parse_args()
     files = list_images(args.folder)
     pixels = [read_image(files[i], Modality("image")) for i in evenly(len(files), args.images)]
-    images = [torch.from_numpy(one).permute(2, 0, 1)[None] / 255 for one in pixels]
+    images = [torch.from_numpy(image).permute(2, 0, 1)[None] / 255 for image in pixels]
     table = Table("degradation", "level", "", *(f"severity {severity}" for severity in SEVERITIES))
     for name in degradations_for(args.sensor):
         ratios, shares = [], []
@@ -65,9 +63,7 @@ def main() -> None:
         table.add_row(name, DEGRADATIONS[name].parameter, "PSNR, dB", *ratios)
         table.add_row("", ", ".join(f"{level:g}" for level in DEGRADATIONS[name].levels), "saturated, %", *shares)
     before = statistics.median(map(saturated, images))
-    console = Console(width=max(140, Console().width))
-    console.print(f"{len(images)} images of {args.folder}, {before:.2f} % of the pixels saturated")
-    console.print(table)
+    show(f"{len(images)} images of {args.folder}, {before:.2f} % of the pixels saturated", table, width=140)
 
 
 if __name__ == "__main__":

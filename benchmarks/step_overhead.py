@@ -6,17 +6,16 @@
 Times a whole step (preprocess_batch, forward, loss, backward, optimizer step with clipping and EMA) of two-stream
 YOLOv8n with SGD, on one mini-batch of generated uint8 images and random boxes: on complete input, with MWAM's modes
 "gradient" and "update", and with incomplete views; or, with --balancing, with the balancing methods that act in a step
-(MSLR and MSES act by validations, and a step with them is MWAM's "update"). The trainers are built with one seed and
-step in turn; each ratio is taken within a round. A second trainer of the first kind shows how large a ratio comes from
-the machine alone.
+(MSLR and MSES act after validations, and their step is MWAM's "update"). The trainers are built with one seed and
+step in turn; each ratio is taken within a round. A second trainer of the first kind shows the ratio that comes from the
+machine alone.
 
-With --memory, each way makes its steps in a process of its own instead, which tells its peak memory: of the device's
-allocator on a GPU, else of the process beyond what it held before the first step.
+With --memory, each way runs its steps in its own process instead, which reports its peak memory: that of the device's
+allocator on a GPU, otherwise that of the process beyond its memory before the first step.
 """
 
 from __future__ import annotations
 
-import argparse
 import resource
 import tempfile
 from functools import partial
@@ -24,12 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import machine, time_in_turn
+from machine import argument_parser, show, time_in_turn
 from material import demo_data, pictures, train_step, trainer_at_start
-from rich.console import Console
 from rich.table import Table
 
-BOXES = 8  # an image
+BOXES = 8  # per image
 WAYS: dict[str, dict[str, Any]] = {
     "off": {"mwam": False},
     "off, once more": {"mwam": False},
@@ -50,11 +48,11 @@ BALANCING: dict[str, dict[str, Any]] = {
     "UPGrad": {"mwam": False, "balancing": {"method": "torchjd", "aggregator": "UPGrad"}},
 }
 STEPS = 3
-"""Steps of each way whose peak memory is told."""
+"""Number of steps for the peak memory."""
 
 
 def mini_batch(batch: int, imgsz: int, pinned: bool) -> dict[str, Any]:
-    """Return a mini-batch as the loader gives it."""
+    """Return a mini-batch like the loader's."""
     generator = torch.Generator().manual_seed(0)
     centres = torch.rand(batch * BOXES, 2, generator=generator) * 0.6 + 0.2
     sides = torch.rand(batch * BOXES, 2, generator=generator) * 0.2 + 0.1
@@ -68,7 +66,7 @@ def mini_batch(batch: int, imgsz: int, pinned: bool) -> dict[str, Any]:
 
 
 def peak_memory(way: str, common: dict[str, Any], send: Any) -> None:
-    """Make a few steps of one way and send the peak memory in bytes, and the batch that they were of."""
+    """Run a few steps of one way and send the peak memory in bytes."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_at_start(demo_data(Path(folder)), Path(folder), **{**WAYS, **BALANCING}[way], **common)
         on_gpu = trainer.device.type == "cuda"
@@ -80,12 +78,12 @@ def peak_memory(way: str, common: dict[str, Any], send: Any) -> None:
 
 
 def resident() -> int:
-    """Return what memory this process holds, in bytes."""
+    """Return the memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def peak_resident() -> int:
-    """Return the most memory that this process held, in bytes."""
+    """Return the peak memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
@@ -103,25 +101,20 @@ def in_own_process(way: str, common: dict[str, Any]) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--imgsz", type=int, default=320)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser = argument_parser(__doc__, imgsz=320, batch=16, rounds=12)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--amp", action="store_true", help="mixed precision, on a GPU")
-    parser.add_argument("--memory", action="store_true", help="tell peak memory instead of time")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory instead of time")
     parser.add_argument("--balancing", action="store_true", help="balancing methods instead of MWAM and views")
     args = parser.parse_args()
     ways = BALANCING if args.balancing else WAYS
-    console = Console(width=max(120, Console().width))
     common = {"imgsz": args.imgsz, "batch": args.batch, "device": args.device, "amp": args.amp, "optimizer": "SGD"}
     if args.memory:
         peaks = {way: in_own_process(way, common) for way in ways}
         table = Table("step", "peak memory, MiB", "over complete input", title=f"{args.imgsz} px, batch {args.batch}")
         for way, peak in peaks.items():
             table.add_row(way, f"{peak:.0f}", f"{peak / peaks['off']:.2f}")
-        console.print(machine())
-        console.print(table)
+        show(table)
         return
     batch = mini_batch(args.batch, args.imgsz, pinned=torch.cuda.is_available() and args.device != "cpu")
     with tempfile.TemporaryDirectory() as folder:
@@ -130,15 +123,14 @@ def main() -> None:
         steps = {name: partial(train_step, trainer, batch) for name, trainer in trainers.items()}
         times = time_in_turn(steps, args.rounds, warmup=2, device=str(trainers["off"].device))
 
-    console.print(machine())
-    console.print(
-        f"two-stream YOLOv8n, {args.imgsz} px, batch {args.batch}, SGD, {trainers['off'].device}, "
-        f"{'float16' if trainers['off'].amp else 'float32'}, {args.rounds} rounds in turn"
-    )
     table = Table("step", "ms, median (IQR)", "step / off, median (IQR)")
     for name, spread in times.items():
         table.add_row(name, f"{spread:.0f}", "" if name == "off" else f"{spread.over(times['off']):.3f}")
-    console.print(table)
+    show(
+        f"two-stream YOLOv8n, {args.imgsz} px, batch {args.batch}, SGD, {trainers['off'].device}, "
+        f"{'float16' if trainers['off'].amp else 'float32'}, {args.rounds} rounds in turn",
+        table,
+    )
 
 
 if __name__ == "__main__":

@@ -395,13 +395,13 @@ def test_a_recipe_without_data_is_refused(tmp_path):
 
 @pytest.mark.parametrize("key", sorted(NOT_FOR_RECIPES))
 def test_an_argument_that_the_recipe_says_elsewhere_is_refused_in_train(tmp_path, key):
-    assert f"'{key}' has no place in the train section" in refusal(tmp_path, train={key: "x"})
+    assert f"'{key}' does not belong in the train section" in refusal(tmp_path, train={key: "x"})
 
 
 @pytest.mark.parametrize("override", ["train.epochs", "=3", "", "train.epochs 3"])
 def test_what_is_no_override_is_refused_with_an_example(tmp_path, override):
     message = refusal(tmp_path, override)
-    assert f"'{override}' is no override" in message
+    assert f"'{override}' is not an override" in message
     assert "train.epochs=60" in message
 
 

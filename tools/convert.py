@@ -1,4 +1,4 @@
-"""Convert a dataset as it was published: python tools/convert.py FORMAT SOURCE DESTINATION [--option ...]."""
+"""Convert a published dataset: python tools/convert.py FORMAT SOURCE DESTINATION [--option ...]."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Write weights in a format for deployment: python tools/export.py WEIGHTS format=onnx [key=value ...]."""
+"""Export weights to a format for deployment: python tools/export.py WEIGHTS format=onnx [key=value ...]."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""Tell what is in a recipe's dataset: python tools/inspect_data.py RECIPE [sample=500] [section.key=value ...].
+"""Check a recipe's dataset: python tools/inspect_data.py RECIPE [sample=500] [section.key=value ...].
 
-Not called inspect.py: Python would find it in the place of its own module of that name, and no script here would start.
+Not called inspect.py, which would shadow Python's own module of that name for every script here.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""`python -m mwam_det` is `mwam-det`."""
+"""`python -m mwam_det` runs `mwam-det`."""
 
 import sys
 

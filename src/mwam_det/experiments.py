@@ -1,4 +1,4 @@
-"""What can be trained and evaluated, whatever it is: one interface, and how a recipe becomes one of its kinds."""
+"""The common interface of everything that can be trained and evaluated, and how a recipe becomes one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class Experiment(Protocol):
-    """A recipe that is checked. What its folders and files hold is not looked at before `check`.
+    """A recipe whose keys and values are checked. The content of its folders and files is checked by `check`.
 
     Attributes:
         recipe: Its content.
-        deterministic: Whether its train section has to say that training is to be deterministic.
-        predicts: Whether `mwam-det predict` and degradations know its models.
+        deterministic: Whether its train section must set `deterministic` for reproducible training.
+        predicts: Whether `mwam-det predict` and degradations support its models.
     """
 
     deterministic: bool
@@ -37,16 +37,16 @@ class Experiment(Protocol):
         """The split of the report."""
 
     def first_pair(self) -> dict[str, str]:
-        """Return the files of one pair of the report's split by modality; {} if there is none any more."""
+        """Return the files of one pair of the report's split by modality; {} if there is none left."""
 
     def images(self, sample: int) -> Iterator[dict[str, Tensor]]:
-        """Yield samples of the training split by modality, as training reads them, at its size, not augmented.
+        """Yield samples of the training split by modality, as training reads them and at its size, not augmented.
 
         Args:
-            sample: The most samples, spread evenly over the split.
+            sample: Maximum number of samples, spread evenly over the split.
 
         Returns:
-            Of each sample its images, shape (C, H, W), uint8.
+            The images of each sample, shape (C, H, W), uint8.
 
         Raises:
             ValueError: If the dataset cannot be used.
@@ -56,20 +56,20 @@ class Experiment(Protocol):
         """Return the same experiment with another train section."""
 
     def check(self) -> None:
-        """Look at what would else be missed after hours: the data, its splits and the device."""
+        """Check what would otherwise fail after hours: the data, its splits and the device."""
 
     def train(self) -> tuple[RobustnessReport | None, Path]:
         """Train in a new run folder, or resume the run that `train.resume` names.
 
         Returns:
-            The report, unless it was shown already or none is wanted; and the run folder.
+            The report, or None if it is already shown or not wanted; and the run folder.
         """
 
     def go_on(self, folder: Path) -> None:
-        """Train in a folder, or resume the run that is there, until its robustness.json is written."""
+        """Train in a folder, or resume the run in it, until its robustness.json is written."""
 
     def evaluate(self, weights: str | Path) -> tuple[RobustnessReport, Path]:
-        """Evaluate weights on every combination of modalities; return the report, already saved, and its folder."""
+        """Evaluate weights on every combination of modalities; return the saved report and its folder."""
 
 
 def load(file: str | Path, overrides: Iterable[str] = ()) -> Experiment:
@@ -89,9 +89,9 @@ def experiment_of(name: str, content: Mapping[str, Any], source: str = "") -> Ex
     """Check the content of a recipe.
 
     Args:
-        name: Names the run folder.
+        name: Name of the run folder.
         content: By section, as `read_recipe` returns it.
-        source: Where it is from; errors begin with it.
+        source: Its origin; errors begin with it.
 
     Raises:
         RecipeError: If a key or a value is wrong.
@@ -116,7 +116,7 @@ def share_threads(count: int) -> None:
 
 
 def _kind_of(content: Mapping[str, Any]) -> Any:
-    """Return the class of experiments that a recipe's task belongs to."""
+    """Return the class of experiments for a recipe's task."""
     task = content.get("task", "detect")
     if task in HOST_TASKS:
         from mwam_det.hosts.experiment import HostExperiment  # needs torchvision and torchmetrics

@@ -1,6 +1,6 @@
-"""Every key that a recipe takes, with type, default and a line, from where each is defined.
+"""Every key of a recipe, with type, default and description, read from where each is defined.
 
-Sources are parsed, not imported: torch and Ultralytics take seconds, and completion in a shell has none.
+Sources are parsed, not imported: importing torch and Ultralytics would take seconds, too long for shell completion.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mwam_det.recipe import HOST_TASKS, KEYS, REPORT_KEYS
 
 BULLET = re.compile(r"^- (\w+(?:, \w+)*): (.*(?:\n  .*)*)", re.MULTILINE)
 ENTRY = re.compile(r"^    (\w+(?:, \w+)*): (.*(?:\n {8}.*)*)", re.MULTILINE)
-"""What a docstring says of one key, or of several: in a list, or else in a section such as "Args"."""
+"""Docstring entries for one or more keys: in a list, or in a section such as "Args"."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Key:
     """A key of a recipe.
 
     Attributes:
-        kind: Its type, as its definition has it; empty where that names none.
-        default: Its value if left out, as it would be typed; empty where there is none.
-        text: What it is.
+        kind: Its type as defined; empty if not stated.
+        default: Its default as typed; empty if there is none.
+        text: Its description.
     """
 
     kind: str = ""
@@ -40,10 +40,10 @@ class Key:
 
 @cache
 def recipe_keys(task: str = "detect") -> dict[str, dict[str, Key]]:
-    """Return the keys of each section of a recipe for a task; those of no section are in the section ""."""
+    """Return the keys of each section of a recipe for a task; the section "" holds those of the top level."""
     top = _only(KEYS, _arguments("recipe", "Recipe"))
     stock = _ultralytics()
-    shared = {key: replace(stock[key], default="") for key in stock}  # in a report as in the training
+    shared = {key: replace(stock[key], default="") for key in stock}  # a report uses the values of the training
     sections = {
         "": top,
         "data": _described("data.section", "resolve_dataset"),
@@ -66,7 +66,7 @@ def recipe_keys(task: str = "detect") -> dict[str, dict[str, Key]]:
 
 
 def full_names(key: str, task: str = "detect") -> list[str]:
-    """Return what a key without its section can mean, like ["train.epochs"]; if none has this name, the nearest one."""
+    """Return what a key without its section can mean, like ["train.epochs"], or the nearest known key."""
     sections = {name: keys for name, keys in recipe_keys(task).items() if name}
     if not any(key in keys for keys in sections.values()):
         near = get_close_matches(key, {known for keys in sections.values() for known in keys}, n=1)
@@ -81,7 +81,7 @@ def _only(names: Iterable[str], keys: dict[str, Key]) -> dict[str, Key]:
 
 
 def _ultralytics() -> dict[str, Key]:
-    """Read Ultralytics' file of defaults, whose comments say what a key is."""
+    """Read Ultralytics' file of defaults, whose comments describe the keys."""
     spec = find_spec("ultralytics")
     assert spec is not None and spec.submodule_search_locations
     text = (Path(spec.submodule_search_locations[0]) / "cfg/default.yaml").read_text(encoding="utf-8")
@@ -91,7 +91,7 @@ def _ultralytics() -> dict[str, Key]:
 
 
 def _balancing() -> dict[str, Key]:
-    """Return the settings of all balancing methods; a line says which methods one is of."""
+    """Return the settings of all balancing methods; each description names its methods."""
     shared = _arguments("core.balancing.balancer", "BalancingConfig")
     methods: dict[str, dict[str, Key]] = {}
     for path in sorted(Path(__file__).parent.glob("core/balancing/*.py")):
@@ -102,9 +102,9 @@ def _balancing() -> dict[str, Key]:
                 methods[name] = _arguments(module, node.name)
     keys = {"method": Key("str", text=f"One of {', '.join(methods)}."), **shared}
     for name in dict.fromkeys(name for settings in methods.values() for name in settings if name not in keys):
-        of = {method: settings[name] for method, settings in methods.items() if name in settings}
-        kinds, defaults = ({getattr(key, part) for key in of.values()} for part in ("kind", "default"))
-        text = " ".join(f"Of {method}: {key.text}" for method, key in of.items())
+        by_method = {method: settings[name] for method, settings in methods.items() if name in settings}
+        kinds, defaults = ({getattr(key, part) for key in by_method.values()} for part in ("kind", "default"))
+        text = " ".join(f"Of {method}: {key.text}" for method, key in by_method.items())
         keys[name] = Key(" | ".join(sorted(kinds)), defaults.pop() if len(defaults) == 1 else "", text)
     return keys
 
@@ -126,15 +126,14 @@ def _literal(module: str, name: str) -> Any:
 
 
 def _arguments(module: str, name: str) -> dict[str, Key]:
-    """Return the fields of a dataclass, or the arguments of a method, with their types, defaults and lines."""
+    """Return the fields of a dataclass, or the arguments of a method, with types, defaults and descriptions."""
     node, texts = _node(module, name), _described(module, name)
     if isinstance(node, ast.ClassDef):
         found = [(f.target.id, f.annotation, f.value) for f in node.body
                  if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name) and
                  not ast.unparse(f.annotation).startswith("ClassVar")]  # fmt: skip
     else:
-        given = node.args.args[1:]
-        found = [(a.arg, a.annotation, d) for a, d in zip(given, node.args.defaults, strict=True)]
+        found = [(a.arg, a.annotation, d) for a, d in zip(node.args.args[1:], node.args.defaults, strict=True)]
     return {key: Key(ast.unparse(kind), _default(value), texts.get(key, Key()).text) for key, kind, value in found}
 
 
@@ -146,7 +145,7 @@ def _default(value: ast.expr | None) -> str:
 
 
 def _described(module: str, name: str = "") -> dict[str, Key]:
-    """Return what a docstring, the module's without a name, has entries for; of each, the first sentence."""
+    """Return the first sentence of each entry in a docstring (the module's, without a name)."""
     text = ast.get_docstring(_node(module, name) if name else _tree(module)) or ""
     return {
         key: Key(text=re.split(r"(?<=\.)\s(?=[A-Z\"`])", " ".join(entry.split()))[0])

@@ -1,4 +1,4 @@
-"""Recipes: one YAML file an experiment, with overrides from the command line. What keys mean is known elsewhere."""
+"""Recipes: one YAML file per experiment, with overrides from the command line. Keys are defined elsewhere."""
 
 from __future__ import annotations
 
@@ -30,22 +30,21 @@ KEYS = (
 """The sections of a recipe."""
 
 REPORT_KEYS = ("split", "imgsz", "batch", "device", "workers", "fill", "degradations", "coco")
-"""What the section "report" may hold."""
+"""Keys of the section "report"."""
 
 HOST_TASKS = ("multimodal-classification", "rgbd-segmentation")
-"""Tasks of other models than Ultralytics'."""
+"""Tasks of models other than Ultralytics'."""
 
 TEXTS = {
     **dict.fromkeys(("task", "model", "fusion", "data.path", "data.labels", "data.visible", "data.format"), "text"),
     **dict.fromkeys(("train.name", "train.project", "train.teacher", "report.split"), "text"),
-    **dict.fromkeys(
-        ("name", "project", "data", "format", "split", "cluster"), "text"
-    ),  # of commands that take no recipe
+    # of commands, not of recipes
+    **dict.fromkeys(("name", "project", "data", "format", "split", "cluster"), "text"),
     **dict.fromkeys(("data.modalities", "data.train", "data.val", "data.test", "data.names"), "texts"),
     **dict.fromkeys(("data.suffix", "data.match", "data.groups", "missing"), "texts"),
     **dict.fromkeys(("pretrained", "train.resume"), "texts or switch"),
 }
-"""Keys whose values are names and paths: one text, or also several in brackets, or by keys below them."""
+"""Keys whose values are names and paths: one text, several in brackets, or texts by keys below them."""
 
 
 class RecipeError(ValueError):
@@ -57,19 +56,19 @@ class Recipe:
     """The content of a recipe, with the defaults of a detector.
 
     Attributes:
-        name: The file's name without suffix; names the run folder.
-        data: Where the pairs lie and how they are read. The folders are not looked at yet.
-        model: What is trained: a stock description such as yolo11s.yaml, or a checkpoint.
+        name: The file's name without suffix; name of the run folder.
+        data: Where the pairs are and how they are read. The folders are not checked yet.
+        model: The model to train: a stock description such as yolo11s.yaml, or a checkpoint.
         task: What the model does.
         fusion: How streams are fused.
-        share_backbone: Whether all modalities pass one backbone.
-        pretrained: Weights to begin with; False to take a checkpoint's structure, but not its weights.
+        share_backbone: Whether all modalities share one backbone.
+        pretrained: Weights to start from; False to use a checkpoint's architecture without its weights.
         mwam: True, False, or values of `MWAMConfig`.
         incomplete: True, False, or values of `IncompleteConfig`: what training sees of missing modalities.
         balancing: A mapping with the method that balances the modalities and its settings; None or False for none.
-        train: How it is trained.
-        report: What the report at the end is of; False for none.
-        select: What decides on the best checkpoint: `by` alone, or both keys.
+        train: Training arguments.
+        report: Options of the report after training; False for none.
+        select: How the best checkpoint is chosen: the value of `by`, or a mapping with both keys.
     """
 
     name: str
@@ -92,7 +91,7 @@ def read_recipe(file: str | Path, overrides: Iterable[str] = ()) -> dict[str, An
 
     Args:
         file: The YAML file.
-        overrides: Like "train.epochs=60", "data.path=datasets/LLVIP" or "mwam=false". Names and paths are what was
+        overrides: Like "train.epochs=60", "data.path=datasets/LLVIP" or "mwam=false". Names and paths are taken as
             typed, other values are read by `mwam_det.files.values.parse_value`.
 
     Raises:
@@ -113,7 +112,7 @@ def read_content(file: Path, refusal: str) -> dict[str, Any]:
 
     Args:
         file: The file.
-        refusal: What the error says of a file that holds something else.
+        refusal: Error message if the file holds something else.
 
     Raises:
         RecipeError: If it is not YAML, or holds something else.
@@ -128,7 +127,7 @@ def read_content(file: Path, refusal: str) -> dict[str, Any]:
 
 
 def with_overrides(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """Apply overrides to the content of a recipe, which is not changed; see `read_recipe`."""
+    """Return the content of a recipe with overrides applied; see `read_recipe`."""
     changed = deepcopy(dict(content))
     for override in overrides:
         _apply(changed, override)
@@ -136,14 +135,14 @@ def with_overrides(content: Mapping[str, Any], overrides: Iterable[str]) -> dict
 
 
 def read_arguments(words: Iterable[str], known: Iterable[str]) -> dict[str, Any]:
-    """Read the arguments of a command that takes no recipe.
+    """Read a command's own arguments.
 
     Args:
-        words: Like "imgsz=320" or "classes=[0, 2]", read as in `read_recipe`. With null a key keeps its default.
-        known: The keys that the command takes.
+        words: Like "imgsz=320" or "classes=[0, 2]", read as in `read_recipe`; null keeps the default.
+        known: The command's keys.
 
     Raises:
-        RecipeError: If a word is no argument, or a key (the nearest known one is named) or a value is wrong.
+        RecipeError: If a word is not an argument, or a key (the nearest known one is named) or a value is wrong.
     """
     from mwam_det.core.config import refuse_unknown_keys  # needs torch: slow to import
 
@@ -152,7 +151,7 @@ def read_arguments(words: Iterable[str], known: Iterable[str]) -> dict[str, Any]
         for word in words:
             key, equals, _ = word.partition("=")
             if not equals or not key:
-                raise RecipeError(f"'{word}' is no argument: write key=value, like imgsz=320")
+                raise RecipeError(f"'{word}' is not an argument: write key=value, like imgsz=320")
             refuse_unknown_keys([key], known)
             _apply(arguments, word)
     except ValueError as error:
@@ -167,9 +166,9 @@ def format_override(path: str, value: Any) -> str:
 
 
 def _what_instead(missing: Path) -> str:
-    """Say what may be meant by a recipe that is not there: the nearest file, or all that there are."""
+    """Say what a missing recipe may have meant: the nearest file, or all shipped ones."""
     if missing.is_dir():
-        return f": it is a folder. `mwam-det init {missing}` writes a recipe for one, and data={missing} trains on it"
+        return f": it is a folder. `mwam-det init {missing}` writes a recipe for it, and data={missing} trains on it"
     shipped = sorted(path for path in Path("cfg").glob("**/*.yaml") if "studies" not in path.parts)
     paths = {path.stem: path for path in (*shipped, *sorted(Path().glob("*.y*ml")))}
     if near := get_close_matches(missing.stem, paths, n=1):
@@ -181,27 +180,27 @@ def _apply(content: dict[str, Any], override: str) -> None:
     """Set one "section.key=value" in the content of a recipe."""
     path, equals, text = override.partition("=")
     if not equals or not path:
-        raise RecipeError(f"'{override}' is no override: write section.key=value, like train.epochs=60")
+        raise RecipeError(f"'{override}' is not an override: write section.key=value, like train.epochs=60")
     if not text.strip():
         raise RecipeError(f"'{override}' has no value: write {path}=null for none")
-    # classes are known by numbers, as in data.names.0=person
+    # classes have numbers, as in data.names.0=person
     *parents, key = (int(part) if part.isdecimal() else part for part in path.split("."))
-    place: dict[Any, Any] = content
+    section: dict[Any, Any] = content
     for parent in parents:
-        inner = place.get(parent)
+        inner = section.get(parent)
         if isinstance(inner, list):
             inner = dict(enumerate(inner))
-        # "mwam: true" and "mwam.gamma=1" mean the same section, one with its defaults
-        place[parent] = inner if isinstance(inner, dict) else {}
-        place = place[parent]
+        # "mwam: true" and "mwam.gamma=1" mean the same section, the former with its defaults
+        section[parent] = inner if isinstance(inner, dict) else {}
+        section = section[parent]
     try:
-        place[key] = _value(path, text, place.get(key))
+        section[key] = _value(path, text, section.get(key))
     except ValueError as error:
         raise RecipeError(f"the value of '{override}' is not valid YAML: {error}") from None
 
 
 def _value(path: str, text: str, present: Any) -> Any:
-    """Read what was typed for a key; `present` is what the recipe has there."""
+    """Read the value typed for a key; `present` is its value in the recipe."""
     kind = _kind_of_text(path)
     is_column = path.startswith("data.modalities.") and isinstance(present, int)
     if kind is None or is_column:
@@ -215,7 +214,7 @@ def _kind_of_text(path: str) -> str | None:
 
 
 def _with_numbers(value: Any) -> Any:
-    """Read "1e-3", a string by YAML 1.1, as the number that everybody means."""
+    """Read "1e-3", a string in YAML 1.1, as a number."""
     if isinstance(value, Mapping):
         return {key: _with_numbers(item) for key, item in value.items()}
     if isinstance(value, list):

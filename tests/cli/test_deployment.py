@@ -88,7 +88,7 @@ def test_a_modality_may_be_there_and_count_as_missing(section, log):
         (["imgsz=0", "--source", "rgb=a"], "imgsz=0"),
         (["missing=2", "--source", "rgb=a"], "unknown modality 2: choose from rgb, ir"),
         (["missing=depth", "--source", "rgb=."], "depth"),
-        (["verbose", "--source", "rgb=a"], "'verbose' is no argument: write key=value"),
+        (["verbose", "--source", "rgb=a"], "'verbose' is not an argument: write key=value"),
         (["--source", "rgb=nowhere"], "nowhere"),
         (["device=9", "--source", "rgb=a"], "device=9 is not there"),
     ],
@@ -134,7 +134,7 @@ def test_what_was_exported_is_predicted_with_and_evaluated(capsys, section):
         (["formt=onnx"], "unknown key 'formt': did you mean 'format'?"),
         (["format=onxx"], "format=onxx is unknown: choose from torchscript, onnx, openvino"),
         (["format=onnx", "inputs=split"], "inputs='split' is unknown: choose from stacked, separate"),
-        (["inputs=separate"], "inputs=separate is there for format=onnx, not torchscript"),
+        (["inputs=separate"], "inputs=separate works with format=onnx, not torchscript"),
         (["format=onnx", "quantize=8"], "quantize=8 is calibrated on pairs: give data"),
         (["format=ncnn", "dynamic=true"], "argument 'dynamic' is not supported for format='ncnn'"),
         (["format=onnx", "dynamic=perhaps"], "dynamic=perhaps"),
@@ -158,7 +158,7 @@ def test_a_mistake_in_the_weights_is_told_in_one_line(capsys, folder, command):
 
 def test_what_was_exported_already_is_not_exported_again(capsys, folder):
     (folder / "best.onnx").write_bytes(b"")
-    assert "best.onnx was exported already" in mistake(capsys, "export", "best.onnx", "format=onnx")
+    assert "best.onnx is already exported" in mistake(capsys, "export", "best.onnx", "format=onnx")
 
 
 def test_one_combination_is_validated_on_the_data_of_a_recipe(capsys, section, monkeypatch):

@@ -67,7 +67,7 @@ def test_a_missing_dataset_is_an_error_of_one_line(capsys, folder, command):
 
 def test_inspect_has_nothing_to_say_on_classes_of_pixels(capsys):
     line = mistake(capsys, "inspect", "night.yaml", "task=semantic", "model=yolo26n-sem.yaml")
-    assert "the labels of task=semantic are pixels" in line
+    assert "with task=semantic the labels are of pixels" in line
 
 
 def test_a_missing_split_is_an_error_of_one_line_that_tells_what_there_is(capsys, folder):
@@ -92,7 +92,7 @@ def test_a_wrong_override_is_an_error_of_one_line(capsys, command, override, par
 
 
 def test_a_word_that_is_no_override_is_an_error_of_one_line(capsys):
-    assert "'epochs' is no override" in mistake(capsys, "train", "night.yaml", "epochs")
+    assert "'epochs' is not an override" in mistake(capsys, "train", "night.yaml", "epochs")
 
 
 def test_invalid_yaml_is_an_error_that_shows_the_place(capsys, folder):
@@ -450,7 +450,7 @@ def test_an_interrupted_conversion_says_how_it_goes_on_and_does(capsys, publishe
     with monkeypatch.context() as patch:
         patch.setattr("mwam_det.data.conversion.write._write", interrupt)
         assert main(["convert", "llvip", str(published), "set"]) == 130
-    assert "same command goes on" in capsys.readouterr().err
+    assert "same command resumes" in capsys.readouterr().err
     assert main(["convert", "llvip", str(published), "set"]) == 0
 
 
@@ -734,11 +734,11 @@ def test_a_folder_is_what_init_concludes_about_it_and_nothing_is_written(folder)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["model=yolo11n.yaml", "epochs=3"], "there is no data to train on"),
+        (["model=yolo11n.yaml", "epochs=3"], "no data to train on"),
         (["data=nowhere"], "data=nowhere is neither a folder of pairs nor a YAML file"),
         (["data=night.yaml", "epoch=3"], "did you mean 'train.epochs'?"),
         (["data=night.yaml", "epochs=x"], "in section 'train': 'epochs=x'"),
-        (["data=night.yaml", "epochs"], "'epochs' is no override"),
+        (["data=night.yaml", "epochs"], "'epochs' is not an override"),
         (["data=night.yaml", "task=obb"], "model=yolov8n.yaml is made for the task 'detect'"),
         (["data=night.yaml", "model=yolov8n.pt"], "write model: yolov8n.yaml with pretrained: yolov8n.pt"),
     ],

@@ -63,7 +63,7 @@ OWN_ATTRIBUTES = {
     "MultimodalExporter": ["inputs"],
     "MultimodalYOLO": ["_wanted"],
     "PairLoader": ["modalities", "missing", "imgsz", "entries", "_open"],
-    "PairPredictor": ["modalities", "missing", "_told", "_shown"],
+    "PairPredictor": ["modalities", "missing", "_warned_of", "_shown"],
     "PairResults": ["images"],
 }
 

@@ -31,8 +31,8 @@ def test_what_goes_to_ultralytics_own_classes_is_theirs_alone():
     [
         ({"epoch": 3}, "did you mean 'epochs'"),
         ({"epochs": "many"}, "epochs=many"),
-        ({"data": "coco8.yaml"}, "'data' has no place"),
-        ({"distill_model": "teacher.pt"}, "its streams are not found"),
+        ({"data": "coco8.yaml"}, "'data' does not belong in the train section"),
+        ({"distill_model": "teacher.pt"}, "hides its streams"),
         ({"freeze": "abc"}, "freeze='abc' must be a number"),
         ({"seed": 2**32}, "seed=4294967296 must be a whole number from 0 to 4294901760"),
         ({"seed": -1}, "seed=-1 must be"),

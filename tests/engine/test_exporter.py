@@ -132,7 +132,7 @@ def test_the_robustness_of_an_exported_file_is_that_of_the_model(trained, export
 
 def test_a_file_that_plain_ultralytics_exported_says_nothing_of_modalities(weights, section, tmp_path):
     plain = MultimodalYOLO(YOLO(copied(weights, tmp_path)).export(format="torchscript", imgsz=64))
-    with pytest.raises(DatasetError, match="export it by"):
+    with pytest.raises(DatasetError, match="export it with"):
         plain.predict(folders(section), **QUIET)
 
 
@@ -194,7 +194,7 @@ def test_a_modality_that_is_called_like_a_tensor_cannot_be_an_input(onnxruntime,
 
 @pytest.mark.parametrize("format_", ["torchscript", "openvino", "engine"])
 def test_separate_inputs_of_other_formats_are_refused_with_a_way_round(weights, format_):
-    with pytest.raises(NotImplementedError, match=f"for format=onnx, not {format_}: export that, and convert"):
+    with pytest.raises(NotImplementedError, match=f"with format=onnx, not {format_}: export to ONNX, and convert"):
         MultimodalYOLO(weights).export(format=format_, inputs="separate")
 
 
@@ -352,12 +352,12 @@ def test_int8_on_pairs_of_other_modalities_is_refused(weights, section):
 
 @pytest.mark.parametrize("arguments", [{"format": "engine", "quantize": 8}, {"format": "litert", "quantize": "w8a16"}])
 def test_a_format_that_is_not_calibrated_on_pairs_is_refused(weights, arguments):
-    with pytest.raises(NotImplementedError, match="is not calibrated on pairs.*choose from onnx, openvino"):
+    with pytest.raises(NotImplementedError, match="cannot be calibrated on pairs.*choose from onnx, openvino"):
         MultimodalYOLO(weights).export(**arguments)
 
 
 def test_a_format_that_is_always_calibrated_is_refused_before_it_is_written(weights, tmp_path):
-    with pytest.raises(NotImplementedError, match="format=axelera is not calibrated on pairs"):
+    with pytest.raises(NotImplementedError, match="format=axelera cannot be calibrated on pairs"):
         MultimodalYOLO(copied(weights, tmp_path)).export(format="axelera", imgsz=64)
     assert [file.name for file in tmp_path.iterdir()] == ["best.pt"]
 

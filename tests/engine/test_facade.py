@@ -125,14 +125,14 @@ def test_a_model_from_a_description_has_streams_before_training():
 
 def test_a_list_of_datasets_and_tuning_are_refused_with_the_reason():
     model = MultimodalYOLO(TINY)
-    with pytest.raises(NotImplementedError, match="call train once a dataset"):
+    with pytest.raises(NotImplementedError, match="call train for each dataset"):
         model.train(data=["a.yaml", "b.yaml"])
     with pytest.raises(NotImplementedError, match="tune trains without"):
         model.tune()
 
 
 def test_benchmarking_is_refused_with_the_reason():
-    with pytest.raises(NotImplementedError, match="one modality alone"):
+    with pytest.raises(NotImplementedError, match="reads a single modality"):
         MultimodalYOLO(TINY).benchmark()
 
 

@@ -218,7 +218,7 @@ def test_impossible_combinations_are_refused(model, section):
         model.predict(folders(section), missing=["rgb", "ir"], **QUIET)
     with pytest.raises(ValueError, match="choose from rgb, ir"):
         model.predict(folders(section), missing="lidar", **QUIET)
-    with pytest.raises(ValueError, match="tensors for some"):
+    with pytest.raises(ValueError, match="tensors for only some"):
         model.predict((torch.rand(1, 3, 64, 64), np.zeros((64, 64, 3), np.uint8)), **QUIET)
 
 

@@ -213,7 +213,7 @@ def test_a_recipe_names_checkpoints_fusion_and_shared_backbone(single, tmp_path)
         ({"share_backbone": "yes", "mwam": False}, "share_backbone='yes' must be true or false"),
         ({"train": {"freeze": ["thermal"]}}, "freeze names 'thermal': choose from rgb, ir"),
         ({"fusion": "early"}, "fusion='early' is unknown: choose from concat, add, attention, p3, late"),
-        ({"model": "yolov9e.yaml", "fusion": "p3"}, "passes several maps on at once"),
+        ({"model": "yolov9e.yaml", "fusion": "p3"}, "outputs several maps"),
     ],
     ids=str,
 )

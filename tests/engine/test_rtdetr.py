@@ -121,8 +121,8 @@ def test_a_trainer_for_other_models_is_refused(trainer, is_tiny, tiny, tmp_path)
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"incomplete": {"distill": 0.2}}, "queries of RT-DETR have no fixed places"),
-        ({"mwam": {"mode": "hybrid"}}, "mwam.mode=hybrid puts a head of YOLO on each backbone"),
+        ({"incomplete": {"distill": 0.2}}, "queries of RT-DETR have no fixed positions"),
+        ({"mwam": {"mode": "hybrid"}}, "mwam.mode=hybrid puts a YOLO head on each backbone"),
     ],
 )
 def test_what_only_other_detectors_have_is_refused_before_training(asked, words, tiny, tmp_path):

@@ -138,5 +138,5 @@ def test_with_views_of_every_combination_heads_learn_from_complete_input_once(mo
 
 
 def test_heads_without_their_losses_are_refused_by_name(model):
-    with pytest.raises(RuntimeError, match="take_criteria comes first"):
+    with pytest.raises(RuntimeError, match="call take_criteria first"):
         AuxiliaryHeads(model).losses({}, batch())

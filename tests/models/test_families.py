@@ -158,5 +158,5 @@ def test_the_streams_of_a_classifier_meet_before_its_head(fusion):
 
 
 def test_what_no_fusion_can_cut_is_refused_with_a_sentence():
-    with pytest.raises(ValueError, match=r"fusion='p3' would fuse layer 13 of .*yolov9e\.yaml, which passes several"):
+    with pytest.raises(ValueError, match=r"fusion='p3' would fuse layer 13 of .*yolov9e\.yaml, which outputs several"):
         two_stream_cfg("yolov9e.yaml", fusion="p3")

@@ -137,9 +137,9 @@ def test_a_backbone_of_torchvisions_is_a_stream_where_nothing_is_downloaded(weig
         ({"cfg": "yolov8n.yaml", "fusion": "attention", "modalities": {"ir": 1}}, "against each other, but ir is one"),
         (
             {"cfg": "yolov8n.yaml", "share_backbone": True, "modalities": {"rgb": 3, "ir": 1}},
-            "as many channels in every",
+            "the same number of channels in every",
         ),
-        ({"cfg": "yolo11-cls-resnet18.yaml"}, "TorchVision with the weights DEFAULT, .* write null for them"),
+        ({"cfg": "yolo11-cls-resnet18.yaml"}, "TorchVision with the weights DEFAULT, .* replace them by null"),
         ({"cfg": torchvision_cfg(), "modalities": {"rgb": 3, "ir": 1}}, "takes images of 3 channels, but ir has 1"),
         ({"cfg": "yolov8n.yaml", "modalities": {"rgb": 0}}, "at least one channel"),
     ],

@@ -231,8 +231,8 @@ def test_a_damaged_or_wrong_checkpoint_is_refused_with_a_sentence(single, checkp
     for name, value in files.items():
         (tmp_path / name).write_bytes(value) if isinstance(value, bytes) else torch.save(value, tmp_path / name)
     words = {
-        "linear.pt": "holds a Linear, which is not a model of Ultralytics'",
-        "nan.pt": "has weights that are no finite numbers: model.3.conv.weight",
+        "linear.pt": "holds a Linear, which is not a model of Ultralytics",
+        "nan.pt": "has weights that are not finite: model.3.conv.weight",
     }
     for name in files:
         before = (tmp_path / name).read_bytes()
@@ -269,7 +269,7 @@ def test_a_checkpoint_of_a_package_that_is_not_there_makes_nothing_be_installed(
     monkeypatch.setitem(sys.modules, package.__name__, package)
     torch.save({"model": Elsewhere(2, 2)}, tmp_path / "foreign.pt")
     monkeypatch.delitem(sys.modules, package.__name__)
-    with pytest.raises(ValueError, match="is made of package_of_nobody, which is not installed"):
+    with pytest.raises(ValueError, match="needs package_of_nobody, which is not installed"):
         pretrained_files(str(tmp_path / "foreign.pt"), {"rgb": 3, "ir": 3})
     assert not asked
 
@@ -296,7 +296,7 @@ except ValueError as error: print(error)
 @pytest.mark.slow
 def test_checkpoints_of_other_models_are_refused_with_a_sentence(checkpoint, tmp_path):
     with pytest.raises(
-        ValueError, match=r"is of another model than yolov8s.yaml: its model\.0\.conv\.weight is \(16, 3"
+        ValueError, match=r"is from another model than yolov8s.yaml: its model\.0\.conv\.weight is \(16, 3"
     ):
         load_pretrained(two(name="yolov8s.yaml"), checkpoint)
     fused = YOLO(checkpoint).model.fuse(verbose=False)

@@ -195,7 +195,7 @@ def test_arguments_that_do_not_belong_to_the_images_are_refused():
         degrade(images, "frozen_frame", 1, keys=KEYS, other=images[:2])
     with pytest.raises(ValueError, match="areas has 1 entries"):
         degrade(images, "noise", 1, keys=KEYS, areas=[(0, 1, 0, 1)])
-    with pytest.raises(ValueError, match=r"\(0, 65, 0, 80\) is no part of an image of 64 × 80 pixels"):
+    with pytest.raises(ValueError, match=r"\(0, 65, 0, 80\) is not inside an image of 64 × 80 pixels"):
         degrade(images, "noise", 1, keys=KEYS, areas=[(0, 65, 0, 80)] * 3)
 
 

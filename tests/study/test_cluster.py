@@ -100,7 +100,7 @@ def test_a_folder_that_a_node_does_not_see_is_named(cluster, tmp_path):
         ["a"], print, cluster.address, 1, tmp_path / "elsewhere",
         log_of=lambda task: tmp_path / f"{task}.log", changed=lambda running: None, died=died.__setitem__,
     )  # fmt: skip
-    assert f"does not see {tmp_path}/elsewhere: a cluster needs a folder that its nodes share" in died["a"]
+    assert f"does not see {tmp_path}/elsewhere: the nodes of a cluster need a shared folder" in died["a"]
 
 
 def node(alive=True, **resources):

@@ -182,10 +182,10 @@ def test_a_modality_whose_files_cannot_be_told_from_the_others_is_no_arm_by_itse
         ("baseline,only-depth", ["'only-depth'"]),
         ("baseline,only-ir+mwam", ["with one modality"]),
         ("baseline,only-ir+only-rgb", ["with one modality"]),
-        ("dropout+dropout-mwam", ["incomplete views come in one way, dropout or dropout-mwam"]),
+        ("dropout+dropout-mwam", ["choose one kind of incomplete views, dropout or dropout-mwam"]),
         ("mwam,MWAM", ["MWAM and mwam", "share a folder"]),
-        ("baseline,", ["'' is no name"]),
-        ("baseline,../up", ["'../up' is no name"]),
+        ("baseline,", ["'' is not a valid name"]),
+        ("baseline,../up", ["'../up' is not a valid name"]),
         ("none.yaml", ["no file of arms none.yaml"]),
     ],
 )
@@ -403,7 +403,7 @@ def test_more_arms_and_seeds_go_on_from_what_is_there(training):
 def test_an_interruption_keeps_what_is_done_and_the_same_call_goes_on(training, capsys):
     training.instead["mwam/seed0"] = KeyboardInterrupt()
     assert main(["compare", "night.yaml", "--arms", "baseline,mwam", "--seeds", "2"]) == 130
-    assert "The same command goes on" in capsys.readouterr().err
+    assert "The same command resumes" in capsys.readouterr().err
     assert record("mwam/seed0")["state"] == "begun"
     content = json.loads(Path("runs/night-compare/compare.json").read_text())
     assert content["arms"][0]["runs"][0]["state"] == "done"

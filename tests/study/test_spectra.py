@@ -52,7 +52,7 @@ def test_the_command_measures_what_training_reads_filters_included(recipe, tmp_p
     ("words", "message"),
     [
         (["sample=0"], "sample=0 must be a whole number of images"),
-        (["one", "two"], "one folder of results is enough"),
+        (["one", "two"], "name one folder for the results"),
         (["data.filter={ir: {low: 0}}"], "filter: ir.low=0 must be a whole number"),
     ],
 )

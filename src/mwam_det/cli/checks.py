@@ -1,4 +1,4 @@
-"""What is checked of a command's arguments before anything slow begins."""
+"""Checks of a command's arguments before anything slow starts."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mwam_det.recipe import HOST_TASKS, Recipe, RecipeError, read_arguments
 RECIPE_SUFFIXES = (".yaml", ".yml")
 
 
-def read_own(words: Sequence[str], known: Sequence[str]) -> dict[str, Any]:
-    """Read the arguments of a command that takes no recipe, and check those that are Ultralytics'."""
+def command_arguments(words: Sequence[str], known: Sequence[str]) -> dict[str, Any]:
+    """Read a command's own arguments, those that are not a recipe's, and check Ultralytics' among them."""
     arguments = read_arguments(words, known)
     from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -26,16 +26,28 @@ def read_own(words: Sequence[str], known: Sequence[str]) -> dict[str, Any]:
     return arguments
 
 
+def sample_size(words: Sequence[str], default: int, unit: str) -> int:
+    """Read the number of things to sample from words "sample=…".
+
+    Args:
+        words: The words; the last one counts.
+        default: The number without any.
+        unit: What is sampled, for the message.
+    """
+    sample = command_arguments(words, ("sample",)).get("sample", default)
+    if type(sample) is not int or sample < 1:
+        raise RecipeError(f"sample={sample} must be a whole number of {unit}, at least 1")
+    return sample
+
+
 def check_weights(weights: str) -> None:
-    """Check that there are weights, and that their name says of what kind they are."""
+    """Check that weights exist and that their suffix is known."""
     if not Path(weights).exists():
         raise RecipeError(f"there are no weights {weights}")
     from ultralytics.engine.exporter import export_formats
 
     if not weights.rstrip("/").endswith(tuple(export_formats()["Suffix"])):
-        raise RecipeError(
-            f"weights={weights} must be a checkpoint like best.pt, or what was exported from one, like best.onnx"
-        )
+        raise RecipeError(f"weights={weights} must be a checkpoint like best.pt, or an exported file like best.onnx")
 
 
 def check_order(command: str, weights: str, recipe: str) -> None:
@@ -45,10 +57,10 @@ def check_order(command: str, weights: str, recipe: str) -> None:
 
 
 def load_with_objects(file: str, overrides: Sequence[str], what: str) -> Recipe:
-    """Read a recipe whose labels are of objects; `what` is what needs them."""
+    """Read a recipe whose labels are of objects; `what` says who needs them, for the message."""
     recipe = load(file, overrides).recipe
     if recipe.task in HOST_TASKS:
-        raise RecipeError(f"{file}: task={recipe.task} is for `mwam-det train`, `robustness` and `compare` alone")
-    if labels := {"semantic": "are pixels", "classify": "are of whole images"}.get(recipe.task):
-        raise RecipeError(f"{what}, and the labels of task={recipe.task} {labels}: there are none")
+        raise RecipeError(f"{file}: task={recipe.task} only works with `mwam-det train`, `robustness` and `compare`")
+    if labels := {"semantic": "pixels", "classify": "whole images"}.get(recipe.task):
+        raise RecipeError(f"{what}, but with task={recipe.task} the labels are of {labels}")
     return recipe

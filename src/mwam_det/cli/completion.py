@@ -1,4 +1,4 @@
-"""What a shell completes, where argcomplete is installed. It asks at every TAB: nothing slow is imported."""
+"""Shell completion by argcomplete, if installed. It runs at every TAB, so nothing slow is imported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Completer = Callable[..., list[str]]
 
 
 def answer(parser: argparse.ArgumentParser) -> None:
-    """Answer a shell that asks what may follow, and exit; return where none asks, or argcomplete is not installed."""
+    """Answer a completion request of a shell, and exit; return if there is none, or argcomplete is not installed."""
     if "_ARGCOMPLETE" in os.environ:
         try:
             import argcomplete
@@ -23,12 +23,12 @@ def answer(parser: argparse.ArgumentParser) -> None:
 
 
 def set_completer(argument: argparse.Action, completer: Completer) -> None:
-    """Let argcomplete ask a function what an argument may be."""
+    """Set the function that argcomplete asks for the values of an argument."""
     argument.completer = completer  # type: ignore[attr-defined]
 
 
 def completer_of(keys: Iterable[str], of_recipe: bool) -> Completer:
-    """Return a completer of words KEY=VALUE: of these keys and, if wanted, of those of the recipe that is named."""
+    """Return a completer of words KEY=VALUE, for these keys and, if wanted, those of the recipe on the command line."""
 
     def complete(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list[str]:
         key, equals, value = prefix.partition("=")
@@ -40,20 +40,20 @@ def completer_of(keys: Iterable[str], of_recipe: bool) -> Completer:
 
 
 def complete_recipe(prefix: str, **_: object) -> list[str]:
-    """Complete the first word of a training: a file, or a word of a training without one."""
+    """Complete the first word of a training: a file, or a key of a training without a recipe."""
     return [*_paths(prefix), *(f"{name}=" for name in recipe_keys()[""])]
 
 
 def _names(recipe: str | None) -> list[str]:
-    """Return the keys of the recipe's task; in Ultralytics' own words, those of training also without their section."""
-    own_words = recipe is not None and "=" in recipe
+    """Return the keys of the recipe's task; without a recipe, those of training also without their section."""
+    stock_words = recipe is not None and "=" in recipe
     try:
-        task = "detect" if recipe is None or own_words else str(read_recipe(recipe).get("task", "detect"))
+        task = "detect" if recipe is None or stock_words else str(read_recipe(recipe).get("task", "detect"))
     except RecipeError:
         task = "detect"
     sections = recipe_keys(task)
     full = [f"{section}.{key}" for section, keys in sections.items() if section for key in keys]
-    return [*sections[""], *full, *(sections["train"] if own_words else ())]
+    return [*sections[""], *full, *(sections["train"] if stock_words else ())]
 
 
 def _paths(prefix: str) -> Iterable[str]:

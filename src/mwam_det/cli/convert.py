@@ -1,4 +1,4 @@
-"""`mwam-det convert`, with a command a format below it, whose options are the format's."""
+"""`mwam-det convert`, with one subcommand per format, which has the options of that format."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ def add(commands: Any) -> None:
         commands,
         "convert",
         run,
-        "turn a dataset as it was published into what training reads",
+        "convert a published dataset to the layout that training reads",
         EXAMPLES,
-        stopped="The same command goes on where this one was.",
+        stopped="The same command resumes.",
     )
     formats = command.add_subparsers(dest="format", metavar="FORMAT", required=True)
     for format_name, offer in OFFERS.items():
         title = offer.title.replace("%", "%%")
-        one = formats.add_parser(format_name, help=title, description=title)
-        one.add_argument("source", metavar="SRC", help="folder of the dataset as published; it is not changed")
-        one.add_argument(
+        parser = formats.add_parser(format_name, help=title, description=title)
+        parser.add_argument("source", metavar="SRC", help="folder of the dataset as published; it is not changed")
+        parser.add_argument(
             "destination",
             metavar="DST",
-            help="new or empty folder, or that of an interrupted conversion, which goes on",
+            help="new or empty folder, or that of an interrupted conversion, which is resumed",
         )
         for name, option in offer.options.items():
             flag, text = f"--{name.replace('_', '-')}", option.help.replace("%", "%%")
             if isinstance(option.default, bool):
-                one.add_argument(flag, dest=f"option {name}", action="store_true", help=text)
+                parser.add_argument(flag, dest=f"option {name}", action="store_true", help=text)
                 continue
-            one.add_argument(
+            parser.add_argument(
                 flag,
                 dest=f"option {name}",
                 type=str if option.default is None else type(option.default),
@@ -53,7 +53,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Convert a dataset, and name the command that comes next: `train`, or `inspect` where there are doubts."""
+    """Convert a dataset, and print the next command: `train`, or `inspect` if there are doubts."""
     from rich.console import Console
 
     from mwam_det.data.conversion.record import summary
@@ -70,9 +70,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         recipe = [f"cfg/{format_.recipe}", f"data.path={destination}"]
     if record["doubts"]:
-        print(
-            "This set is not to be trained on before the doubts are settled. Look at it, if there is something to see:"
-        )
+        print("Do not train on this dataset before the doubts are settled. To look at it:")
     command = "inspect" if record["doubts"] else "train"
-    print(shlex.join(["mwam-det", command, *recipe]))  # not through rich, which would break the line
+    print(shlex.join(["mwam-det", command, *recipe]))  # not through rich, which would wrap the line
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mwam_det.cli.checks import check_weights, read_own
+from mwam_det.cli.checks import check_weights, command_arguments
 from mwam_det.cli.parser import add_command, add_overrides
 from mwam_det.recipe import RecipeError
 
@@ -13,7 +13,7 @@ KEYS = (
     "format", "inputs", "imgsz", "batch", "dynamic", "simplify", "opset", "quantize", "workspace", "nms", "conf", "iou",
     "max_det", "agnostic_nms", "device", "data", "split", "fraction", "name",
 )  # fmt: skip
-"""What the command takes, of Ultralytics' arguments and ours."""
+"""The command's keys, Ultralytics' and ours."""
 
 EXAMPLES = (
     "mwam-det export runs/demo/weights/best.pt format=onnx inputs=separate",
@@ -23,12 +23,12 @@ EXAMPLES = (
 
 def add(commands: Any) -> None:
     """Add the command."""
-    text = "write weights in a format for deployment, like ONNX or OpenVINO"
+    text = "export weights to a format for deployment, like ONNX or OpenVINO"
     command = add_command(commands, "export", run, text, EXAMPLES)
     command.add_argument("weights", help="checkpoint of a two-stream model, like runs/demo/weights/best.pt")
     add_overrides(
         command,
-        "format=onnx, inputs=separate (one input a modality, called by its name; ONNX alone), imgsz=640, "
+        "format=onnx, inputs=separate (one input per modality, with its name; ONNX only), imgsz=640, "
         f"dynamic=true, quantize=16, … of {', '.join(KEYS)}",
         KEYS,
         of_recipe=False,
@@ -36,11 +36,11 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Export, and print where the file is."""
-    arguments, weights = read_own(options.overrides, KEYS), options.weights
+    """Export, and print the path of the file."""
+    arguments, weights = command_arguments(options.overrides, KEYS), options.weights
     check_weights(weights)
     if not weights.endswith(".pt"):
-        raise RecipeError(f"weights={weights} was exported already: give the checkpoint, like best.pt")
+        raise RecipeError(f"weights={weights} is already exported: give the checkpoint, like best.pt")
     from ultralytics.engine.exporter import export_formats
 
     from mwam_det.engine.experiment import check_device, load_model

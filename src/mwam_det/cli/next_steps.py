@@ -1,4 +1,4 @@
-"""What to do with a run once it is trained: commands to copy."""
+"""Commands to copy that use a trained run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mwam_det.experiments import Experiment
 
-OF_THE_DATA = ("task", "data", "report")
+EVALUATION_SECTIONS = ("task", "data", "report")
 """Sections of a recipe whose overrides an evaluation needs as well."""
 
 
@@ -19,10 +19,10 @@ def next_commands(folder: Path, experiment: Experiment, words: Sequence[str]) ->
     Args:
         folder: The run folder.
         experiment: What was trained.
-        words: The file of the recipe and the overrides, as on the command line; empty where there was no recipe.
+        words: The recipe's file and the overrides, as on the command line; empty without a recipe.
 
     Returns:
-        Shell commands; none for models other than Ultralytics', which neither predict nor are degraded.
+        Shell commands; none for models other than Ultralytics', which support neither.
     """
     weights = next((file for name in ("best.pt", "last.pt") if (file := folder / "weights" / name).is_file()), None)
     if weights is None or not experiment.predicts:
@@ -32,12 +32,12 @@ def next_commands(folder: Path, experiment: Experiment, words: Sequence[str]) ->
         sources = (f"{name}={shown(file)}" for name, file in pair.items())
         commands.append(["mwam-det", "predict", shown(weights), "--source", *sources])
     if words and not (isinstance(report, dict) and report.get("degradations")):
-        kept = [word for word in words[1:] if word.partition("=")[0].partition(".")[0] in OF_THE_DATA]
+        kept = [word for word in words[1:] if word.partition("=")[0].partition(".")[0] in EVALUATION_SECTIONS]
         commands.append(["mwam-det", "robustness", shown(weights), words[0], *kept, "degradations=true"])
     return list(map(shlex.join, commands))
 
 
 def shown(file: str | Path) -> str:
-    """Return a path as seen from the working directory where it lies below that, else whole."""
+    """Return a path relative to the working directory if it lies below it, otherwise absolute."""
     path, here = Path(file).absolute(), Path.cwd()
     return os.path.relpath(path, here) if path.is_relative_to(here) else str(path)

@@ -1,4 +1,4 @@
-"""The parts that the parsers of all commands are made of. Nothing here imports torch or Ultralytics."""
+"""Shared parts of the commands' parsers. Nothing here imports torch or Ultralytics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OVERRIDES_HELP = "section.key=value, like train.epochs=60, data.path=datasets/LL
 
 
 class Versions(argparse.Action):
-    """Prints the versions of this package and of what it stands on, without importing them."""
+    """Prints the versions of this package and its main dependencies, without importing them."""
 
     def __call__(self, parser: argparse.ArgumentParser, *args: Any) -> None:
         """Print, and exit."""
@@ -25,7 +25,7 @@ class Versions(argparse.Action):
         for package in ("ultralytics", "torch"):
             try:
                 found.append(f"{package} {version(package)}")
-            except PackageNotFoundError:  # installed under another name, or not at all
+            except PackageNotFoundError:  # not installed, or under another name
                 found.append(f"{package} unknown")
         print(", ".join([*found, f"Python {platform.python_version()}"]))
         parser.exit()
@@ -43,11 +43,11 @@ def add_command(
 
     Args:
         commands: What `add_subparsers` returned.
-        name: What it is called.
-        run: Takes the parsed options and returns the exit status; mistakes of the user and Ctrl-C may leave it.
-        text: What it does, in a line.
+        name: Its name.
+        run: Takes the parsed options and returns the exit status; may raise on the user's mistakes and on Ctrl-C.
+        text: What it does, in one line.
         examples: Shown below its help.
-        stopped: What is printed after Ctrl-C.
+        stopped: Printed after Ctrl-C.
     """
     command: argparse.ArgumentParser = commands.add_parser(
         name,
@@ -63,20 +63,20 @@ def add_command(
 def add_overrides(
     command: argparse.ArgumentParser, text: str = OVERRIDES_HELP, keys: Sequence[str] = (), of_recipe: bool = True
 ) -> None:
-    """Add the words KEY=VALUE, which are of the command's own keys or of a recipe; `main` adds those behind options."""
+    """Add the words KEY=VALUE, with the command's own keys or a recipe's; `main` appends those behind options."""
     words = command.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=text)
     set_completer(words, completer_of(keys, of_recipe))
 
 
 def add_weights(command: argparse.ArgumentParser) -> None:
-    """Add the weights of a command that takes exported ones, too."""
-    command.add_argument("weights", help="checkpoint, like runs/demo/weights/best.pt, or what was exported from one")
+    """Add the weights of a command that also takes exported ones."""
+    command.add_argument("weights", help="checkpoint, like runs/demo/weights/best.pt, or a file exported from one")
 
 
 def split_recipe(options: argparse.Namespace) -> tuple[str | None, list[str]]:
-    """Split the words of a command whose recipe may be left out into the recipe, if the first is one, and the others.
+    """Split the words of a command with an optional recipe into the recipe, if the first word is one, and the rest.
 
-    A word with an equals sign is a recipe where there is a file of that name.
+    A word with an equals sign is a recipe if there is a file of that name.
     """
     words = [word for word in (options.recipe, *options.overrides) if word]
     is_recipe = bool(words) and ("=" not in words[0] or Path(words[0]).is_file())
@@ -84,6 +84,6 @@ def split_recipe(options: argparse.Namespace) -> tuple[str | None, list[str]]:
 
 
 def split_words(words: Sequence[str], keys: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split overrides into those of a command's own keys and those of the recipe."""
-    own = [word for word in words if word.partition("=")[0] in keys]
-    return own, [word for word in words if word not in own]
+    """Split words into those with a command's own keys and those with the recipe's."""
+    own_words = [word for word in words if word.partition("=")[0] in keys]
+    return own_words, [word for word in words if word not in own_words]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mwam_det.cli.checks import check_weights, read_own
+from mwam_det.cli.checks import check_weights, command_arguments
 from mwam_det.cli.parser import add_command, add_overrides, add_weights
 from mwam_det.recipe import RecipeError
 
@@ -14,7 +14,7 @@ KEYS = (
     "rect", "vid_stride", "missing", "partners", "data", "save", "save_txt", "save_conf", "save_crop", "save_frames",
     "show", "show_labels", "show_conf", "show_boxes", "line_width", "project", "name", "exist_ok", "verbose",
 )  # fmt: skip
-"""What the command takes, of Ultralytics' arguments and ours."""
+"""The command's keys, Ultralytics' and ours."""
 
 EXAMPLES = (
     "mwam-det predict best.pt --source rgb=visible ir=infrared conf=0.4",
@@ -32,17 +32,16 @@ def add(commands: Any) -> None:
         nargs="+",
         required=True,
         metavar="MODALITY=PATH",
-        help="a folder, file, pattern or video of each modality, like rgb=visible ir=infrared; what is left out is "
-        "missing",
+        help="a folder, file, pattern or video per modality, like rgb=visible ir=infrared; any left out is missing",
     )
     text = f"imgsz=320, conf=0.4, missing=ir, save_txt=true, … of {', '.join(KEYS)}; may follow the sources"
     add_overrides(command, text, KEYS, of_recipe=False)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Predict, and say how much was found and where it was saved."""
+    """Predict, and print how much was found and where it was saved."""
     check_weights(options.weights)
-    arguments = read_own(options.overrides, KEYS)  # as much as can be checked before the weights are read
+    arguments = command_arguments(options.overrides, KEYS)  # as much as can be checked before the weights are read
     from mwam_det.engine.deployment import modalities_of_model
     from mwam_det.engine.experiment import RUNS, check_device, load_model
     from mwam_det.engine.measures import PARTS
@@ -60,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
             source[name] = path
         else:
             rest.append(word)
-    arguments |= read_own(rest, [*KEYS, *names])
+    arguments |= command_arguments(rest, [*KEYS, *names])
     if not isinstance(arguments.get("missing", []), str | list):
         raise RecipeError(f"missing={arguments['missing']!r} must name modalities: choose from {', '.join(names)}")
     check_device(arguments.get("device"), "device")

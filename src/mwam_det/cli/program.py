@@ -1,7 +1,7 @@
-"""The command line: `mwam-det train`, `robustness`, `predict`, `export` and so on, each with a --help of its own.
+"""The command line: `mwam-det train`, `robustness`, `predict`, `export` and so on, each with its own --help.
 
 A command is a module with `add(commands)` and `run(options)`. None of them imports torch or Ultralytics before `run`,
-so that help and the mistakes that need neither come at once.
+so that help and simple errors appear at once.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
 
     Returns:
-        0 done, 1 done but not to be relied on (a converted set with doubts, a comparison with a run that failed), 2 a
-        mistake in what was asked for, 130 interrupted.
+        0 for success, 1 for results with doubts (a conversion with doubts, a comparison with a failed run), 2 for a
+        mistake of the user, 130 if interrupted.
     """
-    tolerate_encodings()  # of the help, and of what Ultralytics says
+    tolerate_encodings()  # of the help and of Ultralytics' output
     parser = argparse.ArgumentParser(prog="mwam-det", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--version", action=Versions, nargs=0, help="print the versions of what is installed, and exit")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -36,20 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add(commands)
     answer(parser)
     options, rest = parser.parse_known_args(argv)
-    if rest:  # argparse does not look for overrides behind an option
+    if rest:  # argparse does not find overrides behind an option
         if not hasattr(options, "overrides") or any(word.startswith("-") for word in rest):
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
         options.overrides += rest
     try:
         if options.command != "train" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise RecipeError(
-                f"{options.command} runs in one process, and all would write the same: leave torchrun out"
+                f"{options.command} runs in one process, and all would write the same files: do not use torchrun"
             )
         return options.run(options)
     except KeyboardInterrupt as interruption:
-        resume = getattr(interruption, "resume", None)  # of a training
-        more = f"Continue with the same command and train.resume={resume}" if resume else options.stopped
-        print(f"\nStopped. {more}".rstrip(), file=sys.stderr)
+        resume = getattr(interruption, "resume", None)  # a training's checkpoint
+        hint = f"Continue with the same command and train.resume={resume}" if resume else options.stopped
+        print(f"\nStopped. {hint}".rstrip(), file=sys.stderr)
         return 130
     except (RecipeError, DatasetError, NotImplementedError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
     add_weights(command)
     command.add_argument("recipe", help="YAML file whose data section is evaluated")
     add_overrides(command, f"split=test, imgsz=320, fill=mean, degradations=true, or {OVERRIDES_HELP}", REPORT_KEYS)
-    command.add_argument("--coco", action="store_true", help="measure by pycocotools too, and save its files")
+    command.add_argument("--coco", action="store_true", help="measure with pycocotools too, and save its files")
 
 
 def run(options: argparse.Namespace) -> int:

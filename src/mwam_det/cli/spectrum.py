@@ -6,16 +6,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from mwam_det.cli.checks import read_own
+from mwam_det.cli.checks import sample_size
 from mwam_det.cli.parser import OVERRIDES_HELP, add_command, add_overrides, split_recipe, split_words
 from mwam_det.experiments import load
 from mwam_det.recipe import RecipeError
 
 KEYS = ("sample",)
-"""What the command takes beside a recipe's keys."""
+"""The command's own keys."""
 
 SAMPLE = 500
-"""So many images are measured where the user names no number."""
+"""Number of images that are measured by default."""
 
 EXAMPLES = (
     "mwam-det spectrum cfg/hosts/flir_crops.yaml sample=1000",
@@ -28,13 +28,13 @@ def add(commands: Any) -> None:
     text = "measure the spectrum of each modality, or draw what a study of frequencies found"
     command = add_command(commands, "spectrum", run, text, EXAMPLES, stopped="Nothing was written.")
     command.add_argument("recipe", nargs="?", help="YAML file whose training images are measured")
-    words = f"sample=1000, the images measured, the folder of the results, or {OVERRIDES_HELP}"
+    words = f"sample=1000 (images to measure), the folder for the results, or {OVERRIDES_HELP}"
     add_overrides(command, words, KEYS)
     command.add_argument(
         "--from",
         dest="comparison",
         metavar="FOLDER",
-        help="what `mwam-det compare --arms cfg/studies/spectrum.yaml` left: draw losses and accuracy over windows",
+        help="folder of `mwam-det compare --arms cfg/studies/spectrum.yaml`: draw losses and accuracy over windows",
     )
 
 
@@ -43,17 +43,15 @@ def run(options: argparse.Namespace) -> int:
     recipe, words = split_recipe(options)
     if options.comparison is not None:
         if recipe or words:
-            raise RecipeError(f"--from reads a comparison alone: leave {recipe or words[0]} out")
+            raise RecipeError(f"--from reads only a comparison: leave {recipe or words[0]} out")
         return _show_study(Path(options.comparison))
     if recipe is None:
-        raise RecipeError("name a recipe, or a comparison by --from")
-    own, words = split_words(words, KEYS)
+        raise RecipeError("name a recipe, or a comparison with --from")
+    own_words, words = split_words(words, KEYS)
     folders, overrides = [word for word in words if "=" not in word], [word for word in words if "=" in word]
     if len(folders) > 1:
-        raise RecipeError(f"one folder of results is enough: {' and '.join(folders)}")
-    sample = read_own(own, KEYS).get("sample", SAMPLE)
-    if type(sample) is not int or sample < 1:
-        raise RecipeError(f"sample={sample} must be a whole number of images, at least 1")
+        raise RecipeError(f"name one folder for the results, not {' and '.join(folders)}")
+    sample = sample_size(own_words, SAMPLE, "images")
     experiment = load(recipe, overrides)
     from mwam_det.hosts.experiment import new_folder
     from mwam_det.study.spectra import measure_spectra, save_spectra, spectrum_tables
@@ -91,8 +89,8 @@ def _print(title: str, rows: list[list[str]]) -> None:
     from rich.text import Text
 
     table = Table(title=Text(title), title_justify="left", min_width=min(len(title) + 2, 80))
-    for place, name in enumerate(rows[0]):
-        table.add_column(Text(name), justify="right" if place else "left")
+    for index, name in enumerate(rows[0]):
+        table.add_column(Text(name), justify="right" if index else "left")
     for row in rows[1:]:
         table.add_row(*map(Text, row))
     Console().print(table)

@@ -1,4 +1,4 @@
-"""A training in Ultralytics' own words, without a recipe: model=yolo11n.yaml data=FOLDER epochs=3."""
+"""Training without a recipe, with Ultralytics' arguments: model=yolo11n.yaml data=FOLDER epochs=3."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from mwam_det.keys import recipe_keys
 from mwam_det.recipe import RecipeError, read_content, with_overrides
 
 FROM_DATA = ("task", "model", "data")
-"""What the word "data" gives, as far as no other word does."""
+"""Sections taken from what "data=…" names, unless another word sets them."""
 
 
 def read_stock_words(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Read words as the content of a recipe.
 
     Args:
-        words: Keys of a recipe, like "fusion=add" or "incomplete.views=2"; without a section, also those of its train
-            section, like "epochs=3"; and "data=…", a folder of pairs, or a YAML file with a data section, which may be
-            a recipe.
+        words: Keys of a recipe, like "fusion=add" or "incomplete.views=2"; keys of its train section also without the
+            section, like "epochs=3"; and "data=…", a folder of pairs, or a YAML file with a data section, such as a
+            recipe.
 
     Returns:
-        The content, and sentences on what was concluded about a folder.
+        The content, and sentences on how a folder was interpreted.
 
     Raises:
         RecipeError: If there is no data, or a word cannot be read.
@@ -32,10 +32,8 @@ def read_stock_words(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """
     places = [word.partition("=")[2] for word in words if word.startswith("data=")]
     if not places:
-        raise RecipeError(
-            "there is no data to train on: name a recipe, like cfg/demo.yaml, or data=FOLDER, or data=FILE.yaml"
-        )
-    found, sentences = _look_at(parse_text(places[-1]) or "")
+        raise RecipeError("no data to train on: name a recipe, like cfg/demo.yaml, or data=FOLDER, or data=FILE.yaml")
+    found, sentences = _read_data(parse_text(places[-1]) or "")
     content = {key: found[key] for key in FROM_DATA if key in found}
     given = with_overrides({}, [word for word in words if word.startswith(("task=", "model="))])
     if "task" not in content | given and "model" in given:
@@ -49,19 +47,19 @@ def read_stock_words(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     return with_overrides(content, full), sentences
 
 
-def _look_at(place: str) -> tuple[Mapping[str, Any], list[str]]:
-    """Return the recipe that a folder or a file stands for, and what was concluded about it."""
-    path = Path(place).expanduser()
+def _read_data(name: str) -> tuple[Mapping[str, Any], list[str]]:
+    """Return the recipe that a folder or a file stands for, and sentences on how it was interpreted."""
+    path = Path(name).expanduser()
     if path.is_dir():
-        return _drafted(path)
+        return _draft(path)
     if not path.is_file():
-        raise RecipeError(f"data={place} is neither a folder of pairs nor a YAML file with a data section")
-    content = read_content(path, f"data={place} must be a recipe, or map the keys of a data section to values")
+        raise RecipeError(f"data={name} is neither a folder of pairs nor a YAML file with a data section")
+    content = read_content(path, f"data={name} must be a recipe, or map the keys of a data section to values")
     return content if "data" in content else {"data": content}, []
 
 
-def _drafted(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
-    """Return what `mwam-det init` would write for a folder, with lists of images in the section itself."""
+def _draft(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
+    """Return what `mwam-det init` would write for a folder, with the lists of images inline."""
     from mwam_det.data.drafting.draft import draft
     from mwam_det.data.drafting.known import Known
     from mwam_det.files.yaml_text import parse_yaml
@@ -73,5 +71,5 @@ def _drafted(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     lists = {str(Path(name).resolve()): text.splitlines() for name, text in made.lists.items()}
     for split in ("train", "val"):
         content["data"][split] = lists.get(content["data"][split], content["data"][split])
-    keep = f"`{shlex.join(['mwam-det', 'init', str(folder)])}` writes this down, to be changed."
+    keep = f"`{shlex.join(['mwam-det', 'init', str(folder)])}` writes this to a recipe that you can edit."
     return content, [*made.said, *(f"Doubt: {doubt}" for doubt in made.doubts), keep]

@@ -20,18 +20,17 @@ EXAMPLES = (
 )
 
 NAME = "train"
-"""Names the run folder of a training without a recipe, as Ultralytics does."""
+"""Name of the run folder of a training without a recipe, as in Ultralytics."""
 
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "train", run, "train a recipe, then tell what a missing modality costs", EXAMPLES)
+    text = "train a recipe, then report what a missing modality costs"
+    command = add_command(commands, "train", run, text, EXAMPLES)
     set_completer(command.add_argument("recipe", nargs="?", help="YAML file of the experiment"), complete_recipe)
-    add_overrides(
-        command,
-        f"{OVERRIDES_HELP}; without a recipe in Ultralytics' own words, like model=yolo11n.yaml data=FOLDER epochs=3",
-    )
-    command.add_argument("--keys", action="store_true", help="print every key that a recipe of its task takes")
+    without_recipe = "without a recipe, Ultralytics' arguments, like model=yolo11n.yaml data=FOLDER epochs=3"
+    add_overrides(command, f"{OVERRIDES_HELP}; {without_recipe}")
+    command.add_argument("--keys", action="store_true", help="print every key of a recipe for its task")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -59,12 +58,12 @@ def run(options: argparse.Namespace) -> int:
     if (page := folder / "report.html").is_file():
         print(f"Report: {shown(page)}")
     if commands := next_commands(folder, experiment, [recipe, *words] if recipe else []):
-        print("\n".join(["Next:", *commands]))  # not through rich, which would break the lines
+        print("\n".join(["Next:", *commands]))  # not through rich, which would wrap the lines
     return 0
 
 
 def print_keys(task: str) -> None:
-    """Print the keys of a recipe by section, as they are typed, each with its default, type and a line."""
+    """Print the keys of a recipe by section, as typed, each with its default, type and description."""
     sections = recipe_keys(task)
     top = sections[""]
     keys = {key: value for key, value in top.items() if key not in sections}

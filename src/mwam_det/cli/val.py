@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from mwam_det.cli.checks import check_order, check_weights, read_own
+from mwam_det.cli.checks import check_order, check_weights, command_arguments
 from mwam_det.cli.parser import OVERRIDES_HELP, add_command, add_overrides, add_weights, split_words
 from mwam_det.experiments import load
 from mwam_det.recipe import HOST_TASKS, RecipeError
@@ -14,7 +14,7 @@ KEYS = (
     "missing", "split", "imgsz", "batch", "device", "workers", "conf", "iou", "max_det", "classes", "agnostic_nms",
     "rect", "plots", "save_json", "save_txt", "project", "name", "exist_ok",
 )  # fmt: skip
-"""What the command takes, of Ultralytics' arguments and ours."""
+"""The command's keys, Ultralytics' and ours."""
 
 EXAMPLES = (
     "mwam-det val runs/demo/weights/best.pt cfg/demo.yaml",
@@ -34,9 +34,9 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Validate; Ultralytics prints the metrics."""
     check_order("val", options.weights, options.recipe)
-    own, words = split_words(options.overrides, KEYS)
-    recipe = load(options.recipe, words).recipe
-    arguments = read_own(own, KEYS)
+    own_words, overrides = split_words(options.overrides, KEYS)
+    recipe = load(options.recipe, overrides).recipe
+    arguments = command_arguments(own_words, KEYS)
     if recipe.task in HOST_TASKS:
         raise RecipeError(f"val is for models of Ultralytics, not for task={recipe.task}: use `mwam-det robustness`")
     check_weights(options.weights)
@@ -46,6 +46,6 @@ def run(options: argparse.Namespace) -> int:
     arguments = {"project": str(RUNS.resolve()), "name": f"{recipe.name}-val", **arguments}
     try:
         load_model(options.weights).val(data=recipe.data, **arguments)
-    except ValueError as error:  # a modality that is unknown, or nothing is left
+    except ValueError as error:  # an unknown modality, or all are missing
         raise RecipeError(str(error)) from None
     return 0

@@ -1,1 +1,1 @@
-"""The method on its own: torch and nothing else. Knows no Ultralytics, no files, and not that there are two streams."""
+"""The method itself, in torch alone: independent of Ultralytics, of files and of the number of streams."""

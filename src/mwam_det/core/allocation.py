@@ -17,7 +17,7 @@ def share(frm: Tensor, *, sigma: float = 1e-6, mean_of: Tensor | None = None) ->
     Args:
         frm: Banked FRM, shape (M,), float, at least 0.
         sigma: σ of Eq. 6.
-        mean_of: What the mean is taken of, shape (M,); `frm` if left out.
+        mean_of: Values whose mean is taken, shape (M,); `frm` if left out.
 
     Returns:
         T, shape (M,), above 1 for a preferred modality; in [0, M] if `mean_of` is left out.
@@ -31,7 +31,7 @@ def weight(share: Tensor, *, alpha: float = 1.5, beta: float = 1.0, lam: float =
     Args:
         share: T, any shape.
         alpha: α, the largest weight.
-        beta: β, so that α − β is the smallest weight.
+        beta: β; α − β is the smallest weight.
         lam: λ, steepness.
         gamma: γ, the share at which the weight is halfway.
 
@@ -42,11 +42,11 @@ def weight(share: Tensor, *, alpha: float = 1.5, beta: float = 1.0, lam: float =
 
 
 def adaptive_scale(share: Tensor) -> tuple[float, float]:
-    """Choose λ and γ of Eq. 5 from the spread of the shares, so that weights use their range without tuning.
+    """Choose λ and γ of Eq. 5 from the spread of the shares, so that the weights use their range without tuning.
 
-    γ = 1, the mean of T, and λ = ln 19 / max(maxₘ |Tₘ − 1|, 0.1): the modality farthest from the mean is taken 95 % of
-    the way to an end of the range of K, the others in proportion, whatever the rule and the number of modalities. Not
-    in the paper, which leaves it open (A.14).
+    γ = 1, the mean of T, and λ = ln 19 / max(maxₘ |Tₘ − 1|, 0.1): the modality farthest from the mean moves 95 % of
+    the way to an end of the range of K, the others in proportion, for any rule and number of modalities. Not in the
+    paper, which leaves it open (A.14).
 
     Args:
         share: T of all modalities, shape (M,).
@@ -80,8 +80,8 @@ def allocate_weights(
         gamma: γ of Eq. 5.
         sigma: σ of Eq. 6.
         normalize: None for the paper's weights, "mean" to divide them by their mean (not in the paper).
-        mean_of: What the mean of Eq. 6 is taken of, shape (M,); `frm` if left out.
-        scaling: "fixed" for λ and γ as given, "adaptive" to let them follow the shares, see `adaptive_scale`.
+        mean_of: Values whose mean Eq. 6 uses, shape (M,); `frm` if left out.
+        scaling: "fixed" for λ and γ as given, "adaptive" to derive them from the shares, see `adaptive_scale`.
 
     Returns:
         K, shape (M,), dtype and device of `frm`.

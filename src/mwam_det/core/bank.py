@@ -1,4 +1,4 @@
-"""The FRM bank: what the metric was over past mini-batches."""
+"""The FRM bank: a running average of the metric over mini-batches."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 class FRMBank:
     """Exponential average of the FRM of every modality (Eq. 2).
 
-    F̂⁰ = F⁰ and F̂ʲ = ω·F̂ʲ⁻¹ + (1 − ω)·Fʲ. A modality that an update does not name keeps its value. The bank is
-    identical on all ranks as long as its updates are (`MWAM` averages over ranks first).
+    F̂⁰ = F⁰ and F̂ʲ = ω·F̂ʲ⁻¹ + (1 − ω)·Fʲ. A modality missing from an update keeps its value. The bank is identical
+    on all ranks as long as its updates are (`MWAM` averages over ranks first).
 
     Args:
         omega: ω, the weight of the past, in [0, 1).
@@ -23,17 +23,17 @@ class FRMBank:
     def __init__(self, omega: float = 0.5, start: str = "first"):
         if start not in ("first", "zero"):
             raise ValueError(f"start={start!r} must be 'first' or 'zero'")
-        self.start = start
         if not 0 <= omega < 1:
             raise ValueError(f"omega={omega} must lie in [0, 1)")
         self.omega = omega
+        self.start = start
         self.values: dict[str, float] = {}
 
     def update(self, frm: Mapping[str, float]) -> dict[str, float]:
-        """Take in the FRM of one mini-batch, by modality, and return the banked values of all modalities seen so far.
+        """Add the FRM of one mini-batch, by modality, and return the banked values of all modalities seen so far.
 
         Raises:
-            ValueError: If a value is negative or not finite; nothing is taken in then.
+            ValueError: If a value is negative or not finite; the bank is then unchanged.
         """
         for name, value in frm.items():
             if not (math.isfinite(value) and value >= 0):
@@ -52,5 +52,5 @@ class FRMBank:
         return dict(self.values)
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Take over what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.values = {str(name): float(value) for name, value in state.items()}

@@ -1,4 +1,4 @@
-"""Checks of values that people give."""
+"""Checks of user-supplied values."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def is_finite_number(value: Any) -> TypeGuard[float]:
         return False
     try:
         return math.isfinite(float(value))
-    except OverflowError:  # an integer that no float can hold
+    except OverflowError:  # an integer too large for a float
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from mwam_det.core.checks import is_finite_number
 from mwam_det.core.frequency import LAYOUTS, PIXELS, check_rule
 
-Own = TypeVar("Own", bound="Settings")
+SettingsT = TypeVar("SettingsT", bound="Settings")
 
 
 def refuse_unknown_keys(given: Iterable[str], known: Iterable[str]) -> None:
@@ -22,19 +22,22 @@ def refuse_unknown_keys(given: Iterable[str], known: Iterable[str]) -> None:
     known = list(known)
     for key in given:
         if key not in known:
-            near = get_close_matches(str(key), known, n=1)
-            raise ValueError(
-                f"unknown key '{key}': " + (f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(known)}")
-            )
+            raise ValueError(f"unknown key '{key}': {suggestion(str(key), known)}")
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """Suggest the known name nearest to an unknown one, or all of them."""
+    near = get_close_matches(name, known, n=1)
+    return f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(known)}"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What dataclasses of settings share: they can be read from a mapping, such as a section of a recipe."""
+    """Base of the dataclasses of settings: built from a mapping, such as a section of a recipe."""
 
     @classmethod
-    def from_dict(cls: type[Own], values: Mapping[str, Any]) -> Own:
-        """Build the settings from a mapping; what it does not name keeps its default.
+    def from_dict(cls: type[SettingsT], values: Mapping[str, Any]) -> SettingsT:
+        """Build the settings from a mapping; fields it leaves out keep their defaults.
 
         Raises:
             ValueError: If a key is unknown (the nearest known one is named) or a value is outside its range.
@@ -45,7 +48,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class MWAMConfig(Settings):
-    """Everything that shapes the weights, checked when built. `MWAMConfig()` is the paper.
+    """Everything that shapes the weights, checked when built. `MWAMConfig()` follows the paper.
 
     Args:
         patch: p, side of a DCT patch, in pixels.
@@ -53,28 +56,28 @@ class MWAMConfig(Settings):
         sigma: σ, keeps a ratio finite where the high coefficient is 0 (Eq. 4, 6).
         omega: ω, weight of the past in the FRM bank (Eq. 2), in [0, 1).
         alpha: α, the largest weight (Eq. 5).
-        beta: β, so that α − β is the smallest weight (Eq. 5); 0 gives every modality the weight α.
+        beta: β; α − β is the smallest weight (Eq. 5), and 0 gives every modality the weight α.
         lam: λ, steepness of the weight in the share (Eq. 5).
         gamma: γ, the share at which the weight is halfway (Eq. 5).
-        ignore: "joint_flat" leaves out patches that are flat in every modality (padding); None counts every patch, the
-            literal paper.
-        pixels: What a pixel x of 0 to 255 is read as: "unit", x / 255; "signed", (x − 127.5) / 128, which is what the
-            published code feeds its networks. Black is then as far from 0 as white, and counts like any padding.
+        ignore: "joint_flat" leaves out patches that are flat in every modality (padding); None counts every patch, as
+            the paper does.
+        pixels: How a pixel x in 0 to 255 is read: "unit", x / 255; "signed", (x − 127.5) / 128, which is what the
+            published code feeds its networks. Black is then as far from 0 as white, so padding counts.
         normalize: None for the paper's weights, "mean" to divide the weights of a step by their mean.
-        rule: What measures preference, see `mwam_det.core.frequency.modality_preference`. "frequency_ratio" is FRM.
+        rule: How preference is measured, see `mwam_det.core.frequency.modality_preference`. "frequency_ratio" is FRM.
         align: "patch" or "map", how FRM pairs low with high coefficients, see `frequency_ratio_metric`.
-        layout: What the axes of the inputs are: "image", "volume", "slices" or "video", see `frequency_ratio_metric`.
+        layout: Axes of the inputs: "image", "volume", "slices" or "video", see `frequency_ratio_metric`.
         mode: What the weights multiply: "gradient", every gradient that reaches a stream; "update", the optimizer's
-            step of a stream; "auto", the first where it is exact (SGD) and else the second; "loss", the loss of an
+            step of a stream; "auto", "gradient" where it is exact (SGD), otherwise "update"; "loss", the loss of an
             auxiliary head on each stream (Eq. 7); "hybrid", "loss" and "auto" together; "observe", nothing: preference
-            is measured and recorded alone.
-        preference: Where preference is read from: "frequency", every mini-batch by `rule` (the paper); "measured", what
-            the host passes to `MWAM.measure`: how much the model depends on each modality.
-        bank_start: "first" lets the bank start at the first FRM (Eq. 2), "zero" at 0, so that it holds (1 − ω)·F⁰ after
+            is only measured and recorded.
+        preference: Source of the preference: "frequency", every mini-batch by `rule` (the paper); "measured", what the
+            host passes to `MWAM.measure`: how much the model depends on each modality.
+        bank_start: "first" starts the bank at the first FRM (Eq. 2), "zero" at 0, so that it holds (1 − ω)·F⁰ after
             the first mini-batch.
-        share_of: "bank" relates the banked FRM of a modality to the mean of the banks (Algorithm 1), "batch" the FRM of
-            the mini-batch.
-        scaling: "fixed" takes lam and gamma as they are, "adaptive" lets both follow the spread of the shares, see
+        share_of: What is divided by the mean of the banks: "bank", the banked FRM of a modality (Algorithm 1);
+            "batch", its FRM in the mini-batch.
+        scaling: "fixed" uses lam and gamma as given, "adaptive" derives both from the spread of the shares, see
             `mwam_det.core.allocation.adaptive_scale`.
 
     Raises:
@@ -117,7 +120,7 @@ class MWAMConfig(Settings):
         if not 0 <= self.omega < 1:
             raise ValueError(f"omega={self.omega} must lie in [0, 1)")
         if not 0 <= self.beta <= self.alpha:
-            raise ValueError(f"beta={self.beta} must lie in 0..alpha={self.alpha}: a weight may not fall below 0")
+            raise ValueError(f"beta={self.beta} must lie in 0..alpha={self.alpha}: weights must not be negative")
         check_rule(self.rule, self.align, self.band)
         choices = {
             "layout": LAYOUTS,
@@ -137,22 +140,22 @@ class MWAMConfig(Settings):
 
     @classmethod
     def published_code(cls) -> MWAMConfig:
-        """Return the arithmetic of the authors' published code, where it differs from the paper.
+        """Return the settings of the authors' published code, where it differs from the paper.
 
         γ = 1 and λ = 10 instead of 0.7 and 6; the bank starts at (1 − ω)·F⁰ instead of F⁰; T is the FRM of the
         mini-batch over the mean of the banks instead of banked over banked; every patch counts, padding included; and
-        pixels are read as the network sees them, from −1 to 1. What it does not take over is the rounding of a float32
-        transform. The training around it is the recipe cfg/hosts/casia_surf_published.yaml.
+        pixels are read as the network sees them, from −1 to 1. The rounding of its float32 transform is not
+        reproduced. For its training see the recipe cfg/hosts/casia_surf_published.yaml.
         """
         return cls(gamma=1.0, lam=10.0, bank_start="zero", share_of="batch", ignore=None, pixels="signed")
 
     @classmethod
     def small_batch(cls) -> MWAMConfig:
-        """Return the paper's setting for small mini-batches and online learning: γ = 1 and λ = 4 (Table 10)."""
+        """Return the paper's settings for small mini-batches and online learning: γ = 1 and λ = 4 (Table 10)."""
         return cls(gamma=1.0, lam=4.0)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all values as a plain dictionary that `from_dict` takes back."""
+        """Return all values as a plain dictionary that `from_dict` accepts."""
         return asdict(self)
 
 
@@ -160,13 +163,13 @@ def mwam_config(value: Any) -> MWAMConfig | None:
     """Read the argument `mwam`.
 
     Args:
-        value: True or {} for the paper's MWAM, False for none, or a mapping with values of `MWAMConfig`.
+        value: True or {} for the paper's MWAM, False for none, or a mapping of `MWAMConfig` fields.
 
     Returns:
         The configuration, or None for a training without MWAM.
 
     Raises:
-        ValueError: If the value or a key in it is not one of these.
+        ValueError: If it is anything else, or a key or value in it is invalid.
     """
     if value is False:
         return None

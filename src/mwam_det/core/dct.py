@@ -1,4 +1,4 @@
-"""The few block-DCT coefficients that the frequency metrics read, and nothing else of the transform."""
+"""The few block-DCT coefficients that the frequency metrics need."""
 
 from __future__ import annotations
 
@@ -42,22 +42,20 @@ def corner_basis(patch: int, band: int, dims: int = 2) -> Tensor:
 
 
 def scaled_basis(images: Tensor, patch: int, band: int, dims: int, dtype: torch.dtype) -> Tensor:
-    """Return `corner_basis` for the pixels of `images` as they are stored, on their device. Do not write to it."""
-    scale = pixel_scale(images)
-    if torch.compiler.is_compiling():  # a cache is nothing a graph could hold; the basis becomes a part of the graph
-        return (corner_basis(patch, band, dims) * scale).to(images.device, dtype)
-    return _kept_basis(patch, band, dims, scale, images.device, dtype)
+    """Return `corner_basis`, scaled for the pixels of `images` as stored, on their device. Do not write to it."""
+    # A compiled graph cannot hold a cache; there the basis becomes part of the graph.
+    build = _scaled_basis.__wrapped__ if torch.compiler.is_compiling() else _scaled_basis
+    return build(patch, band, dims, pixel_scale(images), images.device, dtype)
 
 
 @lru_cache(maxsize=16)
-def _kept_basis(patch: int, band: int, dims: int, scale: float, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Keep what would otherwise be built again for every image."""
+def _scaled_basis(patch: int, band: int, dims: int, scale: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     return (corner_basis(patch, band, dims) * scale).to(device, dtype)
 
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Run what is inside without autocast and without TF32: both move the metric by per cents."""
+    """Disable autocast and TF32 inside the block: each changes the metric by several per cent."""
     cudnn = torch.backends.cudnn
     with torch.autocast(device.type, enabled=False):
         if device.type != "cuda":
@@ -68,7 +66,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def pixel_scale(images: Tensor) -> float:
-    """Return the factor that brings the pixels of a tensor to [0, 1]: 1/255 for uint8, 1 for floats.
+    """Return the factor that scales the pixels of a tensor to [0, 1]: 1/255 for uint8, 1 for floats.
 
     Raises:
         TypeError: If `images` is neither uint8 nor floating point.
@@ -87,7 +85,7 @@ def block_dct_corners(images: Tensor, patch: int, band: int) -> tuple[Tensor, Te
 
     Args:
         images: Shape (B, C, H, W), or (B, C, D, H, W) for cubic patches of volumes, uint8 or float in [0, 1].
-        patch: Side of a patch in pixels. What fills no patch at the end of an axis is left out.
+        patch: Side of a patch in pixels. A remainder at the end of an axis is left out.
         band: Side of a corner block in coefficients.
 
     Returns:
@@ -108,20 +106,19 @@ def block_dct_corners(images: Tensor, patch: int, band: int) -> tuple[Tensor, Te
 
 def split_patches(images: Tensor, patch: int, dims: int = 2) -> Tensor:
     """View the last `dims` axes as whole patches: (…, H, W) → (…, H // patch, W // patch, patch, patch)."""
-    blocks = images
     for axis in range(images.ndim - dims, images.ndim):
-        blocks = blocks.unfold(axis, patch, patch)  # puts the inside of the patches last, leaves the axis in place
-    return blocks
+        images = images.unfold(axis, patch, patch)  # appends an axis with the pixels of each patch
+    return images
 
 
 def take_patches(images: Tensor, places: tuple[Tensor, ...], patch: int) -> Tensor:
-    """Copy a few patches, as `split_patches(images, patch, dims)[places]` does, in a quarter of its time.
+    """Copy a few patches: `split_patches(images, patch, dims)[places]` in a quarter of the time.
 
-    Each row of pixels is copied at once, wherever it lies in memory.
+    Each row of pixels is copied in one piece, wherever it lies in memory.
 
     Args:
-        images: Shape (B, C, H, W), or (B, C, D, H, W), of any strides.
-        places: Image, channel and place in the grid of each patch, as `nonzero(as_tuple=True)` gives them.
+        images: Shape (B, C, H, W), or (B, C, D, H, W), with any strides.
+        places: Image, channel and grid position of each patch, as `nonzero(as_tuple=True)` returns them.
         patch: Side of a patch in pixels.
 
     Returns:

@@ -13,17 +13,17 @@ Value = TypeVar("Value")
 
 
 def mean_over_ranks(values: Tensor, counts: Tensor) -> Tensor:
-    """Average values over all ranks, weighted by how many samples each rank drew them from.
+    """Average values over all ranks, weighted by the number of samples on each rank.
 
     Args:
         values: Shape (M,), float.
-        counts: Shape (M,), the dtype and device of `values`; 0 where this rank has nothing to say.
+        counts: Number of samples, shape (M,), dtype and device of `values`; 0 where this rank has no evidence.
 
     Returns:
         Shape (M,), the same on every rank; 0 where no rank had a sample. `values` itself if torch.distributed is not
         initialised.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not _distributed():
         return values
     total = torch.stack([values * counts, counts])
     dist.all_reduce(total)
@@ -31,18 +31,18 @@ def mean_over_ranks(values: Tensor, counts: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average the gradients of parameters over all ranks, for what no `DistributedDataParallel` wraps.
+    """Average gradients over all ranks, for parameters outside `DistributedDataParallel`.
 
-    Averaging again what was averaged and has grown since gives the same as averaging once. A parameter without a
-    gradient on some ranks counts as 0 there; without one on any rank it stays without. Nothing happens if
-    torch.distributed is not initialised.
+    Gradients may be averaged again after more were accumulated: the result is the same as averaging once. A parameter
+    without a gradient on some ranks counts as 0 there; one without a gradient on every rank keeps none. Nothing happens
+    if torch.distributed is not initialised.
 
     Args:
         parameters: The same on every rank, in the same order, of one dtype and on one device. All ranks must call
             together.
     """
     parameters = list(parameters)
-    if not parameters or not (dist.is_available() and dist.is_initialized()):
+    if not parameters or not _distributed():
         return
     known = parameters[0].new_tensor([float(parameter.grad is not None) for parameter in parameters])
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
@@ -55,26 +55,26 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def take_from_first_rank(module: nn.Module) -> None:
-    """Give a module the parameters and buffers of rank 0, as `DistributedDataParallel` does with what it wraps.
+    """Copy the parameters and buffers of a module from rank 0, as `DistributedDataParallel` does.
 
     Nothing happens if torch.distributed is not initialised.
 
     Args:
-        module: The same on every rank but for its values. All ranks must call together.
+        module: The same on every rank except for its values. All ranks must call together.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not _distributed():
         return
     for tensor in module.state_dict().values():
         dist.broadcast(tensor, 0)
 
 
 def from_first_rank(value: Value) -> Value:
-    """Return on every rank what rank 0 has; `value` itself if torch.distributed is not initialised.
+    """Return rank 0's value on every rank; `value` itself if torch.distributed is not initialised.
 
     Args:
-        value: Anything that can be pickled. All ranks must call together.
+        value: Any picklable object. All ranks must call together.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not _distributed():
         return value
     values = [value]
     dist.broadcast_object_list(values, 0)
@@ -82,13 +82,17 @@ def from_first_rank(value: Value) -> Value:
 
 
 def of_all_ranks(value: Value) -> list[Value]:
-    """Return what each rank has, in order, on every rank; [value] if torch.distributed is not initialised.
+    """Return the values of all ranks, in order, on every rank; [value] if torch.distributed is not initialised.
 
     Args:
-        value: Anything that can be pickled. All ranks must call together.
+        value: Any picklable object. All ranks must call together.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not _distributed():
         return [value]
     values = [value] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()

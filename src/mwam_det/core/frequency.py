@@ -1,4 +1,4 @@
-"""How strongly a network prefers a modality, read from its frequencies (Section 4.2 of the paper)."""
+"""How strongly a network prefers a modality, measured on its frequencies (Section 4.2 of the paper)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from mwam_det.core.dct import block_dct_corners, pixel_scale, scaled_basis, split_patches, take_patches
 
 FLAT_TOLERANCE = 1e-6
-"""Largest max − min of a patch, in pixels of [0, 1], that still counts as flat. uint8 input is compared exactly."""
+"""Largest max − min of a patch, for pixels in [0, 1], that still counts as flat. uint8 input is compared exactly."""
 
 ILL_CONDITIONED = 1e-4
-"""A ratio is recomputed in double precision where |high + σ| is below this, or below 100 σ: float32 is off by 1e-8."""
+"""Ratios with |high + σ| below this, or below 100 σ, are recomputed in double precision: float32 is off by 1e-8."""
 
 FEW_PATCHES = 4096
-"""So few patches are all measured in double precision. The rounding of the ratios that `ILL_CONDITIONED` lets pass
-averages out over more, but moves the metric of a single patch by up to 2e-4."""
+"""Up to this many patches, all are measured in double precision. Over more, the rounding of the ratios that
+`ILL_CONDITIONED` lets pass averages out, but it shifts the metric of a single patch by up to 2e-4."""
 
 RULES = ("frequency_ratio", "low_l1", "sum_l1", "weighted_l1", "ratio_of_sums", "ac_ratio")
 ALIGNMENTS = ("patch", "map")
@@ -32,11 +32,11 @@ SHAPES = {
 }
 
 PIECE_PIXELS = 2**22
-"""On a CPU, tensors are measured in pieces of about so many pixels. Smaller ones would stay in the cache, which saves
-nothing on one thread and, by starting threads more often, costs a half more on two."""
+"""On a CPU, tensors are measured in pieces of about this many pixels. Smaller ones would stay in the cache, but that
+saves nothing on one thread and costs half as much again on two, where threads then start more often."""
 
 CONVERTED_PIECE_PIXELS = 2**19
-"""The same where pixels must be converted: their 4 bytes each are a large share of a uint8 input."""
+"""The same for pixels to be converted to float32, whose 4 bytes each are a large share of a uint8 input."""
 
 LOW_WEIGHT = 0.9
 """ω of Eq. 28."""
@@ -59,23 +59,23 @@ def frequency_ratio_metric(
     summed over patches and averaged over channels and images, so that a 1-channel and a 3-channel modality and batches
     of any size are comparable.
 
-    The sum is governed by the few ratios whose denominator is nearly 0. There, float32 rounding is of the size of σ:
-    on real infrared images a plain float32 convolution is off by 36 %. Those few patches are therefore read again in
-    double precision. uint8 images keep every digit; float images are as exact as their own rounding allows.
+    The sum is dominated by the few ratios whose denominator is nearly 0. There, float32 rounding is as large as σ: on
+    real infrared images a plain float32 convolution is off by 36 %. Those few patches are therefore recomputed in
+    double precision. uint8 images are exact; float images are as exact as their own rounding allows.
 
     Args:
         images: One modality of a mini-batch, shape (B, C, H, W) or as `layout` says, uint8 or any float dtype in
             [0, 1].
-        patch: Side p of a DCT patch, in pixels. Rows and columns that fill no patch are left out.
+        patch: Side p of a DCT patch, in pixels. Remaining rows and columns are left out.
         band: Side q of the low and of the high corner block, in coefficients, at most patch / 2.
         sigma: σ, keeps a ratio finite where the high coefficient is 0.
         ignore: Patches to leave out, bool, shape (B, H // patch, W // patch), or as `layout` says. See
             `joint_flat_patches`.
         align: Which high coefficient divides a low one. "patch": the high corner is flipped on both axes inside its
-            patch (Fig. 2 and the published code). "map": the whole map of reassembled high corners is flipped (Eq. 4 to
-            the letter), which pairs each patch with the one on the opposite side of the image; a pair is left out if
-            either patch is.
-        layout: What the axes of `images` are.
+            patch (Fig. 2 and the published code). "map": the whole map of reassembled high corners is flipped (Eq. 4
+            taken literally), which pairs each patch with the one on the opposite side of the image; a pair is left out
+            if either patch is.
+        layout: Axes of `images`.
             "image": (B, C, H, W).
             "volume": (B, C, D, H, W), cut into cubes of `patch`³ for a 3-D DCT with corners of `band`³, the high one
             flipped on all three axes; `ignore` has the shape (B, D // patch, H // patch, W // patch).
@@ -84,7 +84,7 @@ def frequency_ratio_metric(
 
     Returns:
         Scalar float32 on the device of `images`, without gradient. 0 for a modality that is 0 everywhere, NaN or Inf
-        if `images` holds one.
+        if `images` contains one.
 
     Raises:
         TypeError: If `images` is neither uint8 nor floating point.
@@ -106,7 +106,7 @@ def modality_preference(
     align: str = "patch",
     layout: str = "image",
 ) -> Tensor:
-    """Measure how strongly a network will prefer a modality, by one of several rules (Table 8 and two of ours).
+    """Measure how strongly a network will prefer a modality by one of several rules (Table 8 and two of our own).
 
     With low and high the corner blocks of all patches, summed over patches and averaged over channels and images:
 
@@ -114,7 +114,7 @@ def modality_preference(
     - "low_l1": Σ |low| (Eq. 3).
     - "sum_l1": Σ (|low| + |high|) (Eq. 27).
     - "weighted_l1": Σ (0.9·|low| + 0.1·|high|) (Eq. 28).
-    - "ratio_of_sums": Σ |low| / (Σ |high| + σ), not in the paper: no single ratio can govern it.
+    - "ratio_of_sums": Σ |low| / (Σ |high| + σ), which no single ratio can dominate. Not in the paper.
     - "ac_ratio": the same without the DC coefficient in low, so that brightness does not count. Not in the paper.
 
     Args:
@@ -124,7 +124,7 @@ def modality_preference(
         band: As in `frequency_ratio_metric`.
         sigma: As in `frequency_ratio_metric`.
         ignore: As in `frequency_ratio_metric`.
-        align: As in `frequency_ratio_metric`; for that rule alone, the others do not pair coefficients.
+        align: As in `frequency_ratio_metric`; only for "frequency_ratio", as the other rules pair no coefficients.
         layout: As in `frequency_ratio_metric`.
 
     Returns:
@@ -132,19 +132,18 @@ def modality_preference(
 
     Raises:
         TypeError: As in `frequency_ratio_metric`.
-        ValueError: As in `frequency_ratio_metric`, or if `rule` is unknown or does not go with `align` or
-            `band`.
+        ValueError: As in `frequency_ratio_metric`, or if `rule` is unknown or incompatible with `align` or `band`.
     """
     check_rule(rule, align, band)
     check_images(images, patch, layout)
     items = _items(images, layout)
     dims = items.ndim - 3
     grid = torch.Size(side // patch for side in items.shape[-dims:])
+    shape = (items.shape[0] * items.shape[1], *grid)
     if ignore is None:
-        ignore = torch.zeros(items.shape[0] * items.shape[1], *grid, dtype=torch.bool, device=images.device)
-    elif ignore.shape != (items.shape[0] * items.shape[1], *grid):
-        expected = (items.shape[0] * items.shape[1], *grid)
-        raise ValueError(f"ignore must have the shape {expected} for layout={layout!r}, got {tuple(ignore.shape)}")
+        ignore = torch.zeros(shape, dtype=torch.bool, device=images.device)
+    elif ignore.shape != shape:
+        raise ValueError(f"ignore must have the shape {shape} for layout={layout!r}, got {tuple(ignore.shape)}")
     exact = torch.compiler.is_compiling() or items.shape[:3].numel() * grid.numel() <= FEW_PATCHES
     total = torch.zeros((), dtype=_sum_dtype(images), device=images.device)
     for piece, left_out in _pieces(items, ignore):
@@ -165,20 +164,20 @@ def frequency_contributions(
     ignore: Tensor | None = None,
     align: str = "patch",
 ) -> Tensor:
-    """Split FRM (Eq. 4) by the low coefficient whose ratio is added, which the paper leaves open (A.14).
+    """Split FRM (Eq. 4) into the contributions of the low coefficients, which the paper leaves open (A.14).
 
     Args:
         images: As in `frequency_ratio_metric`, shape (B, C, H, W).
         patch: As in `frequency_ratio_metric`.
-        band: As in `frequency_ratio_metric`. The upper left q×q values of a larger band sum up to the FRM with band q.
+        band: As in `frequency_ratio_metric`. The upper left q×q values of a larger band sum to the FRM with band q.
         sigma: As in `frequency_ratio_metric`.
         ignore: As in `frequency_ratio_metric`.
         align: As in `frequency_ratio_metric`.
 
     Returns:
-        Shape (band, band), float64 where the device has it, on the device of `images`: for the vertical frequency u and
-        the horizontal one v, Σ |low(u, v) / (high + σ)| over patches, averaged over channels and images. They sum up to
-        the FRM; (0, 0) is what brightness adds.
+        Shape (band, band), float64 if the device supports it, on the device of `images`: for vertical frequency u and
+        horizontal frequency v, Σ |low(u, v) / (high + σ)| over patches, averaged over channels and images. They sum to
+        the FRM; (0, 0) is the contribution of brightness.
 
     Raises:
         TypeError: As in `frequency_ratio_metric`.
@@ -187,17 +186,17 @@ def frequency_contributions(
     check_rule("frequency_ratio", align, band)
     check_images(images, patch)
     total = torch.zeros(band**2, dtype=_sum_dtype(images), device=images.device)
-    for place, image in enumerate(images):
+    for index, image in enumerate(images):
         ratio = _exact_ratios(image, patch, band, sigma, align, 2)
         if ignore is not None:
-            left_out = ignore[place] | _aligned(ignore[place], (-2, -1), align)
+            left_out = ignore[index] | _aligned(ignore[index], (-2, -1), align)
             ratio = ratio.masked_fill(left_out.to(ratio.device)[..., None], 0)
         total += ratio.sum((0, 1, 2)).to(total)
     return (total / images.shape[:2].numel()).view(band, band)
 
 
 def check_rule(rule: str, align: str, band: int) -> None:
-    """Check the name of a rule and that `align` and `band` mean something to it.
+    """Check the name of a rule, and that `align` and `band` apply to it.
 
     Raises:
         ValueError: If a name is unknown, `align` is not "patch" for a rule that pairs no coefficients, or `band` leaves
@@ -210,7 +209,9 @@ def check_rule(rule: str, align: str, band: int) -> None:
     if align != "patch" and rule != "frequency_ratio":
         raise ValueError(f"align={align!r} belongs to rule='frequency_ratio': rule={rule!r} pairs no coefficients")
     if rule == "ac_ratio" and band < 2:
-        raise ValueError("rule='ac_ratio' needs band of at least 2: with 1, the low corner is the DC coefficient alone")
+        raise ValueError(
+            "rule='ac_ratio' needs a band of at least 2: with 1, the low corner is just the DC coefficient"
+        )
 
 
 @torch.no_grad()
@@ -218,8 +219,8 @@ def joint_flat_patches(modalities: Iterable[Tensor], *, patch: int = 8, layout: 
     """Find the patches that are flat (max = min in each channel) in every modality at once.
 
     Letterbox, mosaic and affine borders are such patches. A flat patch has high = 0 and counts low / σ, hundreds of
-    times a patch of content, alike in all modalities, so that counting them makes every weight equal. One that is flat
-    in one modality only is a trait of that modality and is not marked.
+    times a patch of content and equally in all modalities, so counting them would make all weights equal. A patch that
+    is flat in one modality only is a trait of that modality and is not marked.
 
     Args:
         modalities: Tensors of shape (B, C_m, H, W), or as `layout` says, uint8 or float in [0, 1]; channel counts may
@@ -228,8 +229,8 @@ def joint_flat_patches(modalities: Iterable[Tensor], *, patch: int = 8, layout: 
         layout: As in `frequency_ratio_metric`.
 
     Returns:
-        Shape (B, H // patch, W // patch), or the shape that `layout` gives to `ignore`, bool; or None if batch or image
-        sizes differ: no patch is joint then.
+        Shape (B, H // patch, W // patch), or the shape that `layout` gives `ignore`, bool; None if batch or image
+        sizes differ, as no patches then correspond.
 
     Raises:
         TypeError: If a tensor is neither uint8 nor floating point.
@@ -242,12 +243,12 @@ def joint_flat_patches(modalities: Iterable[Tensor], *, patch: int = 8, layout: 
     dims = stacks[0].ndim - 3
     if len({(*items.shape[:2], *items.shape[-dims:]) for items in stacks}) != 1:
         return None
-    if torch.compiler.is_compiling():  # every patch in full: which ones need it would depend on the data
+    if torch.compiler.is_compiling():  # which patches to check in full must not depend on the data
         in_full = [split_patches(items, patch, dims).flatten(-dims) for items in stacks]
-        # Of uint8 not by extremes: compiled for a CPU, torch 2.14 finds wrong ones.
+        # uint8 is not compared by extremes: compiled for a CPU, torch 2.14 computes them wrongly.
         flats = [_flat(p, dim=2) if p.is_floating_point() else (p == p[..., :1]).all(-1).all(2) for p in in_full]
         return torch.stack(flats).all(0).flatten(0, 1)
-    # Two opposite pixels tell most patches apart; the others are read in full.
+    # Two opposite pixels rule out most patches; the others are checked in full.
     flat = torch.stack([_flat(_opposite_pixels(items, patch, dims), dim=2) for items in stacks]).all(0).flatten(0, 1)
     for items in stacks:
         for piece, marked in _pieces(items, flat):
@@ -258,7 +259,7 @@ def joint_flat_patches(modalities: Iterable[Tensor], *, patch: int = 8, layout: 
 
 
 def check_images(images: Tensor, patch: int, layout: str = "image") -> None:
-    """Refuse what no whole patch can be cut from.
+    """Check that whole patches can be cut from images.
 
     Raises:
         TypeError: If `images` is neither uint8 nor floating point.
@@ -278,18 +279,18 @@ def check_images(images: Tensor, patch: int, layout: str = "image") -> None:
 
 
 def signed_pixels(images: Tensor) -> Tensor:
-    """Return pixels as the published code reads them, (x − 127.5) / 128 of x in 0…255.
+    """Return pixels as the published code reads them: (x − 127.5) / 128 for x in 0…255.
 
     Args:
         images: Any shape, uint8 or any float dtype in [0, 1].
 
     Returns:
-        The same shape, in [−1, 1), float32, or float64 for such input. Of uint8 input it is exact.
+        The same shape, in [−1, 1), float32, or float64 for float64 input. Exact for uint8 input.
 
     Raises:
         TypeError: If `images` is neither uint8 nor floating point.
     """
-    pixel_scale(images)  # refuses any other dtype
+    pixel_scale(images)  # rejects other dtypes
     values = images.to(torch.promote_types(images.dtype, torch.float32))
     return ((values * 255 if images.is_floating_point() else values) - 127.5) / 128
 
@@ -304,7 +305,7 @@ def _items(images: Tensor, layout: str) -> Tensor:
 def _pieces(items: Tensor, marks: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Cut items, shape (groups, N, C, …), into pieces of shape (n, c, …), each with its marks, (groups·N, …) → (n, …).
 
-    On a CPU the pieces are views, of whole items or, where one is large, of a few channels of one. Elsewhere, and in a
+    On a CPU the pieces are views of whole items or, of a large one, of a few of its channels. Elsewhere, and in a
     compiled graph, each step costs more than the memory it saves, and there is one piece.
     """
     if items.device.type != "cpu" or torch.compiler.is_compiling():
@@ -315,7 +316,7 @@ def _pieces(items: Tensor, marks: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     channels = max(1, limit // pixels)
     count = max(1, channels // items.shape[2])
     if items.dtype == torch.float32 and items.stride(1) != items.shape[2] * items.stride(2):
-        count = 1  # some channels of stacked images: their planes are a view within one image, several would be copied
+        count = 1  # a slice of stacked channels: a view within one image, but several images would be copied
     for group, marks_of_group in zip(items, marks.split(items.shape[1]), strict=True):
         for part, marks_of_part in zip(group.split(count), marks_of_group.split(count), strict=True):
             for piece in part.split(channels, dim=1):
@@ -327,8 +328,8 @@ def _sum_of_ratios(
 ) -> Tensor:
     """Sum |low / (high + σ)| over a piece, shape (n, c, …), without the patches left out, shape (n, …).
 
-    With `exact`, every patch is read in double precision: a compiled graph cannot choose patches by their data. Else
-    those alone that float32 gets wrong.
+    With `exact`, every patch is computed in double precision, as a compiled graph cannot choose patches by their data;
+    otherwise only those that float32 gets wrong.
     """
     dims = images.ndim - 2
     axes = tuple(range(-dims, 0))
@@ -373,7 +374,7 @@ def _sum_by_rule(images: Tensor, left_out: Tensor, patch: int, band: int, sigma:
 
 
 def _flat(patches: Tensor, dim: int) -> Tensor:
-    """Return where every channel is flat, shape (…, C, …, pixels) with C at `dim` → (…, …)."""
+    """Return where all channels are flat, shape (…, C, …, pixels) with C at `dim` → (…, …)."""
     spread = patches.amax(-1) - patches.amin(-1)
     return (spread * pixel_scale(patches) <= FLAT_TOLERANCE).all(dim)
 
@@ -388,12 +389,12 @@ def _opposite_pixels(items: Tensor, patch: int, dims: int) -> Tensor:
 
 
 def _aligned(values: Tensor, dims: tuple[int, ...], align: str) -> Tensor:
-    """Bring the values of the patches that are divided by to the places of the patches that are divided."""
+    """Move the values of the denominators' patches to the positions of the numerators' patches."""
     return values.flip(dims) if align == "map" else values
 
 
 def _corners_in_double_precision(patches: Tensor, patch: int, band: int, dims: int) -> tuple[Tensor, Tensor]:
-    """Project patches, shape (…, p, …, p), on the low and on the high basis images. Twice (…, band^dims), float64."""
+    """Project patches, shape (…, p, …, p), on the low and the high basis images: two of (…, band^dims), float64."""
     if patches.device.type == "mps":  # has no float64
         patches = patches.cpu()
     basis = scaled_basis(patches, patch, band, dims, torch.float64).flatten(1)
@@ -402,5 +403,5 @@ def _corners_in_double_precision(patches: Tensor, patch: int, band: int, dims: i
 
 
 def _sum_dtype(images: Tensor) -> torch.dtype:
-    """Sum in double precision where the device has it."""
+    """Return double precision where the device supports it."""
     return torch.float32 if images.device.type == "mps" else torch.float64

@@ -1,4 +1,4 @@
-"""Missing modalities: which combinations there are, how one is removed, and what its absence costs."""
+"""Missing modalities: the possible combinations, how to remove a modality, and what its absence costs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def drop_modalities(images: Tensor, slices: Mapping[str, slice], missing: Iterab
         missing: Names of the modalities to remove.
 
     Returns:
-        The shape, dtype and device of `images`; `images` itself if nothing is missing.
+        Shape, dtype and device of `images`; `images` itself if nothing is missing.
 
     Raises:
         ValueError: If a name is unknown or nothing would be left.
@@ -46,19 +46,19 @@ def check_missing(missing: Iterable[str], modalities: Iterable[str]) -> tuple[st
     if unknown := missing - set(modalities):
         raise ValueError(f"unknown modality {', '.join(sorted(unknown))}: choose from {', '.join(modalities)}")
     if len(missing) == len(modalities):
-        raise ValueError(f"all modalities ({', '.join(modalities)}) are missing: nothing is left to look at")
+        raise ValueError(f"all modalities ({', '.join(modalities)}) are missing: nothing is left")
     return tuple(name for name in modalities if name in missing)
 
 
 def performance_collapse_rate(full: float, missing: float) -> float | None:
-    """Return how much of a metric is lost without some modalities: PCR = (A_full − A_miss) / A_full (Eq. 26).
+    """Return the share of a metric lost without some modalities: PCR = (A_full − A_miss) / A_full (Eq. 26).
 
     Args:
         full: The metric A with all modalities, at least 0, higher is better.
         missing: The same metric with some of them missing.
 
     Returns:
-        PCR in per cent, negative where the incomplete input is better, or None where `full` is 0 and it is undefined.
+        PCR in per cent, negative if the incomplete input scores better; None if `full` is 0, where it is undefined.
     """
     return None if full == 0 else (full - missing) / full * 100
 
@@ -66,20 +66,19 @@ def performance_collapse_rate(full: float, missing: float) -> float | None:
 def collapse_without_each(
     scores: Mapping[tuple[str, ...], float], modalities: Sequence[str]
 ) -> dict[str, float] | None:
-    """Return how much a model depends on each modality: PCR where that one alone is missing.
+    """Return how much a model depends on each modality: the PCR when only that one is missing.
 
     Args:
-        scores: The metric by available modalities; all of them, and all but each one, are there.
+        scores: The metric by available modalities, for all of them and for all but each one.
         modalities: All modalities, in the order in which combinations name them.
 
     Returns:
-        PCR in per cent by the modality that is missing, or None for a model that finds nothing yet.
+        PCR in per cent by missing modality, or None for a model that finds nothing yet.
     """
-    rest = {name: tuple(other for other in modalities if other != name) for name in modalities}
     full = scores[tuple(modalities)]
     rates: dict[str, float] = {}
-    for name, others in rest.items():
-        rate = performance_collapse_rate(full, scores[others])
+    for name in modalities:
+        rate = performance_collapse_rate(full, scores[tuple(other for other in modalities if other != name)])
         if rate is None:
             return None
         rates[name] = rate

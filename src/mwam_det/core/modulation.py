@@ -1,4 +1,4 @@
-"""How the weights reach the training of a host model."""
+"""How the weights act on the training of a host model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mwam_det.core.mwam import MWAM
 
 
 class WeightSource(Protocol):
-    """What gives each modality a weight: `MWAM`, or a method of `mwam_det.core.balancing`."""
+    """Anything with a weight for each modality: `MWAM`, or a method of `mwam_det.core.balancing`."""
 
     modalities: tuple[str, ...]
     weights: dict[str, Tensor]
@@ -22,18 +22,18 @@ class WeightSource(Protocol):
 class GradientModulator:
     """Multiply every gradient that reaches a stream's parameters by the weight of its modality.
 
-    The hooks sit on the leaf parameters, so that each backward pass is scaled by the weights of *its own* mini-batch,
-    and gradients accumulated over several mini-batches are the sum of separately scaled ones. Fusion, neck and head
-    are not named in `streams` and keep their gradient. Scaling is exact for SGD with or without momentum; optimizers
-    that normalise the gradient (Adam, AdamW, Muon) undo a constant factor in part or in whole: see `UpdateModulator`.
+    The hooks are on the leaf parameters: each backward pass is scaled by the weights of *its own* mini-batch, and
+    gradients accumulated over several mini-batches are the sum of separately scaled ones. Fusion, neck and head are
+    not in `streams` and keep their gradients. Scaling is exact for SGD with or without momentum; optimizers that
+    normalise the gradient (Adam, AdamW, Muon) cancel a constant factor in part or in whole: see `UpdateModulator`.
 
-    Attach it once the model is final, and call `MWAM.observe` before each backward pass. Hooks live in this process
-    alone: copies and checkpoints of the model have none.
+    Attach it once the model is final, and call `MWAM.observe` before each backward pass. Hooks exist in this process
+    only, not in copies or checkpoints of the model.
 
     Args:
         mwam: Source of the weights: an `MWAM`, or anything else that has modalities and weights.
         streams: The parameters of each modality's backbone: a module or an iterable of parameters, by modality.
-            Parameters that need no gradient are passed over.
+            Frozen parameters are skipped.
 
     Raises:
         ValueError: If the names are not the modalities of `mwam`, a stream has no parameters, or a parameter belongs
@@ -50,12 +50,12 @@ class GradientModulator:
         ]
 
     def _scale(self, gradient: Tensor | None, name: str) -> Tensor | None:
-        if gradient is None:  # a host's own autograd function may give a parameter none
+        if gradient is None:  # a custom autograd function may return none for a parameter
             return None
         return gradient * self._mwam.weights[name].to(gradient.device)
 
     def remove(self) -> None:
-        """Take all hooks off: gradients are left alone from now on."""
+        """Remove all hooks: gradients are no longer scaled."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -64,10 +64,10 @@ class GradientModulator:
 class UpdateModulator:
     """Multiply the optimizer's step of a stream's parameters by the weight of its modality (Algorithm 1, line 8).
 
-    θ ← θ + K·Δθ, where Δθ is what the optimizer would do by itself, momentum and weight decay included. It is exact for
-    every torch optimizer, also for those that rescale gradients and so undo `GradientModulator`. The weights are those
-    of the mini-batch observed last; the step of accumulated gradients is one step. A weight of 1 leaves the step bit
-    for bit. The price is a copy of the streams' parameters while the optimizer steps.
+    θ ← θ + K·Δθ, where Δθ is the optimizer's own step, momentum and weight decay included. It is exact for every torch
+    optimizer, including those that rescale gradients and so cancel `GradientModulator`. The weights are those of the
+    mini-batch observed last; accumulated gradients make one step. A weight of 1 leaves the step unchanged bit for bit.
+    The price is a copy of the streams' parameters during the step.
 
     Args:
         mwam: Source of the weights: an `MWAM`, or anything else that has modalities and weights.
@@ -108,7 +108,7 @@ class UpdateModulator:
         self._before = []
 
     def remove(self) -> None:
-        """Take the hooks off the optimizer: its steps are left alone from now on."""
+        """Remove the hooks from the optimizer: its steps are no longer scaled."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -139,9 +139,9 @@ def parameters_by_stream(
 def keeps_gradient_scale(optimizer: torch.optim.Optimizer) -> bool:
     """Return whether a constant factor on the gradients is a constant factor on the optimizer's steps.
 
-    True for SGD, with or without momentum. Adam and its kin, RMSprop and Muon normalise the gradient. A host that clips
-    the norm of all gradients together, as Ultralytics does, scales them all by one factor besides: what a weight says
-    of one stream against the other and the head then holds, what it says of the length of the step does not.
+    True for SGD, with or without momentum. Adam and its variants, RMSprop and Muon normalise the gradient. A host that
+    clips the norm of all gradients together, as Ultralytics does, scales them all by one factor: the weights then still
+    hold relative to other streams and the head, but not for the length of the step.
     """
     return isinstance(optimizer, torch.optim.SGD)
 
@@ -168,11 +168,11 @@ def modulate(
     streams: Mapping[str, nn.Module | Iterable[nn.Parameter]],
     optimizer: torch.optim.Optimizer,
 ) -> GradientModulator | UpdateModulator | None:
-    """Attach the weights to the streams of a training by the mode that `mwam.config.mode` names.
+    """Apply the weights to the streams of a training as `mwam.config.mode` says.
 
-    "gradient" attaches a `GradientModulator`, "update" an `UpdateModulator`; "auto" and "hybrid" take the first where
-    it is exact and the second with any other optimizer; "loss" and "observe" leave the streams alone. "gradient" with
-    an optimizer that undoes it warns. The losses of "loss" and "hybrid" are the host's to add, see `weighted_loss`.
+    "gradient" attaches a `GradientModulator`, "update" an `UpdateModulator`; "auto" and "hybrid" attach the first where
+    it is exact and the second for any other optimizer; "loss" and "observe" leave the streams alone. "gradient" with
+    an optimizer that cancels it warns. For "loss" and "hybrid" the host adds the losses, see `weighted_loss`.
 
     Raises:
         ValueError: As `GradientModulator`.

@@ -19,19 +19,19 @@ from mwam_det.core.distributed import mean_over_ranks
 from mwam_det.core.frequency import joint_flat_patches, modality_preference, signed_pixels
 
 NEARLY_ALL = 0.995
-"""A modality whose share T is above this times the number of modalities looks constant: real ones stay below 0.9."""
+"""A modality with a share T above this times the number of modalities looks constant: real ones stay below 0.9."""
 
 CONSTANT_FOR = 20
-"""Number of such mini-batches in a row before the warning."""
+"""Number of consecutive such mini-batches before the warning."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What was measured on one mini-batch, or by one call of `measure`, by modality, for logs.
+    """Measurements of one mini-batch, or of one call of `measure`, by modality, for logs.
 
     Attributes:
-        frm: FRM of the mini-batch (Eq. 4), or what the configured rule measures, averaged over ranks; 0 for a modality
-            that was absent from it. With preference="measured", the dependence.
+        frm: FRM of the mini-batch (Eq. 4), or the value of the configured rule, averaged over ranks; 0 for an absent
+            modality. With preference="measured", the dependence.
         bank: Banked FRM after it (Eq. 2).
         share: T, from the bank (Eq. 6); NaN for a modality without evidence.
         weight: K, from the share (Eq. 5); 1 for a modality without evidence.
@@ -46,12 +46,12 @@ class Observation:
 class MWAM:
     """Allocate a weight to every modality, inversely to its preference in the frequency domain.
 
-    Call `observe` on each mini-batch of a training, before its backward pass, on what the sensors gave: before any
-    modality dropout. All ranks of a distributed training must call it together; the FRM is averaged over them, so
-    that state and weights are equal on all.
+    Call `observe` on each mini-batch of a training before its backward pass, with the input as the sensors provide it:
+    before any modality dropout. All ranks of a distributed training must call it together; the FRM is averaged over
+    them, so that state and weights are the same on all.
 
     Args:
-        modalities: Names of the modalities, two or more (with one, its weight is constant).
+        modalities: Names of the modalities, two or more (the weight of a single one is constant).
         config: Parameters; `MWAMConfig()`, the paper's, if left out.
 
     Raises:
@@ -60,8 +60,8 @@ class MWAM:
     Attributes:
         weights: Weight of every modality for the mini-batch observed last, 0-d float32; 1 before the first.
         last: `Observation` of that mini-batch, or None.
-        skipped: How many mini-batches gave no evidence, by reason. Their weights were 1.
-        frozen: Whether the weights stay as they are, see `freeze`.
+        skipped: Number of mini-batches without evidence, by reason. Their weights were 1.
+        frozen: Whether the weights are frozen, see `freeze`.
     """
 
     def __init__(self, modalities: Sequence[str], config: MWAMConfig | None = None):
@@ -70,7 +70,7 @@ class MWAM:
             raise ValueError(f"modalities={list(modalities)} must be distinct names, at least one")
         self.config = config or MWAMConfig()
         self.bank = FRMBank(self.config.omega, self.config.bank_start)
-        self._sizes_differ_said = False
+        self._warned_of_sizes = False
         self._constant: Counter[str] = Counter()
         self.reset()
 
@@ -83,9 +83,9 @@ class MWAM:
         self.frozen = False
 
     def freeze(self, frozen: bool = True) -> None:
-        """Keep the weights as they are from now on, for a comparison; `freeze(False)` lets them follow the data again.
+        """Freeze the weights, for a comparison; `freeze(False)` lets them follow the data again.
 
-        A frozen MWAM measures nothing: `observe` returns the weights and leaves bank and counts alone.
+        A frozen MWAM measures nothing: `observe` returns the weights and leaves bank and counts unchanged.
         """
         self.frozen = frozen
 
@@ -95,8 +95,8 @@ class MWAM:
 
         A modality that is 0 in the whole mini-batch is absent: it carries no evidence, keeps its bank, is left out of
         the mean of Eq. 6 and gets weight 1. If nothing can be measured (NaN or Inf in a pixel, an image smaller than a
-        patch, every patch left out), all weights are 1 for this step and `skipped` counts it; each reason is warned
-        of once.
+        patch, every patch left out), all weights are 1 for this step and `skipped` counts it, with one warning per
+        reason.
 
         Args:
             inputs: Every modality of the mini-batch by name, shape (B, C_m, H_m, W_m) or as `config.layout` says, uint8
@@ -106,7 +106,7 @@ class MWAM:
             Weight of every modality by name, 0-d float32 on the device of its input, without gradient.
 
         Raises:
-            ValueError: If the names are not those of the modalities, or a tensor has not the shape that
+            ValueError: If the names are not those of the modalities, or a tensor does not have the shape that
                 `config.layout` says.
             TypeError: If a tensor is neither uint8 nor floating point.
         """
@@ -123,21 +123,21 @@ class MWAM:
             present = {}
             self._skip(reason)
         self.last = self._allocate(dict(zip(self.modalities, frm, strict=True)), present)
-        self._look_for_constant(self.last)
-        return self._hand_out(self.last, inputs)
+        self._warn_of_constant_modalities(self.last)
+        return self._set_weights(self.last, inputs)
 
     def measure(self, dependence: Mapping[str, float]) -> dict[str, Tensor]:
-        """Take in how much the model depends on each modality, in place of a theory of what its frequencies mean.
+        """Allocate the weights by how much the model depends on each modality, instead of by its frequencies.
 
-        Not in the paper. The values go through the same bank, Eq. 5 and 6 as an FRM: a modality on which the model
-        depends more gets a smaller weight, until the next call. For `MWAMConfig(preference="measured")`.
+        Not in the paper. The values go through the same bank and Eq. 5 and 6 as an FRM: a modality on which the model
+        depends more gets a smaller weight until the next call. For `MWAMConfig(preference="measured")`.
 
         Args:
             dependence: By modality, for instance the Performance Collapse Rate of a validation without it. Negative
-                values, where the model is better off without, count as 0. Must be the same on all ranks.
+                values, where the model does better without it, count as 0. Must be the same on all ranks.
 
         Returns:
-            Weight of every modality, as `observe` returns them; all 1 if the model depends on none.
+            Weight of every modality, as `observe` returns it; all 1 if the model depends on no single modality.
 
         Raises:
             ValueError: If the names are not those of the modalities or a value is not finite.
@@ -151,14 +151,14 @@ class MWAM:
         if not evidence:
             self._skip("the model depends on no single modality")
         self.last = self._allocate(values, evidence)
-        return self._hand_out(self.last, self.weights)
+        return self._set_weights(self.last, self.weights)
 
     def _measure(self, tensors: list[Tensor]) -> tuple[list[float], str | None]:
-        """Return the FRM of each modality, averaged over ranks, and why it is useless if it is."""
+        """Return the FRM of each modality, averaged over ranks, and the reason if it cannot be used."""
         config = self.config
-        # Too small an image must not keep this rank from the reduction that all ranks take part in.
+        # An image that is too small must not keep this rank from the reduction that all ranks take part in.
         axes, sides = {"image": (4, 2), "volume": (5, 3)}.get(config.layout, (5, 2))
-        too_small = any(i.ndim == axes and min(i.shape[-sides:]) < config.patch for i in tensors)
+        too_small = any(images.ndim == axes and min(images.shape[-sides:]) < config.patch for images in tensors)
         if too_small:
             values = torch.full((len(tensors),), math.nan, dtype=torch.float64, device=tensors[0].device)
         else:
@@ -166,7 +166,7 @@ class MWAM:
             if config.ignore == "joint_flat":
                 ignore = joint_flat_patches(tensors, patch=config.patch, layout=config.layout)
                 if ignore is None:
-                    self._say_sizes_differ(tensors)
+                    self._warn_of_sizes(tensors)
             values = torch.stack(
                 [
                     modality_preference(
@@ -182,9 +182,9 @@ class MWAM:
                     for images in tensors
                 ]
             )
-            if config.pixels == "signed":  # there an absent modality is as black as any, and would count
-                there = torch.stack([(images != 0).any().to(values.device) for images in tensors])
-                values = values.where(there, 0)
+            if config.pixels == "signed":  # black is not 0 then: an absent modality would count
+                present = torch.stack([(images != 0).any().to(values.device) for images in tensors])
+                values = values.where(present, 0)
         values = values.double() if values.device.type != "mps" else values.cpu().double()
         samples = [images.shape[0] for images in tensors]
         counts = torch.tensor(samples, dtype=values.dtype, device=values.device) * (values != 0)
@@ -219,10 +219,10 @@ class MWAM:
             weights.update(zip(present, allocated.tolist(), strict=True))
         return Observation(frm, {name: bank.get(name, math.nan) for name in self.modalities}, shares, weights)
 
-    def _hand_out(self, observation: Observation, beside: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Make the weights of an observation tensors, each on the device of the tensor of its modality."""
+    def _set_weights(self, observation: Observation, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Set the weights to those of an observation, each on the device of its modality's tensor."""
         self.weights = {
-            name: torch.tensor(observation.weight[name]).to(beside[name].device, torch.float32, non_blocking=True)
+            name: torch.tensor(observation.weight[name]).to(tensors[name].device, torch.float32, non_blocking=True)
             for name in self.modalities
         }
         return self.weights
@@ -232,35 +232,36 @@ class MWAM:
         if self.skipped[reason] == 1:
             warnings.warn(f"MWAM has nothing to go by ({reason}): the weights are 1", stacklevel=4)
 
-    def _look_for_constant(self, observation: Observation) -> None:
-        """Speak up once of a modality that shows no detail for a while, where another one does."""
+    def _warn_of_constant_modalities(self, observation: Observation) -> None:
+        """Warn once of a modality that shows no detail in many consecutive mini-batches, while another one does."""
         count = len(self.modalities)
-        if count == 1 or all(math.isnan(own) for own in observation.share.values()):
+        if count == 1 or all(map(math.isnan, observation.share.values())):
             return
-        for name, own in observation.share.items():
-            constant = math.isnan(own) or own > NEARLY_ALL * count
+        for name, value in observation.share.items():
+            constant = math.isnan(value) or value > NEARLY_ALL * count
             self._constant[name] = self._constant[name] + 1 if constant else 0
             if self._constant[name] == CONSTANT_FOR:
                 warnings.warn(
-                    f"{name} shows no detail in {CONSTANT_FOR} mini-batches in a row (share T {own:.2f} of {count}): "
-                    "its weight says nothing. Is it black or of one colour? Look at its images with mwam-det inspect",
+                    f"{name} shows no detail in {CONSTANT_FOR} mini-batches in a row (share T {value:.2f} of {count}): "
+                    "its weight is meaningless. Is it black or of one colour? See its images with mwam-det inspect",
                     stacklevel=4,
                 )
 
-    def _say_sizes_differ(self, tensors: list[Tensor]) -> None:
-        if not self._sizes_differ_said:
-            self._sizes_differ_said = True
-            sizes = ", ".join(
-                f"{name} {tuple(images.shape)}" for name, images in zip(self.modalities, tensors, strict=True)
-            )
-            warnings.warn(
-                f"the modalities share no patch grid ({sizes}): patches that are flat in all of them cannot be told, "
-                "so padding counts; resize or crop the modalities alike",
-                stacklevel=5,
-            )
+    def _warn_of_sizes(self, tensors: list[Tensor]) -> None:
+        if self._warned_of_sizes:
+            return
+        self._warned_of_sizes = True
+        sizes = ", ".join(
+            f"{name} {tuple(images.shape)}" for name, images in zip(self.modalities, tensors, strict=True)
+        )
+        warnings.warn(
+            f"the modalities share no patch grid ({sizes}): patches that are flat in all of them cannot be found, "
+            "so padding counts; resize or crop the modalities to one size",
+            stacklevel=5,
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return bank, counts and weights as plain Python numbers, fit for any checkpoint."""
+        """Return bank, counts and weights as plain Python numbers, which any checkpoint can hold."""
         return {
             "bank": self.bank.state_dict(),
             "skipped": dict(self.skipped),
@@ -270,10 +271,10 @@ class MWAM:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned.
+        """Restore what `state_dict` returned.
 
         Raises:
-            ValueError: If the state is of other modalities.
+            ValueError: If the state belongs to other modalities.
         """
         if set(state["weights"]) != set(self.modalities):
             raise ValueError(f"the state is of modalities {sorted(state['weights'])}, not of {sorted(self.modalities)}")

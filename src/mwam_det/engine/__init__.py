@@ -1,1 +1,1 @@
-"""Ultralytics' training, validation and facade, for several modalities and with MWAM in the loop."""
+"""Ultralytics' training, validation and facade, for several modalities and with MWAM."""

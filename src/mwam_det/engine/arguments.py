@@ -1,4 +1,4 @@
-"""Our arguments beside Ultralytics': in with ours, out with theirs. The only file that knows `get_cfg`'s rules."""
+"""Our arguments beside Ultralytics', and their checks. The only file that knows `get_cfg`'s rules."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ OWN_ARGUMENTS: dict[str, Any] = {
     "mwam": True,  # True: the paper's MWAM; False: none; a mapping: values of MWAMConfig
     "fusion": "concat",  # see models.two_stream.FUSIONS
     "share_backbone": False,  # one backbone for all modalities
-    "incomplete": False,  # what training sees of missing modalities: True, False, or values of IncompleteConfig
+    "incomplete": False,  # missing modalities in training: True, False, or values of IncompleteConfig
     "balancing": False,  # False, or a mapping with a method that balances the modalities and its settings
-    "select": {},  # what decides on the best checkpoint, see training.selection.selection_of
-    "run_state": None,  # state of the ModalityRun on its way through a checkpoint; never set by hand
+    "select": {},  # how the best checkpoint is chosen, see training.selection.selection_of
+    "run_state": None,  # state of the ModalityRun in a checkpoint; never set by hand
 }
-"""What the trainer takes beyond Ultralytics' arguments, with the defaults."""
+"""Our arguments of the trainer, with the defaults."""
 
 LARGEST_SEED = 2**32 - 2**16
-"""Larger seeds leave NumPy's generator, which takes 32 bits, no room for the number of a process."""
+"""Ultralytics adds the rank to the seed, and NumPy's seeds have 32 bits."""
 
 MOST_LAYERS = 1000
 """No model has more layers."""
 
 NOT_FOR_RECIPES = {"task", "mode", "model", "data", "cfg", "split", "pretrained"}
-"""Ultralytics arguments that a recipe's train section may not hold: other keys of the recipe say them."""
+"""Ultralytics arguments that other keys of a recipe set, so that its train section may not hold them."""
 
 
 def with_own_arguments(cfg: Any) -> dict[str, Any]:
-    """Return Ultralytics' base configuration with ours in it, so that `get_cfg` accepts overrides of both."""
+    """Return Ultralytics' base configuration with our arguments added, so that `get_cfg` accepts overrides of both."""
     return {**OWN_ARGUMENTS, **cfg2dict(cfg)}
 
 
@@ -47,33 +47,35 @@ def without_own_arguments(args: SimpleNamespace | dict[str, Any]) -> dict[str, A
 
 
 def refuse_unsupported(arguments: Mapping[str, Any]) -> None:
-    """Refuse what Ultralytics would do without the streams, or without what leads them in training.
+    """Refuse arguments with which Ultralytics would bypass the streams or our part of the training.
 
     Raises:
         NotImplementedError: With the reason and what to do instead.
     """
     if arguments.get("distill_model"):
-        raise NotImplementedError("distill_model wraps the model, and its streams are not found there: leave it out")
-    if arguments.get("incomplete") not in (None, False) and arguments.get("compile"):
-        raise NotImplementedError("compile takes the loss outside of the model, where views are not told apart: "
-                                  "set compile=false or incomplete=false")  # fmt: skip
+        raise NotImplementedError("distill_model wraps the model, which hides its streams: leave it out")
     config = balancing_config(arguments.get("balancing"))
-    if config is not None and METHODS[config.method][1].needs_views and arguments.get("compile"):
-        raise NotImplementedError("compile takes the loss outside of the model, where "
-                                  f"balancing.method={config.method} cannot change it: set compile=false or "
-                                  "balancing=false")  # fmt: skip
+    if not arguments.get("compile"):
+        return
+    outside = "compile computes the loss outside of the model"
+    if arguments.get("incomplete") not in (None, False):
+        raise NotImplementedError(f"{outside}, without incomplete views: set compile=false or incomplete=false")
+    if config is not None and METHODS[config.method][1].needs_views:
+        raise NotImplementedError(
+            f"{outside}, where balancing.method={config.method} cannot change it: set compile=false or balancing=false"
+        )
 
 
 def check_train_arguments(arguments: Mapping[str, Any]) -> None:
     """Check names, types and ranges of the Ultralytics arguments in a recipe's train section.
 
     Raises:
-        ValueError: If a key is unknown (the nearest known one is named) or has no place here, or a value is refused.
+        ValueError: If a key is unknown (the nearest known one is named) or not allowed, or a value is invalid.
     """
     known = [key for key in DEFAULT_CFG_DICT if key not in NOT_FOR_RECIPES]
     for key in arguments:
         if key in NOT_FOR_RECIPES:
-            raise ValueError(f"'{key}' has no place in the train section: see the recipe's other keys")
+            raise ValueError(f"'{key}' does not belong in the train section: see the recipe's other keys")
     refuse_unknown_keys(arguments, known)
     freeze_with(0, arguments.get("freeze"))
     check_values(arguments)
@@ -83,7 +85,7 @@ def check_values(arguments: Mapping[str, Any]) -> None:
     """Check types and ranges of Ultralytics arguments.
 
     Raises:
-        ValueError: If a value is refused; the message names key, value and choices.
+        ValueError: If a value is invalid; the message names key, value and choices.
     """
     sides = arguments.get("imgsz", 640)
     for side in sides if isinstance(sides, list) and sides else [sides]:
@@ -104,20 +106,20 @@ def check_values(arguments: Mapping[str, Any]) -> None:
 def freeze_with(
     layer: int, freeze: Any, streams: Mapping[str, Sequence[int]] | Iterable[str] | None = None
 ) -> list[int | str]:
-    """Add a layer to Ultralytics' argument `freeze`, and put layers in the place of streams.
+    """Add a layer to Ultralytics' argument `freeze`, and replace streams by their layers.
 
     Args:
-        layer: Index of the layer that must stay frozen. The trainer would make it trainable if it were not named.
-        freeze: None, a number n (the first n layers), or a list of indices, of names as Ultralytics takes them, which
-            begin with an index ("23.cv2"), and of streams.
-        streams: The half-open range [first, end) of layers of each stream by modality, or modalities alone to check
-            names by. If left out, every name is taken for Ultralytics'.
+        layer: Index of the layer that must stay frozen. The trainer makes it trainable unless it is named.
+        freeze: None, a number n (the first n layers), or a list of indices, of Ultralytics' names, which begin with an
+            index ("23.cv2"), and of streams.
+        streams: The half-open range [first, end) of layers of each stream by modality, or only the modalities, to check
+            names. If left out, every name is taken for Ultralytics'.
 
     Returns:
-        The list; where ranges were given, Ultralytics knows all that is in it.
+        The list, which Ultralytics accepts if ranges were given.
 
     Raises:
-        ValueError: If `freeze` is none of these or names what is neither a stream nor a layer.
+        ValueError: If `freeze` is none of these, or names neither a stream nor a layer.
     """
     if isinstance(freeze, bool) or not (freeze is None or isinstance(freeze, int | list | tuple)):
         raise ValueError(f"freeze={freeze!r} must be a number of layers or a list of layer indices and names")
@@ -143,19 +145,19 @@ def check_run(
     modalities: Sequence[str] = (),
     classes: int = 0,
 ) -> None:
-    """Check that what a training does with modalities fits the model, the data and the other arguments.
+    """Check that the settings of a run fit the model, the data and the other arguments.
 
     Args:
         config: The settings of the run.
-        arguments: `share_backbone` and `val`, where they are given.
-        task: What the model does.
+        arguments: `share_backbone` and `val`, if given.
+        task: Task of the model.
         stretched: Whether the model is RT-DETR, whose images are stretched.
-        modalities: All modalities; empty where they are not known yet.
+        modalities: All modalities; empty if not known yet.
         classes: Number of classes.
 
     Raises:
-        ValueError: If the settings do not fit each other, see `RunConfig.check`, or there is one backbone for all
-            modalities, but one of each is to be led by itself.
+        ValueError: If the settings contradict each other, see `RunConfig.check`, or need a backbone for each modality
+            where all share one.
         NotImplementedError: If the model has no heads for `mwam.mode` or no outputs for `incomplete.distill`.
     """
     check_shared_backbone(arguments.get("share_backbone", False), config)
@@ -167,7 +169,7 @@ def check_run(
         return
     if stretched:
         raise NotImplementedError(
-            f"mwam.mode={config.mwam.mode} puts a head of YOLO on each backbone, whose labels are not RT-DETR's: "
+            f"mwam.mode={config.mwam.mode} puts a YOLO head on each backbone, which does not take RT-DETR's labels: "
             "choose gradient, update or auto"
         )
     if task != "detect":
@@ -178,10 +180,10 @@ def check_run(
 
 
 def check_shared_backbone(share_backbone: Any, config: RunConfig) -> None:
-    """Check that what MWAM or a balancing method would act on is there.
+    """Check that MWAM or a balancing method has a backbone for each modality.
 
     Raises:
-        ValueError: If there is one backbone for all modalities, but one of each is to be led by itself.
+        ValueError: If all modalities share one backbone.
     """
     if not isinstance(share_backbone, bool):
         raise ValueError(f"share_backbone={share_backbone!r} must be true or false")
@@ -198,14 +200,14 @@ def check_shared_backbone(share_backbone: Any, config: RunConfig) -> None:
 
 
 def check_precision(amp: Any, device: Any) -> None:
-    """Check that a device can train in the precision that is asked for.
+    """Check that a device can train in the requested precision.
 
     Args:
         amp: Ultralytics' argument.
-        device: Ultralytics' argument; one that is not there is refused elsewhere.
+        device: Ultralytics' argument; its existence is checked elsewhere.
 
     Raises:
-        ValueError: If it is bf16 on a CPU, which Ultralytics' loop does not take.
+        ValueError: If it is bf16 on a CPU, which Ultralytics' loop does not support.
     """
     named = str(device if device is not None else "").strip("[]()").lower()
     on_cpu = named == "cpu" or not named and not torch.cuda.is_available()
@@ -214,7 +216,7 @@ def check_precision(amp: Any, device: Any) -> None:
 
 
 def check_coco(coco: bool, task: str) -> None:
-    """Check that the COCO protocol can be asked for.
+    """Check that the COCO protocol applies to a task.
 
     Raises:
         NotImplementedError: If the task is not "detect".

@@ -1,6 +1,6 @@
-"""Ultralytics' trainer, validator and predictor of classes, for stacks of 8-bit images.
+"""Ultralytics' classification trainer, validator and predictor, for stacks of 8-bit images.
 
-Its own read one modality through Pillow and torchvision; what they do besides is used as it is.
+The originals read one modality through Pillow and torchvision; everything else is reused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mwam_det.engine.compat import without_task
 
 
 class StackedClassificationTrainer(ClassificationTrainer):
-    """Train a classifier on what `build_dataset` gives."""
+    """Train a classifier on the dataset of `build_dataset`."""
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> DataLoader:
         """Build the loader of a split; arguments as in `ClassificationTrainer.get_dataloader`."""
@@ -40,19 +40,19 @@ class StackedClassificationTrainer(ClassificationTrainer):
         return model
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Move a batch to the device, and its images from 0…255 to [0, 1]."""
+        """Move a batch to the device, and scale its images from 0…255 to [0, 1]."""
         batch = super().preprocess_batch(batch)
         batch["img"] = batch["img"].float() / 255
         return batch
 
 
 class ClassMetrics(ClassifyMetrics):
-    """Ultralytics' metrics of classification, for each class too.
+    """Ultralytics' classification metrics, also by class.
 
     Attributes:
         names: Name of each class by number.
-        nt_per_class: How many images there are of each class, shape (classes,).
-        ap_class_index: The classes of which there are some.
+        nt_per_class: Number of images of each class, shape (classes,).
+        ap_class_index: The classes with images.
     """
 
     def __init__(self) -> None:
@@ -65,23 +65,23 @@ class ClassMetrics(ClassifyMetrics):
     def process(self, targets: list[Tensor], pred: list[Tensor]) -> None:
         """Compute the metrics; arguments as in `ClassifyMetrics.process`."""
         super().process(targets, pred)
-        own = torch.cat(targets)
-        right = own[:, None] == torch.cat(pred)
-        self.nt_per_class = np.bincount(own, minlength=len(self.names))
+        labels = torch.cat(targets)
+        right = labels[:, None] == torch.cat(pred)
+        self.nt_per_class = np.bincount(labels, minlength=len(self.names))
         self.ap_class_index = np.flatnonzero(self.nt_per_class).tolist()
-        of_class = [right[own == number].float() for number in self.ap_class_index]
-        self._results = [(hits[:, 0].mean().item(), hits.amax(1).mean().item()) for hits in of_class]
+        by_class = [right[labels == number].float() for number in self.ap_class_index]
+        self._results = [(hits[:, 0].mean().item(), hits.amax(1).mean().item()) for hits in by_class]
 
-    def class_result(self, place: int) -> tuple[float, float]:
-        """Return the share of the images of a class of `ap_class_index` whose class is first, and among the first 5."""
-        return self._results[place]
+    def class_result(self, index: int) -> tuple[float, float]:
+        """Return top-1 and top-5 accuracy of the class at an index of `ap_class_index`."""
+        return self._results[index]
 
 
 class StackedClassificationValidator(ClassificationValidator):
-    """Validate a classifier on what `build_dataset` gives."""
+    """Validate a classifier on the dataset of `build_dataset`."""
 
-    build_dataset: Any  # of the class before this one in a list of base classes
-    device: Any  # Ultralytics declares it, and the names, as None
+    build_dataset: Any  # from the class before this one among the base classes
+    device: Any  # Ultralytics declares it and the names as None
     names: Any
     metrics: ClassMetrics
 
@@ -93,7 +93,7 @@ class StackedClassificationValidator(ClassificationValidator):
         """Validate; see `ClassificationValidator.__call__`."""
         if trainer is not None:
             return super().__call__(trainer, model, **kwargs)
-        with without_task(self.args):  # until `get_dataloader`, which comes next
+        with without_task(self.args):  # until `get_dataloader`, which sets it
             return super().__call__(trainer, model, **kwargs)
 
     def get_dataloader(self, dataset_path: Path | str, batch_size: int) -> DataLoader:
@@ -108,23 +108,23 @@ class StackedClassificationValidator(ClassificationValidator):
         self.metrics.names = self.names
 
     def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Move a batch to the device, and its images from 0…255 to [0, 1]."""
+        """Move a batch to the device, and scale its images from 0…255 to [0, 1]."""
         batch = super().preprocess(batch)
         batch["img"] /= 255
         return batch
 
 
 class StackedClassificationPredictor(ClassificationPredictor):
-    """Predict the classes of what the loader gives."""
+    """Predict the classes of the loader's stacks."""
 
     device_transform = None
     imgsz: Any  # (height, width) once there is a source; Ultralytics declares it as None
 
     def setup_source(self, source: Any, stride: int | None = None) -> None:
-        """Take the source, without Ultralytics' transforms of one modality."""
+        """Set the source, without Ultralytics' transforms of one modality."""
         super(ClassificationPredictor, self).setup_source(source, stride)
 
     def pre_transform(self, im: list[np.ndarray]) -> list[np.ndarray]:
-        """Take the middle of each stack, shape (H, W, C)."""
+        """Crop the centre of each stack, shape (H, W, C)."""
         height, width = self.imgsz
         return [centre_crop(stack, (height, width)) for stack in im]

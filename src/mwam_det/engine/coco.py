@@ -22,24 +22,24 @@ STATISTICS = {
     "mAP50-95 medium": 4,
     "mAP50-95 large": 5,
 }
-"""Places in pycocotools' summary. Small is below 32², large above 96² pixels of the image file."""
+"""Indices in pycocotools' summary. Small is below 32², large above 96² pixels of the image file."""
 
 DETECTIONS = 100
-"""So many detections an image count in the COCO protocol, those of the highest scores."""
+"""Maximum number of detections per image in the COCO protocol, those with the highest scores."""
 
 
 class CocoRecord:
     """Labels and predictions of a split, collected image by image.
 
-    Images are numbered from 1 in the order in which they are added, classes from 1 as well. Nothing is a crowd, and an
-    object's area is that of its box. Boxes may reach beyond the image.
+    Images are numbered from 1 in the order in which they are added, classes from 1 as well. There are no crowds, and an
+    object's area is that of its box. Boxes may extend beyond the image.
 
     Args:
         names: Class names by number from 0.
 
     Attributes:
-        truth: The labels, as a COCO file holds them.
-        predictions: Lists of COCO's results, by what they were made from.
+        truth: The labels, as in a COCO file.
+        predictions: COCO's lists of results, by available modalities.
     """
 
     def __init__(self, names: Mapping[int, str]):
@@ -54,7 +54,7 @@ class CocoRecord:
             file: Its name.
             size: Height and width in pixels.
             labels: Its objects, in its pixels.
-            found: What was found with each combination, by its available modalities, in its pixels.
+            found: Predictions by available modalities, in its pixels.
         """
         image = len(self.truth["images"]) + 1
         self.truth["images"].append({"id": image, "file_name": file, "height": size[0], "width": size[1]})
@@ -71,7 +71,7 @@ class CocoRecord:
 
     @property
     def crowded(self) -> int:
-        """How many images hold more objects than the protocol lets a detector find."""
+        """Number of images with more objects than the protocol lets a detector find."""
         counts = np.bincount([each["image_id"] for each in self.truth["annotations"]] or [0])
         return int((counts > DETECTIONS).sum())
 
@@ -94,11 +94,11 @@ def coco_metrics(
     """Evaluate predictions with pycocotools.
 
     Args:
-        truth: What a COCO file of labels holds.
-        predictions: What a COCO file of results holds; may be empty.
+        truth: Content of a COCO file of labels.
+        predictions: Content of a COCO file of results; may be empty.
 
     Returns:
-        The metrics of `STATISTICS` in [0, 1], None where there is no object to find.
+        The metrics of `STATISTICS` in [0, 1], None if there are no objects.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -107,18 +107,18 @@ def coco_metrics(
         {**each, "id": number, "area": each["bbox"][2] * each["bbox"][3], "iscrowd": 0}
         for number, each in enumerate(predictions, start=1)
     ]
-    with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress
-        sides = []
-        for annotations in ([dict(each) for each in truth["annotations"]], detections):  # it writes into them
-            side = COCO()
-            side.dataset = {**truth, "annotations": annotations}
-            side.createIndex()
-            sides.append(side)
-        evaluation = COCOeval(*sides, iouType="bbox")
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        sets = []
+        for annotations in ([dict(each) for each in truth["annotations"]], detections):  # pycocotools changes them
+            coco = COCO()
+            coco.dataset = {**truth, "annotations": annotations}
+            coco.createIndex()
+            sets.append(coco)
+        evaluation = COCOeval(*sets, iouType="bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    values = {name: float(evaluation.stats[place]) for name, place in STATISTICS.items()}
+    values = {name: float(evaluation.stats[index]) for name, index in STATISTICS.items()}
     return {name: None if value < 0 else value for name, value in values.items()}
 
 

@@ -23,16 +23,16 @@ from mwam_det.training.run import ModalityRun
 from mwam_det.training.selection import score_name
 
 IMAGES_FOR_MEANS = 100
-"""Number of images, evenly spaced over the split, that the fill "mean" is computed from."""
+"""Number of images, evenly spaced over the split, for the fill "mean"."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a detector gets to see.
+    """The input of a detector: which modalities are missing or degraded.
 
     Attributes:
         missing: The modalities that are missing.
-        fill: What stands in for them, see `mwam_det.robustness.degradation.fill`.
+        fill: Their replacement, see `mwam_det.robustness.degradation.fill`.
         degraded: (modality, degradation, severity), see `mwam_det.robustness.degradation.degrade`; or None.
 
     Raises:
@@ -49,7 +49,7 @@ class Condition:
 
 
 def missing_conditions(modalities: Iterable[str], fill: str = "zero") -> list[Condition]:
-    """List the conditions in which something is missing, 2^M − 2 of them, the fewest modalities left first."""
+    """List the 2^M − 2 conditions with missing modalities, those with the fewest remaining ones first."""
     modalities = tuple(modalities)
     return [
         Condition(tuple(name for name in modalities if name not in available), fill)
@@ -58,28 +58,24 @@ def missing_conditions(modalities: Iterable[str], fill: str = "zero") -> list[Co
 
 
 class OnePass(PairValidator):
-    """Validate on complete input and, in the same pass over the split, under other conditions, whatever the task.
+    """Validate on complete input and, in the same pass over the split, under other conditions, for any task.
 
-    Goes before a validator of pairs in the list of base classes, and names that one as `plain`.
+    A mixin to list before a `PairValidator`, which it names as `plain`.
 
-    Images are read and preprocessed once, and each stream's backbone runs once on them. What a stream makes of an input
-    of zeros is computed once for each shape; of another fill or a degraded image, in each batch. Fusion, neck, head and
-    NMS run for every condition. The metrics are those of a validation of each condition alone.
+    Images are read and preprocessed once, and each stream's backbone runs once on them. The levels of a stream for an
+    input of zeros are computed once for each shape; for another fill or a degraded image, in each batch. Fusion, neck,
+    head and NMS run for every condition. The metrics equal those of a separate validation of each condition.
 
-    Args:
-        dataloader: As in `PairValidator`.
-        save_dir: As in `PairValidator`.
-        args: As in `PairValidator`, but nothing may be missing, and `conditions`, a list of `Condition`.
-        _callbacks: As in `PairValidator`.
+    The arguments are those of `PairValidator`; `args` has no `missing`, but `conditions`, a list of `Condition`.
 
     Attributes:
         plain: The validator of pairs that measures one condition.
-        conditions: The conditions beside complete input. May be changed between two validations.
-        others: A validator for each condition, which holds its metrics; from the first validation on.
+        conditions: The conditions beside complete input. May be changed between validations.
+        others: A validator for each condition, which holds its metrics, once validated.
         run: The training that is validated, or None.
 
     Raises:
-        ValueError: If `augment` is asked for: test-time augmentation runs the model several times.
+        ValueError: With `augment`: test-time augmentation runs the model several times.
     """
 
     plain: type[PairValidator]
@@ -89,7 +85,7 @@ class OnePass(PairValidator):
         self.conditions: Sequence[Condition] = tuple(args.pop("conditions", ()))
         super().__init__(dataloader, save_dir, args, _callbacks)
         if self.args.augment:
-            raise ValueError("augment=True runs the model several times an image: validate each combination alone")
+            raise ValueError("augment=True runs the model several times per image: validate each combination alone")
         self.others: list[PairValidator] = []
         self.run: ModalityRun | None = None
         self._arguments = {**args, "plots": False, "save_txt": False, "save_json": False}  # they share the folder
@@ -103,7 +99,7 @@ class OnePass(PairValidator):
 
     @property
     def by_combination(self) -> dict[tuple[str, ...], Any]:
-        """The metrics by available modalities, of complete input last, without those of degraded input."""
+        """The metrics by available modalities, those of complete input last, without those of degraded input."""
         metrics = {
             tuple(m.name for m in self.modalities if m.name not in condition.missing): other.metrics
             for condition, other in zip(self.conditions, self.others, strict=True)
@@ -115,7 +111,7 @@ class OnePass(PairValidator):
     def scores(self) -> dict[tuple[str, ...], float]:
         """The task's first metric by available modalities, in [0, 1]."""
         first = metrics_of(self.args.task)[0]
-        return {available: measure(self.args.task, own)[first] for available, own in self.by_combination.items()}
+        return {available: measure(self.args.task, m)[first] for available, m in self.by_combination.items()}
 
     def __call__(self, trainer=None, model=None, **kwargs: Any) -> dict[str, Any] | None:
         """Validate; see `PairValidator.__call__`."""
@@ -159,36 +155,36 @@ class OnePass(PairValidator):
         return batch
 
     def _replay(self, model: StockModel, tap: FeatureTap, images: Tensor) -> None:
-        """Run the model that has just seen complete images under the other conditions."""
+        """Run the model, which has just seen complete images, under the other conditions."""
         features = tap.take()
         for condition, other in zip(self.conditions, self.others, strict=True):
             changed = {
                 name: self._stream_of_zeros(model, name, images)
-                if own is None
-                else run_stream(model, name, own.to(images.dtype))
-                for name, own in self._changed(condition, images).items()
+                if replacement is None
+                else run_stream(model, name, replacement.to(images.dtype))
+                for name, replacement in self._replacements(condition, images).items()
             }
             predictions = run_from_levels(model, {**features, **changed})
             with torch.autocast(images.device.type, enabled=False):  # as where Ultralytics calls it
                 self._predictions.append(other.postprocess(predictions))
 
-    def _changed(self, condition: Condition, images: Tensor) -> dict[str, Tensor | None]:
-        """Return what a condition puts in place of a modality's images, by modality; None for zeros."""
-        changed: dict[str, Tensor | None] = dict.fromkeys(condition.missing)
+    def _replacements(self, condition: Condition, images: Tensor) -> dict[str, Tensor | None]:
+        """Return the images that a condition replaces, by modality; None for zeros."""
+        replaced: dict[str, Tensor | None] = dict.fromkeys(condition.missing)
         for modality in self.modalities:
-            own, keys = images[:, modality.slice], self._batch["im_file"]
+            clean, keys = images[:, modality.slice], self._batch["im_file"]
             if modality.name in condition.missing and condition.fill != "zero":
                 mean = self._mean(modality) if condition.fill == "mean" else None
-                changed[modality.name] = fill(own, condition.fill, mean=mean, keys=keys)
+                replaced[modality.name] = fill(clean, condition.fill, mean=mean, keys=keys)
             elif condition.degraded is not None and condition.degraded[0] == modality.name:
                 _, name, severity = condition.degraded
-                other = self._frames_before(own, modality) if DEGRADATIONS[name].needs == "other" else None
+                other = self._frames_before(clean, modality) if DEGRADATIONS[name].needs == "other" else None
                 areas = _letterboxed(self._batch)
-                changed[modality.name] = degrade(own, name, severity, keys=keys, other=other, areas=areas)
-        return changed
+                replaced[modality.name] = degrade(clean, name, severity, keys=keys, other=other, areas=areas)
+        return replaced
 
     def _stream_of_zeros(self, model: StockModel, name: str, images: Tensor) -> list[Tensor]:
-        """Return the levels of a stream whose input is 0, for as many images."""
+        """Return the levels of a stream for an input of zeros, expanded to the number of images."""
         key = (name, images.shape[2:], images.dtype)
         if key not in self._streams_of_zeros:
             self._streams_of_zeros[key] = run_stream_on_zeros(model, name, images)
@@ -198,8 +194,8 @@ class OnePass(PairValidator):
         """Return the mean of every channel of a modality over the split, in [0, 1]."""
         if modality.name not in self._means:
             dataset = self.dataloader.dataset
-            places = torch.linspace(0, len(dataset) - 1, min(len(dataset), IMAGES_FOR_MEANS)).round().int().tolist()
-            stacks = [dataset.load_image(place)[0] for place in places]
+            indices = torch.linspace(0, len(dataset) - 1, min(len(dataset), IMAGES_FOR_MEANS)).round().int().tolist()
+            stacks = [dataset.load_image(index)[0] for index in indices]
             means = torch.stack([torch.from_numpy(stack).double().mean((0, 1)) / 255 for stack in stacks]).mean(0)
             # A colour modality is loaded as BGR.
             self._means.update({m.name: means[m.slice].flip(0) if m.channels == 3 else means[m.slice]
@@ -207,7 +203,7 @@ class OnePass(PairValidator):
         return self._means[modality.name]
 
     def _frames_before(self, images: Tensor, modality: Modality) -> Tensor:
-        """Return for each image the previous one of the split, brought to its size; for the first, the last."""
+        """Return for each image the previous one of the split, resized to it; for the first, the last."""
         if self._before is None:
             self._before = self.dataloader.dataset[len(self.dataloader.dataset) - 1]["img"].to(images) / 255
         first = self._before[None, modality.slice]
@@ -216,14 +212,14 @@ class OnePass(PairValidator):
         return torch.cat([first, images[:-1]])
 
     def update_metrics(self, preds: Any, batch: dict[str, Any]) -> None:
-        """Update the metrics of every condition; `preds` are as the task has them."""
+        """Update the metrics of every condition; `preds` are those of the task."""
         super().update_metrics(preds, batch)
-        if not self._hooks:  # an exported model: it can but run again
+        if not self._hooks:  # an exported model can only run again
+            slices = {modality.name: modality.slice for modality in self.modalities}
             for condition, other in zip(self.conditions, self.others, strict=True):
                 images = batch["img"].clone()
-                for name, own in self._changed(condition, batch["img"]).items():
-                    slices = next(modality.slice for modality in self.modalities if modality.name == name)
-                    images[:, slices] = 0 if own is None else own
+                for name, replacement in self._replacements(condition, batch["img"]).items():
+                    images[:, slices[name]] = 0 if replacement is None else replacement
                 self._predictions.append(other.postprocess(self._model(images)))
         for other, predictions in zip(self.others, self._predictions, strict=True):
             other.update_metrics(predictions, batch)
@@ -237,7 +233,7 @@ class OnePass(PairValidator):
 
         Args:
             batch: The preprocessed batch.
-            predictions: What was found in each image, with complete input first, then under each of `conditions`.
+            predictions: Predictions for each image, with complete input first, then under each of `conditions`.
         """
 
     def gather_stats(self) -> None:
@@ -250,8 +246,8 @@ class OnePass(PairValidator):
         """Compute the metrics of every condition.
 
         Returns:
-            The metrics of complete input. In a training also the first metric of each other combination, in an epoch
-            that leaves it out as it was last, and the fitness that the run selects by, 0 where that was not measured.
+            The metrics of complete input. In a training also the first metric of each other combination, or its last
+            value in an epoch that does not measure it, and the fitness that the run selects by, 0 if not measured.
         """
         stats = super().get_stats()
         if RANK not in {-1, 0}:
@@ -262,7 +258,7 @@ class OnePass(PairValidator):
             first, complete = f"metrics/{metrics_of(self.args.task)[0]}", self.run.modalities
             known = {**self.run.scores, **self.scores}
             stats |= {score_name(first, c): score for c, score in known.items() if c != complete}
-            fitness = self.run.fitness({c: float(own.fitness) for c, own in self.by_combination.items()})
+            fitness = self.run.fitness({c: float(metrics.fitness) for c, metrics in self.by_combination.items()})
             stats["fitness"] = fitness or 0.0
         return stats
 
@@ -274,11 +270,11 @@ class OnePassValidator(OnePass, MultimodalValidator):
 
 
 def _letterboxed(batch: dict[str, Any]) -> list[tuple[int, int, int, int]]:
-    """Return where in its letterbox each image of a batch lies, as (top, bottom, left, right) in pixels."""
+    """Return the area of each image of a batch in its letterbox, as (top, bottom, left, right) in pixels."""
     height, width = batch["img"].shape[2:]
     areas = []
-    for (own_height, own_width), (ratio, (left, top)) in zip(batch["ori_shape"], batch["ratio_pad"], strict=True):
+    for (rows, columns), (ratio, (left, top)) in zip(batch["ori_shape"], batch["ratio_pad"], strict=True):
         top, left = round(top), round(left)
-        bottom, right = top + round(own_height * ratio[0]), left + round(own_width * ratio[1])
+        bottom, right = top + round(rows * ratio[0]), left + round(columns * ratio[1])
         areas.append((max(top, 0), min(bottom, height), max(left, 0), min(right, width)))
     return areas

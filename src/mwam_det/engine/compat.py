@@ -1,4 +1,4 @@
-"""What stock Ultralytics does that a plugin has to live with, each with its reason."""
+"""Workarounds for the behaviour of stock Ultralytics, each with its reason."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from ultralytics.utils import LOGGER, remove_colorstr, torch_utils
 from ultralytics.utils.torch_utils import autocast
 
 TESTED = (8, 4)
-"""The newest series of Ultralytics that the tests were run with. Its internals, which this package relies on, change
-between series; what changes within one is noticed by tests/contract."""
+"""The newest tested series of Ultralytics. Its internals, which this package relies on, change between series; changes
+within one are detected by tests/contract."""
 
 
 CHATTER = (
     r"engine/trainer: ",  # every argument, in one line of 3,000 characters: args.yaml in the run folder holds them
-    r"Overriding model\.yaml nc=",  # the dataset's classes are always those that count
-    r"Freezing layer 'model\.(0\.conv|\d+\.dfl)\.",  # these two always are; what the user freezes is said
-    r"Optimizer stripped from ",  # names a folder that is gone by then
+    r"Overriding model\.yaml nc=",  # the dataset's classes always take precedence
+    r"Freezing layer 'model\.(0\.conv|\d+\.dfl)\.",  # always frozen; layers frozen by the user are still logged
+    r"Optimizer stripped from ",  # names a folder that no longer exists
 )
-"""How lines begin that Ultralytics logs in every training and that say nothing of this one, as regular expressions."""
+"""Beginnings of uninformative lines that Ultralytics logs in every training, as regular expressions."""
 
 
 @contextmanager
 def without_chatter() -> Iterator[None]:
-    """Leave the lines of `CHATTER` out of what Ultralytics logs. Warnings and errors always come through."""
+    """Drop the lines of `CHATTER` from Ultralytics' log. Warnings and errors are always shown."""
     pattern = re.compile("|".join(CHATTER))
 
     def keep(record: logging.LogRecord) -> bool:
@@ -52,7 +52,7 @@ def without_chatter() -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def warn_of_untested_release() -> None:
-    """Warn, once in a process, if Ultralytics is of a newer series than `TESTED`."""
+    """Warn, once per process, if Ultralytics is from a newer series than `TESTED`."""
     series = tuple(int(part) for part in __version__.split(".")[:2])
     if series > TESTED:
         tested = ".".join(map(str, TESTED))
@@ -64,7 +64,7 @@ def warn_of_untested_release() -> None:
 
 @contextmanager
 def _changed(holder: Any, **values: Any) -> Iterator[None]:
-    """Give attributes other values, and put back what they were."""
+    """Change attributes temporarily."""
     before = {name: getattr(holder, name) for name in values}
     vars(holder).update(values)
     try:
@@ -74,15 +74,12 @@ def _changed(holder: Any, **values: Any) -> Iterator[None]:
 
 
 def compute_with_at_most(threads: int) -> None:
-    """Let Ultralytics compute with fewer threads on the CPU: it sets their number anew wherever it selects a device.
-
-    For a process that shares the machine with others, for as long as it lives.
-    """
+    """Limit the CPU threads that Ultralytics sets whenever it selects a device, for the lifetime of the process."""
     torch_utils.NUM_THREADS = min(threads, torch_utils.NUM_THREADS)
 
 
 def without_precision_check(args: Any):
-    """Let Ultralytics set up a training in float32, so that it does not download a model to try mixed precision with.
+    """Let Ultralytics set up a training in float32, so that it does not download a model to test mixed precision.
 
     Args:
         args: The arguments of the training.
@@ -91,7 +88,7 @@ def without_precision_check(args: Any):
 
 
 def without_gpu_names(trainer: Any):
-    """Let Ultralytics set up a training of several processes on the CPU: it would name a GPU for each of them.
+    """Let Ultralytics set up a training of several processes on the CPU without naming a GPU for each of them.
 
     Args:
         trainer: The trainer; its world size is 0 meanwhile.
@@ -100,7 +97,7 @@ def without_gpu_names(trainer: Any):
 
 
 def without_task(args: Any):
-    """Let Ultralytics look for a dataset's file: of the task "classify" it expects a folder a split.
+    """Let Ultralytics look for a dataset's file: for the task "classify" it expects one folder per split.
 
     Args:
         args: The arguments of the validation; its loader may set the task earlier.
@@ -112,9 +109,9 @@ def without_task(args: Any):
 def use_bundled_font() -> None:
     """Let Ultralytics find "Arial.ttf" on this machine, so that it does not download it to draw a label.
 
-    It looks through matplotlib's list of fonts before it downloads. matplotlib ships DejaVu Sans; a copy under that
-    name is appended to the list of this process, behind any real Arial. Class names beyond ASCII ask for another file
-    and are left to Ultralytics, since DejaVu cannot draw most of them.
+    It searches matplotlib's list of fonts before it downloads. A copy of DejaVu Sans, which matplotlib ships, is
+    appended to that list under this name, after any real Arial. Non-ASCII class names need another file and are left to
+    Ultralytics, as DejaVu cannot draw most of them.
     """
     from matplotlib import font_manager, get_data_path
 
@@ -126,13 +123,13 @@ def use_bundled_font() -> None:
 
 @torch.no_grad()
 def half_precision_works(model: nn.Module, channels: int, dtype: torch.dtype = torch.float16) -> bool:
-    """Return whether mixed precision gives about the outputs of float32 for this model on its device.
+    """Return whether mixed precision approximates the float32 outputs of a model on its device.
 
-    Ultralytics asks this of a single-stream model that it downloads, and falls back to float32 on the GPUs that give
-    NaN. The model at hand answers it without a download.
+    Ultralytics checks this with a single-stream model that it downloads, and falls back to float32 on GPUs that give
+    NaN. This check uses the given model, without a download.
 
     Args:
-        model: The detector, on the device in question. Its mode and statistics are left as they were.
+        model: The detector, on the device in question. Its mode and statistics are unchanged.
         channels: Channels of the stacked image.
         dtype: The lower precision.
 
@@ -154,10 +151,10 @@ def half_precision_works(model: nn.Module, channels: int, dtype: torch.dtype = t
 
 
 def spread_on_cpu(model: nn.Module, compiled: bool) -> DistributedDataParallel:
-    """Let a model on the CPU average its gradients over all processes.
+    """Wrap a model on the CPU so that its gradients are averaged over all processes.
 
-    Ultralytics does it for GPUs alone: it names a device, which torch refuses for a model on the CPU. The options are
-    those that it takes there; statistics of normalisation stay each process's own.
+    Ultralytics does this only for GPUs: it names a device, which torch refuses for a model on the CPU. The options are
+    the same; each process keeps its own normalisation statistics.
 
     Args:
         model: The model, on the CPU.

@@ -1,4 +1,4 @@
-"""What a model says of its modalities, as a checkpoint and as an exported file, and the inputs of such a file."""
+"""The modalities recorded in a checkpoint or an exported file, and the inputs of an exported file."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ DESCRIBED = ("modalities", "reading")
 """Keys of a model's YAML that go into the metadata of exported files."""
 
 INPUTS = ("stacked", "separate")
-"""What an exported file takes: one stacked image, or an image a modality, each by its name."""
+"""Inputs of an exported file: one stacked image, or one image per modality, with its name."""
 
 
 def describe(model: Any) -> dict[str, Any]:
-    """Read what a model says of its inputs.
+    """Read the description of a model's inputs.
 
     Args:
         model: A detector, Ultralytics' AutoBackend of one, or the path of an exported file.
 
     Returns:
         "modalities" (channels by name, in order), "reading" (`READING_KEYS` of the training's dataset), "inputs" (the
-        names of the inputs of a file that has one a modality) and "names" of the classes, as far as they are known.
+        names of the inputs of a file that has one per modality) and "names" of the classes, as far as known.
     """
     if isinstance(model, str | Path):
         metadata: dict[str, Any] = {} if str(model).endswith(".pt") else BaseBackend.read_metadata(model) or {}
@@ -43,7 +43,7 @@ def describe(model: Any) -> dict[str, Any]:
     known = {key: metadata[key] for key in (*DESCRIBED, "inputs", "names") if key in metadata}
     known = {key: ast.literal_eval(value) if isinstance(value, str) else value for key, value in known.items()}
     if "names" in known:
-        known["names"] = {int(number): name for number, name in dict(known["names"]).items()}  # JSON has text for keys
+        known["names"] = {int(number): name for number, name in dict(known["names"]).items()}  # JSON keys are text
     return known
 
 
@@ -51,8 +51,8 @@ def exported_as(file: str | Path) -> tuple[str | None, list[int] | None, bool]:
     """Read from the metadata of an exported file how it is used.
 
     Returns:
-        Its task and its input's (height, width), None for what is not there, and whether it takes stretched images. A
-        file whose size is dynamic was exported at that size, by default the one of the training.
+        Its task and the (height, width) of its input, each None if not recorded, and whether it takes stretched images.
+        For a dynamic input, the size is that of the export, by default that of the training.
     """
     metadata = BaseBackend.read_metadata(file) or {}
     size = metadata.get("imgsz")
@@ -65,37 +65,36 @@ def modalities_of_model(model: Any, data: PairedData | None = None) -> tuple[Mod
 
     Args:
         model: As in `describe`.
-        data: A dataset whose files are named and read as those to predict on, in place of the training's.
+        data: A dataset whose naming and reading of files replace the training's.
 
     Raises:
-        DatasetError: If the model has a single stream, an exported file does not say its modalities, or those of `data`
-            are others.
+        DatasetError: If the model has a single stream, an exported file does not record its modalities, or `data` has
+            others.
     """
-    own = describe(model)
-    if "modalities" not in own:
+    description = describe(model)
+    if "modalities" not in description:
         raise DatasetError(
-            "the model does not say which modalities it takes: train it with mwam_det, and export it by "
+            "the model does not say which modalities it takes: train it with mwam_det, and export it with "
             "MultimodalYOLO(...).export"
         )
-    if data is not None and list(data.channels.items()) != list(own["modalities"].items()):
-        raise DatasetError(f"the model takes the modalities {own['modalities']}, data gives {data.channels}")
-    reading = keys_of(data.modalities) if data is not None else own.get("reading", {})
+    if data is not None and list(data.channels.items()) != list(description["modalities"].items()):
+        raise DatasetError(f"the model takes the modalities {description['modalities']}, data gives {data.channels}")
+    reading = keys_of(data.modalities) if data is not None else description.get("reading", {})
     reading = {key: reading[key] for key in READING_KEYS if key in reading}
-    return modalities_of({"modalities": own["modalities"], "visible": None, **reading})
+    return modalities_of({"modalities": description["modalities"], "visible": None, **reading})
 
 
 def separate_inputs(file: str | Path) -> None:
-    """Give an exported ONNX file one input a modality in place of the stacked image, in place.
+    """Replace the stacked input of an exported ONNX file by one input per modality, in place.
 
-    The inputs are called by the names of the modalities, with shape (B, C_m, H, W), and stacked in the file; B, H and W
-    are as they were, fixed or dynamic. Nodes, weights, opset and metadata stay, and "inputs", their names, is added to
-    the metadata.
+    The inputs have the names of the modalities and shape (B, C_m, H, W), and are stacked in the graph; B, H and W stay
+    fixed or dynamic. Nodes, weights, opset and metadata are kept, and the names are added to the metadata as "inputs".
 
     Args:
-        file: What `MultimodalYOLO.export` wrote.
+        file: A file from `MultimodalYOLO.export`.
 
     Raises:
-        ValueError: If a modality is called like something else in the file.
+        ValueError: If a modality has the name of something else in the file.
     """
     import onnx
 
@@ -104,10 +103,10 @@ def separate_inputs(file: str | Path) -> None:
     _check_names(graph, modalities)
     (stacked,) = graph.input
     for name, channels in modalities.items():
-        one = graph.input.add()
-        one.CopyFrom(stacked)
-        one.name = name
-        one.type.tensor_type.shape.dim[1].dim_value = channels
+        single = graph.input.add()
+        single.CopyFrom(stacked)
+        single.name = name
+        single.type.tensor_type.shape.dim[1].dim_value = channels
     graph.input.remove(stacked)
     graph.node.insert(0, onnx.helper.make_node("Concat", list(modalities), [stacked.name], name="stack", axis=1))
     onnx.helper.set_model_props(model, {**_metadata(model), "inputs": str(list(modalities))})
@@ -115,11 +114,11 @@ def separate_inputs(file: str | Path) -> None:
 
 
 def stacked_inputs(file: str | Path, folder: str | Path) -> str | Path:
-    """Undo `separate_inputs` in a copy of a file, which Ultralytics can feed: it knows files with one input alone.
+    """Undo `separate_inputs` in a copy of a file, as Ultralytics only runs files with one input.
 
     Args:
         file: An exported file.
-        folder: Where the copy goes.
+        folder: Folder for the copy.
 
     Returns:
         The copy, or `file` itself if its input is the stacked image.
@@ -132,7 +131,7 @@ def stacked_inputs(file: str | Path, folder: str | Path) -> str | Path:
     graph = model.graph
     stacked = onnx.ValueInfoProto()
     stacked.CopyFrom(graph.input[0])
-    (stack,) = [node for node in graph.node if list(node.input) == [one.name for one in graph.input]]
+    (stack,) = [node for node in graph.node if list(node.input) == [each.name for each in graph.input]]
     stacked.name = stack.output[0]
     stacked.type.tensor_type.shape.dim[1].dim_value = sum(describe(file)["modalities"].values())
     graph.node.remove(stack)

@@ -1,4 +1,4 @@
-"""From a validation under several conditions to the report on it."""
+"""The robustness report of a validation under several conditions."""
 
 from __future__ import annotations
 
@@ -20,16 +20,11 @@ from mwam_det.robustness.results import Boxes, CombinationResult, DegradationRes
 
 
 class Reporting(OnePass):
-    """A one-pass validation that keeps what a report needs beyond the metrics, whatever the task.
+    """A one-pass validation that keeps what a report needs beyond the metrics, for any task.
 
-    Goes before a one-pass validator in the list of base classes.
-
-    Args:
-        dataloader: As in `OnePass`.
-        save_dir: As in `OnePass`.
-        args: As in `OnePass`, and `samples`, how many images to keep with what was found in them (see
-            `evenly_spaced`), and `coco`, whether to collect all predictions for the COCO protocol.
-        _callbacks: As in `OnePass`.
+    A mixin to list before a validator of pairs. The arguments are those of `OnePass`; `args` may also have `samples`,
+    the number of images to keep with their predictions (see `evenly_spaced`), and `coco`, whether to collect all
+    predictions for the COCO protocol. With neither, nothing is kept.
 
     Attributes:
         samples: The kept images, by file.
@@ -47,43 +42,43 @@ class Reporting(OnePass):
     def init_metrics(self, model: nn.Module) -> None:
         """Prepare the metrics, and choose the images to keep."""
         super().init_metrics(model)
-        self._wanted = set(evenly_spaced(sorted(self.worth_showing()), self._count))
+        self._wanted = set(evenly_spaced(sorted(self.worth_showing()), self._count)) if self._count else set()
         self.samples, self.coco = {}, CocoRecord(self.data["names"]) if self._collect else None
 
     def observe(self, batch: dict[str, Any], predictions: Sequence[list[dict[str, Tensor]]]) -> None:
-        """Keep what is wanted of a batch."""
-        places = {self._available(Condition()): 0}
-        for place, condition in enumerate(self.conditions, start=1):
-            if condition.degraded is None:
-                places[self._available(condition)] = place
+        """Keep the samples of a batch, and collect its predictions for COCO."""
+        kept = {
+            tuple(m.name for m in self.modalities if m.name not in condition.missing): found
+            for condition, found in zip((Condition(), *self.conditions), predictions, strict=True)
+            if condition.degraded is None
+        }
         for index, file in enumerate(batch["im_file"]):
             if self.coco is None and file not in self._wanted:
                 continue
             labels = self.labels_of(index, batch)
-            found = {available: self.found_in(predictions[place][index]) for available, place in places.items()}
+            found = {available: self.found_in(each[index]) for available, each in kept.items()}
             if file in self._wanted:
                 self.samples[file] = self._sample(index, batch, labels, found)
             if self.coco is not None and isinstance(labels, Boxes):
-                own = self._prepare_batch(index, batch)
-                scaled = {available: _scaled(each, own) for available, each in found.items() if isinstance(each, Boxes)}
-                self.coco.add(Path(file).name, tuple(own["ori_shape"]), _scaled(labels, own), scaled)
+                item = self._prepare_batch(index, batch)
+                scaled = {
+                    available: _scaled(each, item) for available, each in found.items() if isinstance(each, Boxes)
+                }
+                self.coco.add(Path(file).name, tuple(item["ori_shape"]), _scaled(labels, item), scaled)
 
     def worth_showing(self) -> list[str]:
-        """List the images of which some are kept: those with objects."""
+        """List the images to choose samples from: those with objects."""
         return [label["im_file"] for label in self.dataloader.dataset.labels if len(label["cls"])]
 
     def labels_of(self, index: int, batch: dict[str, Any]) -> Boxes | np.ndarray:
         """Return the labels of an image of a batch in the pixels of its letterbox, see `Sample`."""
-        own = self._prepare_batch(index, batch)
-        coordinates, classes = (own[key].float().cpu().numpy() for key in ("bboxes", "cls"))
+        item = self._prepare_batch(index, batch)
+        coordinates, classes = (item[key].float().cpu().numpy() for key in ("bboxes", "cls"))
         return Boxes(coordinates, classes, np.ones(len(classes)))
 
     def found_in(self, prediction: Any) -> Boxes | np.ndarray:
-        """Return what was found in an image, likewise."""
+        """Return the prediction for an image in the same form."""
         return Boxes(*(prediction[key].float().cpu().numpy() for key in ("bboxes", "cls", "conf")))
-
-    def _available(self, condition: Condition) -> tuple[str, ...]:
-        return tuple(m.name for m in self.modalities if m.name not in condition.missing)
 
     def _sample(
         self,
@@ -92,7 +87,7 @@ class Reporting(OnePass):
         labels: Boxes | np.ndarray,
         found: Mapping[tuple[str, ...], Boxes | np.ndarray],
     ) -> Sample:
-        """Cut an image of a batch and what is in it out of the letterbox."""
+        """Crop an image of a batch, its labels and its predictions from the letterbox."""
         (height, width), (ratio, (left, top)) = batch["ori_shape"][index], batch["ratio_pad"][index]
         left, top = round(left), round(top)
         area = (slice(top, top + round(height * ratio[0])), slice(left, left + round(width * ratio[1])))
@@ -110,7 +105,7 @@ class Reporting(OnePass):
         return Sample(name, images, cut(labels), {available: cut(each) for available, each in found.items()})
 
     def report(self, weights: str = "", notes: Iterable[str] = ()) -> RobustnessReport:
-        """Put everything together after the validation.
+        """Assemble the report after the validation.
 
         Args:
             weights: The evaluated checkpoint.
@@ -119,21 +114,27 @@ class Reporting(OnePass):
         notes = list(notes)
         if self.coco is not None and self.coco.crowded:
             notes.append(
-                f"{self.coco.crowded} images hold more than {DETECTIONS} objects. COCO counts {DETECTIONS} detections "
-                "an image at most, so its metrics are lower there."
+                f"{self.coco.crowded} images hold more than {DETECTIONS} objects. COCO counts at most {DETECTIONS} "
+                "detections per image, so its metrics are lower there."
             )
-        coco = {available: self.coco.metrics(available) for available in self.by_combination} if self.coco else {}
+        task = self.args.task
         return RobustnessReport(
             modalities=tuple(m.name for m in self.modalities),
             results=tuple(
-                combination_result(self.args.task, available, metrics, coco.get(available))
+                CombinationResult(
+                    available,
+                    measure(task, metrics),
+                    measure_classes(task, metrics),
+                    measure_precision(task, metrics),
+                    self.coco.metrics(available) if self.coco else None,
+                )
                 for available, metrics in self.by_combination.items()
             ),
             split=self.args.split,
             weights=weights,
             fill=next((c.fill for c in self.conditions if c.missing), "zero"),
             degradations=tuple(
-                DegradationResult(*condition.degraded, measure(self.args.task, other.metrics))
+                DegradationResult(*condition.degraded, measure(task, other.metrics))
                 for condition, other in zip(self.conditions, self.others, strict=True)
                 if condition.degraded is not None
             ),
@@ -141,8 +142,8 @@ class Reporting(OnePass):
             images=self.seen,
             visible=self.data["visible"],
             samples=tuple(self.samples[file] for file in sorted(self.samples)),
-            task=self.args.task,
-            metrics=metrics_of(self.args.task),
+            task=task,
+            metrics=metrics_of(task),
             names=tuple(map(str, self.names.values())),
         )
 
@@ -151,27 +152,12 @@ class ReportingValidator(Reporting, OnePassValidator):
     """A report on a detector."""
 
 
-def combination_result(
-    task: str, available: tuple[str, ...], metrics: Any, coco: dict[str, float | None] | None = None
-) -> CombinationResult:
-    """Read from Ultralytics' metrics what the report shows of a combination.
-
-    Args:
-        task: One of Ultralytics' tasks.
-        available: The modalities that were not missing.
-        metrics: Metrics of that task that were processed.
-        coco: pycocotools' metrics of the same predictions.
-    """
-    classes, precision = measure_classes(task, metrics), measure_precision(task, metrics)
-    return CombinationResult(available, measure(task, metrics), classes, precision, coco)
-
-
 def degradation_conditions(modalities: Iterable[Modality], degradations: bool | str | Iterable[str]) -> list[Condition]:
-    """List the conditions in which one modality is degraded, in every severity.
+    """List the conditions with one degraded modality, in every severity.
 
     Args:
-        modalities: Those of the dataset. The visible one counts as a camera, all others as thermal.
-        degradations: True for every degradation that suits a modality, False for none, or the names of some, or one.
+        modalities: The dataset's. The visible one counts as a camera, all others as thermal.
+        degradations: True for every degradation that suits a modality, False for none, or one or several names.
 
     Raises:
         ValueError: If a name is unknown or suits no modality.
@@ -190,33 +176,33 @@ def degradation_conditions(modalities: Iterable[Modality], degradations: bool | 
         raise ValueError(f"{', '.join(lost)} suits none of {', '.join(suitable)}: choose from {choices}")
     return [
         Condition(degraded=(modality, name, severity))
-        for modality, own in suitable.items()
+        for modality, known in suitable.items()
         for name in names
-        if name in own
+        if name in known
         for severity in SEVERITIES
     ]
 
 
 def evenly_spaced(items: Sequence[str], count: int) -> list[str]:
-    """Choose `count` items at equal distances, each from the middle of its stretch; all if there are no more."""
+    """Choose `count` evenly spaced items, each from the middle of its interval; all if there are no more."""
     if len(items) <= count:
         return list(items)
-    return [items[int((place + 0.5) * len(items) / count)] for place in range(count)]
+    return [items[int((index + 0.5) * len(items) / count)] for index in range(count)]
 
 
-def _scaled(boxes: Boxes, own: Mapping[str, Any]) -> Boxes:
-    """Bring boxes from the letterbox to the pixels of the image file.
+def _scaled(boxes: Boxes, item: Mapping[str, Any]) -> Boxes:
+    """Scale boxes from the letterbox to the pixels of the image file.
 
-    What lies outside of the image is not cut off: Ultralytics' metrics measure the whole boxes, and where a detector
-    guesses that an object goes on beyond the edge, cutting changes mAP much.
+    Boxes are not clipped to the image: Ultralytics' metrics use the unclipped boxes, and clipping changes mAP much for
+    a detector that extends objects beyond the edge.
     """
-    centres = ops.xyxy2xywh(boxes.coordinates.astype(float))  # only boxes in this form are not cut off
-    centres = ops.scale_boxes(own["imgsz"], centres, own["ori_shape"], ratio_pad=own["ratio_pad"], xywh=True)
+    centres = ops.xyxy2xywh(boxes.coordinates.astype(float))  # only boxes in this form are not clipped
+    centres = ops.scale_boxes(item["imgsz"], centres, item["ori_shape"], ratio_pad=item["ratio_pad"], xywh=True)
     return Boxes(ops.xywh2xyxy(centres), boxes.classes, boxes.scores)
 
 
 def _picture(channels: Tensor) -> np.ndarray:
-    """Turn a modality (C, H, W) in [0, 1] into a picture; other than three channels become their mean, in grey."""
+    """Convert a modality (C, H, W) in [0, 1] to a picture; other than three channels are averaged to grey."""
     if len(channels) != 3:
         channels = channels.float().mean(0, keepdim=True).expand(3, -1, -1)
     return channels.float().mul(255).round().byte().permute(1, 2, 0).cpu().numpy()

@@ -27,14 +27,14 @@ from mwam_det.models.stock import StockModel, stock_model
 from mwam_det.models.two_stream import drop_split_convolution
 
 CALIBRATED = ("8", "int8", "w8a16")
-"""Precisions for which images are needed to find the range of activations."""
+"""Precisions that need images to determine the range of activations."""
 
 CALIBRATED_FORMATS = ("onnx", "openvino")
 """Formats that can be calibrated on pairs."""
 
 
 class Commands(logging.Filter):
-    """Put commands that take pairs in the place of those of Ultralytics' command line, which take single images.
+    """Replace the commands that Ultralytics logs after an export, which take single images, by ours for pairs.
 
     Args:
         commands: Returns the lines for an exported file.
@@ -47,18 +47,18 @@ class Commands(logging.Filter):
         self.commands = commands
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change a message that holds such commands; all are shown."""
+        """Replace the commands in a message; no message is dropped."""
         if isinstance(record.msg, str) and (found := self.stock.search(record.msg)):
             record.msg = record.msg.replace(found[0], "".join(f"\n{line}" for line in self.commands(found["file"])))
         return True
 
 
 def commands_for(model: StockModel, file: str) -> list[str]:
-    """Return how to predict with an exported file and how to evaluate it, on the model's dataset where that is there.
+    """Return commands to predict with an exported file and to evaluate it, on the model's dataset if available.
 
     Args:
-        model: The model that was exported.
-        file: What it was exported to.
+        model: The exported model.
+        file: The exported file.
     """
     data = str(model.args.get("data") or "")
     try:
@@ -75,22 +75,19 @@ def commands_for(model: StockModel, file: str) -> list[str]:
 
 
 class MultimodalExporter(Exporter):
-    """Export a model of several modalities; the file knows them, their order and how their images are read.
+    """Export a model of several modalities; the file records them, their order and how their images are read.
 
-    The convolution that splits the stacked image, an identity, is left out of the file. INT8 is calibrated on pairs.
+    The identity convolution that splits the stacked image is left out of the file. INT8 is calibrated on pairs.
 
-    Args:
-        cfg: As in `Exporter`.
-        overrides: Ultralytics' arguments, and `inputs`: "stacked" for one input, the stacked image (B, ΣC_m, H, W), RGB
-            in [0, 1]; "separate" for one input a modality, called by its name, (B, C_m, H, W), likewise.
-        _callbacks: As in `Exporter`.
+    The arguments are those of `Exporter`; `overrides` may also have `inputs`: "stacked" for one input, the stacked
+    image (B, ΣC_m, H, W), RGB in [0, 1]; "separate" for one per modality, with its name, (B, C_m, H, W), likewise.
 
     Raises:
         NotImplementedError: If the format cannot have separate inputs, or cannot be calibrated on pairs.
         ValueError: If `inputs` is unknown, or there is nothing to calibrate on.
     """
 
-    model: Any  # a copy of what is exported, once that is known
+    model: Any  # set in `__call__` to a copy of the model
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         overrides = dict(overrides or {})
@@ -100,8 +97,8 @@ class MultimodalExporter(Exporter):
             raise ValueError(f"inputs={self.inputs!r} is unknown: choose from {', '.join(INPUTS)}")
         if self.inputs == "separate" and self.args.format.lower() != "onnx":
             raise NotImplementedError(
-                f"inputs=separate is there for format=onnx, not {self.args.format}: export that, and convert the ONNX "
-                "file with the tool of the other format, like OpenVINO's convert_model, which keeps the inputs"
+                f"inputs=separate works with format=onnx, not {self.args.format}: export to ONNX, and convert the file "
+                "with the other format's tool, like OpenVINO's convert_model, which keeps the inputs"
             )
         self._check_calibration()
 
@@ -113,7 +110,7 @@ class MultimodalExporter(Exporter):
 
         Raises:
             NotImplementedError: If the format needs packages that are not installed.
-            DatasetError: If the pairs to calibrate on cannot be used, or are of other modalities than the model's.
+            DatasetError: If the pairs to calibrate on cannot be used, or have other modalities than the model.
         """
         stock = stock_model(model)
         if str(self.args.quantize) in CALIBRATED:
@@ -129,7 +126,7 @@ class MultimodalExporter(Exporter):
         return file
 
     def export_onnx(self, *args: Any, **options: Any) -> str:
-        """Write an ONNX file, for itself or on the way to another format; see `Exporter.export_onnx`."""
+        """Write an ONNX file, also as a step to another format; see `Exporter.export_onnx`."""
         self._need("onnx")
         return super().export_onnx(*args, **options)
 
@@ -139,16 +136,16 @@ class MultimodalExporter(Exporter):
         return super().export_openvino(*args, **options)
 
     def _need(self, *packages: str) -> None:
-        """Check that the packages of the extra "export" are installed, which Ultralytics would install."""
+        """Check that packages of the extra "export" are installed; Ultralytics would install missing ones."""
         if lacking := [name for name in packages if find_spec(name) is None]:
             raise NotImplementedError(
                 f'format={self.args.format} needs {", ".join(lacking)}: pip install "mwam-det[export]"'
             )
 
     def run_callbacks(self, event: str) -> None:
-        """Run the callbacks of an event, after what is ours to do before Ultralytics writes the file."""
+        """Run the callbacks of an event, and prepare the model before Ultralytics writes the file."""
         if event == "on_export_start":
-            self._check_calibration()  # Ultralytics turns it on for some formats
+            self._check_calibration()  # Ultralytics turns calibration on for some formats
             drop_split_convolution(self.model)  # a copy that is fused and exported, never saved
             description = describe(self.model)
             self.metadata.update({key: description[key] for key in DESCRIBED if key in description})
@@ -159,10 +156,10 @@ class MultimodalExporter(Exporter):
         """Build the loader of the pairs to calibrate on, letterboxed to the size of the export.
 
         Args:
-            prefix: Begins messages.
+            prefix: Beginning of messages.
 
         Returns:
-            A loader of batches whose "img" is the stacked images, (B, ΣC_m, H, W), uint8, RGB.
+            A loader of batches with "img", the stacked images, (B, ΣC_m, H, W), uint8, RGB.
         """
         data, split = self.args.data, self.args.split or "val"
         arguments = copy(self.args)
@@ -173,14 +170,14 @@ class MultimodalExporter(Exporter):
         letterbox = dataset.transforms.transforms[0]
         getattr(letterbox, "letterbox", letterbox).new_shape = self.imgsz  # need not be square
         if len(dataset) < 300:
-            LOGGER.warning(f"{prefix} calibrating on {len(dataset)} pairs: Ultralytics recommends 300 and more")
+            LOGGER.warning(f"{prefix} calibrating on {len(dataset)} pairs: Ultralytics recommends at least 300")
         batch = min(self.args.batch, len(dataset))
         return build_dataloader(dataset, batch, workers=0, shuffle=False, drop_last=True)  # batches of one size
 
     def _check_calibration(self) -> None:
         if str(self.args.quantize) in CALIBRATED and self.args.format.lower() not in CALIBRATED_FORMATS:
             raise NotImplementedError(
-                f"format={self.args.format} is not calibrated on pairs, which quantize={self.args.quantize} needs: "
+                f"format={self.args.format} cannot be calibrated on pairs, which quantize={self.args.quantize} needs: "
                 f"choose from {', '.join(CALIBRATED_FORMATS)}, or FP16 (quantize=16)"
             )
 

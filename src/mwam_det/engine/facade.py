@@ -1,4 +1,4 @@
-"""MultimodalYOLO: the face of the package for those who know `ultralytics.YOLO`."""
+"""MultimodalYOLO: the interface of the package for users of `ultralytics.YOLO`."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ VALIDATION_ARGUMENTS = (
     "imgsz", "batch", "device", "workers", "single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms", "nms",
     "plots",
 )  # fmt: skip
-"""What the report at the end of a training takes over from it, so that it measures as the last validation did."""
+"""Arguments that the report takes from the training, so that it measures like the last validation."""
 
 SAMPLES = 6
-"""So many images are shown in a robustness report."""
+"""Number of images shown in a robustness report."""
 
 
 class MultimodalYOLO(YOLO):
-    """`ultralytics.YOLO` for two-stream models: trains with MWAM and reports what a missing modality costs.
+    """`ultralytics.YOLO` for models with several streams: trains with MWAM and reports what a missing modality costs.
 
     Example:
         >>> model = MultimodalYOLO("yolov8n.yaml")  # doctest: +SKIP (trains)
@@ -53,20 +53,20 @@ class MultimodalYOLO(YOLO):
         >>> model.robustness().show()  # doctest: +SKIP
 
     Args:
-        model: A stock description such as "yolov8n.yaml" or "yolov8n-obb.yaml", a checkpoint of a two-stream model or
-            what was exported from one, or a checkpoint of a stock model, whose weights every stream begins with. What
-            it ends in decides on the task.
-        modalities: Channels of each modality by name, for a new model; {"rgb": 3, "ir": 3} if left out. `train` takes
-            the modalities of its dataset instead, if they differ.
+        model: A stock description such as "yolov8n.yaml" or "yolov8n-obb.yaml", a checkpoint of a model with streams or
+            a file exported from one, or a stock checkpoint, from whose weights every stream starts. Its head determines
+            the task.
+        modalities: Channels of each modality by name, for a new model; {"rgb": 3, "ir": 3} if left out. `train` uses
+            the modalities of its dataset instead if they differ.
         fusion: How the streams are fused, for a new model (see `two_stream_cfg`).
-        share_backbone: Whether all modalities pass one backbone, for a new model.
+        share_backbone: Whether all modalities share one backbone, for a new model.
         verbose: Whether to list the layers.
 
     Raises:
         FileNotFoundError: If there is no such description or file. Nothing is downloaded.
     """
 
-    # What Ultralytics' model holds once it is built: declared as None, or as what was given.
+    # Attributes that Ultralytics declares as None, or as the given argument.
     model: Any
     task: Any
     cfg: Any
@@ -83,9 +83,9 @@ class MultimodalYOLO(YOLO):
         share_backbone: bool = False,
     ):
         self._wanted = modalities, fusion, share_backbone
-        self._stock: str | None = None  # the stock checkpoint that the streams begin with, until they are trained
+        self._stock: str | None = None  # the stock checkpoint of the streams, until they are trained
         self._exported_stretched = False
-        super(YOLO, self).__init__(str(model), verbose=verbose)  # YOLO's own turns into another class for RT-DETR
+        super(YOLO, self).__init__(str(model), verbose=verbose)  # YOLO's __init__ changes the class for RT-DETR
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
@@ -103,7 +103,7 @@ class MultimodalYOLO(YOLO):
         self.overrides.update(model=cfg, task=self.task, **self._fusion())
 
     def _build(self, cfg: Mapping[str, Any], name: str, verbose: bool = False) -> None:
-        """Build the model with streams that a stock description stands for."""
+        """Build the model with streams from a stock description."""
         modalities, fusion, share = self._wanted
         described = two_stream_cfg(cfg, modalities, fusion, share)
         self.task = task_of(described)
@@ -112,31 +112,31 @@ class MultimodalYOLO(YOLO):
         self.model.task = self.task
 
     def _check_trained(self) -> None:
-        """Refuse to use what was made of a stock checkpoint and not trained: its fusion knows nothing.
+        """Check that a model from a stock checkpoint has been trained: its fusion is not pretrained.
 
         Raises:
-            ValueError: If that is so.
+            ValueError: If it has not.
         """
         if self._stock is not None:
             raise ValueError(f"{self._stock} has a single stream: train it on pairs first, with train(data=…)")
 
     def _fusion(self) -> dict[str, Any]:
-        """Return the arguments of `train` that say how streams are fused."""
+        """Return the arguments of `train` for the fusion."""
         _, fusion, share = self._wanted
         return {"fusion": fusion, "share_backbone": share}
 
     def _load(self, weights: str, task: str | None = None) -> None:
-        """Load a checkpoint, or an exported file with the task and the size that it was exported with.
+        """Load a checkpoint, or an exported file with its task and size.
 
-        A checkpoint with a single stream becomes a model of which every stream begins with its weights.
+        A stock checkpoint becomes a model in which every stream starts from its weights.
 
         Raises:
             FileNotFoundError: If there is no such file. Nothing is downloaded.
         """
         if not Path(weights).exists():
             raise FileNotFoundError(
-                f"there is no file {weights}, and none is downloaded: give a description like yolov8n.yaml, the path "
-                "of a checkpoint, or of what was exported from one"
+                f"there is no file {weights}, and none is downloaded: give a description like yolov8n.yaml, or the "
+                "path of a checkpoint or an exported file"
             )
         if not weights.endswith(".pt"):
             stated, size, self._exported_stretched = exported_as(weights)
@@ -149,7 +149,7 @@ class MultimodalYOLO(YOLO):
             self._start_from(weights, self.model)
 
     def _start_from(self, weights: str, stock: StockModel) -> None:
-        """Build a model with streams from a stock one, whose weights each of them begins with, here and in `train`."""
+        """Build a model with streams that start from a stock model's weights, here and in `train`."""
         name = stock.yaml.get("yaml_file", "")
         self._build(stock.yaml, name)
         load_pretrained(self.model, weights)
@@ -157,21 +157,20 @@ class MultimodalYOLO(YOLO):
         self.ckpt, self.ckpt_path, self.model_name = None, None, name
         self.overrides = {"model": name, "task": self.task, "pretrained": weights, **self._fusion()}
 
-    def train(  # type: ignore[override]  # nn.Module's method of this name is another, to Ultralytics as well
+    def train(  # type: ignore[override]  # differs from nn.Module's method of this name, as Ultralytics' does
         self, trainer=None, robustness: bool | Mapping[str, Any] = True, select: Any = None, **kwargs: Any
     ):
         """Train, then evaluate the best checkpoint with every combination of modalities.
 
         Args:
-            trainer: A subclass of `MWAMTrainer`, or of another task's trainer; None for that.
-            robustness: False to evaluate nothing at the end, or the arguments of `robustness` to do it with, like
-                {"split": "test"}. The table is printed; the report lies in the run folder.
-            select: Which combinations of modalities decide on the best checkpoint: "full", "mean", "worst", or a
+            trainer: A subclass of the task's trainer, such as `MWAMTrainer`; None for that trainer.
+            robustness: False for no evaluation at the end, or arguments of `robustness` for it, like
+                {"split": "test"}. The table is printed; the report is in the run folder.
+            select: Which combinations of modalities determine the best checkpoint: "full", "mean", "worst", or a
                 mapping like {"by": "mean", "every": 5} (see `Selection`).
-            **kwargs: Arguments of Ultralytics, with `data` a recipe's data section or a file that holds one, and
-                `mwam`, `incomplete`, `balancing`, `fusion` and `share_backbone` (see `MWAMTrainer`). `pretrained` may
-                name a checkpoint of a stock single-stream model, or one for each modality, and `freeze` streams by
-                modality.
+            **kwargs: Arguments of Ultralytics, with `data` a recipe's data section or a file with one, and `mwam`,
+                `incomplete`, `balancing`, `fusion` and `share_backbone` (see `MWAMTrainer`). `pretrained` may name a
+                stock single-stream checkpoint, or one for each modality, and `freeze` streams by modality.
 
         Returns:
             Ultralytics' metrics of the best checkpoint.
@@ -181,10 +180,10 @@ class MultimodalYOLO(YOLO):
             NotImplementedError: If `data` is a list: Ultralytics would train with its own trainer in a subprocess.
         """
         if isinstance(kwargs.get("data"), list | tuple):
-            raise NotImplementedError("data=[…] trains without this package's trainer: call train once a dataset")
+            raise NotImplementedError("data=[…] trains without this package's trainer: call train for each dataset")
         options = dict(robustness) if isinstance(robustness, Mapping) else {}
-        is_wanted = robustness is not False  # {} means the defaults, as it does for `mwam`
-        if is_wanted and kwargs.get("data") is not None:  # known now, needed after hours
+        is_wanted = robustness is not False  # {} means the defaults, as for `mwam`
+        if is_wanted and kwargs.get("data") is not None:  # checked now, needed after hours
             kwargs["data"] = data = resolve_dataset(kwargs["data"])
             check_split(data, options.get("split", "val"))
             missing_conditions(data.channels, options.get("fill", "zero"))
@@ -208,7 +207,7 @@ class MultimodalYOLO(YOLO):
 
         Args:
             validator: A subclass of `MultimodalValidator`, or None for that.
-            missing: Names of the modalities whose channels are 0, or one name.
+            missing: One or several names of modalities whose channels are set to 0.
             **kwargs: Arguments of Ultralytics; `data` as in `train`, by default the dataset of the training.
 
         Returns:
@@ -234,37 +233,36 @@ class MultimodalYOLO(YOLO):
     ):
         """Predict on pairs.
 
-        Images are read as in the training: suffixes, ranges and alignment are in the checkpoint, and in what was
-        exported from it. With `save=True`, every picture shows all modalities beside each other.
+        Images are read as in the training: suffixes, ranges and alignment are recorded in checkpoints and exported
+        files. With `save=True`, every picture shows all modalities side by side.
 
         Args:
             source: By name of the modality, {"rgb": …, "ir": …}, or a tuple or list in the order of the model:
                 - two folders or patterns ("night/*.png"), paired by stem as in a dataset
-                - two image files, or two lists of files, paired by their place
+                - two image files, or two lists of files, paired by position
                 - two videos, or addresses of streams ("rtsp://…"), paired frame by frame until the shorter one ends
-                - two arrays (H, W, 3) in BGR or (H, W, 1), uint8 or what a file would hold, or lists of them
+                - two arrays (H, W, 3) in BGR or (H, W, 1), uint8 or as in a file, or lists of them
                 - two Pillow images, or lists of them
                 - two tensors (B, C_m, H, W), RGB in [0, 1], H and W multiples of the model's stride
-                Or a list of tuples, each of them a pair of files, arrays or images, like list(zip(files, others)). Or
-                all modalities stacked in that order: one array (H, W, ΣC_m), colour in BGR, or one tensor
-                (B, ΣC_m, H, W). A modality that is left out, or None, counts as missing; None in a list is missing in
-                that pair alone.
+                Or a list of tuples, each a pair of files, arrays or images, like list(zip(files, others)). Or all
+                modalities stacked in that order: one array (H, W, ΣC_m), colour in BGR, or one tensor (B, ΣC_m, H, W).
+                A modality that is left out, or None, is missing; None in a list is missing in that pair only.
             stream: Whether to return a generator, for many images and videos.
             predictor: A subclass of `MultimodalPredictor`, or None for that.
-            missing: Names of modalities that count as missing even where they are given, or one name: their channels
-                are 0 after normalisation, as in `robustness`.
+            missing: One or several names of modalities to treat as missing even if given: their channels are 0 after
+                normalisation, as in `robustness`.
             data: As in `train`: a dataset whose suffixes, ranges and alignment replace those of the training.
-            partners: What to do with an image of a folder that lacks a partner: "error" refuses the source, "skip"
-                leaves the image out, "missing" predicts without the partner, and says so.
+            partners: What to do with an image of a folder without a partner: "error" refuses the source, "skip" leaves
+                the image out, "missing" predicts without the partner, with a warning.
             **kwargs: Arguments of Ultralytics.
 
         Returns:
             Ultralytics' results of each pair, with the images of all modalities (see `PairResults`).
 
         Raises:
-            DatasetError: If the model does not say which modalities it takes.
+            DatasetError: If the model does not record its modalities.
             FileNotFoundError: If a file or folder does not exist.
-            ValueError: If an image has no partner, the source does not say which modality it is, a missing modality is
+            ValueError: If an image has no partner, the modality of the source is not known, a missing modality is
                 unknown, or all are missing.
         """
         self._check_trained()
@@ -278,19 +276,19 @@ class MultimodalYOLO(YOLO):
         """Export the model to a format of Ultralytics.
 
         The metadata of the file records the modalities, their order and their channels, so that `predict`, `val` and
-        `robustness` run it.
+        `robustness` can run it.
 
         Args:
             **kwargs: Arguments of Ultralytics, with `format` "onnx", "torchscript", "openvino" and so on, and `inputs`:
-                "stacked", by default, for one input, the stacked image (B, ΣC_m, H, W), RGB in [0, 1]; "separate", for
-                ONNX alone, for one input a modality, called by its name, (B, C_m, H, W), likewise. For INT8, `data` is
-                as in `train`, by default the dataset of the training: its pairs are calibrated on.
+                "stacked", the default, for one input, the stacked image (B, ΣC_m, H, W), RGB in [0, 1]; "separate",
+                only for ONNX, for one input per modality, with its name, (B, C_m, H, W), likewise. For INT8, `data`, as
+                in `train` and by default the dataset of the training, provides the pairs for calibration.
 
         Returns:
-            The file, which lies beside the checkpoint.
+            The file, which is beside the checkpoint.
 
         Raises:
-            DatasetError: If the dataset to calibrate on cannot be used, or is of other modalities.
+            DatasetError: If the dataset to calibrate on cannot be used, or has other modalities.
             NotImplementedError: If the format cannot have separate inputs, or cannot be calibrated on pairs.
             ValueError: If `inputs` is unknown, or there is nothing to calibrate on.
         """
@@ -318,13 +316,12 @@ class MultimodalYOLO(YOLO):
         Args:
             data: As in `train`; by default the dataset of the training.
             split: The split to evaluate: "val", "test" or "train".
-            save_dir: Where the files of the report go (see `RobustnessReport.save`); a new folder as for `val` if left
-                out.
-            coco: Whether to measure with pycocotools too. Labels and predictions of every combination then lie in the
-                folder coco, in COCO's format.
-            fill: What stands in for a missing modality: "zero", "mean" or "noise".
-            degradations: Whether to degrade each modality in every way that suits it, in five severities (see
-                `mwam_det.robustness.degradation.DEGRADATIONS`), or the names of some ways. The visible modality of the
+            save_dir: Folder of the report (see `RobustnessReport.save`); by default a new one, as for `val`.
+            coco: Whether to measure with pycocotools too, and save labels and predictions of every combination in
+                COCO's format in the folder coco.
+            fill: Replacement of a missing modality: "zero", "mean" or "noise".
+            degradations: Whether to evaluate all degradations that suit each modality, in five severities (see
+                `mwam_det.robustness.degradation.DEGRADATIONS`), or the names of some. The visible modality of the
                 dataset counts as a camera, all others as thermal.
             plots: Whether the report has figures. Ultralytics' own are those of `val`.
             notes: Sentences to add to the report.
@@ -337,9 +334,8 @@ class MultimodalYOLO(YOLO):
 
         Raises:
             DatasetError: If the dataset cannot be used or its modalities are not those of the model.
-            NotImplementedError: In a process of torchrun.
+            NotImplementedError: In a process of torchrun, or with `coco` and a task other than "detect".
             ValueError: If `fill` or a degradation is unknown, or suits no modality.
-            NotImplementedError: If `coco` is asked for in a task other than "detect".
         """
         self._check_trained()
         check_coco(coco, self.task)
@@ -355,9 +351,8 @@ class MultimodalYOLO(YOLO):
         conditions += degradation_conditions(dataset.modalities, degradations)
         stock = {key: value for key, value in args.items() if key in DEFAULT_CFG_DICT}
         save_dir = Path(save_dir or get_save_dir(get_cfg(overrides=stock)))
-        own = {"conditions": conditions, "samples": SAMPLES if plots else 0, "coco": coco}
-        classes = task_classes(self.task, self._is_stretched)
-        validator = classes.reporting(None, save_dir, {**args, **own}, self.callbacks)
+        args |= {"conditions": conditions, "samples": SAMPLES if plots else 0, "coco": coco}
+        validator = task_classes(self.task, self._is_stretched).reporting(None, save_dir, args, self.callbacks)
         validator(model=self.model)
         weights = str(self.overrides.get("model", ""))
         report = validator.report(weights, [*notes, *_contradictions(validator, shares)])
@@ -382,11 +377,11 @@ class MultimodalYOLO(YOLO):
         Raises:
             NotImplementedError: Always.
         """
-        raise NotImplementedError("benchmark reads one modality alone: export each format and compare its outputs")
+        raise NotImplementedError("benchmark reads a single modality: export each format and compare its outputs")
 
 
 def _contradictions(validator: OnePass, shares: Mapping[str, float] | None) -> list[str]:
-    """Say in a sentence where MWAM's preference contradicts what the model depends on, if it does."""
+    """Return a sentence if MWAM's preference contradicts what the model depends on."""
     if shares is None or len(shares) < 2:
         return []
     task, metrics = validator.args.task, validator.by_combination

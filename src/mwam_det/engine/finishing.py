@@ -1,4 +1,4 @@
-"""Finishing a run that trained to its end and died before its report."""
+"""Finishing a run that died after its last epoch, before its report."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from mwam_det.robustness.report import RobustnessReport
 
 
 def finish_run(last: Path, data: Any, robustness: bool | Mapping[str, Any] = True) -> RobustnessReport | None:
-    """Do what a training does after its last epoch: finish the checkpoints, draw the curves, and make the report.
+    """Complete a training after its last epoch: finish the checkpoints, draw the curves, and make the report.
 
     Args:
-        last: The run's last.pt, of which `is_trained` is true.
+        last: The run's last.pt, for which `is_trained` is true.
         data: A recipe's data section.
         robustness: As in `MultimodalYOLO.train`.
 
@@ -35,7 +35,9 @@ def finish_run(last: Path, data: Any, robustness: bool | Mapping[str, Any] = Tru
     with without_chatter():
         finish_checkpoints(last, best)
     if trained_with["plots"]:
-        _draw(folder)
+        if (folder / "results.csv").is_file():
+            plot_results(file=folder / "results.csv")
+        draw_history(folder / "mwam.csv", folder / "mwam.png")
     if robustness is False:
         return None
     options = dict(robustness) if isinstance(robustness, Mapping) else {}
@@ -44,10 +46,3 @@ def finish_run(last: Path, data: Any, robustness: bool | Mapping[str, Any] = Tru
     shares = measured["share"] if measured else None
     model = MultimodalYOLO(best if best.is_file() else last)
     return model.robustness(data, **{"save_dir": folder, "shares": shares, **shared, **options})
-
-
-def _draw(folder: Path) -> None:
-    if (folder / "results.csv").is_file():
-        plot_results(file=folder / "results.csv")
-    if (folder / "mwam.csv").is_file():
-        draw_history(folder / "mwam.csv", folder / "mwam.png")

@@ -1,8 +1,8 @@
-"""Where an image lies in the network's input, and how what is found there is brought back to the pixels of its file.
+"""The position of an image in the network's input, and the mapping of predictions back to the pixels of its file.
 
-Images come to the network in two steps, in validation and in prediction alike: they are resized, and then padded by
-Ultralytics' letterbox, which may resize once more. Ultralytics' predictors assume one step, which rounds other sizes by
-up to a pixel; its `ops` undo both if they are given `ratio_pad`.
+Images are prepared in two steps, in validation and prediction alike: they are resized, and then padded by Ultralytics'
+letterbox, which may resize them again. Ultralytics' predictors assume one step, whose rounding differs by up to a
+pixel; its `ops` undo both steps if given `ratio_pad`.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Size = tuple[int, int]
 """(height, width) in pixels."""
 
 MASK_LOGITS = 16_000_000
-"""Largest number of float values that masks of a file's size take at once while they are thresholded."""
+"""Maximum number of float values of file-sized masks that are thresholded at once."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where an image lies in the network's input.
+    """The position of an image in the network's input.
 
     Attributes:
         network: Size of the network's input.
-        file: Size of the image as its file holds it.
+        file: Size of the image in its file.
         top: First row of the image in the network's input.
         left: First column of the image.
         height: Rows of the image in the network's input.
@@ -43,12 +43,12 @@ class Placement:
 
     @classmethod
     def of(cls, network: Size, resized: Size, file: Size) -> Placement:
-        """Compute where an image lies that was resized and then letterboxed as Ultralytics does it.
+        """Compute the position of an image that was resized and then letterboxed as in Ultralytics.
 
         Args:
             network: Size of the network's input.
-            resized: Size to which the image was resized before the letterbox.
-            file: Size of the image as its file holds it.
+            resized: Size of the resized image before the letterbox.
+            file: Size of the image in its file.
         """
         scale = min(network[0] / resized[0], network[1] / resized[1])
         height, width = (max(round(side * scale), 1) for side in resized)
@@ -57,11 +57,11 @@ class Placement:
 
     @property
     def ratio_pad(self) -> tuple[tuple[float, float], tuple[int, int]]:
-        """((gain of the height, gain of the width), (left, top)), as functions of `ultralytics.utils.ops` take it."""
+        """((gain of the height, gain of the width), (left, top)), as used in `ultralytics.utils.ops`."""
         return (self.height / self.file[0], self.width / self.file[1]), (self.left, self.top)
 
     def boxes(self, boxes: Tensor, xywh: bool = False) -> Tensor:
-        """Bring boxes back to the file.
+        """Map boxes to the file.
 
         Args:
             boxes: Shape (N, 4), pixels of the network's input.
@@ -73,7 +73,7 @@ class Placement:
         return torch.as_tensor(ops.scale_boxes(self.network, boxes.clone(), self.file, self.ratio_pad, xywh=xywh))
 
     def keypoints(self, keypoints: Tensor) -> Tensor:
-        """Bring keypoints back to the file.
+        """Map keypoints to the file.
 
         Args:
             keypoints: Shape (N, K, 2 or 3), x and y in pixels of the network's input first.
@@ -84,7 +84,7 @@ class Placement:
         return ops.scale_coords(self.network, keypoints.clone(), self.file, self.ratio_pad)
 
     def scores(self, scores: Tensor, mode: str = "bilinear") -> Tensor:
-        """Bring maps over the network's input back to the file.
+        """Map score maps of the network's input to the file.
 
         Args:
             scores: Shape (C, h, w), float, any resolution.
@@ -94,12 +94,12 @@ class Placement:
             Shape (C, height, width) of the file, float32.
         """
         scores = scores[None].float()
-        if tuple(scores.shape[2:]) != self.network:  # the border of the letterbox must lie on whole pixels
+        if tuple(scores.shape[2:]) != self.network:  # the letterbox border must be a whole number of pixels
             scores = functional.interpolate(scores, self.network, mode=mode)
         return ops.scale_masks(scores, self.file, ratio_pad=self.ratio_pad, mode=mode)[0]
 
     def native_masks(self, protos: Tensor, coefficients: Tensor, boxes: Tensor) -> Tensor:
-        """Compute masks of objects at the size of the file, as `ops.process_mask_native` does it for one step.
+        """Compute masks of objects at the size of the file, as `ops.process_mask_native` does for one step.
 
         Args:
             protos: Shape (P, h, w).
@@ -118,21 +118,21 @@ class Placement:
         return ops.crop_mask(masks, boxes)
 
     def as_one_step(self, masks: Tensor) -> Tensor:
-        """Move masks over the network's input to where they would lie if the image had been letterboxed in one step.
+        """Move masks to where they would be if the image had been letterboxed in one step.
 
-        Ultralytics' results assume that of masks which are not of the file's size.
+        Ultralytics' results assume this for masks that do not have the file's size.
 
         Args:
             masks: Shape (N, height, width) of the network's input, uint8, 0 or 1.
 
         Returns:
-            The same shape; the same tensor if both ways lead to the same place.
+            The same shape; the same tensor if both positions are equal.
         """
-        there = Placement.of(self.network, self.file, self.file)
-        if there == self or not len(masks):
+        target = Placement.of(self.network, self.file, self.file)
+        if target == self or not len(masks):
             return masks
-        own = masks[:, self.top : self.top + self.height, self.left : self.left + self.width]
-        own = functional.interpolate(own[None].float(), (there.height, there.width), mode="bilinear")[0] > 0.5
+        content = masks[:, self.top : self.top + self.height, self.left : self.left + self.width]
+        content = functional.interpolate(content[None].float(), (target.height, target.width), mode="bilinear")[0] > 0.5
         moved = torch.zeros_like(masks)
-        moved[:, there.top : there.top + there.height, there.left : there.left + there.width] = own
+        moved[:, target.top : target.top + target.height, target.left : target.left + target.width] = content
         return moved

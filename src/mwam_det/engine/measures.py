@@ -1,4 +1,4 @@
-"""Which of Ultralytics' metrics a report shows, by task."""
+"""Ultralytics' metrics that a report shows, by task."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from mwam_det.robustness.results import METRICS, RECALLS, ClassResult
 
 PARTS = {"detect": "box", "obb": "box", "segment": "seg", "pose": "pose"}
-"""Which part of the metrics counts, for tasks that find objects: that of boxes, of masks or of keypoints."""
+"""The part of the metrics of tasks that detect objects: boxes, masks or keypoints."""
 
 PIXELS = ("mIoU", "pixel accuracy")
-"""The metrics of the task "semantic": the mean IoU over classes, and the share of pixels that are right."""
+"""The metrics of the task "semantic": the mean IoU over classes, and the share of correct pixels."""
 
 
 CLASSES = ("accuracy", "top-5 accuracy")
-"""The metrics of the task "classify": the share of images whose class is found first, and among the first five."""
+"""The metrics of the task "classify"."""
 
 
 def metrics_of(task: str) -> tuple[str, ...]:
-    """Return the names of a task's metrics, the one that PCR is of first."""
+    """Return the names of a task's metrics, that of PCR first."""
     return METRICS if task in PARTS else CLASSES if task == "classify" else PIXELS
 
 
@@ -42,13 +42,13 @@ def measure(task: str, metrics: Any) -> dict[str, float]:
 
 
 def measure_classes(task: str, metrics: Any) -> tuple[ClassResult, ...]:
-    """Read the metrics of each class of which there was something to find; arguments as in `measure`."""
+    """Read the metrics of each class that has labels; arguments as in `measure`."""
     counts, names = metrics.nt_per_class, metrics.names
     if task in PARTS:
         part = getattr(metrics, PARTS[task])
-        values = {number: (part.ap50[place], part.ap[place]) for place, number in enumerate(part.ap_class_index)}
+        values = {number: (part.ap50[index], part.ap[index]) for index, number in enumerate(part.ap_class_index)}
     else:
-        values = {number: metrics.class_result(place) for place, number in enumerate(metrics.ap_class_index)}
+        values = {number: metrics.class_result(index) for index, number in enumerate(metrics.ap_class_index)}
     return tuple(
         ClassResult(str(names[number]), int(counts[number]), dict(zip(metrics_of(task), map(float, pair), strict=True)))
         for number, pair in values.items()
@@ -56,10 +56,10 @@ def measure_classes(task: str, metrics: Any) -> tuple[ClassResult, ...]:
 
 
 def measure_precision(task: str, metrics: Any) -> tuple[float, ...]:
-    """Read precision at IoU 0.5 (OKS, for keypoints) for every one of `RECALLS`, the mean over classes.
+    """Read precision at IoU 0.5 (OKS for keypoints) at each of `RECALLS`, averaged over classes.
 
     Returns:
-        As many values, or none where there is no object, or the task finds none. Arguments as in `measure`.
+        One value for each, or none if there are no objects, or the task detects none. Arguments as in `measure`.
     """
     part = getattr(metrics, PARTS[task]) if task in PARTS else None
     if part is None or not len(part.ap_class_index):

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its training, for the header of a report."""
+"""The training recorded in a checkpoint, for the header of a report."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def trained_with(weights: str | Path) -> dict[str, str]:
     """Describe the training of a checkpoint.
 
     Args:
-        weights: A checkpoint of this package, or anything else, which says nothing.
+        weights: A checkpoint of this package, or any other file, which gives an empty description.
 
     Returns:
-        What was trained and how, by what it is called; see `mwam_det.robustness.origin.Origin`.
+        What was trained and how, by name; see `mwam_det.robustness.origin.Origin`.
     """
     if not str(weights).endswith(".pt") or not Path(weights).is_file():
         return {}
@@ -42,8 +42,8 @@ def _model(arguments: Mapping[str, Any], described: str) -> str:
     words = [described or given, f"fusion {arguments['fusion']}"]
     if arguments["share_backbone"]:
         words.append("one backbone for all")
-    own = Path(given).parent == Path(str(arguments.get("save_dir"))) / "weights"  # of a run that was resumed
-    if given.endswith(".pt") and not own:
+    is_resumed = Path(given).parent == Path(str(arguments.get("save_dir"))) / "weights"
+    if given.endswith(".pt") and not is_resumed:
         words.append(f"from {given}")
     if isinstance(pretrained, Mapping):
         words.append(f"from {switch_in_words(pretrained)}")

@@ -1,4 +1,4 @@
-"""Ultralytics' detection predictor, for pairs of images of which some modalities may be missing."""
+"""Ultralytics' detection predictor, for pairs of images with possibly missing modalities."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from mwam_det.models.two_stream import drop_split_convolution
 
 @dataclass(frozen=True)
 class PairSource:
-    """What to predict on.
+    """The source of a prediction.
 
     Attributes:
         given: The images, see `mwam_det.data.sources.by_modality` and `list_pairs`.
-        missing: Names of modalities that count as missing, or one name.
-        partners: What to do with images of folders that lack a partner: one of `mwam_det.data.sources.PARTNERS`.
-        data: A dataset that says how files are named and read, or None for what the model says.
+        missing: One or several names of modalities to treat as missing.
+        partners: What to do with images of folders without a partner: one of `mwam_det.data.sources.PARTNERS`.
+        data: A dataset whose naming and reading of files replace the model's, or None.
     """
 
     given: Any
@@ -50,12 +50,12 @@ class PairSource:
 class PairResults(Results):
     """Ultralytics' results of one pair.
 
-    `orig_img` is the image of the first modality that was not missing: `plot`, `save`, `show` and `save_crop` use it.
+    `orig_img` is the image of the first available modality: `plot`, `save`, `show` and `save_crop` use it.
     `plot_modalities` draws on every modality.
 
     Attributes:
-        images: The image of each modality that was not missing in this pair, by name, shape (H, W, 3), uint8, BGR, all
-            of the same size and in the same place.
+        images: The image of each available modality by name, shape (H, W, 3), uint8, BGR, all aligned and of the same
+            size.
     """
 
     images: dict[str, np.ndarray]
@@ -63,22 +63,22 @@ class PairResults(Results):
     @classmethod
     def around(cls, result: Results, images: dict[str, np.ndarray]) -> PairResults:
         """Return the same results, with the images of all modalities."""
-        own = cls.__new__(cls)
-        vars(own).update(vars(result), images=images)
-        return own
+        results = cls.__new__(cls)
+        vars(results).update(vars(result), images=images)
+        return results
 
     def new(self) -> PairResults:
-        """Return empty results of the same images."""
+        """Return empty results with the same images."""
         return self.around(super().new(), self.images)
 
     def save_crop(self, save_dir: str | Path, file_name: str | Path = Path("im.jpg")) -> None:
-        """Save what was found in a folder a class, as `Results` does; no name of a class leads to another place."""
+        """Save crops in one folder per class, as `Results` does, with class names that are safe as folder names."""
         named = self.around(self, self.images)
         named.names = class_folders(self.names)
         super(PairResults, named).save_crop(save_dir, file_name)
 
     def plot_modalities(self, **kwargs: Any) -> np.ndarray:
-        """Draw the results on every modality, one beside the other.
+        """Draw the results on every modality, side by side.
 
         Args:
             **kwargs: Arguments of `Results.plot`.
@@ -90,19 +90,14 @@ class PairResults(Results):
 
 
 class PairPredictor(BasePredictor):
-    """Predict on pairs, whatever the task: goes before a predictor of Ultralytics in the list of base classes.
+    """Predict on pairs, for any task: a mixin to list before a predictor of Ultralytics.
 
-    Images are read, resized, letterboxed and normalised as in validation. Where images of a batch have the same shape
-    and `rect` is true, they are padded to a rectangle, as Ultralytics predicts; validation with `rect` pads by half a
-    stride more. With rect=False both see the same square.
-
-    Args:
-        cfg: As in `BasePredictor`.
-        overrides: As in `BasePredictor`.
-        _callbacks: As in `BasePredictor`.
+    Images are read, resized, letterboxed and normalised as in validation. If the images of a batch have the same shape
+    and `rect` is true, they are padded to a rectangle, as in Ultralytics; validation with `rect` pads by half a stride
+    more. With rect=False both see the same square. The arguments are those of `BasePredictor`.
 
     Attributes:
-        modalities: The modalities of the model, once there was a source.
+        modalities: The modalities of the model, once there is a source.
         missing: Names of those that are missing in it.
         fit: How images are resized: by their longer side, to be padded, by the shorter one, to be cropped, or
             stretched.
@@ -110,7 +105,7 @@ class PairPredictor(BasePredictor):
 
     fit: Fit = "long"
 
-    # What Ultralytics' predictor has once there are a model and a source, and declares as None.
+    # Attributes that Ultralytics' predictor declares as None before there are a model and a source.
     model: Any
     batch: Any
     results: Any
@@ -121,17 +116,17 @@ class PairPredictor(BasePredictor):
         super().__init__(cfg, without_own_arguments(overrides or {}), _callbacks)
         self.modalities: tuple[Modality, ...] = ()
         self.missing: tuple[str, ...] = ()
-        self._told: set[tuple[str, ...]] = set()
+        self._warned_of: set[tuple[str, ...]] = set()
         self._shown: PairResults | None = None
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
-        """Load a model for inference; what need not be computed is taken out of the predictor's own copy.
+        """Load a model for inference, without the identity convolution that splits the stacked image.
 
         Args:
             model: A detector, or the path of a checkpoint or an exported file.
             verbose: Whether Ultralytics logs a summary of the model.
         """
-        with tempfile.TemporaryDirectory() as folder:  # read while it is set up, and not again
+        with tempfile.TemporaryDirectory() as folder:  # only needed during setup
             model = model or self.args.model
             super().setup_model(model if isinstance(model, nn.Module) else stacked_inputs(model, folder), verbose)
         if self.model.format == "pt":
@@ -145,27 +140,27 @@ class PairPredictor(BasePredictor):
             stride: Stride of the model, in pixels.
 
         Raises:
-            DatasetError: If the model does not say which modalities it takes.
+            DatasetError: If the model does not record its modalities.
             FileNotFoundError: If a file or folder does not exist.
-            ValueError: If the source cannot be brought into pairs, or everything is missing.
+            ValueError: If the source cannot be paired, or everything is missing.
         """
         source = source if isinstance(source, PairSource) else PairSource(source)
         self.modalities = modalities_of_model(self.model, source.data)
         named = by_modality(source.given, self.modalities)
         self.missing = missing_modalities(named, self.modalities, source.missing)
-        if self.missing and self.missing not in self._told:
-            self._told.add(self.missing)
+        if self.missing and self.missing not in self._warned_of:
+            self._warned_of.add(self.missing)
             LOGGER.warning(f"{', '.join(self.missing)} is missing: its channels are 0, as in the robustness report")
         tensors = [isinstance(given, Tensor) for given in named.values()]
         if any(tensors) and not all(tensors):
-            raise ValueError("source gives tensors for some modalities alone: give tensors for all")
+            raise ValueError("source gives tensors for only some modalities: give tensors for all")
         if all(tensors):
             super().setup_source(stack_tensors(named, self.modalities, self.missing), stride)
             return
         if hasattr(self.model, "imgsz") and not getattr(self.model, "dynamic", False):
-            self.args.imgsz = self.model.imgsz  # an exported file with one size, which Ultralytics sets too late for us
-        imgsz = check_imgsz(self.args.imgsz, stride=stride or self.model.stride, min_dim=2)
+            self.args.imgsz = self.model.imgsz  # an exported file with a fixed size, which Ultralytics sets too late
         args = self.args
+        imgsz = check_imgsz(args.imgsz, stride=stride or self.model.stride, min_dim=2)
         loader = PairLoader(
             named, self.modalities, self.missing, args.batch, args.vid_stride, imgsz, self.fit, source.partners
         )
@@ -193,17 +188,17 @@ class PairPredictor(BasePredictor):
         return images
 
     def postprocess(self, preds: Any, img: Tensor, orig_imgs: Tensor | list[Pair], **kwargs: Any) -> list[PairResults]:
-        """Turn outputs of the model into results that hold the images of all modalities."""
+        """Convert outputs of the model to results with the images of all modalities."""
         if isinstance(orig_imgs, Tensor):
             images = [_pictures(stack, self.modalities, self.missing) for stack in orig_imgs]
         else:
             images = [pair.images for pair in orig_imgs]
-        firsts = [next(iter(own.values())) for own in images]
+        firsts = [next(iter(by_modality.values())) for by_modality in images]
         results = super().postprocess(preds, img, firsts, **kwargs)
-        return [PairResults.around(result, own) for result, own in zip(results, images, strict=True)]
+        return [PairResults.around(result, by_modality) for result, by_modality in zip(results, images, strict=True)]
 
     def placements(self, img: Tensor) -> list[Placement] | None:
-        """Compute where each image of a batch lies in the network's input; None if the batch was given as a tensor.
+        """Compute the position of each image of a batch in the network's input; None for a batch given as a tensor.
 
         Args:
             img: The input of the network, shape (B, ΣC_m, H, W).
@@ -214,12 +209,12 @@ class PairPredictor(BasePredictor):
         return [Placement.of((height, width), pair.stack.shape[:2], pair.size) for pair in pairs]
 
     def write_results(self, i: int, p: Path, im: Tensor, s: list[str]) -> str:
-        """Write what was found in a pair to files; as in `BasePredictor`."""
+        """Write the results of a pair to files; see `BasePredictor.write_results`."""
         self._shown = self.results[i]
         return super().write_results(i, p, im, s)
 
     def save_predicted_images(self, save_path: Path, frame: int | None = 0) -> None:
-        """Save a picture of every modality beside the others: one alone may not show what a box is about."""
+        """Save a picture of all modalities side by side: one alone may not show the object in a box."""
         args = self.args
         if self._shown is not None:
             self.plotted_img = self._shown.plot_modalities(
@@ -229,34 +224,34 @@ class PairPredictor(BasePredictor):
 
 
 class MultimodalPredictor(PairPredictor, DetectionPredictor):
-    """Predict boxes on pairs; goes before a predictor that adds to them in the list of base classes."""
+    """Predict boxes on pairs; also a mixin to list before predictors of other tasks with boxes."""
 
     def construct_results(self, preds: Sequence[Tensor], img: Tensor, orig_imgs: list, **kwargs: Any) -> list[Results]:
-        """Bring what was found in a batch back to the images; pairs came to the network in two steps, see `Placement`.
+        """Map the predictions of a batch to the images; pairs are prepared in two steps, see `Placement`.
 
         Args:
-            preds: What was found in each image, shape (N, …), its first columns as the task has them.
+            preds: Predictions for each image, shape (N, …), with the task's first columns.
             img: The input of the network, shape (B, ΣC_m, H, W).
-            orig_imgs: For each image, the one that its results are to show.
-            **kwargs: What else the task has of each image.
+            orig_imgs: The image to show in each result.
+            **kwargs: Further outputs of the task for each image.
         """
         placements = self.placements(img)
         if placements is None:
             return super().construct_results(preds, img, orig_imgs, **kwargs)
-        each = [dict(zip(kwargs, values, strict=True)) for values in zip(*kwargs.values(), strict=True)]
-        images = zip(preds, orig_imgs, self.batch[0], placements, each or [{}] * len(preds), strict=True)
+        outputs = [dict(zip(kwargs, values, strict=True)) for values in zip(*kwargs.values(), strict=True)]
+        images = zip(preds, orig_imgs, self.batch[0], placements, outputs or [{}] * len(preds), strict=True)
         return [
             Results(image, path=path, names=self.model.names, **self.located(pred, placement, **more))
             for pred, image, path, placement, more in images
         ]
 
     def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Any]:
-        """Bring what was found in an image back to it: boxes, unless the task says otherwise.
+        """Map the predictions for an image to it: boxes, unless a task overrides this.
 
         Args:
-            pred: What was found, shape (N, …): two corners in pixels of the network's input, score and class first.
-            placement: Where the image lies in the network's input.
-            **kwargs: What else the task has of the image.
+            pred: Predictions, shape (N, …): two corners in pixels of the network's input, score and class first.
+            placement: The position of the image in the network's input.
+            **kwargs: Further outputs of the task for the image.
 
         Returns:
             Arguments of `Results`, in pixels of the file.
@@ -265,15 +260,15 @@ class MultimodalPredictor(PairPredictor, DetectionPredictor):
 
 
 def _as_rgb(modality: Modality) -> Sequence[int]:
-    """List the channels of a modality in the order in which the model takes them."""
+    """List the channels of a modality in the order of the model's input."""
     channels = range(modality.start, modality.start + modality.channels)
     return channels[::-1] if modality.channels == 3 else channels
 
 
 def _pictures(stack: Tensor, modalities: Sequence[Modality], missing: Sequence[str]) -> dict[str, np.ndarray]:
-    """Cut a stack of shape (ΣC_m, H, W), RGB in [0, 1], into pictures (H, W, 3), uint8, BGR."""
-    own = {m.name: stack[m.slice].expand(3, -1, -1).flip(0) for m in modalities if m.name not in missing}
+    """Split a stack of shape (ΣC_m, H, W), RGB in [0, 1], into pictures (H, W, 3), uint8, BGR."""
+    images = {m.name: stack[m.slice].expand(3, -1, -1).flip(0) for m in modalities if m.name not in missing}
     return {
         name: np.ascontiguousarray(image.float().mul(255).round().byte().permute(1, 2, 0).cpu().numpy())
-        for name, image in own.items()
+        for name, image in images.items()
     }

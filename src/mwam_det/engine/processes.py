@@ -1,4 +1,4 @@
-"""Training in several processes: what has to be settled before Ultralytics starts."""
+"""Training in several processes: checks and settings before Ultralytics starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ultralytics.utils import RANK, WORLD_SIZE
 
 
 def number_of_processes(device: Any) -> int:
-    """Return how many processes train: those that a launcher started, else one for each device that is named."""
+    """Return the number of training processes: those of a launcher, otherwise one for each named device."""
     if RANK != -1:
         return WORLD_SIZE
     return len(device) if isinstance(device, list | tuple) else str(device).count(",") + 1
@@ -28,44 +28,47 @@ def device_of_worker(device: Any) -> Any:
     """Return the devices of this machine for a process that torchrun started, or `device` for any other process.
 
     Args:
-        device: Ultralytics' argument; None or "" for the first GPUs of the machine, or the CPU where it has none.
+        device: Ultralytics' argument; None or "" for the first GPUs of the machine, or the CPU if it has none.
     """
     if RANK == -1 or device not in (None, ""):
         return device
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", WORLD_SIZE))
-    return ",".join(map(str, range(here))) if torch.cuda.is_available() else "cpu"
+    return ",".join(map(str, range(_local_processes()))) if torch.cuda.is_available() else "cpu"
+
+
+def _local_processes() -> int:
+    """Return the number of training processes on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", WORLD_SIZE))
 
 
 def check_processes(arguments: Mapping[str, Any]) -> None:
-    """Check that a run can be spread over its processes; one process can do everything.
+    """Check that a run can be distributed over its processes; one process can do everything.
 
     Args:
-        arguments: What was asked for, of Ultralytics' arguments.
+        arguments: The given arguments of Ultralytics.
 
     Raises:
-        ValueError: If the batch is left to AutoBatch, or a worker has no device or takes rectangular batches.
+        ValueError: If the batch is left to AutoBatch, or a worker has no device or uses rectangular batches.
     """
     processes = number_of_processes(device_of_worker(arguments.get("device")))
     if processes == 1:
         return
     batch = arguments.get("batch")
     if batch is not None and batch < 1:
-        raise ValueError(f"batch={batch} is found on one device alone: give the batch of all {processes} together")
+        raise ValueError(f"batch={batch} only works on one device: give the total batch of all {processes}")
     if RANK == -1:
         return
     if arguments.get("rect"):
-        raise ValueError("rect=true gives each process batches of its own shape and number: leave it out")
-    devices = str(device_of_worker(arguments.get("device"))).strip("[]()")
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", WORLD_SIZE))
-    if devices != "cpu" and devices.count(",") + 1 < here:
-        raise ValueError(f"device={devices} must name a device for each of the {here} processes of this machine")
+        raise ValueError("rect=true gives each process a different shape and number of batches: leave it out")
+    devices, local = str(device_of_worker(arguments.get("device"))).strip("[]()"), _local_processes()
+    if devices != "cpu" and devices.count(",") + 1 < local:
+        raise ValueError(f"device={devices} must name a device for each of the {local} processes of this machine")
 
 
 def shared_folder(arguments: Mapping[str, Any]) -> Path | None:
-    """Return the folder that a run will share with an earlier one; None where it gets a new one.
+    """Return the folder that a run will share with an earlier one; None if it gets a new one.
 
     Args:
-        arguments: What was asked for, of Ultralytics' arguments.
+        arguments: The given arguments of Ultralytics.
     """
     if isinstance(resume := arguments.get("resume"), str | Path):
         return Path(resume).resolve().parent.parent
@@ -78,31 +81,31 @@ def shared_folder(arguments: Mapping[str, Any]) -> Path | None:
 
 
 def refuse_to_delete(folder: Path) -> None:
-    """Keep what a run folder holds: before workers start, Ultralytics deletes the folder of a run that is not resumed.
+    """Protect a run folder: before workers start, Ultralytics deletes the folder of a run that is not resumed.
 
     Raises:
         ValueError: If there are weights in it.
     """
     if weights := sorted(folder.glob("weights/*.pt")):
         raise ValueError(
-            f"exist_ok=true: on several devices Ultralytics would delete {folder} and {weights[-1].name} in it first: "
+            f"exist_ok=true: on several devices Ultralytics would first delete {folder} with {weights[-1].name} in it: "
             "give the run another name, resume it, or move the folder"
         )
 
 
 @contextmanager
 def told_in_a_sentence(folder: Path) -> Iterator[None]:
-    """Say in a sentence that a process of this training has ended before its time, and how to continue.
+    """Report the premature end of a process of this training in a sentence, with how to continue.
 
-    The launcher ends the other processes, and prints the first error of a process: that is left for it where torchrun
-    looks. Backends tell the others by a network error of their own, often before the launcher does.
+    The launcher ends the other processes and prints the first error of a process, which is recorded where torchrun
+    looks for it. In the other processes, backends raise a network error, often before the launcher ends them.
 
     Args:
         folder: The run folder.
 
     Raises:
-        ChildProcessError: In the process that asked for several devices, if one of those that train failed.
-        ConnectionError: In a process that trains, if another cannot be reached any more.
+        ChildProcessError: In the process that started the workers, if one of them failed.
+        ConnectionError: In a worker, if another one cannot be reached any more.
     """
     try:
         yield
@@ -114,25 +117,22 @@ def told_in_a_sentence(folder: Path) -> Iterator[None]:
     except Exception as error:
         if RANK == -1:
             raise
-        if _is_of_the_network(error):
+        if _is_network_error(error):
+            first_line = str(error).strip().partition("\n")[0]
             raise ConnectionError(
-                f"rank {RANK}: another process of this training cannot be reached any more ({_first_line(error)}): "
-                f"look at what that process printed last. {_how_to_continue(folder)}"
+                f"rank {RANK}: another process of this training cannot be reached any more ({first_line}): look at "
+                f"what that process printed last. {_how_to_continue(folder)}"
             ) from error
         get_error_handler().record_exception(error)
         raise
 
 
-def _is_of_the_network(error: Exception) -> bool:
+def _is_network_error(error: Exception) -> bool:
     if dist.is_available() and isinstance(error, dist.DistBackendError | dist.DistNetworkError):
         return True
-    return isinstance(error, RuntimeError) and "gloo/transport" in str(error)  # gloo has no class of its own
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return isinstance(error, RuntimeError) and "gloo/transport" in str(error)  # gloo has no error class of its own
 
 
 def _how_to_continue(folder: Path) -> str:
     last = folder / "weights" / "last.pt"
-    return f"Continue with resume={last}" if last.is_file() else "There is no checkpoint yet: begin again"
+    return f"Continue with resume={last}" if last.is_file() else "There is no checkpoint yet: start again"

@@ -1,12 +1,11 @@
-"""All that a resumed training needs to be the uninterrupted one, bit for bit on a CPU.
+"""The state that makes a resumed training equal to an uninterrupted one, bit for bit on a CPU.
 
-Ultralytics keeps half-precision averaged weights, half-precision optimizer states, and no random state. Kept here are
-the weights and the averaged weights in full, the optimizer's states, gradients that wait for their step, and of every
-rank its batch norms' statistics, the states of all its random generators and of the order of its samples, and which
-images a mosaic may be made of.
+Ultralytics saves averaged weights and optimizer states in half precision, and no random state. Saved here are weights
+and averaged weights in full precision, the optimizer's states, accumulated gradients, and for every rank its batch
+norms' statistics, the states of its random generators and of the order of its samples, and the mosaic buffer.
 
-Not kept, and so different after a resume: what loader workers draw, and the column of results.csv that says how long
-the training took. Where the number of ranks changes, each rank takes over what the one of its number left, if any.
+Not saved, and so different after resuming: the random numbers of loader workers, and the elapsed time in results.csv.
+If the number of ranks changes, each rank takes the state of the rank with its number, if any.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ def capture(trainer: PairTrainer, ranks: Sequence[Mapping[str, Any]]) -> dict[st
     """Return the state of a training at the end of an epoch: plain values and tensors.
 
     Args:
-        trainer: That of rank 0.
-        ranks: What `capture_rank` returned on each rank.
+        trainer: The trainer of rank 0.
+        ranks: The result of `capture_rank` on each rank.
     """
     return {
         "epoch": trainer.epoch,
@@ -44,12 +43,12 @@ def capture(trainer: PairTrainer, ranks: Sequence[Mapping[str, Any]]) -> dict[st
 
 
 def capture_rank(trainer: PairTrainer) -> dict[str, Any]:
-    """Return what this rank does not share with the others at the end of an epoch: plain values and tensors."""
+    """Return the state specific to this rank at the end of an epoch: plain values and tensors."""
     numpy_state: Any = np.random.get_state()
     name, keys, *rest = numpy_state
     model, loader = unwrap_model(trainer.model), trainer.train_loader
     return {
-        "statistics": {} if RANK in {-1, 0} else {name: own.cpu() for name, own in model.named_buffers()},
+        "statistics": {} if RANK in {-1, 0} else {name: buffer.cpu() for name, buffer in model.named_buffers()},
         "random": {
             "python": random.getstate(),
             "numpy": [name, keys.tolist(), *rest],
@@ -61,37 +60,37 @@ def capture_rank(trainer: PairTrainer) -> dict[str, Any]:
     }
 
 
-def _own_part(state: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what the rank of this number left; None without one."""
-    ranks, own = state.get("ranks", []), max(RANK, 0)
-    return ranks[own] if own < len(ranks) else None
+def _state_of_rank(state: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the state of the rank with this number; None without one."""
+    ranks, rank = state.get("ranks", []), max(RANK, 0)
+    return ranks[rank] if rank < len(ranks) else None
 
 
 def _parameters(trainer: PairTrainer) -> list[torch.nn.Parameter]:
-    """List what the optimizer steps, auxiliary heads among it."""
+    """List the optimizer's parameters, including those of auxiliary heads."""
     return [parameter for group in trainer.optimizer.param_groups for parameter in group["params"]]
 
 
 def restore_weights(trainer: PairTrainer, state: Mapping[str, Any]) -> None:
-    """Take over weights, averaged weights and the optimizer's states, once the trainer is set up."""
+    """Restore weights, averaged weights and the optimizer's states, once the trainer is set up."""
     unwrap_model(trainer.model).load_state_dict(state["model"])
     trainer.ema.ema.load_state_dict(state["averaged"])
     trainer.optimizer.load_state_dict(state["optimizer"])
-    if own := _own_part(state):
-        unwrap_model(trainer.model).load_state_dict(own["statistics"], strict=False)  # without parameters
+    if rank := _state_of_rank(state):
+        unwrap_model(trainer.model).load_state_dict(rank["statistics"], strict=False)  # without parameters
 
 
 def restore_epoch(trainer: PairTrainer, state: Mapping[str, Any]) -> None:
-    """Take over the rest, as the last thing before the first mini-batch of the epoch that comes next."""
-    for parameter, gradient in zip(_parameters(trainer), state["gradients"], strict=False):  # none if none waits
+    """Restore the rest, immediately before the first mini-batch of the next epoch."""
+    for parameter, gradient in zip(_parameters(trainer), state["gradients"], strict=False):  # may be empty
         parameter.grad = None if gradient is None else gradient.to(parameter)
-    own = _own_part(state)
-    if own is None:
+    rank = _state_of_rank(state)
+    if rank is None:
         return
     loader = trainer.train_loader
-    for index in own["buffer"]:
+    for index in rank["buffer"]:
         loader.dataset.load_image(index)
-    drawn = own["random"]
+    drawn = rank["random"]
     random.setstate(_tuples(drawn["python"]))
     name, keys, *rest = drawn["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
@@ -99,7 +98,7 @@ def restore_epoch(trainer: PairTrainer, state: Mapping[str, Any]) -> None:
     if drawn["cuda"] and len(drawn["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(drawn["cuda"])
     _continue_order(loader, drawn["order"])
-    if state["mosaic closed"]:  # the loop, which does not know, closes it again and makes the loader begin anew
+    if state["mosaic closed"]:  # the loop closes it again, which restarts the loader
         reset = loader.reset
 
         def reset_once() -> None:
@@ -113,8 +112,8 @@ def restore_epoch(trainer: PairTrainer, state: Mapping[str, Any]) -> None:
 def _continue_order(loader: Any, order: torch.Tensor) -> None:
     """Continue the order of samples of the interrupted run; only without loader workers.
 
-    A loader that begins draws a number, and a sampler that ends draws another order: both must have come as far as
-    there. Of an order that is passed over no image is read.
+    A starting loader draws a number, and an exhausted sampler draws a new order: both are advanced to that state. No
+    image of the skipped order is read.
     """
     if loader.num_workers:
         return
@@ -125,5 +124,5 @@ def _continue_order(loader: Any, order: torch.Tensor) -> None:
 
 
 def _tuples(value: Any) -> Any:
-    """Return nested lists as tuples, as Python's generator takes its state."""
+    """Convert nested lists to tuples, as Python's generator needs for its state."""
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value

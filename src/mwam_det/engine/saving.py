@@ -1,8 +1,7 @@
-"""Checkpoints on disk: written whole or not at all, and mended where a process died between two of them.
+"""Checkpoints on disk: written whole or not at all, and repaired if a process died between two of them.
 
-Beside what Ultralytics keeps, last.pt holds a record of its own: what a resumed run needs to be the uninterrupted one
-(see `mwam_det.engine.resuming`). It is an entry of the same archive, which torch.load passes over, so that best.pt is
-Ultralytics' alone, and a finished checkpoint has none.
+Beside Ultralytics' content, last.pt holds a record for resuming (see `mwam_det.engine.resuming`). It is an entry of the
+same archive that torch.load ignores. best.pt and finished checkpoints have none.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils.torch_utils import strip_optimizer
 
 UNFINISHED = "unfinished"
-"""Folder beside the checkpoints that holds one while it is written."""
+"""Folder beside the checkpoints for one that is being written."""
 
 RECORD = "resume.pt"
 """Name of the record in the archive of last.pt."""
@@ -35,16 +34,16 @@ else:
 
 
 class CheckpointPath(_ConcretePath):
-    """The path of a checkpoint, or of a folder of such: what is written to it is there whole or not at all.
+    """The path of a checkpoint, or of a folder of checkpoints, which are written whole or not at all.
 
     Attributes:
-        record: What is written into the archive besides, plain values and tensors; None for nothing.
+        record: Plain values and tensors to add to the archive; None for nothing.
     """
 
     record: Mapping[str, Any] | None = None
 
     def write_bytes(self, data: ReadableBuffer) -> int:
-        """Write a checkpoint to a file beside this one, and put it in the place of this one.
+        """Write a checkpoint to a temporary file, which then replaces this one.
 
         Raises:
             OSError: If it cannot be written, as on a full disk; it names this file, and nothing is left behind.
@@ -52,7 +51,7 @@ class CheckpointPath(_ConcretePath):
         if self.record is not None:
             data = _with_record(data, self.record)
         folder = Path(self.parent) / UNFINISHED
-        shutil.rmtree(folder, ignore_errors=True)  # of a process that died
+        shutil.rmtree(folder, ignore_errors=True)  # left by a process that died
         try:
             folder.mkdir()
             written = (folder / self.name).write_bytes(data)
@@ -68,13 +67,13 @@ def _with_record(data: ReadableBuffer, record: Mapping[str, Any]) -> bytes:
     content, archive = io.BytesIO(), io.BytesIO(data)
     torch.save(dict(record), content)
     with zipfile.ZipFile(archive, "a") as entries:
-        top = entries.namelist()[0].split("/")[0]  # torch refuses entries outside of its folder
+        top = entries.namelist()[0].split("/")[0]  # torch refuses entries outside its folder
         entries.writestr(f"{top}/{RECORD}", content.getvalue())
     return archive.getvalue()
 
 
 def read_record(file: Path) -> dict[str, Any] | None:
-    """Return the record in a checkpoint; None where there is none, as in best.pt and finished ones."""
+    """Return the record in a checkpoint; None if there is none, as in best.pt and finished ones."""
     try:
         with zipfile.ZipFile(file) as entries:
             name = next((name for name in entries.namelist() if name.endswith(f"/{RECORD}")), None)
@@ -89,10 +88,10 @@ def strip_whole(file: Path, updates: dict[str, Any] | None = None) -> dict[str, 
 
     Args:
         file: The checkpoint.
-        updates: Entries to put into it.
+        updates: Entries to add to it.
 
     Returns:
-        Its content; empty if the file is not a checkpoint, which is left unchanged.
+        Its content; empty if the file is not a checkpoint, which is then unchanged.
     """
     folder = Path(file).parent / UNFINISHED
     shutil.rmtree(folder, ignore_errors=True)
@@ -105,9 +104,9 @@ def strip_whole(file: Path, updates: dict[str, Any] | None = None) -> dict[str, 
 
 
 def repair_best(last: Path, best: Path, content: Mapping[str, Any]) -> None:
-    """Put last.pt in the place of best.pt where its epoch is the best and best.pt is not of it.
+    """Replace best.pt by last.pt if its epoch is the best one but best.pt is from another.
 
-    That is so where a process died between the two.
+    That happens if a process dies between writing the two.
 
     Args:
         last: The last checkpoint.
@@ -115,9 +114,7 @@ def repair_best(last: Path, best: Path, content: Mapping[str, Any]) -> None:
         content: Content of the last one.
     """
     fitness = content["train_metrics"]["fitness"]
-    if fitness is None or fitness != content["best_fitness"]:
-        return
-    if _epoch_of(best) == content["epoch"]:
+    if fitness is None or fitness != content["best_fitness"] or _epoch_of(best) == content["epoch"]:
         return
     kept = io.BytesIO()
     with zipfile.ZipFile(last) as entries, zipfile.ZipFile(kept, "w") as others:
@@ -131,21 +128,21 @@ def _epoch_of(file: Path) -> int | None:
     """Return the epoch of a checkpoint, None if it is missing or damaged."""
     try:
         return torch_safe_load(file)[0]["epoch"] if file.is_file() else None
-    except Exception:  # of a damaged archive or pickle, of many kinds
+    except Exception:  # a damaged archive or pickle may raise anything
         return None
 
 
 def finish_checkpoints(last: Path, best: Path) -> None:
-    """Take out of the checkpoints of a run what only its training needed; what is finished already stays."""
+    """Strip the checkpoints of a run of what only its training needs; finished ones are unchanged."""
     results = strip_whole(last).get("train_results") if last.is_file() else None
     if best.is_file():
         strip_whole(best, {"train_results": results})
 
 
 def is_trained(content: Mapping[str, Any]) -> bool:
-    """Return whether a run has trained all that it will, by the content of its last.pt.
+    """Return whether a run has trained its last epoch, by the content of its last.pt.
 
-    What comes then is the validation of best.pt and the report.
+    The validation of best.pt and the report may still be missing.
     """
     state = content.get("train_args", {}).get("run_state") or {}
     epoch = content.get("epoch", -1)

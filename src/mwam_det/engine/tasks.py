@@ -1,4 +1,4 @@
-"""What each task of Ultralytics is made of here: its stock classes, behind the mixins that know of modalities."""
+"""The classes for each task of Ultralytics: its stock classes, combined with the mixins for modalities."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from mwam_det.engine.classification import (
     StackedClassificationTrainer,
     StackedClassificationValidator,
 )
-from mwam_det.engine.combinations import OnePass
 from mwam_det.engine.evaluation import Reporting, ReportingValidator
 from mwam_det.engine.geometry import Placement
 from mwam_det.engine.predictor import MultimodalPredictor, PairPredictor, PairResults
@@ -41,25 +40,21 @@ class MultimodalRTDETRValidator(PairValidator, RTDETRValidator):
     stretch = True
 
 
-class OnePassRTDETRValidator(OnePass, MultimodalRTDETRValidator):
+class ReportingRTDETRValidator(Reporting, MultimodalRTDETRValidator):
     """Validate RT-DETR under several conditions."""
 
     plain = MultimodalRTDETRValidator
-
-
-class ReportingRTDETRValidator(Reporting, OnePassRTDETRValidator):
-    """A report on RT-DETR."""
 
 
 class MWAMRTDETRTrainer(PairTrainer, RTDETRTrainer):
     """Train RT-DETR with a stream for each modality."""
 
     plain = MultimodalRTDETRValidator
-    one_pass = OnePassRTDETRValidator
+    one_pass = ReportingRTDETRValidator
 
 
 class MultimodalRTDETRPredictor(PairPredictor, RTDETRPredictor):
-    """Predict on pairs with RT-DETR, whose boxes are shares of an image that was stretched."""
+    """Predict on pairs with RT-DETR, whose boxes are relative to a stretched image."""
 
     fit = "stretch"
 
@@ -68,28 +63,24 @@ class MultimodalOBBValidator(PairValidator, OBBValidator):
     """Validate rotated boxes."""
 
 
-class OnePassOBBValidator(OnePass, MultimodalOBBValidator):
+class ReportingOBBValidator(Reporting, MultimodalOBBValidator):
     """Validate rotated boxes under several conditions."""
 
     plain = MultimodalOBBValidator
-
-
-class ReportingOBBValidator(Reporting, OnePassOBBValidator):
-    """A report on rotated boxes."""
 
 
 class MWAMOBBTrainer(PairTrainer, OBBTrainer):
     """Train for rotated boxes."""
 
     plain = MultimodalOBBValidator
-    one_pass = OnePassOBBValidator
+    one_pass = ReportingOBBValidator
 
 
 class MultimodalOBBPredictor(MultimodalPredictor, OBBPredictor):
     """Predict rotated boxes on pairs."""
 
     def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Any]:
-        """Bring rotated boxes back to the image; see `MultimodalPredictor.located`."""
+        """Map rotated boxes to the image; see `MultimodalPredictor.located`."""
         return {"obb": torch.cat([placement.boxes(pred[:, :4], xywh=True), pred[:, -1:], pred[:, 4:6]], 1)}
 
 
@@ -97,36 +88,32 @@ class MultimodalSegmentationValidator(PairValidator, SegmentationValidator):
     """Validate masks of objects."""
 
     def take_over(self, other: Any) -> None:
-        """Take over the resolution of masks, which Ultralytics makes finer where they are saved."""
+        """Copy the mask function, which Ultralytics sets to a finer one if masks are saved."""
         self.process = other.process
 
 
-class OnePassSegmentationValidator(OnePass, MultimodalSegmentationValidator):
+class ReportingSegmentationValidator(Reporting, MultimodalSegmentationValidator):
     """Validate masks of objects under several conditions."""
 
     plain = MultimodalSegmentationValidator
-
-
-class ReportingSegmentationValidator(Reporting, OnePassSegmentationValidator):
-    """A report on masks of objects."""
 
 
 class MWAMSegmentationTrainer(PairTrainer, SegmentationTrainer):
     """Train for masks of objects."""
 
     plain = MultimodalSegmentationValidator
-    one_pass = OnePassSegmentationValidator
+    one_pass = ReportingSegmentationValidator
 
 
 class MultimodalSegmentationPredictor(MultimodalPredictor, SegmentationPredictor):
     """Predict masks of objects on pairs."""
 
     def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Any]:
-        """Bring boxes and masks back to the image; see `MultimodalPredictor.located`.
+        """Map boxes and masks to the image; see `MultimodalPredictor.located`.
 
         Args:
-            pred: What was found, shape (N, 6 + P).
-            placement: Where the image lies in the network's input.
+            pred: Predictions, shape (N, 6 + P).
+            placement: The position of the image in the network's input.
             **kwargs: "protos" of this image, shape (P, h, w).
         """
         found = super().located(pred, placement)
@@ -139,7 +126,7 @@ class MultimodalSegmentationPredictor(MultimodalPredictor, SegmentationPredictor
             masks = ops.process_mask(protos, coefficients, pred[:, :4], placement.network, upsample=True)
             masks = placement.as_one_step(masks)
         shown = masks.amax((1, 2)) > 0
-        if getattr(self, "_feats", None) is not None:  # features for tracking, one for each box
+        if getattr(self, "_feats", None) is not None:  # tracking needs one feature per box
             shown[:] = True
         return {"boxes": found["boxes"][shown], "masks": masks[shown]}
 
@@ -148,28 +135,24 @@ class MultimodalPoseValidator(PairValidator, PoseValidator):
     """Validate keypoints."""
 
 
-class OnePassPoseValidator(OnePass, MultimodalPoseValidator):
+class ReportingPoseValidator(Reporting, MultimodalPoseValidator):
     """Validate keypoints under several conditions."""
 
     plain = MultimodalPoseValidator
-
-
-class ReportingPoseValidator(Reporting, OnePassPoseValidator):
-    """A report on keypoints."""
 
 
 class MWAMPoseTrainer(PairTrainer, PoseTrainer):
     """Train for keypoints."""
 
     plain = MultimodalPoseValidator
-    one_pass = OnePassPoseValidator
+    one_pass = ReportingPoseValidator
 
 
 class MultimodalPosePredictor(MultimodalPredictor, PosePredictor):
     """Predict keypoints on pairs."""
 
     def located(self, pred: Tensor, placement: Placement, **kwargs: Any) -> dict[str, Any]:
-        """Bring boxes and keypoints back to the image; see `MultimodalPredictor.located`."""
+        """Map boxes and keypoints to the image; see `MultimodalPredictor.located`."""
         keypoints = pred[:, 6:].view(len(pred), *self.model.kpt_shape)
         return {**super().located(pred, placement), "keypoints": placement.keypoints(keypoints)}
 
@@ -178,21 +161,17 @@ class MultimodalSemanticValidator(PairValidator, SemanticSegmentationValidator):
     """Validate classes of pixels."""
 
     def take_over(self, other: Any) -> None:
-        """Take over the size of the masks, to which predictions are brought."""
+        """Copy the size of the masks, to which predictions are resized."""
         self._semantic_target_shape = other._semantic_target_shape
 
 
-class OnePassSemanticValidator(OnePass, MultimodalSemanticValidator):
+class ReportingSemanticValidator(Reporting, MultimodalSemanticValidator):
     """Validate classes of pixels under several conditions."""
 
     plain = MultimodalSemanticValidator
 
-
-class ReportingSemanticValidator(Reporting, OnePassSemanticValidator):
-    """A report on classes of pixels."""
-
     def worth_showing(self) -> list[str]:
-        """List the images of which some are kept: all."""
+        """List the images to choose samples from: all."""
         return list(self.dataloader.dataset.im_files)
 
     def labels_of(self, index: int, batch: dict[str, Any]) -> np.ndarray:
@@ -200,7 +179,7 @@ class ReportingSemanticValidator(Reporting, OnePassSemanticValidator):
         return self.found_in(batch["semantic_mask"][index])
 
     def found_in(self, prediction: Tensor) -> np.ndarray:
-        """Return the class that was found for every pixel."""
+        """Return the predicted class of every pixel."""
         return prediction.byte().cpu().numpy()
 
 
@@ -208,21 +187,21 @@ class MWAMSemanticTrainer(PairTrainer, SemanticSegmentationTrainer):
     """Train for classes of pixels."""
 
     plain = MultimodalSemanticValidator
-    one_pass = OnePassSemanticValidator
+    one_pass = ReportingSemanticValidator
 
 
 class MultimodalSemanticPredictor(PairPredictor, SemanticSegmentationPredictor):
     """Predict classes of pixels on pairs."""
 
     def postprocess(self, preds: Any, img: Tensor, orig_imgs: Tensor | list[Pair], **kwargs: Any) -> list[PairResults]:
-        """Bring scores of classes back to the images before the best is chosen; see `PairPredictor.postprocess`."""
+        """Map class scores to the images before choosing the best; see `PairPredictor.postprocess`."""
         placements = self.placements(img)
         if placements is None:
             return super().postprocess(preds, img, orig_imgs, **kwargs)
         preds = preds[0] if isinstance(preds, tuple | list) else preds
         results = []
         for pred, pair, placement, path in zip(preds, orig_imgs, placements, self.batch[0], strict=True):
-            if pred.ndim == 2:  # an exported file chose the classes
+            if pred.ndim == 2:  # an exported file outputs classes instead of scores
                 pred = placement.scores(pred[None], "nearest")
                 (result,) = super().postprocess(pred, pred[None], [pair])
             else:
@@ -237,17 +216,13 @@ class MultimodalClassificationValidator(PairValidator, StackedClassificationVali
     """Validate classes of images."""
 
 
-class OnePassClassificationValidator(OnePass, MultimodalClassificationValidator):
+class ReportingClassificationValidator(Reporting, MultimodalClassificationValidator):
     """Validate classes of images under several conditions."""
 
     plain = MultimodalClassificationValidator
 
-
-class ReportingClassificationValidator(Reporting, OnePassClassificationValidator):
-    """A report on classes of images."""
-
     def worth_showing(self) -> list[str]:
-        """List the images of which some are kept: none, there is nothing to draw in them."""
+        """List the images to choose samples from: none, as there is nothing to draw in them."""
         return []
 
 
@@ -255,21 +230,21 @@ class MWAMClassificationTrainer(PairTrainer, StackedClassificationTrainer):
     """Train for classes of images."""
 
     plain = MultimodalClassificationValidator
-    one_pass = OnePassClassificationValidator
+    one_pass = ReportingClassificationValidator
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         requested = {"auto_augment": None, **(overrides or {}), "task": "classify"}
         if requested["auto_augment"]:
             raise NotImplementedError(
-                f"auto_augment={requested['auto_augment']} is made for the colours of a camera alone: leave it out; "
-                "scale, fliplr, flipud, hsv_h, hsv_s, hsv_v and erasing act on stacks"
+                f"auto_augment={requested['auto_augment']} only works on the colours of a camera: leave it out; "
+                "scale, fliplr, flipud, hsv_h, hsv_s, hsv_v and erasing work on stacks"
             )
         super().__init__(cfg, requested, _callbacks)
 
     def get_model(
         self, cfg: str | Path | dict | None = None, weights: nn.Module | None = None, verbose: bool = True
     ) -> Any:
-        """Build the model, its dropout as asked for; see `PairTrainer.get_model`."""
+        """Build the model with the requested dropout; see `PairTrainer.get_model`."""
         model = super().get_model(cfg, weights, verbose)
         if self.args.dropout:
             for module in model.modules():
@@ -291,7 +266,7 @@ class Task:
     Attributes:
         trainer: Trains.
         validator: Validates one condition.
-        reporting: Validates every combination of modalities, for a report.
+        reporting: Validates every combination of modalities in one pass, for a report.
         predictor: Predicts.
     """
 
@@ -301,7 +276,7 @@ class Task:
     predictor: type[PairPredictor]
 
     def as_map(self) -> dict[str, Any]:
-        """Return the classes that Ultralytics asks a model for."""
+        """Return the classes as in Ultralytics' `task_map`."""
         return {"trainer": self.trainer, "validator": self.validator, "predictor": self.predictor}
 
 
@@ -328,7 +303,7 @@ TASK_CLASSES = {
 """By Ultralytics' name of the task."""
 
 RTDETR = Task(MWAMRTDETRTrainer, MultimodalRTDETRValidator, ReportingRTDETRValidator, MultimodalRTDETRPredictor)
-"""The classes of RT-DETR, whose task is "detect" too."""
+"""The classes of RT-DETR, whose task is also "detect"."""
 
 
 def task_classes(task: str, stretched: bool) -> Task:

@@ -1,4 +1,4 @@
-"""Ultralytics' validators, for stacked modalities of which some may be missing."""
+"""Ultralytics' validators, for stacked modalities, some of which may be missing."""
 
 from __future__ import annotations
 
@@ -28,16 +28,11 @@ from mwam_det.engine.plots import predictions_beside, wide_batch
 
 
 class PairValidator(BaseValidator):
-    """Validate on pairs, whatever the task: goes before a validator of Ultralytics in the list of base classes.
+    """Validate on pairs, for any task: a mixin to list before a validator of Ultralytics.
 
-    Modalities may be missing: their channels are 0 after normalisation.
-
-    Args:
-        dataloader: As in `BaseValidator`.
-        save_dir: As in `BaseValidator`.
-        args: Ultralytics' arguments and `missing`, the names of the modalities to leave out; `data` may be a recipe's
-            data section, or a resolved one.
-        _callbacks: As in `BaseValidator`.
+    The channels of missing modalities are 0 after normalisation. The arguments are those of `BaseValidator`; `args` may
+    also have `missing`, the names of the missing modalities, and its `data` may be a recipe's data section, or a
+    resolved one.
 
     Attributes:
         stretch: Whether images are stretched to a square.
@@ -45,7 +40,7 @@ class PairValidator(BaseValidator):
 
     stretch = False
 
-    # What Ultralytics' validators have once they validate: declared as None, or in the class of a task alone.
+    # Attributes that Ultralytics' validators declare as None, or only in the class of a task.
     data: Any
     dataloader: Any
     stride: Any
@@ -56,7 +51,7 @@ class PairValidator(BaseValidator):
 
     def __init__(self, dataloader=None, save_dir=None, args=None, _callbacks: dict | None = None):
         args = dict(args or {})
-        self.missing = tuple(args.pop("missing", ()))  # not the trainer's argument of this name, which it never passes
+        self.missing = tuple(args.pop("missing", ()))
         super().__init__(dataloader, save_dir, without_own_arguments(args), _callbacks)
         use_bundled_font()
 
@@ -82,11 +77,10 @@ class PairValidator(BaseValidator):
         else:
             check_classes(model, data.names)
         content = data.as_dict()
-        there = dict.fromkeys(
-            content["splits"], content["path"]
-        )  # Ultralytics checks: several folders, or a list, are none
-        with tempfile.TemporaryDirectory() as folder:  # Ultralytics wants a file
-            self.args.data = save_dataset_yaml({**content, **there}, Path(folder))
+        # Ultralytics checks that the path of each split exists, and does not know several folders or lists.
+        content |= dict.fromkeys(content["splits"], content["path"])
+        with tempfile.TemporaryDirectory() as folder:  # Ultralytics expects a file
+            self.args.data = save_dataset_yaml(content, Path(folder))
             if not isinstance(model, nn.Module):
                 model = stacked_inputs(model, folder)
             try:
@@ -96,11 +90,11 @@ class PairValidator(BaseValidator):
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
-        """The modalities of the dataset that is being validated."""
+        """The modalities of the dataset."""
         return modalities_of(self.data)
 
     def build_dataset(self, img_path: str, mode: str = "val", batch: int | None = None) -> PairedDataset:
-        """Build the dataset of pairs; arguments as in `DetectionValidator.build_dataset`, but the split says where."""
+        """Build the dataset of pairs of the split; arguments as in `DetectionValidator.build_dataset`."""
         source = source_of(groups_of(self.data["splits"][self.args.split]), self.modalities[0].name)
         rect, stretch = self.args.rect, self.stretch
         return build_paired_dataset(self.args, source, batch, self.data, mode, rect, self.stride, stretch)
@@ -113,16 +107,16 @@ class PairValidator(BaseValidator):
         return batch
 
     def take_over(self, other: PairValidator) -> None:
-        """Take from a validator of the same task what it learnt from preprocessing a batch; nothing, for most tasks."""
+        """Copy the state that preprocessing a batch sets in a validator; nothing for most tasks."""
 
     def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:
-        """Draw the labels of a batch, every modality beside the others."""
+        """Draw the labels of a batch, with modalities side by side."""
         super().plot_val_samples(wide_batch(batch, self.modalities), ni)
 
     def plot_predictions(
         self, batch: dict[str, Any], preds: list[dict[str, torch.Tensor]] | torch.Tensor, ni: int, *args: Any
     ) -> None:
-        """Draw the predictions of a batch, every modality beside the others."""
+        """Draw the predictions of a batch, with modalities side by side."""
         beside = predictions_beside(preds, len(self.modalities), batch["img"].shape[3])
         super().plot_predictions(wide_batch(batch, self.modalities), beside, ni, *args)
 
@@ -132,37 +126,37 @@ class MultimodalValidator(PairValidator, DetectionValidator):
 
 
 def check_task(model: Any, task: str) -> None:
-    """Check that a model with streams does what is to be validated.
+    """Check that a model has the task to be validated.
 
     Raises:
-        ValueError: If it does something else.
+        ValueError: If it has another task.
     """
-    own = getattr(model, "task", task) if isinstance(model, nn.Module) else task
-    if own != task:
-        raise ValueError(f"the model is made for the task '{own}', not for '{task}'")
+    model_task = getattr(model, "task", task) if isinstance(model, nn.Module) else task
+    if model_task != task:
+        raise ValueError(f"the model is made for the task '{model_task}', not for '{task}'")
 
 
 def check_modalities(model: Any, channels: Mapping[str, int]) -> None:
     """Check that a model is made for the modalities of a dataset: their names, order and channels.
 
     Raises:
-        DatasetError: If it is made for others, or has no streams. Files of weights are not opened, of exported files
+        DatasetError: If it is made for others, or has no streams. Checkpoint files are not opened; for exported files
             the metadata are read.
     """
-    own = describe(model).get("modalities")
-    if own is None:
+    modalities = describe(model).get("modalities")
+    if modalities is None:
         if not isinstance(model, nn.Module):
             return
         raise DatasetError("the model has a single stream: train one with mwam_det on the modalities of this dataset")
-    if list(own.items()) != list(channels.items()):
-        raise DatasetError(f"the model takes the modalities {own}, the dataset gives {dict(channels)}")
+    if list(modalities.items()) != list(channels.items()):
+        raise DatasetError(f"the model takes the modalities {modalities}, the dataset gives {dict(channels)}")
 
 
 def check_classes(model: Any, dataset_names: Mapping[int, str]) -> None:
-    """Check that a model and a dataset mean the same by the numbers of their classes.
+    """Check that class numbers have the same names in a model and a dataset.
 
     Raises:
-        DatasetError: If a number has two names. Models that were never given names are not judged.
+        DatasetError: If a number has two names. Models without class names pass.
     """
     names = describe(model).get("names", {})
     if all(str(number) == name for number, name in names.items()):

@@ -1,1 +1,1 @@
-"""What users' files hold, looked at before anything relies on it: YAML, headers of images, folders."""
+"""Safe handling of users' files: YAML, image headers, folders, locks and atomic writes."""

@@ -1,4 +1,4 @@
-"""Walks over folders that people have put together from links."""
+"""Walks over folders that may contain links."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from pathlib import Path
 
 
 def list_files(folder: str | Path) -> list[str]:
-    """List the files below a folder, in order; hidden ones and hidden folders are passed over.
+    """List the files below a folder in order, without hidden files and folders.
 
-    Linked folders are looked into, but each folder once: links may lead round in a circle, or to one place many times.
-    Where a folder is reached without a link, that is its name, else the link that comes first. A pipe or a device is no
-    file; a link to a file that is gone is one, so that it is missed when it is read.
+    Links to folders are followed, but each folder is visited once, since links may form a circle. A folder is listed by
+    its path without links if it has one, otherwise by its first link. Pipes and devices are not files; a broken link is
+    listed, so that reading it fails.
     """
     found: list[str] = []
     seen: set[str] = set()
     folders, links = [str(Path(folder))], list[str]()
     while folders or links:
-        place = folders.pop() if folders else links.pop(links.index(min(links)))
-        if (target := os.path.realpath(place)) in seen:
+        current = folders.pop() if folders else links.pop(links.index(min(links)))
+        if (target := os.path.realpath(current)) in seen:
             continue
         seen.add(target)
         try:
-            entries = [entry for entry in os.scandir(place) if not entry.name.startswith(".")]
-        except OSError:  # not ours to look into, like lost+found
+            entries = [entry for entry in os.scandir(current) if not entry.name.startswith(".")]
+        except OSError:  # no permission, like lost+found
             continue
-        above = "" if place == os.curdir else place
+        parent = "" if current == os.curdir else current
         for entry in entries:
-            path = os.path.join(above, entry.name)
+            path = os.path.join(parent, entry.name)
             if not entry.is_symlink():
                 if entry.is_dir():
                     folders.append(path)

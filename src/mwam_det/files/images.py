@@ -1,4 +1,4 @@
-"""How many pixels an image has, by its header: decoding a small file can take minutes, and all memory."""
+"""The size of an image by its header: decoding even a small file can take minutes and all memory."""
 
 from __future__ import annotations
 
@@ -20,25 +20,22 @@ TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Signatures of TIFF and BigTIFF, of which Ultralytics decodes every page."""
 
 ORIENTATION = 274
-"""Number of the EXIF tag that says how an image is to be turned upright."""
+"""The EXIF tag for the orientation of an image."""
 
 DAMAGED = (OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, OverflowError, struct.error)
-"""What Pillow's plugins raise where a header is not what it says."""
+"""What Pillow's plugins raise on a damaged header."""
 
 
 def most_pixels() -> int | None:
-    """Return how many pixels Pillow allows an image: twice `PIL.Image.MAX_IMAGE_PIXELS`, or None for any number."""
+    """Return the most pixels that Pillow allows per image: twice `PIL.Image.MAX_IMAGE_PIXELS`, or None for no limit."""
     return None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
 
 
 def check_pixels(file: str | Path) -> bool:
-    """Check that an image has no more pixels than Pillow allows, in all pages of a TIFF together.
-
-    That is twice `PIL.Image.MAX_IMAGE_PIXELS`, or any number if it is None.
+    """Check that an image, with all pages of a TIFF together, has no more pixels than `most_pixels`.
 
     Returns:
-        Whether Pillow knows the format of the file, by its content. The size of others is not known, so that they
-        should not be decoded.
+        Whether Pillow recognises the format by the content. Other files have no known size and should not be decoded.
 
     Raises:
         OSError: If the file cannot be read.
@@ -51,15 +48,15 @@ def check_pixels(file: str | Path) -> bool:
             if limit is not None and pixels > limit:
                 what = f"{width}×{height} pixels" if page == 1 else f"{pixels} pixels in {page} pages or more"
                 raise ValueError(f"{file}: {what} are more than the {limit} that PIL.Image.MAX_IMAGE_PIXELS allows")
-    except Image.DecompressionBombError as error:  # some of Pillow's plugins look at the size themselves
+    except Image.DecompressionBombError as error:  # some of Pillow's plugins check the size themselves
         raise ValueError(f"{file}: {error}") from None
     return pixels > 0
 
 
 def stated_sizes(file: str | Path) -> Iterator[tuple[int, int]]:
-    """Yield the (height, width) that the header of an image states, in pixels; of a TIFF those of each page.
+    """Yield the (height, width) in the header of an image, in pixels; for a TIFF, those of each page.
 
-    Where the header is damaged, or Pillow does not know the format, nothing more comes.
+    Stops if the header is damaged, or Pillow does not know the format.
 
     Raises:
         OSError: If the file cannot be read.
@@ -78,13 +75,13 @@ def stated_sizes(file: str | Path) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of an image states.
+    """The header of an image.
 
     Attributes:
-        mode: Pillow's name for how its numbers are stored, like "RGB", "RGBA" or "I;16"; None where Pillow has none.
-        transparent: Whether it has a channel or a colour that means transparency.
-        orientation: How it is to be turned upright, by EXIF: 1 to 8, 1 for not at all.
-        pages: How many pages of the size of the first one it has; more than 1 in a TIFF alone.
+        mode: Pillow's pixel format, like "RGB", "RGBA" or "I;16"; None if unknown.
+        transparent: Whether it has an alpha channel or a transparent colour.
+        orientation: EXIF orientation, 1 to 8; 1 for upright.
+        pages: Number of pages of the size of the first one; more than 1 only in a TIFF.
     """
 
     mode: str | None = None
@@ -94,7 +91,7 @@ class Header:
 
 
 def read_header(file: str | Path) -> Header:
-    """Read the header of an image; where it is damaged, or Pillow does not know the format, nothing is stated.
+    """Read the header of an image; a default one if it is damaged or Pillow does not know the format.
 
     Raises:
         OSError: If the file cannot be read.
@@ -115,21 +112,21 @@ def read_header(file: str | Path) -> Header:
 
 
 def _pages(stream: BinaryIO, head: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the size of each page of a TIFF, also of kinds of pixels that Pillow cannot decode."""
+    """Yield the size of each page of a TIFF, including pixel formats that Pillow cannot decode."""
     page = ImageFileDirectory_v2(head if head[2] == 43 or head[3] == 43 else head[:8])
     seen = set()
     while page.next and page.next not in seen:
         seen.add(page.next)
         stream.seek(page.next)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of tags that are cut off
+            warnings.simplefilter("ignore")  # about truncated tags
             page.load(stream)
         yield page[IMAGELENGTH], page[IMAGEWIDTH]
 
 
 @cache
 def _register_plugins() -> None:
-    """Make Pillow know all formats that it can read as it is installed."""
+    """Register all formats that the installed Pillow can read."""
     Image.init()
     if find_spec("pi_heif"):
         from pi_heif import register_heif_opener
@@ -138,10 +135,10 @@ def _register_plugins() -> None:
 
 
 def _open(file: str | Path, head: bytes) -> ImageFile | None:
-    """Open an image by the plugin of Pillow's that takes it; no pixel is decoded.
+    """Open an image with the plugin of Pillow that accepts it, without decoding it.
 
-    Not by `Image.open`, which Ultralytics replaces by one that installs a codec for bytes that nobody knows, and which
-    warns of sizes that are judged here.
+    `Image.open` is not used: Ultralytics replaces it by one that installs a codec for unknown bytes, and it warns of
+    sizes, which are checked here.
     """
     _register_plugins()
     for kind in Image.ID:

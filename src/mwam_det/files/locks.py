@@ -7,21 +7,21 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 LOCK = ".in_use"
-"""Name of the file by which a process holds a folder. The system lets go of it however the process ends."""
+"""Name of the lock file in a folder. The system releases it however the process ends."""
 
 
 class FolderInUse(OSError):
-    """Another process works in a folder; the message names it."""
+    """Another process is working in a folder; the message names it."""
 
 
 class Hold:
-    """Hold a folder for this process until `release`, or until this object is gone.
+    """Lock a folder for this process until `release`, or until this object is garbage-collected.
 
     Args:
-        folder: It is made if it is not there.
+        folder: Created if missing.
 
     Raises:
-        FolderInUse: If another process, or another object of this one, holds it.
+        FolderInUse: If another process, or another object in this one, holds it.
     """
 
     def __init__(self, folder: str | Path):
@@ -34,7 +34,7 @@ class Hold:
             raise FolderInUse(f"another process works in {folder}: wait for it, or name another folder") from None
 
     def release(self) -> None:
-        """Let go of the folder; nothing is left in it."""
+        """Release the folder and remove the lock file."""
         if self._lock.is_locked:
             Path(self._lock.lock_file).unlink(missing_ok=True)
             self._lock.release()

@@ -1,4 +1,4 @@
-"""Output that never ends a program: what a terminal or a file of another encoding cannot hold is replaced by "?"."""
+"""Output that never fails: characters that the encoding of a terminal or file lacks are replaced by "?"."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import sys
 
 MARKS = ("●", "○")
 PLAIN_MARKS = ("x", ".")
-"""The same where the encoding has no circles: replaced, both would look alike."""
+"""The same for encodings without circles, where both would be replaced by "?"."""
 
 
 def tolerate_encodings() -> None:
-    """Let the standard output of this process replace characters that it cannot encode, as standard error does.
+    """Make standard output replace characters that it cannot encode, as standard error does.
 
-    Windows code pages and ISO 8859-1 lack "×" or "●", and names of files may be in no encoding at all.
+    Windows code pages and ISO 8859-1 lack "×" or "●", and file names may be in no encoding at all.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # another one is of somebody who knows what to do with a text
+    if isinstance(sys.stdout, io.TextIOWrapper):  # leave a redirected stream alone
         sys.stdout.reconfigure(errors="replace")
 
 
 def marks_in(encoding: str) -> tuple[str, str]:
-    """Return a mark for what is there and one for what is missing that an encoding can tell apart."""
+    """Return a mark for present and one for missing, distinguishable in an encoding."""
     return MARKS if holds(encoding, "".join(MARKS)) else PLAIN_MARKS
 
 

@@ -1,4 +1,4 @@
-"""Values as people type them behind `key=`: numbers are numbers, and everything else is the text that was typed."""
+"""Values as typed after `key=`: numbers are numbers, and everything else is the text as typed."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from typing import Any
 from mwam_det.files.yaml_text import parse_yaml
 
 NOTHING = ("null", "none")
-"""Words for no value, YAML's and Ultralytics' (in upper or lower case)."""
+"""Words for no value, YAML's and Ultralytics', in any case."""
 
 SWITCHES = {"true": True, "false": False}
 
 
 def parse_value(text: str) -> Any:
-    """Read a value by Ultralytics' rule for `key=value`, with lists and mappings in brackets as YAML has them.
+    """Read a value by Ultralytics' rule for `key=value`, with lists and mappings in brackets as in YAML.
 
-    None, true and false are known in upper and lower case, and so is YAML's null. Numbers and quoted texts are Python's
-    literals. All else is text, also what YAML would take for a date, a switch ("no", "on") or a comment. In brackets,
-    as in `[0, 2]` or `{gamma: 0.5}`, the same rule holds for each value.
+    None, null, true and false may be in any case. Numbers and quoted texts are Python literals. Everything else is
+    text, including what YAML takes for a date, a switch ("no", "on") or a comment. In brackets, as in `[0, 2]` or
+    `{gamma: 0.5}`, the same rule applies to each value.
 
     Args:
-        text: What stands behind the equals sign.
+        text: What follows the equals sign.
 
     Returns:
         None, a bool, a number, a text, or a list or dictionary of these.
 
     Raises:
-        ValueError: If brackets hold no YAML, or the text cannot be written to a file; the message is one line.
+        ValueError: If brackets hold invalid YAML, or the text cannot be written to a file; the message is one line.
     """
     return parse_yaml(text, _scalar) if _is_bracketed(text) else _scalar(text)
 
 
 def parse_text(text: str, brackets: bool = False, switch: bool = False) -> Any:
-    """Read a value that is a name or a path: it is what was typed, and only null and none stand for no value.
+    """Read a name or a path: the text as typed; only null and none mean no value.
 
     Args:
-        text: What stands behind the equals sign.
-        brackets: Whether it may also be a list or mapping in brackets. Its values are texts, too; its keys are read as
-            values, so that `{0: no}` has a number.
+        text: What follows the equals sign.
+        brackets: Whether it may also be a list or mapping in brackets, of texts. Keys are read as values, so that the
+            key of `{0: no}` is a number.
         switch: Whether it may also be true or false.
 
     Returns:
-        A text or None; with `brackets` perhaps a list or dictionary of texts, with `switch` perhaps a bool.
+        A text or None; with `brackets` possibly a list or dictionary of texts, with `switch` possibly a bool.
 
     Raises:
-        ValueError: If brackets hold no YAML, or the text cannot be written to a file; the message is one line.
+        ValueError: If brackets hold invalid YAML, or the text cannot be written to a file; the message is one line.
     """
     if _is_bracketed(text) and brackets:
         return _with_keys(parse_yaml(text, lambda value: value))
@@ -59,7 +59,7 @@ def parse_text(text: str, brackets: bool = False, switch: bool = False) -> Any:
 
 
 def format_value(value: Any) -> str:
-    """Write a value so that `parse_value` reads it: null, true, bare words where they are unmistakable, else quotes."""
+    """Format a value so that `parse_value` reads it back, with quotes only where a text would be ambiguous."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -76,7 +76,7 @@ def format_value(value: Any) -> str:
 
 
 def _is_bracketed(text: str) -> bool:
-    if "\0" in text or re.search("[\ud800-\udfff]", text):  # bytes of a name that is in no encoding
+    if "\0" in text or re.search("[\ud800-\udfff]", text):  # undecodable bytes of a file name
         raise ValueError("it has a character that no file can hold")
     return text.lstrip()[:1] in ("[", "{")
 
@@ -97,12 +97,12 @@ def _scalar(text: str) -> Any:
 
 
 def _plain(value: Any, text: str) -> Any:
-    """Return a value, or its text where it is of a type that no key takes: bytes, a set, a complex number."""
+    """Return a value, or its text if no key takes its type: bytes, a set, a complex number."""
     return value if isinstance(value, str | int | float | None) else text
 
 
 def _with_keys(value: Any) -> Any:
-    """Read the keys of mappings as values; what they lead to stays text."""
+    """Read the keys of mappings as values; the mapped values stay text."""
     if isinstance(value, dict):
         return {_scalar(key) if isinstance(key, str) else key: _with_keys(item) for key, item in value.items()}
     return [_with_keys(item) for item in value] if isinstance(value, list) else value

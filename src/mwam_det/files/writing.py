@@ -1,22 +1,24 @@
-"""Files that are there whole or not at all, however the process ends that writes them."""
+"""Atomic writes: a file is there whole or not at all, however the writing process ends."""
 
 from __future__ import annotations
 
+import csv
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
 def written_whole(file: Path) -> Iterator[Path]:
-    """Yield the place to write a file's content to, which takes the file's place when the block ends.
+    """Yield a temporary path beside a file, which replaces the file when the block ends.
 
-    It lies beside the file. After an error it is gone and the file is as it was; what a process that died left there is
-    written anew.
+    After an error it is removed and the file is unchanged. A leftover of a process that died is overwritten.
 
     Args:
-        file: The file; its folder is there.
+        file: The file; its folder exists.
 
     Raises:
         OSError: If it cannot be written.
@@ -29,3 +31,15 @@ def written_whole(file: Path) -> Iterator[Path]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Write plain values as indented JSON, whole or not at all."""
+    with written_whole(file) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_csv(file: Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows as CSV, the header first, whole or not at all; None becomes an empty cell."""
+    with written_whole(file) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows(rows)

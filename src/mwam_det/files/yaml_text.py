@@ -1,4 +1,4 @@
-"""YAML that people write: a mistake in it, or an attack, costs a sentence and not a traceback or all memory."""
+"""User-supplied YAML: a mistake or an attack gives a one-line error instead of a traceback or exhausted memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import yaml
 from yaml.constructor import ConstructorError
 
 LARGEST_FILE = 1024**2
-"""Larger files, in bytes, are refused: a recipe that names 20,000 classes has half of it."""
+"""Larger files, in bytes, are refused: a recipe with 20,000 classes has half of it."""
 
 MOST_VALUES = 100_000
-"""Text with more values is refused; what an alias stands for counts each time."""
+"""Text with more values is refused; the values behind an alias count each time."""
 
 DEEPEST = 32
-"""Text that is nested more deeply is refused: recipes have five levels."""
+"""Text with deeper nesting is refused: recipes have five levels."""
 
 _MERGE, _VALUE = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value"
 
@@ -26,18 +26,18 @@ def read_yaml(file: str | Path) -> Any:
     """Read a YAML file.
 
     Returns:
-        What `parse_yaml` makes of its text.
+        The result of `parse_yaml`.
 
     Raises:
         OSError: If there is no such file, or it cannot be read.
-        ValueError: If it is too large, no text, or refused by `parse_yaml`; the message names the file.
+        ValueError: If it is too large, not text, or refused by `parse_yaml`; the message names the file.
     """
-    if not Path(file).is_file():  # reading what is no regular file may never end
+    if not Path(file).is_file():  # reading a pipe or a device may never end
         raise FileNotFoundError(errno.ENOENT, "no regular file", str(file))
     with open(file, "rb") as stream:
         content = stream.read(LARGEST_FILE + 1)
     if len(content) > LARGEST_FILE:
-        raise ValueError(f"{file} has more than {LARGEST_FILE:,} bytes: it is no file of settings")
+        raise ValueError(f"{file} has more than {LARGEST_FILE:,} bytes: it is not a file of settings")
     try:
         return parse_yaml(content.decode())
     except ValueError as error:
@@ -47,16 +47,15 @@ def read_yaml(file: str | Path) -> Any:
 def parse_yaml(text: str, plain: Callable[[str], Any] | None = None) -> Any:
     """Read text as YAML of plain values: mappings, lists, texts, numbers, true, false, null and dates.
 
-    Anchors, aliases and merges are read as YAML has them, as long as the result is finite and small.
+    Anchors, aliases and merges are supported as long as the result is finite and small.
 
     Args:
         text: The text.
-        plain: What values and keys without quotes mean, by their text; if left out, what YAML takes them for.
+        plain: Reads unquoted values and keys from their text; if left out, YAML's rules apply.
 
     Raises:
-        ValueError: If it is not YAML, gives a key twice, has an alias for what contains it, is nested too deeply or
-            stands for too many values, or a value is none of its type or cannot be written to a file; the message is
-            one line.
+        ValueError: If it is not YAML, repeats a key, has a recursive alias, is nested too deeply or has too many
+            values, or a value is invalid for its type or cannot be written to a file; the message is one line.
     """
     try:
         loader = _Loader(text) if plain is None else _loader_with(plain)(text)
@@ -68,15 +67,15 @@ def parse_yaml(text: str, plain: Callable[[str], Any] | None = None) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = "" if mark is None else f", line {mark.line + 1}"
-        raise ValueError(f"{_in_a_line(error.problem or error.context)}{where}") from None
+        raise ValueError(f"{_one_line(error.problem or error.context)}{where}") from None
     except RecursionError:
         raise ValueError(f"it is nested more than {DEEPEST} levels deep") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise ValueError(_in_a_line(error)) from None
+        raise ValueError(_one_line(error)) from None
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, with a YAMLError where its reading of a value fails with any other."""
+    """PyYAML's safe loader, with a YAMLError in place of any other error in reading a value."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -84,14 +83,14 @@ class _Loader(yaml.SafeLoader):
         except (ValueError, TypeError, LookupError, AttributeError, OverflowError):
             value = node.value if isinstance(node, yaml.ScalarNode) else "…"
             kind = node.tag.rpartition(":")[2]
-            raise ConstructorError(None, None, f"{value!r:.60} is no {kind}", node.start_mark) from None
+            raise ConstructorError(None, None, f"{value!r:.60} is not a valid {kind}", node.start_mark) from None
 
 
 def _loader_with(plain: Callable[[str], Any]) -> type[_Loader]:
-    """Return a loader that reads every value without quotes by `plain`."""
+    """Return a loader that reads every unquoted value by `plain`."""
 
     class Loader(_Loader):
-        yaml_implicit_resolvers: dict[str, Any] = {}  # so that no such value is anything but a text at first
+        yaml_implicit_resolvers: dict[str, Any] = {}  # every unquoted value is a text at first
 
         def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
             value = super().construct_object(node, deep)
@@ -102,17 +101,17 @@ def _loader_with(plain: Callable[[str], Any]) -> type[_Loader]:
 
 
 def _measure(node: yaml.Node, loader: _Loader, known: dict[int, tuple[int, int]], around: set[int]) -> tuple[int, int]:
-    """Return how many values a node stands for and how many levels they have, and refuse what `parse_yaml` refuses.
+    """Return the number of values and of levels in a node, and refuse what `parse_yaml` refuses.
 
     Args:
         node: The node.
         loader: Reads keys.
-        known: The results for nodes that were measured, which aliases ask for again.
-        around: The nodes that this one lies in.
+        known: Results for nodes measured so far, which aliases refer to again.
+        around: The nodes that contain this one.
     """
     line = node.start_mark.line + 1
     if id(node) in around:
-        raise ValueError(f"an alias stands for what contains it, line {line}")
+        raise ValueError(f"an alias refers to what contains it, line {line}")
     if id(node) in known:
         return known[id(node)]
     values, levels = 1, 1
@@ -129,7 +128,7 @@ def _measure(node: yaml.Node, loader: _Loader, known: dict[int, tuple[int, int]]
             inner_values, inner_levels = _measure(child, loader, known, around)
             values, levels = values + inner_values, max(levels, 1 + inner_levels)
             if values > MOST_VALUES:
-                raise ValueError(f"it stands for more than {MOST_VALUES:,} values, line {line}")
+                raise ValueError(f"it has more than {MOST_VALUES:,} values, line {line}")
             if levels > DEEPEST:
                 raise ValueError(f"it is nested more than {DEEPEST} levels deep, line {line}")
         around.remove(id(node))
@@ -140,7 +139,7 @@ def _measure(node: yaml.Node, loader: _Loader, known: dict[int, tuple[int, int]]
 def _refuse_repeated_keys(node: yaml.MappingNode, loader: _Loader) -> None:
     lines: dict[Any, int] = {}
     for key_node, _ in node.value:
-        if not isinstance(key_node, yaml.ScalarNode):  # is refused by the loader, which wants to look it up
+        if not isinstance(key_node, yaml.ScalarNode):  # refused by the loader, as it is not hashable
             continue
         key = key_node.value if key_node.tag in (_MERGE, _VALUE) else loader.construct_object(key_node)
         line = key_node.start_mark.line + 1
@@ -150,5 +149,5 @@ def _refuse_repeated_keys(node: yaml.MappingNode, loader: _Loader) -> None:
         lines[key] = line
 
 
-def _in_a_line(message: Any) -> str:
+def _one_line(message: Any) -> str:
     return " ".join(str(message).split())

@@ -1,1 +1,1 @@
-"""Stock model YAML → a model with one backbone a modality, made of stock layers."""
+"""Stock model YAML → a model with one backbone per modality, made of stock layers."""

@@ -1,6 +1,6 @@
-"""Training-only detection heads on each stream alone, for the loss of Eq. 7.
+"""Training-only detection heads on each stream, for the loss of Eq. 7.
 
-They are no part of the model: its checkpoints, exports and cost at inference know nothing of them.
+They are not part of the model: its checkpoints, exports and inference cost are unaffected.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from mwam_det.models.views import VIEWS
 from mwam_det.training.incomplete import Views
 
 PROBE_SIZE = 256
-"""Side of the empty image with which widths and strides of the levels are found, in pixels."""
+"""Side of the blank image that determines widths and strides of the levels, in pixels."""
 
 
 class AuxiliaryHeads(nn.Module):
-    """A stock detection head on the own levels of every stream.
+    """A stock detection head on the levels of each stream.
 
     Args:
-        model: A model that `build_two_stream` built, on its device and with Ultralytics' `args`.
+        model: A model from `build_two_stream`, on its device and with Ultralytics' `args`.
     """
 
     def __init__(self, model: StockModel):
@@ -53,7 +53,7 @@ class AuxiliaryHeads(nn.Module):
             self.heads[name] = head
 
     def take_criteria(self, model: StockModel) -> None:
-        """Take the loss of each head, with the class weights that the model has by now."""
+        """Set up the loss of each head, with the model's current class weights."""
         self._criteria = {name: v8DetectionLoss(_HeadAlone(head, model)) for name, head in self.heads.items()}
 
     def losses(self, features: Mapping[str, list[Tensor]], batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -61,43 +61,43 @@ class AuxiliaryHeads(nn.Module):
 
         Args:
             features: The levels of every stream by modality, shapes (B, C_l, H_l, W_l).
-            batch: Ultralytics' batch with the labels. Where the stream of a modality did not see a sample, by the key
-                `VIEWS`, there is nothing to learn from: it has no loss of its head.
+            batch: Ultralytics' batch with the labels. Samples that the stream of a modality did not see, by the key
+                `VIEWS`, are left out of the loss of its head.
 
         Raises:
             RuntimeError: If `take_criteria` was not called.
         """
         if not self._criteria:
-            raise RuntimeError("take_criteria comes first")
+            raise RuntimeError("call take_criteria first")
         losses: dict[str, Tensor] = {}
         views = batch.get(VIEWS)
         for name, head in self.heads.items():
-            levels, labels = [level[: len(batch["img"])] for level in features[name]], batch  # of the first view
+            levels, labels = [level[: len(batch["img"])] for level in features[name]], batch  # the first view
             if isinstance(views, Views) and views.level == "input":
                 levels, labels = _without(~views.present[name][0], levels, batch)
             if len(levels[0]):
                 losses[name] = self._criteria[name](head(levels), labels)[0]
             else:
-                losses[name] = reduce(add, (level.sum() for level in levels))  # 0, and still a part of the graph
+                losses[name] = reduce(add, (level.sum() for level in levels))  # 0, but still part of the graph
         return losses
 
 
 def _without(lacking: Tensor, levels: list[Tensor], batch: dict[str, Any]) -> tuple[list[Tensor], dict[str, Any]]:
-    """Leave samples of a mini-batch out: lacking, shape (B,), bool."""
+    """Remove samples from a mini-batch: lacking, shape (B,), bool."""
     kept = ~lacking.to(levels[0].device)
-    places = kept.cumsum(0) - 1  # where a kept sample is afterwards
-    samples = batch["batch_idx"].long()
-    own = kept[samples.to(kept.device)]
-    labels = {key: batch[key][own.to(batch[key].device)] for key in ("cls", "bboxes")}
-    moved = places[samples.to(kept.device)][own].to(batch["batch_idx"])
-    return [level[kept] for level in levels], {**batch, **labels, "batch_idx": moved}
+    new_index = kept.cumsum(0) - 1
+    samples = batch["batch_idx"].long().to(kept.device)
+    kept_labels = kept[samples]
+    labels = {key: batch[key][kept_labels.to(batch[key].device)] for key in ("cls", "bboxes")}
+    labels["batch_idx"] = new_index[samples][kept_labels].to(batch["batch_idx"])
+    return [level[kept] for level in levels], {**batch, **labels}
 
 
 class AuxiliaryLoss:
     """Add Σ K_m·L(y, y_m) to the loss of a model in training (Eq. 7).
 
-    The loss is added where the model returns it, so the training loop stays as it is. The hooks must be off (`remove`)
-    whenever the model is copied or saved.
+    A hook adds it to the loss that the model returns, so the training loop is unchanged. Remove the hooks (`remove`)
+    before the model is copied or saved.
 
     Args:
         model: The model.
@@ -121,13 +121,13 @@ class AuxiliaryLoss:
         return weighted_loss(loss.sum(), by_modality, self._mwam.weights), items
 
     def remove(self) -> None:
-        """Take the hooks off: the model returns its own loss again."""
+        """Remove the hooks: the model returns its own loss again."""
         self._tap.remove()
         self._handle.remove()
 
 
 class _HeadAlone(nn.Module):
-    """What Ultralytics' detection loss reads of a model, for one head."""
+    """The attributes of a model that Ultralytics' detection loss reads, for one head."""
 
     def __init__(self, head: nn.Module, model: StockModel):
         super().__init__()

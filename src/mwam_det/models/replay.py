@@ -1,4 +1,4 @@
-"""Running a model once more with another input for some streams, at the cost of these streams, neck and head alone."""
+"""Running a model again with different input for some streams, at the cost of only these streams, neck and head."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mwam_det.training.measuring import evaluating
 
 
 def levels_of(model: StockModel) -> dict[str, list[int]]:
-    """Return the layers that put out what is fused of each modality, by modality, ascending.
+    """Return the layers of each modality whose outputs are fused, by modality, ascending.
 
     Args:
-        model: A model that `build_two_stream` built.
+        model: A model from `build_two_stream`.
     """
     return model.yaml.get("levels") or {name: _outputs_of_stream(model, name) for name in model.yaml["streams"]}
 
@@ -25,7 +25,7 @@ def levels_of(model: StockModel) -> dict[str, list[int]]:
 def _outputs_of_stream(model: StockModel, name: str) -> list[int]:
     """Return the layers of a stream that later ones read, ascending: its levels, unless the backbone is shared.
 
-    The levels of a shared backbone lie behind it, where the mini-batch is taken apart again.
+    The levels of a shared backbone come after it, where the mini-batch is split into modalities again.
     """
     first, end = model.yaml["streams"][name]
     later = model.model[_end_of_streams(model) :]
@@ -38,10 +38,10 @@ def _end_of_streams(model: StockModel) -> int:
 
 
 class FeatureTap:
-    """Keep what the levels of every stream put out in a forward pass. Hooks sit on the model until `remove`.
+    """Keep the outputs of every stream's levels in a forward pass, by hooks until `remove`.
 
     Args:
-        model: A model that `build_two_stream` built.
+        model: A model from `build_two_stream`.
     """
 
     def __init__(self, model: StockModel):
@@ -56,13 +56,13 @@ class FeatureTap:
         ]
 
     def take(self) -> dict[str, list[Tensor]]:
-        """Return the levels of the last forward pass by modality, and let go of them."""
+        """Return the levels of the last forward pass by modality, and release them."""
         taken = {name: [self._features[index] for index in levels] for name, levels in self._levels.items()}
         self._features.clear()
         return taken
 
     def remove(self) -> None:
-        """Take the hooks off the model."""
+        """Remove the hooks from the model."""
         for handle in self._handles:
             handle.remove()
 
@@ -77,9 +77,9 @@ def run_stream(model: StockModel, name: str, images: Tensor) -> list[Tensor]:
     """Run the backbone of one modality.
 
     Args:
-        model: A model that `build_two_stream` built.
+        model: A model from `build_two_stream`.
         name: The modality.
-        images: Its images, shape (B, C_m, H, W), in the range and dtype that the model takes.
+        images: Its images, shape (B, C_m, H, W), in the model's range and dtype.
 
     Returns:
         Its levels, as `FeatureTap.take` returns them.
@@ -91,14 +91,14 @@ def run_stream(model: StockModel, name: str, images: Tensor) -> list[Tensor]:
 
 @torch.no_grad()
 def run_stream_on_zeros(model: StockModel, name: str, images: Tensor) -> list[Tensor]:
-    """Return what inference sees of a modality that is missing: the levels of its stream for one image of zeros.
+    """Return the levels of a missing modality's stream in inference: those for one image of zeros.
 
-    Batch norms and all else are as in evaluation, whatever the mode of the model, which stays as it is.
+    All layers run in evaluation mode; the mode of the model is restored.
 
     Args:
-        model: A model that `build_two_stream` built.
+        model: A model from `build_two_stream`.
         name: The modality.
-        images: Stacked modalities whose size, dtype and device the zeros get, shape (B, ΣC_m, H, W).
+        images: Stacked modalities, shape (B, ΣC_m, H, W); determine size, dtype and device.
 
     Returns:
         Its levels, shapes (1, C_l, H_l, W_l), without gradient.
@@ -109,7 +109,7 @@ def run_stream_on_zeros(model: StockModel, name: str, images: Tensor) -> list[Te
 
 
 def _uncached(images: Tensor) -> AbstractContextManager:
-    """Switch the cache of autocast off: a weight that is cast without gradient would have none in the step itself."""
+    """Disable autocast's cache: a weight cast here without gradient would have none in the step itself."""
     device = images.device.type
     return torch.autocast(
         device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device), cache_enabled=False
@@ -117,10 +117,10 @@ def _uncached(images: Tensor) -> AbstractContextManager:
 
 
 def run_from_levels(model: StockModel, features: Mapping[str, Sequence[Tensor]]) -> Any:
-    """Run fusion, neck and head on the levels of all streams, and return what the model returns.
+    """Run fusion, neck and head on the levels of all streams, and return the model's output.
 
     Args:
-        model: A model that `build_two_stream` built.
+        model: A model from `build_two_stream`.
         features: Levels by modality, as `FeatureTap.take` returns them.
     """
     levels = levels_of(model)
@@ -131,7 +131,7 @@ def run_from_levels(model: StockModel, features: Mapping[str, Sequence[Tensor]])
 
 
 def _run(model: StockModel, layers: range, x: Any, known: Mapping[int, Any]) -> dict[int, Any]:
-    """Run some layers as `ultralytics.nn.tasks.BaseModel._predict_once` runs all, and return what others read."""
+    """Run some layers as `ultralytics.nn.tasks.BaseModel._predict_once` runs all; return the outputs that are read."""
     outputs = dict(known)
     for index in layers:
         layer = model.model[index]

@@ -1,4 +1,4 @@
-"""The type of Ultralytics' models, with the attributes that it sets on them and does not declare."""
+"""The type of Ultralytics' models, with the attributes that it sets without declaring them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 if TYPE_CHECKING:
 
     class StockModel(BaseModel):
-        """A model of Ultralytics. Without these declarations, each of the attributes would be a tensor or a module.
+        """A model of Ultralytics. Without these declarations, type checkers take each attribute for a tensor or module.
 
         Attributes:
             yaml: The description that it was built from.
@@ -34,7 +34,7 @@ else:
 
 
 def stock_model(model: nn.Module) -> StockModel:
-    """Return the model of Ultralytics below what torch.compile and DistributedDataParallel put around it.
+    """Return the model of Ultralytics inside the wrappers of torch.compile and DistributedDataParallel.
 
     Raises:
         TypeError: If it is not one.

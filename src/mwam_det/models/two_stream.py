@@ -1,11 +1,10 @@
-"""A stock single-stream model description → one with a stream a modality, made of stock layers alone.
+"""A stock single-stream model description → one with a stream per modality, made of stock layers alone.
 
-Because no layer is ours, a checkpoint of such a model loads with plain Ultralytics where this package is not installed,
-also with the restricted unpickler, and fuses and exports like any other.
+As no layer is ours, a checkpoint of such a model loads with plain Ultralytics where this package is not installed, also
+with the restricted unpickler, and fuses and exports like any other.
 
-Ultralytics' `parse_model` counts channels while it builds, by rules that know nothing of PyTorch's own layers. Where
-such a layer changes the number, an `Index` with the index "()" follows it: it passes its input on as it is, and
-declares how many channels that has.
+Ultralytics' `parse_model` counts channels by rules that do not cover PyTorch's own layers. Where such a layer changes
+the number, an `Index` with the index "()" follows it, which passes its input through and declares its channels.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from mwam_det.models.stock import StockModel
 
 SPLIT_LAYER = 0
-"""Index of the layer that splits the stacked image. It is the identity and must stay frozen."""
+"""Index of the layer that splits the stacked image. It is an identity and must stay frozen."""
 
 FUSIONS = ("concat", "add", "attention", "p3", "late")
 
@@ -54,7 +53,7 @@ MODEL_CLASSES: dict[str, type[BaseModel]] = {
     "SemanticSegment": SemanticSegmentationModel,
     "Classify": ClassificationModel,
 }
-"""The class of the model by its head; models with other heads are refused."""
+"""The model class by its head; models with other heads are refused."""
 
 TASK_OF_MODEL: dict[type[BaseModel], str] = {
     DetectionModel: "detect",
@@ -65,32 +64,32 @@ TASK_OF_MODEL: dict[type[BaseModel], str] = {
     SemanticSegmentationModel: "semantic",
     ClassificationModel: "classify",
 }
-"""What a model does, in Ultralytics' words, by its class."""
+"""Ultralytics' name of the task, by model class."""
 
 REFUSED_HEADS = {
-    "WorldDetect": "YOLO-World compares features with embeddings of the class names as text, which its neck reads too: "
-    "its layers need more than the ones before them, so they cannot follow streams",
+    "WorldDetect": "YOLO-World compares features with text embeddings of the class names, which its neck reads too, so "
+    "its layers cannot be split into streams",
     "Depth": "it estimates depth from one camera; with several modalities depth is an input here",
     **dict.fromkeys(
         ("YOLOEDetect", "YOLOESegment", "YOLOESegment26"),
-        "YOLOE finds what a prompt names and is trained by trainers of its own, from prompts: take the YOLO of the "
-        "same number, whose backbone and neck are the same",
+        "YOLOE detects what a prompt names and has trainers of its own: take the YOLO of the same number, whose "
+        "backbone and neck are the same",
     ),
 }
-"""Heads of stock models that get no streams, and why."""
+"""Heads of stock models that are not supported, and why."""
 
 WHOLE_BACKBONE = "TorchVision"
-"""The layer that is a backbone of torchvision's. Its arguments: width, name, weights ("DEFAULT" if left out), …"""
+"""The layer that is a whole torchvision backbone. Its arguments: width, name, weights ("DEFAULT" if left out), …"""
 
 NO_WEIGHTS = (None, False, "None", "False")
-"""What a description says where such a backbone is built without weights, as YAML and `parse_model` read it."""
+"""Values of the weights argument, as read by YAML and `parse_model`, for a backbone without weights."""
 
 STRETCHED_HEAD = "RTDETRDecoder"
-"""The head whose boxes are shares of an image that was stretched to a square."""
+"""The head whose boxes are relative to an image stretched to a square."""
 
 IMAGE_CHANNELS = 3
 PROBE_SIZE = 256
-"""Side of the image with which the widths of a stock model are found, in pixels. No pixel is computed."""
+"""Side of the image that determines the widths of a stock model, in pixels. Nothing is computed on it."""
 
 
 def two_stream_cfg(
@@ -99,20 +98,20 @@ def two_stream_cfg(
     fusion: str = "concat",
     share_backbone: bool = False,
 ) -> dict[str, Any]:
-    """Turn a stock Ultralytics model YAML into the description of a model with one stream a modality.
+    """Turn a stock Ultralytics model YAML into the description of a model with one stream per modality.
 
-    The stacked image is split into modalities, each passes a stream of its own, and every level that later layers read
-    is fused to the width that it has in the stock model; the rest is stock. Layers, in this order: split, a stream for
-    each modality (its first layer picks the modality), the fusions, the rest. What a stream is, and how it is fused:
+    The stacked image is split into modalities, each passes its own stream, and every level that later layers read is
+    fused to its width in the stock model; the rest is stock. Layers, in this order: split, a stream for each modality
+    (its first layer selects the modality), the fusions, the rest. The kinds of fusion:
 
-    - concat: Streams are backbones. Levels are concatenated and brought back to the stock width by a 1×1 convolution
-      with norm and activation.
+    - concat: Streams are backbones. Levels are concatenated and reduced to the stock width by a 1×1 convolution with
+      norm and activation.
     - add: Streams are backbones. A level is the sum of the streams' features, each multiplied by a matrix (a 1×1
-      convolution over all of them, without norm and activation), at first 1/M of the identity: the mean.
-    - attention: Streams are backbones. At each place and in each channel every stream is multiplied by a gate between 0
-      and 1, which a 1×1 convolution reads off all streams, and these are summed. At first each gate is 1/M.
+      convolution over all of them, without norm and activation), initially 1/M of the identity: the mean.
+    - attention: Streams are backbones. A level is the sum of the streams' features, each multiplied by gates between 0
+      and 1 per position and channel, which a 1×1 convolution computes from all streams. Initially each gate is 1/M.
     - p3: Streams end at the first level that the neck reads (P3 in most models), which is fused as in concat; the rest
-      of the backbone is there once.
+      of the backbone exists once.
     - late: Streams are backbones with necks. The inputs of the head are fused as in concat.
 
     Args:
@@ -120,38 +119,38 @@ def two_stream_cfg(
         modalities: Channels of each modality by name, in the order in which they are stacked; {"rgb": 3, "ir": 3} if
             left out.
         fusion: Where and how levels are fused, see above.
-        share_backbone: Whether the streams are one and the same: modalities pass it side by side, as images of one
-            mini-batch, also in its batch norms. They need the same number of channels.
+        share_backbone: Whether all modalities pass one stream, as images of one mini-batch, also in its batch norms.
+            They need the same number of channels.
 
     Returns:
         The description, with more keys: "modalities" (as given), "fusion", "share_backbone", "streams", the half-open
-        range [first, end) of layer indices that belongs to each modality (the same for all if shared), "levels", the
-        layers of each modality that are fused, and "fusions", the range [first, end) of layers that fuse them.
+        range [first, end) of layer indices of each modality (the same for all if shared), "levels", the layers of each
+        modality that are fused, and "fusions", the range [first, end) of layers that fuse them.
 
     Raises:
-        ValueError: If `cfg` is no single-stream description of a model, its head gets no streams (see
-            `REFUSED_HEADS`), a backbone of torchvision's would download weights or get images of other than three
-            channels, a channel count is not positive, or `fusion` is unknown or not possible.
+        ValueError: If `cfg` does not describe a single-stream model, its head is not supported (see `REFUSED_HEADS`), a
+            torchvision backbone would download weights or get images of other than three channels, a channel count is
+            not positive, or `fusion` is unknown or not possible.
     """
     modalities = dict(modalities or {"rgb": 3, "ir": 3})
     stock = yaml_model_load(cfg) if isinstance(cfg, str | Path) else deepcopy(dict(cfg))
     source = stock.get("yaml_file", "the model description")
     _check(stock, source, modalities, fusion)
     for arguments in _whole_backbones(stock):
-        arguments[2] = None  # torchvision warns of other ways to say so
+        arguments[2] = None  # torchvision warns of the other values
     if share_backbone and len(set(modalities.values())) > 1:
         raise ValueError(
-            f"share_backbone needs as many channels in every modality, but these differ: {modalities}; "
-            "give them the same number (data.channels), or each a backbone of its own"
+            f"share_backbone needs the same number of channels in every modality, but these differ: {modalities}; "
+            "give them the same number (data.channels), or set share_backbone=false"
         )
 
     layers = stock["backbone"] + stock["head"]
     cut = _cut(stock, fusion)
-    read = sorted({place for sources in _absolute_sources(layers)[cut:] for place in sources if place < cut})
+    read = sorted({layer for sources in _absolute_sources(layers)[cut:] for layer in sources if layer < cut})
     widths = _widths(stock, cut)
     if odd := [level for level in read if level not in widths]:
         raise ValueError(
-            f"fusion='{fusion}' would fuse layer {odd[0]} of {source}, which passes several maps on at once: "
+            f"fusion='{fusion}' would fuse layer {odd[0]} of {source}, which outputs several maps: "
             f"choose from {', '.join(name for name in FUSIONS if name not in (fusion, 'p3'))}"
         )
 
@@ -159,16 +158,16 @@ def two_stream_cfg(
     build = _shared_streams if share_backbone else _own_streams
     streams, levels = build(new, layers[:cut], read, [widths[level] for level in read], modalities)
     fused, first_fusion = {}, len(new)
-    for place, level in enumerate(read):
-        new += _fusion(fusion, [levels[name][place] for name in modalities], widths[level], stock, len(new))
+    for index, level in enumerate(read):
+        new += _fusion(fusion, [levels[name][index] for name in modalities], widths[level], stock, len(new))
         fused[level] = len(new) - 1
     first_of_rest = len(new)
     for index, (sources, *rest) in enumerate(layers[cut:], start=cut):
-        absolute = [place if place >= 0 else index + place for place in _as_list(sources)]
-        moved = [fused[place] if place < cut else place + first_of_rest - cut for place in absolute]
-        if index < len(layers) - 1:  # RT-DETR's head finds its inputs by their index alone
-            # "-1" spares Ultralytics from keeping the previous output alive until the end of the forward pass.
-            moved = [-1 if place == len(new) - 1 else place for place in moved]
+        absolute = [layer if layer >= 0 else index + layer for layer in _as_list(sources)]
+        moved = [fused[layer] if layer < cut else layer + first_of_rest - cut for layer in absolute]
+        if index < len(layers) - 1:  # RT-DETR's head finds its inputs only by their index
+            # With "-1", Ultralytics need not keep the previous output until the end of the forward pass.
+            moved = [-1 if layer == len(new) - 1 else layer for layer in moved]
         new.append([moved if isinstance(sources, list) else moved[0], *rest])
 
     stock["backbone"], stock["head"] = new[:first_fusion], new[first_fusion:]
@@ -204,22 +203,22 @@ def _check(stock: Mapping[str, Any], source: str, modalities: Mapping[str, int],
             weights = arguments[2] if len(arguments) > 2 else "DEFAULT"
             raise ValueError(
                 f"{source} has a layer {WHOLE_BACKBONE} with the weights {weights}, which would be downloaded whenever "
-                f"the model is built: copy the file and write null for them, as in {[*arguments[:2], None]}"
+                f"the model is built: copy the file and replace them by null, as in {[*arguments[:2], None]}"
             )
         if odd := [name for name, channels in modalities.items() if channels != IMAGE_CHANNELS]:
             raise ValueError(
                 f"{source} has a layer {WHOLE_BACKBONE}, which takes images of {IMAGE_CHANNELS} channels, but "
-                f"{odd[0]} has {modalities[odd[0]]}: leave it out of 'channels', and grey is repeated"
+                f"{odd[0]} has {modalities[odd[0]]}: leave it out of 'channels' to repeat grey"
             )
 
 
 def _whole_backbones(stock: Mapping[str, Any]) -> list[list]:
-    """Return the arguments of each layer that is a backbone of torchvision's."""
+    """Return the arguments of each layer that is a whole torchvision backbone."""
     return [arguments for _, _, layer, arguments in stock["backbone"] + stock["head"] if layer == WHOLE_BACKBONE]
 
 
 def task_of(cfg: Mapping[str, Any]) -> str:
-    """Return what a model does, in Ultralytics' words.
+    """Return Ultralytics' name of a model's task.
 
     Args:
         cfg: A description, stock or with streams, whose head is one of `MODEL_CLASSES`.
@@ -241,9 +240,9 @@ def _as_list(sources: int | list[int]) -> list[int]:
 
 
 def _absolute_sources(layers: Sequence[list]) -> list[list[int]]:
-    """List what each layer reads, as indices from the start; the image is -1."""
+    """List the inputs of each layer, as indices from the start; the image is -1."""
     return [
-        [place if place >= 0 else index + place for place in _as_list(sources)]
+        [layer if layer >= 0 else index + layer for layer in _as_list(sources)]
         for index, (sources, *_) in enumerate(layers)
     ]
 
@@ -254,14 +253,14 @@ def _cut(stock: Mapping[str, Any], fusion: str) -> int:
     if fusion == "late":
         return len(layers) - 1
     if fusion == "p3":
-        return 1 + min(place for sources in _absolute_sources(layers)[depth:] for place in sources if place < depth)
+        return 1 + min(layer for sources in _absolute_sources(layers)[depth:] for layer in sources if layer < depth)
     return depth
 
 
 def _widths(stock: Mapping[str, Any], count: int) -> dict[int, int]:
-    """Return the output channels of the first layers of a stock model, by index, where the output is one map.
+    """Return the output channels of the first layers of a stock model, by index, if the output is one map.
 
-    Found by building these layers without memory, rather than by what their arguments seem to say.
+    The layers are built without memory, instead of interpreting their arguments.
     """
     part = {**deepcopy(dict(stock)), "head": []}
     part["backbone"] = deepcopy((stock["backbone"] + stock["head"])[:count])
@@ -271,14 +270,14 @@ def _widths(stock: Mapping[str, Any], count: int) -> dict[int, int]:
     with torch.device("meta"), torch.no_grad():
         x: Any = torch.zeros(1, IMAGE_CHANNELS, PROBE_SIZE, PROBE_SIZE)
         for layer in parse_model(part, ch=IMAGE_CHANNELS, verbose=False)[0].eval():
-            read = [x if place == -1 else outputs[place] for place in _as_list(layer.f)]
+            read = [x if source == -1 else outputs[source] for source in _as_list(layer.f)]
             x = layer(read if isinstance(layer.f, list) else read[0])
             outputs.append(x)
     return {index: output.shape[1] for index, output in enumerate(outputs) if isinstance(output, Tensor)}
 
 
 def _scale_name(stock: Mapping[str, Any]) -> str:
-    """Return the scale that Ultralytics builds: the first one if none was asked for."""
+    """Return the scale that Ultralytics builds, by default the first one."""
     return stock.get("scale") or next(iter(stock["scales"]))
 
 
@@ -287,9 +286,9 @@ def _own_streams(
 ) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
     """Append a stream for each modality; return their ranges and levels."""
     streams, levels = {}, {}
-    for place, (name, channels) in enumerate(modalities.items()):
+    for index, (name, channels) in enumerate(modalities.items()):
         first = len(new)
-        new.append([SPLIT_LAYER, 1, "Index", [channels, place]])
+        new.append([SPLIT_LAYER, 1, "Index", [channels, index]])
         new += _moved(prefix, first + 1, channels)
         streams[name] = [first, len(new)]
         levels[name] = [first + 1 + level for level in read]
@@ -301,7 +300,7 @@ def _shared_streams(
 ) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
     """Append one stream that all modalities pass, one after the other in the mini-batch; return range and levels."""
     count, channels = len(modalities), next(iter(modalities.values()))
-    new += [[SPLIT_LAYER, 1, "Index", [channels, place]] for place in range(count)]
+    new += [[SPLIT_LAYER, 1, "Index", [channels, index]] for index in range(count)]
     new.append([list(range(1, 1 + count)), 1, "Concat", [0]])
     first = len(new)
     new.append([-1, 1, "Index", [channels, "()"]])
@@ -311,25 +310,25 @@ def _shared_streams(
     for level, width in zip(read, widths, strict=True):
         unstacked = len(new)
         new.append([first + 1 + level, 1, "nn.Unflatten", [0, [count, -1]]])
-        for place, name in enumerate(modalities):
+        for index, name in enumerate(modalities):
             levels[name].append(len(new))
-            new.append([unstacked, 1, "Index", [width, place]])
+            new.append([unstacked, 1, "Index", [width, index]])
     return {name: [first, end] for name in modalities}, levels
 
 
 def _moved(prefix: list[list], by: int, channels: int) -> list[list]:
-    """Copy the first layers of a stock model to another place, for images with another number of channels."""
+    """Copy the first layers of a stock model to another position, for images with another number of channels."""
     moved = []
     for sources, number, kind, arguments in deepcopy(prefix):
-        if kind == "ResNetLayer" and arguments[3]:  # states its input channels, alone among stock layers
+        if kind == "ResNetLayer" and arguments[3]:  # the only stock layer that states its input channels
             arguments[0] = channels
-        places = [place if place < 0 else place + by for place in _as_list(sources)]
-        moved.append([places if isinstance(sources, list) else places[0], number, kind, arguments])
+        inputs = [layer if layer < 0 else layer + by for layer in _as_list(sources)]
+        moved.append([inputs if isinstance(sources, list) else inputs[0], number, kind, arguments])
     return moved
 
 
 def _fusion(fusion: str, sources: list[int], width: int, stock: Mapping[str, Any], first: int) -> list[list]:
-    """Return the layers that fuse a level of all streams, the first of them at index `first`."""
+    """Return the layers that fuse a level of all streams, starting at index `first`."""
     count = len(sources)
     together = [sources, 1, "Concat", [1]]
     linear = [[-1, 1, "CBLinear", [[width]]], [-1, 1, "Index", [width, 0]]]
@@ -339,24 +338,24 @@ def _fusion(fusion: str, sources: list[int], width: int, stock: Mapping[str, Any
         gates = first + 1
         layers = [together, [-1, 1, "CBLinear", [[width] * count]]]
         gated = []
-        for place, source in enumerate(sources):
+        for index, source in enumerate(sources):
             layers += [
-                [gates, 1, "Index", [width, place]],
+                [gates, 1, "Index", [width, index]],
                 [[source, -1], 1, "Concat", [1]],
                 [-1, 1, "nn.GLU", [1]],
                 [-1, 1, "Index", [width, "()"]],
             ]
             gated.append(first + len(layers) - 1)
-        # CBFuse takes its last input as it is and an item of each other one: the item "()" of a map is the map.
+        # CBFuse adds its last input and an item of each other one: the item "()" of a map is the map itself.
         return [*layers, [gated, 1, "CBFuse", [str([()] * (count - 1))]]]
     argument = _argument_for(width, stock)
     if argument is not None:
         return [together, [-1, 1, "Conv", [argument, 1, 1]]]
-    return [together, *linear, [-1, 1, "nn.BatchNorm2d", []], [-1, 1, "nn.SiLU", []]]  # as wide as no Conv can be
+    return [together, *linear, [-1, 1, "nn.BatchNorm2d", []], [-1, 1, "nn.SiLU", []]]  # no Conv can have this width
 
 
 def _argument_for(width: int, stock: Mapping[str, Any]) -> int | None:
-    """Return what a Conv must ask for so that it is `width` wide after scaling, None if nothing leads there."""
+    """Return the argument of a Conv that is `width` wide after scaling, None if there is none."""
     multiple, most = stock.get("width_multiple", 1.0), math.inf
     if stock.get("scales"):
         _, multiple, most = stock["scales"][_scale_name(stock)]
@@ -365,16 +364,16 @@ def _argument_for(width: int, stock: Mapping[str, Any]) -> int | None:
 
 
 def build_two_stream(cfg: Mapping[str, Any], nc: int | None = None, verbose: bool = False) -> StockModel:
-    """Build the model that `two_stream_cfg` describes, its split set to the identity.
+    """Build the model that `two_stream_cfg` describes, with its split set to the identity.
 
     Args:
-        cfg: What `two_stream_cfg` returned.
+        cfg: The result of `two_stream_cfg`.
         nc: Number of classes, or None for the number in `cfg`.
         verbose: Whether Ultralytics lists the layers.
 
     Returns:
         An untrained stock model whose input is the stacked image, shape (B, ΣC_m, H, W). The fusions "add" and
-        "attention" begin as the mean over streams.
+        "attention" start as the mean over streams.
     """
     model_class: Any = MODEL_CLASSES[cfg["head"][-1][2]]
     model: StockModel = model_class(deepcopy(dict(cfg)), ch=sum(cfg["modalities"].values()), nc=nc, verbose=verbose)
@@ -390,11 +389,11 @@ def build_two_stream(cfg: Mapping[str, Any], nc: int | None = None, verbose: boo
 
 @torch.no_grad()
 def drop_split_convolution(model: nn.Module) -> None:
-    """Take the identity convolution out of the split of a model that will not be trained or saved, in place.
+    """Remove the identity convolution from the split of a model that will not be trained or saved, in place.
 
-    What the model computes stays the same bit for bit: each channel is multiplied by 1 and all others by 0. It is
-    there because a checkpoint must be built by Ultralytics' own `parse_model`, and costs a pass over the image at full
-    resolution. A split that is no identity, and a model without streams, are left as they are.
+    The outputs of the model stay the same bit for bit. The convolution is there because Ultralytics' `parse_model` must
+    be able to build a checkpoint, and costs a pass over the image at full resolution. A split that is not an identity,
+    and a model without streams, are unchanged.
 
     Args:
         model: A detector.
@@ -411,14 +410,13 @@ def drop_split_convolution(model: nn.Module) -> None:
 
 @torch.no_grad()
 def start_as_mean(model: StockModel) -> None:
-    """Set the fusions of a model so that they begin with the mean over its streams.
+    """Initialise the fusions of a model to the mean over its streams.
 
-    That is exact for "add" and "attention". For the others it is the mean followed by a neutral norm, whose running
-    statistics say mean 0 and variance 1, and an activation: not the mean, but a function of it alone. An activation is
-    no identity on what an activation returned, except for ReLU.
+    That is exact for "add" and "attention". For the others the mean is followed by a neutral norm, with running mean 0
+    and variance 1, and an activation, so the result is a function of the mean alone.
 
     Args:
-        model: A model that `build_two_stream` built.
+        model: A model from `build_two_stream`.
     """
     count = len(model.yaml["modalities"])
     first, end = model.yaml["fusions"]
@@ -436,14 +434,14 @@ def start_as_mean(model: StockModel) -> None:
         norm = layer if isinstance(layer, nn.BatchNorm2d) else getattr(layer, "bn", None)
         if norm is not None:
             norm.reset_running_stats()
-            norm.weight.fill_(math.sqrt(1 + norm.eps))  # takes back what eps adds to the variance
+            norm.weight.fill_(math.sqrt(1 + norm.eps))  # compensates for eps in the variance
             norm.bias.zero_()
 
 
 def streams_of(model: nn.Module) -> dict[str, nn.Sequential]:
-    """Return the stream of each modality of a model that `build_two_stream` built, by name, sharing its parameters.
+    """Return the stream of each modality of a model from `build_two_stream`, sharing its parameters.
 
-    All are the same one if the model shares its backbone.
+    With a shared backbone all are the same.
 
     Raises:
         ValueError: If the model has no streams.

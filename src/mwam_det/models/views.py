@@ -1,9 +1,9 @@
 """Training a model with streams on several views of each mini-batch, with modalities missing in some.
 
-Stock layers and stock losses, led by hooks: streams run once, the fusions read their levels in all views, neck and head
-run once on all of them, and the model's own loss is taken of each view. Views that only measure wait until the model
-has gone over the complete mini-batch as ever: fusion, neck and head then look at them once more, without gradient.
-Nothing of it is in the model's checkpoint.
+Stock layers and stock losses, driven by hooks: streams run once, the fusions read their levels in all views, neck and
+head run once on all of them, and the model's own loss is computed for each view. Views that are only measured come
+after the normal pass over the complete mini-batch: fusion, neck and head run on them again, without gradient. The
+model's checkpoint is unaffected.
 """
 
 from __future__ import annotations
@@ -27,35 +27,37 @@ from mwam_det.training.incomplete import Views
 from mwam_det.training.measuring import KeptStatistics, measuring
 
 VIEWS = "views"
-"""Key of a batch under which the trainer says how the step sees it: a `Views`; without it the step is as ever."""
+"""Key of a batch for the `Views` of the step; without it the step is the normal one."""
 
-NO_DISTILLATION = "incomplete.distill: queries of RT-DETR have no fixed places to be compared at"
+NO_DISTILLATION = "incomplete.distill: queries of RT-DETR have no fixed positions to be compared at"
 
 Balance = Callable[..., Tensor]
-"""Takes views and the loss of each, and `multiple`, `logits` and `target`, as `ModalityRun.balance` does."""
+"""Takes views and their losses, and `multiple`, `logits` and `target`, like `ModalityRun.balance`."""
 
 
 class IncompleteViews:
-    """Let a model in training look at the mini-batch as `batch[VIEWS]` says, and return the loss of all views.
+    """Make a model in training see the views of the mini-batch in `batch[VIEWS]`, and return the loss of all.
 
-    The hooks must be off (`remove`) whenever the model is copied or saved.
+    Remove the hooks (`remove`) before the model is copied or saved.
 
     Args:
-        model: A model that `build_two_stream` built, without wrapper.
-        balance: What makes one loss of those of the views; their weighted average if left out. Needed for views that
-            only measure.
-        recompute: Whether the layers of fusion, neck and head keep nothing but their inputs for the backward pass and
-            run once more in it: gradients and running statistics are the same, memory is saved, and time is spent.
+        model: A model from `build_two_stream`, without wrapper.
+        balance: Combines the losses of the views; their weighted average if left out. Required for views that are only
+            measured.
+        recompute: Whether fusion, neck and head keep only their inputs for the backward pass and run again in it:
+            gradients and running statistics are the same, with less memory and more time.
     """
 
     def __init__(self, model: StockModel, balance: Balance | None = None, recompute: bool = False):
         self._model = model
         self._balance = balance
         self._levels = levels_of(model)
-        self._place = {index: (name, place) for name in self._levels for place, index in enumerate(self._levels[name])}
-        self._views: Views | None = None  # that the step is trained on
-        self._measured: Views | None = None  # that are only looked at
-        self._seen: dict[int, Tensor] = {}  # levels of the complete mini-batch, while others are to be measured
+        self._level_of = {
+            layer: (name, level) for name, layers in self._levels.items() for level, layer in enumerate(layers)
+        }
+        self._views: Views | None = None  # trained on
+        self._measured: Views | None = None  # only measured
+        self._seen: dict[int, Tensor] = {}  # levels of the complete mini-batch, if views are to be measured
         self._absent: dict[str, list[Tensor]] = {}
         self._mixed: dict[int, Tensor] = {}
         self._parts: list[Any] = []
@@ -66,7 +68,7 @@ class IncompleteViews:
         self._handles = [
             model.register_forward_pre_hook(self._begin),
             model.model[0].register_forward_pre_hook(self._mix_input),
-            *(model.model[index].register_forward_hook(partial(self._keep_level, index)) for index in self._place),
+            *(model.model[index].register_forward_hook(partial(self._keep_level, index)) for index in self._level_of),
             *(layer.register_forward_pre_hook(self._mix_levels) for layer in model.model[first:end]),
             head.register_forward_pre_hook(self._repeat_targets),
             head.register_forward_hook(self._take_apart),
@@ -74,7 +76,7 @@ class IncompleteViews:
         ]
 
     def remove(self) -> None:
-        """Take the hooks off: the model sees each mini-batch once again."""
+        """Remove the hooks: the model sees each mini-batch only once again."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -87,8 +89,8 @@ class IncompleteViews:
         if views is None:
             return
         if views.level == "features":
-            # Before the streams run: hooks that keep what a level puts out are to keep what comes then.
-            lacking = [name for name, own in views.present.items() if not all(own.flatten().tolist())]
+            # Before the streams run, so that hooks on the levels keep the outputs of the mini-batch.
+            lacking = [name for name, present in views.present.items() if not all(present.flatten().tolist())]
             self._absent = {name: run_stream_on_zeros(model, name, batch["img"]) for name in lacking}
         if views.measure_only:
             self._measured = views
@@ -111,31 +113,31 @@ class IncompleteViews:
             self._seen[index] = output.detach()
 
     def _mix_input(self, layer: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
-        """Put the stacked images of all views in place of those of the mini-batch."""
+        """Replace the stacked images of the mini-batch by those of all views."""
         if self._views is None or self._views.level != "input":
             return None
         channels = self._model.yaml["modalities"]
         stacks = inputs[0].split(list(channels.values()), 1)
-        return (torch.cat([self._views.mix(name, own) for name, own in zip(channels, stacks, strict=True)], 1),)
+        return (torch.cat([self._views.mix(name, images) for name, images in zip(channels, stacks, strict=True)], 1),)
 
     def _mix_levels(self, layer: nn.Module, inputs: tuple[Any]) -> tuple[Any] | None:
-        """Put the levels in all views in place of those that a fusion reads."""
+        """Replace the levels that a fusion reads by those of all views."""
         views = self._views
         if views is None or views.level != "features" or not isinstance(layer.f, list):
             return None
-        return ([self._mix_level(views, index, own) for index, own in zip(layer.f, inputs[0], strict=True)],)
+        return ([self._mix_level(views, index, level) for index, level in zip(layer.f, inputs[0], strict=True)],)
 
     def _mix_level(self, views: Views, index: int, features: Tensor) -> Tensor:
-        if index not in self._place:
+        if index not in self._level_of:
             return features
         if index not in self._mixed:
-            name, place = self._place[index]
-            absent = self._absent[name][place] if name in self._absent else None
+            name, level = self._level_of[index]
+            absent = self._absent[name][level] if name in self._absent else None
             self._mixed[index] = views.mix(name, features, absent)
         return self._mixed[index]
 
     def _repeat_targets(self, head: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """Give the decoder of RT-DETR, which learns to clean noisy labels too, the labels of every view."""
+        """Give RT-DETR's decoder, which also learns to denoise labels, the labels of every view."""
         if self._views is None or not isinstance(head, RTDETRDecoder) or len(inputs) < 2 or inputs[1] is None:
             return None
         features, targets = inputs
@@ -146,7 +148,7 @@ class IncompleteViews:
         return features, {**targets, **repeated, "gt_groups": targets["gt_groups"] * count}
 
     def _take_apart(self, head: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> Any:
-        """Let the model take its own loss of the first view; keep the others."""
+        """Let the model compute its own loss for the first view; keep the others."""
         if self._views is None:
             return None
         self._parts = self._split(self._views, outputs)
@@ -158,22 +160,22 @@ class IncompleteViews:
         return views.split(outputs)
 
     def _decoder_parts(self, views: Views, outputs: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        """Take apart what RT-DETR's decoder puts out: layers come before samples there, and labels have numbers."""
+        """Split the output of RT-DETR's decoder by views: its first axis is layers, and labels are numbered."""
         *decoded, boxes, scores, noisy = outputs
-        by_sample = views.split([*(own.transpose(0, 1) for own in decoded), boxes, scores])
+        by_sample = views.split([*(output.transpose(0, 1) for output in decoded), boxes, scores])
         parts = []
         for view, (first, second, *encoded) in enumerate(by_sample):
             meta = noisy
             if noisy is not None:
-                own = slice(view * len(encoded[0]), (view + 1) * len(encoded[0]))
-                meta = {**noisy, "dn_pos_idx": noisy["dn_pos_idx"][own]}
+                samples = slice(view * len(encoded[0]), (view + 1) * len(encoded[0]))
+                meta = {**noisy, "dn_pos_idx": noisy["dn_pos_idx"][samples]}
                 if "dn_gt_idx" in noisy:
-                    meta["dn_gt_idx"] = [numbers - view * self._targets for numbers in noisy["dn_gt_idx"][own]]
+                    meta["dn_gt_idx"] = [numbers - view * self._targets for numbers in noisy["dn_gt_idx"][samples]]
             parts.append((first.transpose(0, 1), second.transpose(0, 1), *encoded, meta))
         return parts
 
     def _average(self, model: StockModel, inputs: tuple[Any, ...], output: Any) -> Any:
-        """Put the loss of all views in place of that of the first."""
+        """Replace the loss of the first view by that of all views."""
         if self._measured is not None:
             return self._with_measured(model, self._measured, inputs[0], output)
         views, parts = self._views, self._parts
@@ -182,18 +184,18 @@ class IncompleteViews:
             return None
         batch = {key: value for key, value in inputs[0].items() if key != VIEWS}
         losses = [output, *(model.loss(batch, part) for part in parts[1:])]
-        loss = self._total(views, batch, [own for own, _ in losses], parts)
-        items = {name: views.average(own[name] for _, own in losses) for name in output[1]}
+        loss = self._total(views, batch, [loss for loss, _ in losses], parts)
+        items = {name: views.average(items[name] for _, items in losses) for name in output[1]}
         if views.distill:
             if isinstance(model.model[-1], RTDETRDecoder):
                 raise NotImplementedError(NO_DISTILLATION)
             loss = loss.sum() + views.distillation(parts, partial(follow, gains=vars(model.args)))
         return loss, items
 
-    def _with_measured(self, model: StockModel, views: Views, whole: dict[str, Any], output: Any) -> Any:
-        """Look at views that only measure, and put what balancing makes of it in place of the loss."""
-        batch = {key: value for key, value in whole.items() if key != VIEWS}
-        # Scores of classes are compared with those of the complete view, which is then among them, on equal terms.
+    def _with_measured(self, model: StockModel, views: Views, batch: dict[str, Any], output: Any) -> Any:
+        """Measure views, and replace the loss by that of the balancing method."""
+        batch = {key: value for key, value in batch.items() if key != VIEWS}
+        # Class scores are compared with those of the complete view, which is then measured in the same way.
         first = 0 if has_class_scores(model) else 1
         parts = self._measure(_without_first(views, first))
         with torch.no_grad():
@@ -202,13 +204,13 @@ class IncompleteViews:
 
     @torch.no_grad()
     def _measure(self, views: Views) -> list[Any]:
-        """Return what fusion, neck and head make of this mini-batch in each view; it leaves no trace."""
+        """Return the outputs of fusion, neck and head for each view, without side effects."""
         seen, absent, levels = self._seen, self._absent, self._levels
         self._forget()
         mixed = {
             name: [
-                views.mix(name, seen[index], absent[name][place] if name in absent else None)
-                for place, index in enumerate(levels[name])
+                views.mix(name, seen[index], absent[name][level] if name in absent else None)
+                for level, index in enumerate(levels[name])
             ]
             for name in levels
         }
@@ -216,21 +218,21 @@ class IncompleteViews:
             return self._split(views, run_from_levels(self._model, mixed))
 
     def _total(self, views: Views, batch: dict[str, Any], losses: Sequence[Tensor], parts: Sequence[Any]) -> Tensor:
-        """Make one loss of those of the views, at their scale."""
+        """Combine the losses of the views, at their scale."""
         if self._balance is None:
             return views.average(losses)
         scores = [class_scores(self._model, batch, part) for part in parts]
         known = [score for score in scores if score is not None]
         multiple = loss_multiple(self._model, batch)
-        with torch.autocast(batch["img"].device.type, enabled=False):  # what it takes gradients of is already made
+        with torch.autocast(batch["img"].device.type, enabled=False):  # the graph is already built
             if not known:
                 return self._balance(views, losses, multiple=multiple)
-            logits, target = [own for own, _ in known], known[0][1]
+            logits, target = [logits for logits, _ in known], known[0][1]
             return self._balance(views, losses, multiple=multiple, logits=logits, target=target)
 
 
 def _recomputed(layer: nn.Module, *inputs: Any) -> Any:
-    """Run a layer so that it runs once more in the backward pass."""
+    """Run a layer so that it runs again in the backward pass."""
 
     def contexts() -> tuple[Any, Any]:
         return nullcontext(), KeptStatistics(layer.modules())
@@ -239,16 +241,16 @@ def _recomputed(layer: nn.Module, *inputs: Any) -> Any:
 
 
 def has_class_scores(model: StockModel) -> bool:
-    """Return whether a model says of whole images, or of places in them, which one of several classes they show."""
+    """Return whether a model classifies whole images, or pixels into several classes."""
     head = model.model[-1]
     return isinstance(head, Classify) or (isinstance(head, SemanticSegment) and head.nc > 1)
 
 
 def class_scores(model: StockModel, batch: dict[str, Any], output: Any) -> tuple[Tensor, Tensor] | None:
-    """Return the scores of classes in what a model put out in training, and the labels.
+    """Return the class scores in the training output of a model, and the labels.
 
     Returns:
-        Shapes (B, classes, …) and (B, …), labels at the size of the scores; None without, see `has_class_scores`.
+        Shapes (B, classes, …) and (B, …), labels at the size of the scores; None without (see `has_class_scores`).
     """
     if not has_class_scores(model):
         return None
@@ -262,10 +264,10 @@ def class_scores(model: StockModel, batch: dict[str, Any], output: Any) -> tuple
 
 
 def loss_multiple(model: StockModel, batch: dict[str, Any]) -> int:
-    """Return how many times its mean over the samples a model's loss is: Ultralytics sums over them in most tasks."""
+    """Return the ratio of a model's loss to its mean over samples: in most tasks Ultralytics sums over them."""
     return 1 if isinstance(model.model[-1], Classify | RTDETRDecoder) else len(batch["img"])
 
 
 def _without_first(views: Views, count: int) -> Views:
-    present = {name: own[count:] for name, own in views.present.items()}
+    present = {name: mask[count:] for name, mask in views.present.items()}
     return replace(views, present=present, weights=views.weights[count:])

@@ -1,7 +1,7 @@
-"""From checkpoints of stock single-stream detectors to the streams, neck and head of a model with several.
+"""Transfer of weights from stock single-stream checkpoints to the streams, neck and head of a model with several.
 
-Layers of both models correspond by their place (`layers_of_stock`): the layers of each stream, and what comes after the
-fusions, are the stock model's in its order. Nothing is matched by chance of name or shape.
+Layers of both models correspond by their position (`layers_of_stock`): the layers of each stream, and those after the
+fusions, are the stock model's in its order. Nothing is matched by coincidence of name or shape.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FUSION = "part of the fusions, which start as the mean over streams (`start_as_m
 CLASSES_DIFFER = "made for another number of classes"
 NOT_NAMED = "no checkpoint was named for this modality"
 SHOWN = 6
-"""So many names of tensors are given for a reason in a report."""
+"""Number of tensor names listed per reason in a report."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Transfer:
     """What a model takes from checkpoints, and what it does not.
 
     Attributes:
-        tensors: New values by their name in the model's state dict.
-        sources: Whose they are, a modality (the one whose checkpoint it is), by the same names.
+        tensors: New values by name in the model's state dict.
+        sources: The modality whose checkpoint they are from, by the same names.
         summed: Names of first convolutions whose three input channels were summed into one.
         fresh: Why a tensor of the model keeps its value, by name.
-        unused: Names of tensors that no stream, neck or head took, by modality.
+        unused: Names of tensors that no stream, neck or head uses, by modality.
     """
 
     tensors: dict[str, Tensor]
@@ -49,7 +49,7 @@ class Transfer:
     unused: dict[str, tuple[str, ...]]
 
     def report(self, files: Mapping[str, Any]) -> str:
-        """Say in a few lines which tensors came from where, and which did not and why.
+        """Summarise in a few lines which tensors came from where, which did not, and why.
 
         Args:
             files: The checkpoint of each modality.
@@ -74,14 +74,14 @@ def _some(names: Any) -> str:
 
 
 def layers_of_stock(cfg: Mapping[str, Any]) -> dict[int, tuple[str | None, int]]:
-    """Tell which layer of the stock model each layer of a model with streams is.
+    """Return the layer of the stock model that each layer of a model with streams corresponds to.
 
     Args:
-        cfg: What `two_stream_cfg` returned.
+        cfg: The result of `two_stream_cfg`.
 
     Returns:
         (modality, index in the stock model) by index, the modality None for layers after the fusions. A shared backbone
-        counts as that of the first modality. Split, choice of a modality and fusions are no layers of the stock model.
+        counts as that of the first modality. Split, selection of a modality and fusions have no stock layer.
     """
     origins: dict[int, tuple[str | None, int]] = {}
     for name, (first, end) in reversed(cfg["streams"].items()):
@@ -98,15 +98,15 @@ def map_weights(
 ) -> Transfer:
     """Find a value for each tensor of a model with streams in the state dicts of stock models.
 
-    Each stream takes the tensors of its modality's state, what comes after the fusions those of the first state. A
-    first convolution on a single channel takes the sum over the input channels, so that it answers to a grey image as
+    Each stream takes the tensors of its modality's state, the layers after the fusions those of the first state. A
+    first convolution on a single channel takes the sum over the input channels, so that it responds to a grey image as
     the stock one does to three equal channels. Only tensors of the head may differ in shape, by the number of classes,
-    and first convolutions, by other numbers of channels; they are left as they are.
+    and first convolutions, by other numbers of channels; these are left unchanged.
 
     Args:
-        cfg: What `two_stream_cfg` returned.
+        cfg: The result of `two_stream_cfg`.
         target: The state dict of the model; only names and shapes are read.
-        states: State dicts of stock models by modality; the same one for each if there is but one checkpoint.
+        states: State dicts of stock models by modality; the same one for all if there is only one checkpoint.
 
     Raises:
         ValueError: If a modality is unknown, a shared backbone gets several states, or a state is of another model.
@@ -125,20 +125,20 @@ def map_weights(
             fresh[key] = source
             continue
         modality, name = source
-        value, in_head = states[modality].get(name), _layer_of(key) == last
+        value, in_head = states[modality].get(name), key.startswith(f"model.{last}.")
         if value is None and in_head:
             fresh[key] = "in no checkpoint"
             continue
         if value is None:
             raise ValueError(
-                f"the checkpoint for {modality} has no tensor {name}: it is fused for inference, or of another model "
+                f"the checkpoint for {modality} has no tensor {name}: it is fused for inference, or from another model "
                 f"than {cfg.get('yaml_file', 'this one')}"
             )
         taken[modality].add(name)
         fitted = _fit(value, tensor, modality, cfg["modalities"][modality], in_head)
         if fitted is None:
             raise ValueError(
-                f"the checkpoint for {modality} is of another model than {cfg.get('yaml_file', 'this one')}: its "
+                f"the checkpoint for {modality} is from another model than {cfg.get('yaml_file', 'this one')}: its "
                 f"{name} is {tuple(value.shape)}, here it is {tuple(tensor.shape)}"
             )
         if isinstance(fitted, str):
@@ -154,11 +154,7 @@ def _check_states(cfg: Mapping[str, Any], states: Mapping[str, Mapping[str, Tens
     if unknown := [name for name in states if name not in cfg["streams"]] or not states:
         raise ValueError(f"pretrained names {unknown or 'nothing'}: choose from {', '.join(cfg['streams'])}")
     if cfg.get("share_backbone") and len({id(state) for state in states.values()}) > 1:
-        raise ValueError("with share_backbone there is one backbone: name one checkpoint, not one a modality")
-
-
-def _layer_of(key: str) -> int:
-    return int(key.removeprefix("model.").partition(".")[0])
+        raise ValueError("with share_backbone there is one backbone: name one checkpoint, not one per modality")
 
 
 def _source_of(
@@ -167,18 +163,18 @@ def _source_of(
     cfg: Mapping[str, Any],
     states: Mapping[str, Mapping[str, Tensor]],
 ) -> tuple[str, str] | str:
-    """Return the modality whose state has the value of a tensor, and its name there; or why there is no such state."""
+    """Return the modality whose state has the value of a tensor, and its name there; or why there is none."""
     index, _, rest = key.removeprefix("model.").partition(".")
     if int(index) not in origins:
         return SPLIT if int(index) == SPLIT_LAYER else FUSION
-    modality, place = origins[int(index)]
+    modality, stock_index = origins[int(index)]
     if cfg.get("share_backbone") or modality is None:
         modality = next(iter(states))
-    return (modality, f"model.{place}.{rest}") if modality in states else f"{modality}: {NOT_NAMED}"
+    return (modality, f"model.{stock_index}.{rest}") if modality in states else f"{modality}: {NOT_NAMED}"
 
 
 def _fit(value: Tensor, tensor: Tensor, modality: str, channels: int, in_head: bool) -> Tensor | str | None:
-    """Return what a tensor takes of a value, or why it stays as it is; None if they are of different models."""
+    """Return the new value of a tensor, or why it is unchanged; None if they are from different models."""
     if value.shape == tensor.shape:
         return value
     if in_head:
@@ -191,7 +187,7 @@ def _fit(value: Tensor, tensor: Tensor, modality: str, channels: int, in_head: b
 
 
 def _reads_the_image(value: Tensor, tensor: Tensor, channels: int) -> bool:
-    """Return whether two convolutions differ by the number of image channels alone."""
+    """Return whether two convolutions differ only in the number of image channels."""
     if value.ndim != 4 or tensor.ndim != 4 or tensor.shape[1] != channels:
         return False
     return value.shape[0] == tensor.shape[0] and value.shape[2:] == tensor.shape[2:]
@@ -202,13 +198,13 @@ def _left_over(
     taken: Mapping[str, set[str]],
     origins: Mapping[int, tuple[str | None, int]],
 ) -> dict[str, tuple[str, ...]]:
-    """List the tensors of each state that no tensor took."""
+    """List the unused tensors of each state."""
     first = next(iter(states))
     left = {name: tuple(key for key in state if key not in taken[name]) for name, state in states.items()}
-    if len({id(state) for state in states.values()}) == 1:  # one checkpoint: what one modality leaves another may take
+    if len({id(state) for state in states.values()}) == 1:  # one checkpoint: another modality may use the tensor
         everywhere = set.intersection(*map(set, left.values()))
         return {first: tuple(key for key in left[first] if key in everywhere)}
-    after_fusions = {f"model.{place}" for modality, place in origins.values() if modality is None}
+    after_fusions = {f"model.{index}" for modality, index in origins.values() if modality is None}
     return {
         name: tuple(key for key in keys if name == first or ".".join(key.split(".")[:2]) not in after_fusions)
         for name, keys in left.items()
@@ -216,9 +212,9 @@ def _left_over(
 
 
 def load_stock(file: str | Path) -> BaseModel:
-    """Load the model of a checkpoint as Ultralytics does, by its restricted loader where ULTRALYTICS_SAFE_LOAD is set.
+    """Load the model of a checkpoint as Ultralytics does, with its restricted loader if ULTRALYTICS_SAFE_LOAD is set.
 
-    Nothing is downloaded or installed, and the file stays as it is.
+    Nothing is downloaded or installed, and the file is not changed.
 
     Args:
         file: The checkpoint, which exists.
@@ -227,11 +223,11 @@ def load_stock(file: str | Path) -> BaseModel:
         The model, float32, on the CPU.
 
     Raises:
-        ValueError: If the file holds no model of Ultralytics', or weights that are no finite numbers.
+        ValueError: If the file does not hold a model of Ultralytics, or its weights are not finite.
     """
     _check_packages(file)
     try:
-        # Ultralytics deletes a damaged file that it knows by a bare name, and downloads it again
+        # given a bare name, Ultralytics would delete a damaged file and download it again
         model = load_checkpoint(Path(file).absolute())[0]
     except Exception as error:  # unpickling damaged bytes may raise anything
         cause = error.__cause__ or error
@@ -240,41 +236,40 @@ def load_stock(file: str | Path) -> BaseModel:
             f"({type(cause).__name__}: {' '.join(str(cause).split()):.200})"
         ) from None
     if not isinstance(model, BaseModel):
-        raise ValueError(f"pretrained={file} holds a {type(model).__name__}, which is not a model of Ultralytics'")
-    wrong = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
-    if wrong:
-        raise ValueError(f"pretrained={file} has weights that are no finite numbers: {_some(wrong)}")
+        raise ValueError(f"pretrained={file} holds a {type(model).__name__}, which is not a model of Ultralytics")
+    if wrong := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
+        raise ValueError(f"pretrained={file} has weights that are not finite: {_some(wrong)}")
     return model
 
 
 def _check_packages(file: str | Path) -> None:
-    """Check that what a checkpoint is made of can be imported: Ultralytics would install what it misses."""
+    """Check that the packages that a checkpoint needs can be imported: Ultralytics would install missing ones."""
     try:
         names = get_unsafe_globals_in_checkpoint(file)
-    except Exception:  # not an archive of PyTorch: what it is becomes known when it is loaded
+    except Exception:  # not a PyTorch archive: the error comes when it is loaded
         return
     packages = sorted({name.partition(".")[0] for name in names} - sys.modules.keys())
     if missing := [package for package in packages if not find_spec(package)]:
         raise ValueError(
-            f"pretrained={file} is made of {', '.join(missing)}, which is not installed: it is not a checkpoint of an "
+            f"pretrained={file} needs {', '.join(missing)}, which is not installed: it is not a checkpoint of an "
             "Ultralytics model"
         )
 
 
 def pretrained_files(value: Any, modalities: Collection[str]) -> dict[str, Path]:
-    """Read the argument `pretrained` where it names files, and check that each can be loaded.
+    """Read the argument `pretrained` if it names files, and check that each can be loaded.
 
     Args:
-        value: A checkpoint for all modalities, or a mapping with one for each, or for some.
+        value: A checkpoint for all modalities, or a mapping with one for some or all of them.
         modalities: The model's modalities, in order.
 
     Returns:
         The file of each modality that has one, in the order of the mapping.
 
     Raises:
-        ValueError: If a modality is unknown, the value is neither of these, a file is refused by `load_stock`, or one
-            that is named for a modality has streams itself.
-        FileNotFoundError: If a file does not exist. None is ever downloaded.
+        ValueError: If a modality is unknown, the value is neither of these, `load_stock` refuses a file, or a file
+            named for a single modality has streams itself.
+        FileNotFoundError: If a file does not exist. Nothing is downloaded.
     """
     files = _named_files(value, modalities)
     for file in dict.fromkeys(files.values()):
@@ -297,24 +292,24 @@ def _named_files(value: Any, modalities: Collection[str]) -> dict[str, Path]:
     if unknown := [str(name) for name in value if name not in modalities]:
         raise ValueError(f"pretrained names {', '.join(unknown)}: choose from {', '.join(modalities)}")
     for file in value.values():
-        if not os.path.isfile(file):  # unlike Path.is_file, not an error where the name is too long
+        if not os.path.isfile(file):  # unlike Path.is_file, no error if the name is too long
             raise FileNotFoundError(f"pretrained={file} is not a file; nothing is downloaded, so fetch it first")
     return {name: Path(file) for name, file in value.items()}
 
 
 def load_pretrained(model: StockModel, value: Any) -> str:
-    """Fill a model from checkpoints of stock single-stream detectors, and let its fusions start as the mean.
+    """Load stock single-stream checkpoints into a model, and initialise its fusions to the mean.
 
     Args:
-        model: A model that `build_two_stream` built.
+        model: A model from `build_two_stream`.
         value: As in `pretrained_files`.
 
     Returns:
-        A report of what came and what did not.
+        A report of what was transferred and what was not.
 
     Raises:
-        ValueError: If a checkpoint has streams or is of another model, or as `pretrained_files` does.
-        FileNotFoundError: As `pretrained_files` does.
+        ValueError: If a checkpoint has streams or is from another model, or as in `pretrained_files`.
+        FileNotFoundError: As in `pretrained_files`.
     """
     files = _named_files(value, model.yaml["modalities"])
     loaded = {file: load_stock(file) for file in dict.fromkeys(files.values())}

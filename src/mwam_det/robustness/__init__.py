@@ -1,4 +1,4 @@
-"""The robustness report of any host: what a missing modality costs, as tables, figures and one page.
+"""The robustness report, for any host: what a missing modality costs, as tables, figures and one page.
 
-Only pictures of samples need Ultralytics.
+Only the figure of samples needs Ultralytics.
 """

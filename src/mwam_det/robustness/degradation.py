@@ -1,12 +1,11 @@
-"""What a poor sensor delivers, in five severities, and what stands in for a sensor that delivers nothing.
+"""Images of degraded sensors in five severities, and replacement values for a missing sensor.
 
-`degrade` is the door to all degradations and `DEGRADATIONS` the list of them: for each, what it does, the physical
-parameter behind the severities 1 to 5 and its five values, and which sensor it suits. The functions of a single image
-take that parameter itself. Everything random follows from the key of an image alone: the batch that the image is in,
-the device and the precision have no part in it, and neither has the severity, so that a curve over severities shows
-one noise, one place of a lamp, one direction growing stronger.
+`degrade` applies any degradation of `DEGRADATIONS`, which states for each the function, the physical parameter behind
+the severities 1 to 5 with its five values, and the sensor it suits. The functions of a single image take that parameter
+itself. Randomness depends on the key of an image alone, not on its batch, the device, the precision or the severity: a
+curve over severities shows the same noise, the same position of a lamp, the same direction, growing stronger.
 
-Lengths in pixels are those of the images as they are given; other lengths are relative to the shorter side.
+Lengths in pixels refer to the images as given; other lengths are relative to the shorter side.
 """
 
 from __future__ import annotations
@@ -28,43 +27,43 @@ GAMMA = 2.2
 """Cameras encode light by about this power; exposure, stray light and fog act on light, not on the encoded values."""
 
 FULL_SCALE_ELECTRONS = 2000.0
-"""Electrons that make the largest value of a small sensor at high gain, which is how cameras run in the dark."""
+"""Electrons at the largest value of a small sensor at high gain, as cameras use it in the dark."""
 
 READ_NOISE_ELECTRONS = 3.0
 """Standard deviation of the read noise of such a sensor."""
 
 LAMP_RADIUS = 0.02
-"""Where the stray light of a glaring lamp has fallen to half of its peak, in shorter sides of the image."""
+"""Distance at which the stray light of a lamp falls to half its peak, relative to the shorter side of the image."""
 
 MEAN_ALBEDO = 1 / 3
-"""Share of the light that falls on a scene which it reflects, in the mean; tells from an image how bright fog is."""
+"""Mean share of light that a scene reflects, to estimate the brightness of fog from an image."""
 
 NEAREST_DISTANCE = 0.4
 """Distance at the bottom row where no depth is known, in units of the distance at the top row."""
 
 BACKGROUND_SIGMA = 1 / 12
-"""Standard deviation of the Gaussian that tells objects from background, in shorter sides of the image."""
+"""Standard deviation of the Gaussian that separates objects from background, relative to the shorter side."""
 
 HOTTEST = 4.0
-"""How many times warmer than its surroundings a saturated scene gets at most, beside what it was."""
+"""Maximum factor by which saturation multiplies the difference of warm parts from their surroundings."""
 
 GREY_TOLERANCE = 8 / 255
-"""An image whose channels differ by no more is grey: one sensor element a pixel made them all (JPEG adds a little)."""
+"""An image whose channels differ by at most this much is grey: one sensor element per pixel (JPEG adds a little)."""
 
 
 def darkness(image: Tensor, stops: float, generator: torch.Generator) -> Tensor:
-    """Take an image with too little light: a lower exposure, with the shot and read noise of that few electrons.
+    """Reduce the exposure of an image, with the shot and read noise of the few electrons that are left.
 
     The variance of the noise, in electrons, is the signal plus the square of the read noise (the linear camera model of
     EMVA standard 1288), drawn as a Gaussian. The camera does not brighten the image afterwards.
 
     Args:
-        image: Shape (C, H, W), float in [0, 1], encoded as cameras do.
+        image: Shape (C, H, W), float in [0, 1], gamma-encoded.
         stops: How many times the exposure is halved.
         generator: Source of the noise, on the CPU.
 
     Returns:
-        The shape and dtype of `image`.
+        Shape and dtype of `image`.
     """
     electrons = image.pow(GAMMA) * (FULL_SCALE_ELECTRONS * 2.0**-stops)
     noise = _normal(image, generator) * (electrons + READ_NOISE_ELECTRONS**2).sqrt()
@@ -72,23 +71,23 @@ def darkness(image: Tensor, stops: float, generator: torch.Generator) -> Tensor:
 
 
 def overexposure(image: Tensor, stops: float) -> Tensor:
-    """Take an image (C, H, W) with an exposure that is doubled `stops` times; what exceeds the sensor is cut off."""
+    """Double the exposure of an image (C, H, W) `stops` times; values beyond the sensor's range are clipped."""
     return _encode(image.pow(GAMMA) * 2.0**stops)
 
 
 def glare(image: Tensor, luminance: float, generator: torch.Generator) -> Tensor:
-    """Let a lamp shine into the lens, anywhere in the image.
+    """Add a lamp that shines into the lens, anywhere in the image.
 
     Its stray light is added to the light of the scene and falls with the inverse square of the distance from the lamp,
     as glare in the eye does (Stiles–Holladay): L / (1 + (r / R)²). All is white up to r = R √(L − 1).
 
     Args:
-        image: Shape (C, H, W), float in [0, 1], encoded as cameras do.
-        luminance: L at the lamp, in multiples of what saturates the sensor.
-        generator: Says where the lamp is, on the CPU.
+        image: Shape (C, H, W), float in [0, 1], gamma-encoded.
+        luminance: L at the lamp, in multiples of the sensor's saturation.
+        generator: Draws the position of the lamp, on the CPU.
 
     Returns:
-        The shape and dtype of `image`.
+        Shape and dtype of `image`.
     """
     height, width = image.shape[-2:]
     y, x = torch.rand(2, generator=generator).mul(torch.tensor([height, width])).tolist()
@@ -98,48 +97,48 @@ def glare(image: Tensor, luminance: float, generator: torch.Generator) -> Tensor
 
 
 def fog(image: Tensor, optical_depth: float) -> Tensor:
-    """Look through fog with a camera for visible light: I t + A (1 − t) with t = exp(−β d) (Koschmieder).
+    """Add fog as a camera for visible light sees it: I t + A (1 − t) with t = exp(−β d) (Koschmieder).
 
-    Depth is not known. In its stead the distance d grows in a straight line from the bottom row to the top row, as
-    on a road that is seen from a vehicle; in views from above that is a mere slope. A is grey and is what the scene
-    would reflect if it were white, so that fog is dark at night. I and A are light, not encoded values.
+    Depth is not known. Instead, the distance d grows linearly from the bottom row to the top row, as on a road seen
+    from a vehicle; in aerial views that is merely a gradient. A is grey: the light that a white scene would reflect, so
+    that fog is dark at night. I and A are light, not encoded values.
 
     Args:
-        image: Shape (C, H, W), float in [0, 1], encoded as cameras do.
-        optical_depth: β d at the top row; 3.0 is the limit of sight (5 % of contrast left).
+        image: Shape (C, H, W), float in [0, 1], gamma-encoded.
+        optical_depth: β d at the top row; 3.0 is the limit of visibility (5 % of contrast left).
 
     Returns:
-        The shape and dtype of `image`.
+        Shape and dtype of `image`.
     """
     light = image.pow(GAMMA)
     return _encode(_veil(light, (light.mean() / MEAN_ALBEDO).clamp(max=1), optical_depth))
 
 
 def thermal_fog(image: Tensor, optical_depth: float) -> Tensor:
-    """Look through fog with a thermal camera.
+    """Add fog as a thermal camera sees it.
 
-    Long waves see hardly any scattered daylight. Instead droplets absorb, and emit at the temperature of the air: the
-    whole image, cold parts and warm ones, moves towards the air, for which its median stands. Distances as in `fog`.
+    Long-wave infrared contains hardly any scattered daylight. Instead, droplets absorb and emit at the temperature of
+    the air, estimated by the median: cold and warm parts alike move towards it. Distances are as in `fog`.
 
     Args:
         image: Shape (C, H, W), float in [0, 1], linear.
         optical_depth: β d at the top row, for long-wave infrared.
 
     Returns:
-        The shape and dtype of `image`.
+        Shape and dtype of `image`.
     """
     return _veil(image, image.median(), optical_depth)
 
 
 def defocus(image: Tensor, radius: float) -> Tensor:
-    """Spread every pixel of an image (C, H, W) evenly over a disc of `radius` pixels; edges are repeated outwards."""
+    """Blur an image (C, H, W) with a uniform disc of `radius` pixels; edges are replicated."""
     steps = _positions(2 * math.ceil(radius) + 1, image) - math.ceil(radius)
     distances = (steps[:, None] ** 2 + steps**2).sqrt()
     return _filter(image, (radius + 0.5 - distances).clamp(0, 1))
 
 
 def motion_blur(image: Tensor, length: float, generator: torch.Generator) -> Tensor:
-    """Spread every pixel of an image (C, H, W) over a straight line of `length` pixels in a direction that is drawn."""
+    """Blur an image (C, H, W) along a straight line of `length` pixels in a random direction."""
     angle = math.pi * torch.rand(1, generator=generator).item()
     reach = math.ceil(length / 2)
     steps = _positions(2 * reach + 1, image) - reach
@@ -149,12 +148,12 @@ def motion_blur(image: Tensor, length: float, generator: torch.Generator) -> Ten
 
 
 def noise(image: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
-    """Add Gaussian noise of a standard deviation to an image (C, H, W); the same in all channels of a grey image."""
+    """Add Gaussian noise to an image (C, H, W); the same noise in all channels of a grey image."""
     return image + deviation * _normal(image, generator)
 
 
 def dead_lines(image: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Silence a share of the rows and of the columns of an image (C, H, W), at least one of each: they become 0."""
+    """Set a share of the rows and of the columns of an image (C, H, W), at least one of each, to 0."""
     image = image.clone()
     for dim in (-2, -1):
         size = image.shape[dim]
@@ -166,17 +165,17 @@ def dead_lines(image: Tensor, share: float, generator: torch.Generator) -> Tenso
 def thermal_saturation(image: Tensor, share: float) -> Tensor:
     """Heat the warm parts of a scene beyond the range of a thermal camera: the warmest share of the pixels is white.
 
-    A microbolometer is linear up to the end of its range and flat beyond it, so whatever is not heated looks as before.
-    The median stands for the surroundings: the difference of all that is warmer is multiplied so that the share
-    reaches the end of the range, by `HOTTEST` at most. Where the surroundings are even and what is warm is smaller than
-    the share, that limit keeps their noise from being taken for heat, and fewer pixels saturate.
+    A microbolometer is linear up to the end of its range and flat beyond it, so parts that are not heated stay the
+    same. The median represents the surroundings: the difference of everything warmer is multiplied, by at most
+    `HOTTEST`, so that the share reaches the end of the range. Where the surroundings are even and the warm parts are
+    smaller than the share, the limit keeps noise from being taken for heat, and fewer pixels saturate.
 
     Args:
         image: Shape (C, H, W), float in [0, 1], linear.
-        share: The share of pixels that saturate; more where many are exactly equally warm.
+        share: Share of pixels that saturate; more if many are exactly equally warm.
 
     Returns:
-        The shape and dtype of `image`.
+        Shape and dtype of `image`.
     """
     warmth = image.mean(0)
     surroundings = warmth.median()
@@ -186,33 +185,30 @@ def thermal_saturation(image: Tensor, share: float) -> Tensor:
 
 
 def thermal_crossover(image: Tensor, contrast: float) -> Tensor:
-    """Let the contrast between objects and background of a thermal image vanish and turn round, as at dusk and dawn.
+    """Reduce and invert the contrast between objects and background of a thermal image, as at dusk and dawn.
 
-    The background is the image without what is small, a Gaussian mean of a twelfth of the shorter side; so no boxes are
-    needed, and objects that are much larger than that keep their inside and lose their edges.
+    The background is a Gaussian mean with a standard deviation of a twelfth of the shorter side, so no boxes are
+    needed; much larger objects keep their inside and lose their edges.
 
     Args:
         image: Shape (C, H, W), float in [0, 1], linear.
-        contrast: What is left of the difference from the background: 1 all, 0 nothing, −1 the opposite.
+        contrast: Factor of the difference from the background: 1 keeps, 0 removes, −1 inverts it.
 
     Returns:
-        The shape and dtype of `image`.
+        Shape and dtype of `image`.
     """
     background = _smooth(image, BACKGROUND_SIGMA * min(image.shape[-2:]))
     return background + contrast * (image - background)
 
 
 def frozen_frame(image: Tensor, share: float, other: Tensor) -> Tensor:
-    """Take the lower share of the rows of an image (C, H, W) from `other`, an earlier frame: the readout stopped there.
-
-    The rows above were still renewed; with a share of 1 nothing was.
-    """
+    """Take the lower share of rows of an image (C, H, W) from `other`, an earlier frame: the readout stopped there."""
     kept = image.shape[-2] - round(share * image.shape[-2])
     return torch.cat([image[..., :kept, :], other[..., kept:, :]], dim=-2)
 
 
 def shift(image: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
-    """Move an image (C, H, W) by whole pixels, left, right, up or down as drawn; the edge that is left is repeated."""
+    """Shift an image (C, H, W) by whole pixels left, right, up or down at random; the edge is replicated."""
     direction = int(torch.randint(4, (1,), generator=generator))
     dim, step = -1 - direction // 2, pixels if direction % 2 else -pixels
     size = image.shape[dim]
@@ -227,10 +223,10 @@ class Degradation:
     Attributes:
         function: Degrades one image: function(image, level, …), see `needs`.
         levels: The physical parameter at severity 1 to 5.
-        parameter: What that parameter is, with its unit.
-        suits: The sensor that suffers from it: "rgb", "thermal" or "any".
+        parameter: Name of that parameter, with its unit.
+        suits: The sensor that it affects: "rgb", "thermal" or "any".
         source: Where the levels come from.
-        needs: What `function` takes besides: "generator", "other" or nothing.
+        needs: The further argument of `function`: "generator", "other" or None.
     """
 
     function: Callable[..., Tensor]
@@ -284,17 +280,17 @@ DEGRADATIONS: dict[str, Degradation] = {
     ),
     "shift": Degradation(shift, (2, 4, 8, 16, 32), "displacement, pixels", "any", needs="generator"),
 }
-"""All degradations by name. The severity that costs a detector most need not be 5: cross-over hides objects at 3."""
+"""All degradations by name. The worst severity for a detector need not be 5: cross-over hides objects at 3."""
 
 
 def degradations_for(sensor: str) -> list[str]:
-    """List the names of the degradations that a sensor may suffer from.
+    """List the names of the degradations that suit a sensor.
 
     Args:
         sensor: "rgb", "thermal" or, for others such as depth, "any".
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If the sensor is unknown.
     """
     _check_choice(sensor, "sensor", SUITS)
     return [name for name, degradation in DEGRADATIONS.items() if degradation.suits in ("any", sensor)]
@@ -310,26 +306,26 @@ def degrade(
     areas: Sequence[tuple[int, int, int, int]] | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """Degrade the images of one modality, each as if it were alone.
+    """Degrade the images of one modality, each independently of the others.
 
     Args:
         images: Shape (B, C, H, W), float in [0, 1].
         name: One of `DEGRADATIONS`. It need not suit the modality.
         severity: 1 to 5.
-        keys: What tells each image from the others of the set: its index or the path of its file. Everything random
-            about an image follows from its key, `name` and `seed`.
-        other: Shape of `images`, the frame that each image is frozen to. Only frozen_frame takes it. What is meant is
-            the previous image of the split, and for the first one the last.
-        areas: The part of each image that the sensor took, as (top, bottom, left, right) in pixels. What lies outside,
-            the border of a letterbox, stays as it is. The whole image if left out.
-        seed: Another seed draws another noise, place or direction for the same keys.
+        keys: A unique key of each image in the dataset: its index or the path of its file. All randomness follows from
+            the key, `name` and `seed`.
+        other: For frozen_frame only: the frame that each image is frozen to, shape of `images`; normally the previous
+            image of the split, and for the first one the last.
+        areas: The area of each image that the sensor captured, as (top, bottom, left, right) in pixels. The rest, such
+            as the border of a letterbox, is unchanged. The whole image if left out.
+        seed: Another seed draws other noise, positions or directions for the same keys.
 
     Returns:
         New tensor in [0, 1], with the shape, dtype and device of `images`.
 
     Raises:
-        ValueError: If the name or severity is unknown, `images` are no floats in [0, 1], `keys` or `areas` do not
-            belong to `images`, or `other` is missing, superfluous or of another shape.
+        ValueError: If the name or severity is unknown, `images` are not floats in [0, 1], `keys` or `areas` do not
+            match `images`, or `other` is missing, superfluous or of another shape.
     """
     _check_images(images)
     _check_choice(name, "degradation", DEGRADATIONS)
@@ -346,18 +342,18 @@ def degrade(
         _check_areas(areas, images)
 
     degraded = images.clone()
-    # Half precision has no convolution on some processors, and 11 bits are few for light before it is encoded.
+    # Some processors have no convolution in half precision, and 11 bits are too few for linear light.
     dtype = torch.promote_types(images.dtype, torch.float32)
     for index, key in enumerate(keys):
         top, bottom, left, right = areas[index] if areas is not None else (0, images.shape[-2], 0, images.shape[-1])
-        place = (index, slice(None), slice(top, bottom), slice(left, right))
+        area = (index, slice(None), slice(top, bottom), slice(left, right))
         extra: dict[str, Tensor | torch.Generator] = {}
         if degradation.needs == "generator":
             extra["generator"] = _generator(name, key, seed)
         elif other is not None:
-            extra["other"] = other[place].to(images.device, dtype)
-        image = images[place].to(dtype).contiguous()  # the last digit may depend on how it lies in memory
-        degraded[place] = degradation.function(image, level, **extra).clamp(0, 1).to(images.dtype)
+            extra["other"] = other[area].to(images.device, dtype)
+        image = images[area].to(dtype).contiguous()  # the last digit may depend on the memory layout
+        degraded[area] = degradation.function(image, level, **extra).clamp(0, 1).to(images.dtype)
     return degraded
 
 
@@ -369,13 +365,13 @@ def fill(
     keys: Sequence[int | str] | None = None,
     seed: int = 0,
 ) -> Tensor:
-    """Make what a detector sees in place of a modality that is missing. Nothing of the images' content is used.
+    """Return the input of a detector in place of a missing modality, without using the content of its images.
 
     Args:
-        images: The missing modality, shape (B, C, H, W), float; gives the shape, dtype and device.
-        name: "zero"; "mean", the same value everywhere a channel; or "noise", every value uniform in [0, 1].
-        mean: For "mean": the mean of each channel over the training set, shape (C,), in [0, 1]. It cannot be that of
-            the image itself, because a sensor that is missing delivers no image to take the mean of.
+        images: The missing modality, shape (B, C, H, W), float; determines shape, dtype and device.
+        name: "zero"; "mean", one value per channel; or "noise", every value uniform in [0, 1].
+        mean: For "mean": the mean of each channel over the training set, shape (C,), in [0, 1]; not that of the image,
+            which a missing sensor does not deliver.
         keys: For "noise": as in `degrade`. Images with equal keys get equal noise.
         seed: As in `degrade`.
 
@@ -414,12 +410,12 @@ def _normal(image: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _encode(light: Tensor) -> Tensor:
-    """Turn light into the values of a camera, cutting off what is below 0 and above 1."""
+    """Gamma-encode light, clipped to [0, 1]."""
     return light.clamp(0, 1).pow(1 / GAMMA)
 
 
 def _veil(image: Tensor, air: Tensor, optical_depth: float) -> Tensor:
-    """Mix an image with the air before it, the more the higher the row."""
+    """Blend an image with the air in front of it, more strongly towards the top row."""
     height = image.shape[-2]
     above_bottom = 1 - (_positions(height, image) + 0.5) / height
     distances = NEAREST_DISTANCE + (1 - NEAREST_DISTANCE) * above_bottom
@@ -440,15 +436,15 @@ def _filter(image: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _smooth(image: Tensor, sigma: float) -> Tensor:
-    """Take the Gaussian mean of an image (C, H, W). Wide ones work on a smaller copy: nothing fine is left anyway."""
+    """Blur an image (C, H, W) with a Gaussian; a wide one is computed on a smaller copy, as no detail remains."""
     height, width = image.shape[-2:]
     factor = max(1, int(sigma / 3))
-    whole = F.pad(image[None], (0, -width % factor, 0, -height % factor), mode="replicate")
-    small = F.avg_pool2d(whole, factor)[0]
+    padded = F.pad(image[None], (0, -width % factor, 0, -height % factor), mode="replicate")
+    small = F.avg_pool2d(padded, factor)[0]
     reach = math.ceil(3 * sigma / factor)
     kernel = (-0.5 * ((_positions(2 * reach + 1, image) - reach) * factor / sigma) ** 2).exp()
     small = _filter(_filter(small, kernel[:, None]), kernel[None])
-    return F.interpolate(small[None], whole.shape[-2:], mode="bilinear", align_corners=False)[0, :, :height, :width]
+    return F.interpolate(small[None], padded.shape[-2:], mode="bilinear", align_corners=False)[0, :, :height, :width]
 
 
 def _check_choice(name: str, what: str, choices: Sequence[str] | dict[str, Degradation]) -> None:
@@ -474,4 +470,4 @@ def _check_areas(areas: Sequence[tuple[int, int, int, int]], images: Tensor) -> 
     for top, bottom, left, right in areas:
         if not (0 <= top < bottom <= height and 0 <= left < right <= width):
             area = f"(top, bottom, left, right) = {(top, bottom, left, right)}"
-            raise ValueError(f"areas: {area} is no part of an image of {height} × {width} pixels")
+            raise ValueError(f"areas: {area} is not inside an image of {height} × {width} pixels")

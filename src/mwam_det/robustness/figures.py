@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,16 +9,16 @@ from matplotlib.figure import Figure
 
 from mwam_det.robustness.degradation import SEVERITIES
 from mwam_det.robustness.results import RECALLS, RobustnessResults
-from mwam_det.robustness.style import DASHES, INK, MARKERS, PALETTE, SOFT, plain, tidy
+from mwam_det.robustness.style import DASHES, INK, MARKERS, PALETTE, SOFT, plain, png, tidy
 
-_GROUND = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+_BACKGROUND = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
 
 
 def draw_figures(report: RobustnessResults) -> dict[str, bytes]:
-    """Draw what there is to draw.
+    """Draw all figures that the report has data for.
 
     Returns:
-        PNG files by name: "bars"; "curves", "degradations" and "samples" where the report has the figures for them.
+        PNG files by name: "bars", and where possible "curves", "degradations" and "samples".
     """
     figures = {"bars": bars(report)}
     if report.full.precision:
@@ -27,10 +26,10 @@ def draw_figures(report: RobustnessResults) -> dict[str, bytes]:
     if report.degradations:
         figures["degradations"] = degradation_curves(report)
     if report.samples:
-        from mwam_det.robustness.samples import sample_sheet  # needs Ultralytics, and other hosts have no samples
+        from mwam_det.robustness.samples import sample_sheet  # needs Ultralytics; other hosts have no samples
 
         figures["samples"] = sample_sheet(report)
-    return {name: _png(figure) for name, figure in figures.items()}
+    return {name: png(figure) for name, figure in figures.items()}
 
 
 def curves(report: RobustnessResults) -> Figure:
@@ -54,11 +53,11 @@ def bars(report: RobustnessResults) -> Figure:
     count = len(report.results)
     figure = Figure(figsize=(9, 1.5 + 0.5 * count), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-    places = np.arange(count)
+    positions = np.arange(count)
     for offset, metric, colour in zip((-0.2, 0.2), report.metrics, (PALETTE[0], PALETTE[4]), strict=False):
         values = [result.metrics[metric] for result in report.results]
-        drawn = left.barh(places + offset, values, 0.38, color=colour, label=metric)
-        left.bar_label(drawn, fmt="%.3f", padding=3, fontsize=8, color=INK, bbox=_GROUND)
+        drawn = left.barh(positions + offset, values, 0.38, color=colour, label=metric)
+        left.bar_label(drawn, fmt="%.3f", padding=3, fontsize=8, color=INK, bbox=_BACKGROUND)
     left.axvline(
         report.average(), color=SOFT, linestyle="--", linewidth=1, zorder=0.9, label=f"average {report.primary}"
     )
@@ -66,16 +65,16 @@ def bars(report: RobustnessResults) -> Figure:
         xlim=(0, 1.12 * max(0.05, *(r.metrics[report.primary] for r in report.results))),
         xlabel=", ".join(report.metrics),
     )
-    left.set_yticks(places, [_label(result.available) for result in report.results])
+    left.set_yticks(positions, [_label(result.available) for result in report.results])
     left.invert_yaxis()
 
     rates = [report.collapse_rate(result) for result in report.results]
-    defined = [(place, rate) for place, rate in zip(places, rates, strict=True) if rate is not None]
-    drawn = right.barh([place for place, _ in defined], [rate for _, rate in defined], 0.5, color=PALETTE[5])
-    right.bar_label(drawn, fmt="%.2f", padding=3, fontsize=8, color=INK, bbox=_GROUND)
-    for place, rate in zip(places, rates, strict=True):
+    defined = [(position, rate) for position, rate in zip(positions, rates, strict=True) if rate is not None]
+    drawn = right.barh([position for position, _ in defined], [rate for _, rate in defined], 0.5, color=PALETTE[5])
+    right.bar_label(drawn, fmt="%.2f", padding=3, fontsize=8, color=INK, bbox=_BACKGROUND)
+    for position, rate in zip(positions, rates, strict=True):
         if rate is None:
-            right.text(0, place, " -", va="center", color=SOFT)
+            right.text(0, position, " -", va="center", color=SOFT)
     right.axvline(0, color=INK, linewidth=0.8)
     if (average := report.average_collapse_rate()) is not None:
         right.axvline(average, color=SOFT, linestyle="--", linewidth=1, zorder=0.9)
@@ -90,7 +89,7 @@ def bars(report: RobustnessResults) -> Figure:
 
 
 def degradation_curves(report: RobustnessResults) -> Figure:
-    """Draw the first metric over the severity of every degradation, a panel a modality, beside clean and missing."""
+    """Draw the first metric over the severity of every degradation, one panel per modality, with clean and missing."""
     modalities = list(dict.fromkeys(each.modality for each in report.degradations))
     names = list(dict.fromkeys(each.name for each in report.degradations))
     figure = Figure(figsize=(1 + 4.2 * len(modalities), 5.6 if len(modalities) > 1 else 6.2), layout="constrained")
@@ -102,7 +101,7 @@ def degradation_curves(report: RobustnessResults) -> Figure:
             handles["modality missing"] = axis.axhline(
                 absent.metrics[report.primary], color=INK, linestyle=":", linewidth=1.6
             )
-        for place, name in enumerate(names):
+        for index, name in enumerate(names):
             measured = {
                 e.severity: e.metrics[report.primary]
                 for e in report.degradations
@@ -114,9 +113,9 @@ def degradation_curves(report: RobustnessResults) -> Figure:
             (handles[name],) = axis.plot(
                 severities,
                 [clean, *(measured[severity] for severity in severities[1:])],
-                color=PALETTE[place % len(PALETTE)],
-                linestyle=DASHES[place // len(PALETTE) % len(DASHES)],
-                marker=MARKERS[place % len(MARKERS)],
+                color=PALETTE[index % len(PALETTE)],
+                linestyle=DASHES[index // len(PALETTE) % len(DASHES)],
+                marker=MARKERS[index % len(MARKERS)],
                 markersize=5,
                 linewidth=1.5,
             )
@@ -139,20 +138,14 @@ def degradation_curves(report: RobustnessResults) -> Figure:
 def _styles(report: RobustnessResults) -> list[dict]:
     """Return a line style for every combination; the complete one is black."""
     styles = []
-    for place, result in enumerate(report.results):
+    for index, result in enumerate(report.results):
         if result == report.full:
             styles.append({"color": INK, "linewidth": 2.2})
         else:
-            dashes = DASHES[place // len(PALETTE) % len(DASHES)]
-            styles.append({"color": PALETTE[place % len(PALETTE)], "linestyle": dashes, "linewidth": 1.7})
+            dashes = DASHES[index // len(PALETTE) % len(DASHES)]
+            styles.append({"color": PALETTE[index % len(PALETTE)], "linestyle": dashes, "linewidth": 1.7})
     return styles
 
 
 def _label(available: Sequence[str]) -> str:
     return plain(" + ".join(available), 40)
-
-
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=150, facecolor="white")
-    return stream.getvalue()

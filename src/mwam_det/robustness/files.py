@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mwam_det.files.writing import write_csv, write_json
 from mwam_det.robustness.degradation import SEVERITIES
 from mwam_det.robustness.figures import draw_figures
 from mwam_det.robustness.pages import embedded, render
@@ -28,7 +26,7 @@ from mwam_det.robustness.tables import (
 from mwam_det.robustness.words import in_words
 
 MEASURED = {"obb": "rotated boxes", "segment": "masks", "pose": "keypoints"}
-"""What the metrics are of, where a task does not say it."""
+"""What the metrics measure, for tasks where the names of the metrics do not say it."""
 
 _UP, _DOWN = r"$\uparrow$", r"$\downarrow$"
 
@@ -40,7 +38,7 @@ _LATEX = {
 
 
 def markdown(report: RobustnessResults) -> str:
-    """Write the report as Markdown, without the figures."""
+    """Return the report as Markdown, without the figures."""
     lines = ["# Missing modalities", "", _summary(report), ""]
     trained = ", ".join(f"{name}: {markdown_text(value)}" for name, value in report.origin.trained.items())
     made = ", ".join(f"{name} {version}" for name, version in report.origin.versions.items())
@@ -80,7 +78,7 @@ def _markdown_combinations(report: RobustnessResults) -> list[str]:
 
 
 def latex(report: RobustnessResults) -> str:
-    """Write the table of combinations for LaTeX, in the form of the paper's Table 12; it needs the package booktabs."""
+    """Return the table of combinations in LaTeX, in the form of the paper's Table 12; needs the package booktabs."""
     content = combination_table(report)
     count = len(report.modalities)
     heads = [
@@ -119,7 +117,7 @@ def latex(report: RobustnessResults) -> str:
 
 
 def html(report: RobustnessResults, figures: dict[str, bytes] | None = None) -> str:
-    """Write everything as one HTML page that needs neither a network nor other files.
+    """Return the report as one self-contained HTML page.
 
     Args:
         report: The report.
@@ -148,12 +146,12 @@ def html(report: RobustnessResults, figures: dict[str, bytes] | None = None) -> 
 
 
 def write_report(report: RobustnessResults, folder: Path, plots: bool = True) -> None:
-    """Write all files of a report, whole or not at all; see `RobustnessResults.save`.
+    """Write all files of a report, whole or not at all; see `RobustnessReport.save`.
 
-    robustness.json is there if and only if all others are.
+    robustness.json exists if and only if all others do.
     """
     unfinished = folder / "report.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that died
+    shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that died
     unfinished.mkdir(parents=True)
     _write_files(report, unfinished, plots, _history_picture(report, folder))
     for name in FILES:  # robustness.json is the first
@@ -163,50 +161,46 @@ def write_report(report: RobustnessResults, folder: Path, plots: bool = True) ->
     unfinished.rmdir()
 
 
-def _write_files(report: RobustnessResults, folder: Path, plots: bool, of_mwam: Path | None) -> None:
+def _write_files(report: RobustnessResults, folder: Path, plots: bool, history: Path | None) -> None:
     content = report.to_dict()
     figures = draw_figures(report) if plots else {}
-    history = {"history": of_mwam.read_bytes()} if plots and of_mwam is not None else {}
+    embedded_figures = {**figures, "history": history.read_bytes()} if plots and history is not None else figures
     texts = {
-        "robustness.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n",
         "robustness.md": markdown(report),
         "robustness.tex": latex(report),
-        "report.html": html(report, {**figures, **history}),
+        "report.html": html(report, embedded_figures),
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     for name, picture in figures.items():
         (folder / f"robustness_{name}.png").write_bytes(picture)
 
-    columns, rows = _combination_rows(report)
-    _write_csv(folder / "robustness.csv", columns, rows)
+    write_json(folder / "robustness.json", content)
+    write_csv(folder / "robustness.csv", _combination_rows(report))
     if report.groups:
-        grouped = {name: _combination_rows(group) for name, group in report.groups.items()}
-        columns = ["group", *next(iter(grouped.values()))[0]]
-        _write_csv(
-            folder / "robustness_groups.csv", columns, [[n, *row] for n, (_, rows) in grouped.items() for row in rows]
-        )
+        header, *_ = _combination_rows(report)
+        rows = [[name, *row] for name, group in report.groups.items() for row in _combination_rows(group)[1:]]
+        write_csv(folder / "robustness_groups.csv", [["group", *header], *rows])
     if content["classes"]:
-        classes = [
-            ["+".join(row["available"]), row["class"], row["objects"], *(row[metric] for metric in report.metrics)]
-            for row in content["classes"]
-        ]
-        _write_csv(folder / "robustness_classes.csv", ["available", "class", "objects", *report.metrics], classes)
+        columns = ["class", "objects", *report.metrics]
+        rows = [["+".join(row["available"]), *(row[column] for column in columns)] for row in content["classes"]]
+        write_csv(folder / "robustness_classes.csv", [["available", *columns], *rows])
     if content["degradations"]:
         columns = ["modality", "degradation", "severity", *report.metrics, "PCR"]
-        degraded = [[row[column] for column in columns] for row in content["degradations"]]
-        _write_csv(folder / "robustness_degradations.csv", columns, degraded)
+        rows = [[row[column] for column in columns] for row in content["degradations"]]
+        write_csv(folder / "robustness_degradations.csv", [columns, *rows])
 
 
 def _history_picture(report: RobustnessResults, folder: Path) -> Path | None:
-    """Return mwam.png of the run that the weights are of, or else that in the report's folder; None without one."""
+    """Return mwam.png of the run of the weights, or that in the report's folder; None without one."""
     runs = [folder] if not report.weights else [Path(report.weights).resolve().parent.parent, folder]
     return next((picture for run in runs if (picture := run / "mwam.png").is_file()), None)
 
 
-def _combination_rows(report: RobustnessResults) -> tuple[list[str], list[list[Any]]]:
-    """Lay out the table of all combinations in full precision: columns and rows, the averages last."""
+def _combination_rows(report: RobustnessResults) -> list[list[Any]]:
+    """Lay out the table of all combinations in full precision: the header, the combinations and the averages."""
     coco = [metric for metric in report.metrics if report.full.coco is not None]
+    header = ["available", *report.metrics, "PCR", *(f"COCO {metric}" for metric in coco)]
     rows = [
         [
             "+".join(result.available),
@@ -218,7 +212,7 @@ def _combination_rows(report: RobustnessResults) -> tuple[list[str], list[list[A
     ]
     averages = ["average", *map(report.average, report.metrics), report.average_collapse_rate()]
     averages += [coco_average(report, metric) for metric in coco]
-    return ["available", *report.metrics, "PCR", *(f"COCO {metric}" for metric in coco)], [*rows, averages]
+    return [header, *rows, averages]
 
 
 def _summary(report: RobustnessResults) -> str:
@@ -230,13 +224,6 @@ def _summary(report: RobustnessResults) -> str:
         f"{', '.join(parts)}. Fill of what is missing: {report.fill}.{measured} PCR is that of {report.primary}; "
         "lower is more robust."
     )
-
-
-def _write_csv(file: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(columns)
-        writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
 
 
 def _latex(text: str) -> str:

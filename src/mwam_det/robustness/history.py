@@ -1,4 +1,4 @@
-"""A picture of MWAM over a run (Fig. 4)."""
+"""The figure of MWAM over a run (Fig. 4)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ PANELS = {
     "share": ("Share of the modality (T)", "1: no preference"),
     "weight": ("Weight of its stream (K)", "1: as without MWAM"),
 }
-"""For each quantity that is drawn, the title of its panel and what the axis means."""
+"""Title and axis label of the panel of each quantity."""
 
 NEUTRAL = {"share": 1.0, "weight": 1.0}
 """The value of a quantity that prefers no modality."""
 
 MEANS = 20
-"""Number of separate means along the curves; each is over the mini-batches in between."""
+"""The running mean covers this fraction of the run: 1 / 20."""
 
 FEWEST = 3
-"""A mean is over this many mini-batches at least."""
+"""Minimum number of mini-batches in a running mean."""
 
 
 def draw_history(history: Path, file: Path) -> bool:
@@ -36,7 +36,7 @@ def draw_history(history: Path, file: Path) -> bool:
         file: The picture to write.
 
     Returns:
-        Whether there was anything to draw; without, no picture is written.
+        Whether there was anything to draw; if not, no picture is written.
     """
     figure = history_figure(history) if history.is_file() else None
     if figure is None:
@@ -58,7 +58,7 @@ def history_figure(history: Path) -> Figure | None:
         quantity: {name: np.array([float(row[f"{quantity}_{name}"]) for row in rows]) for name in names}
         for quantity in PANELS
     }
-    drawn = [quantity for quantity, own in curves.items() if any(np.isfinite(values).any() for values in own.values())]
+    drawn = [name for name, by_modality in curves.items() if any(np.isfinite(v).any() for v in by_modality.values())]
     if not drawn:
         return None
     window = max(FEWEST, round(len(rows) / MEANS))
@@ -67,8 +67,8 @@ def history_figure(history: Path) -> Figure | None:
     for axis, quantity in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
         if quantity in NEUTRAL:
             axis.axhline(NEUTRAL[quantity], color=SOFT, linestyle=":", linewidth=1)
-        for place, values in enumerate(curves[quantity].values()):
-            colour = PALETTE[place % len(PALETTE)]
+        for index, values in enumerate(curves[quantity].values()):
+            colour = PALETTE[index % len(PALETTE)]
             axis.plot(iterations, values, color=colour, linewidth=0.7, alpha=0.35)
             axis.plot(iterations, running_mean(values, window), color=colour, linewidth=2)
         title, meaning = PANELS[quantity]
@@ -78,8 +78,8 @@ def history_figure(history: Path) -> Figure | None:
             axis.set_yscale("log")
         tidy(axis)
     handles = [
-        Line2D([], [], color=PALETTE[place % len(PALETTE)], linewidth=2, label=plain(name))
-        for place, name in enumerate(names)
+        Line2D([], [], color=PALETTE[index % len(PALETTE)], linewidth=2, label=plain(name))
+        for index, name in enumerate(names)
     ]
     handles += [
         Line2D([], [], color=SOFT, linewidth=2, label=f"mean of {window} mini-batches"),
@@ -90,14 +90,14 @@ def history_figure(history: Path) -> Figure | None:
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """Average each value with its neighbours, fewer of them at the ends.
+    """Average each value with its neighbours, with fewer at the ends.
 
     Args:
         values: Shape (N,), float; NaN where nothing was measured.
         window: Number of values in a mean.
 
     Returns:
-        Shape (N,); NaN where a window holds nothing.
+        Shape (N,); NaN where a window has no value.
     """
     measured = np.isfinite(values)
     sums = np.concatenate([[0.0], np.cumsum(np.where(measured, values, 0.0))])

@@ -1,4 +1,4 @@
-"""Where a robustness report comes from: what was trained and how, by which releases, and when it was made."""
+"""Provenance of a robustness report: what was trained and how, with which releases, and when it was made."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a report comes from.
+    """Provenance of a report.
 
     Attributes:
-        trained: What was trained and how, for people: the value by what it is called, like {"MWAM": "off"}. Nothing
-            where the weights do not say it, such as those of an exported file.
+        trained: What was trained and how, as text by name, like {"MWAM": "off"}. Empty if the weights do not record it,
+            such as those of an exported file.
         versions: The release of each package that made the report.
         date: When it was made: local time with its offset from UTC, as ISO 8601.
     """
@@ -26,7 +26,7 @@ class Origin:
 
     @classmethod
     def of(cls, trained: Mapping[str, str], packages: Sequence[str]) -> Origin:
-        """Describe a report that is made now, by packages that are called `packages` and by this one."""
+        """Describe a report made now with this package and others, given by name."""
         return cls(dict(trained), versions_with(packages), datetime.now().astimezone().isoformat(timespec="minutes"))
 
     def to_dict(self) -> dict[str, Any]:
@@ -35,12 +35,12 @@ class Origin:
 
 
 def versions_with(packages: Sequence[str]) -> dict[str, str]:
-    """Return the release of this package and of others by name."""
+    """Return the releases of this package and others by name."""
     return {name: str(import_module(name).__version__) for name in ("mwam_det", *packages)}
 
 
 def switch_in_words(value: Any) -> str:
-    """Write what a recipe says under "mwam" or "incomplete".
+    """Format the value of a recipe's "mwam" or "incomplete".
 
     Args:
         value: True, False or None, or a mapping of keys to values.

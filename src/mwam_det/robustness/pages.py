@@ -1,4 +1,4 @@
-"""Pages for a browser that need neither a network nor other files."""
+"""Self-contained pages for a browser."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 
-OWN = "mwam_det.robustness"
+PACKAGE = "mwam_det.robustness"
 
 
-def render(template: str, package: str = OWN, **values: Any) -> str:
-    """Fill a template; values are text, whatever marks are in them.
+def render(template: str, package: str = PACKAGE, **values: Any) -> str:
+    """Fill a template; values are escaped.
 
     Args:
-        template: A file in the folder "templates" of the package, which may include those of this one, like page.css.
+        template: A file in the folder "templates" of the package; it may include those of this package, like page.css.
         package: The package.
-        **values: What stands in the template.
+        **values: Variables of the template.
     """
-    loader = ChoiceLoader([PackageLoader(name, "templates") for name in dict.fromkeys((package, OWN))])
+    loader = ChoiceLoader([PackageLoader(name, "templates") for name in dict.fromkeys((package, PACKAGE))])
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template(template).render(**values)
 
 
 def embedded(picture: bytes) -> str:
-    """Return a PNG file as the address of an image that holds it."""
+    """Return a PNG file as a data URL."""
     return f"data:image/png;base64,{base64.b64encode(picture).decode()}"

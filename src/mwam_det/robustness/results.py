@@ -1,4 +1,4 @@
-"""The figures of a robustness report and the arithmetic on them; nothing here writes, draws or prints."""
+"""The numbers of a robustness report and the arithmetic on them, without output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mwam_det.core.missing import performance_collapse_rate
 from mwam_det.robustness.origin import Origin
 
 METRICS = ("mAP50", "mAP50-95")
-"""The metrics of a report unless it says others; the first decides: PCR is of it."""
+"""The default metrics of a report; PCR is that of the first."""
 
 FILES = (
     "robustness.json",
@@ -31,13 +31,13 @@ FILES = (
 """All files that a report may consist of."""
 
 CONFIDENCE = 0.25
-"""Samples show predictions from this confidence on, as Ultralytics' predict does."""
+"""Minimum confidence of the predictions in samples, as in Ultralytics' predict."""
 
 IOU = 0.5
-"""In samples, a prediction is a hit from this overlap with an object of its class on."""
+"""In samples, minimum overlap of a hit with an object of its class."""
 
 RECALLS = tuple(step / 100 for step in range(101))
-"""Precision-recall curves are given at these values of recall, as in the COCO protocol."""
+"""Values of recall at which precision-recall curves are given, as in the COCO protocol."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ClassResult:
 
     Attributes:
         name: The class.
-        objects: How many objects of it the split holds; pixels, where a report is on pixels.
+        objects: Number of its objects in the split, or of its pixels in a report on pixels.
         metrics: The metrics of the report by name, in [0, 1].
     """
 
@@ -61,11 +61,11 @@ class CombinationResult:
 
     Attributes:
         available: The modalities that were not missing.
-        metrics: The metrics of the report by name, in [0, 1]. Where classes are measured, means over those of which the
-            split holds objects.
+        metrics: The metrics of the report by name, in [0, 1]. If classes are measured, means over those with objects in
+            the split.
         classes: The metrics of each such class.
-        precision: Precision at IoU 0.5 for every one of `RECALLS`, the mean over these classes; or nothing.
-        coco: The same metrics and others as pycocotools measures them (see `mwam_det.engine.coco`), or None.
+        precision: Precision at IoU 0.5 at each of `RECALLS`, averaged over these classes; may be empty.
+        coco: These metrics and others as measured by pycocotools (see `mwam_det.engine.coco`), or None.
     """
 
     available: tuple[str, ...]
@@ -77,7 +77,7 @@ class CombinationResult:
 
 @dataclass(frozen=True)
 class DegradationResult:
-    """The metrics of a model with one modality degraded and the others as they are.
+    """The metrics of a model with one modality degraded and the others unchanged.
 
     Attributes:
         modality: The degraded modality.
@@ -97,9 +97,9 @@ class Boxes:
     """Objects in an image, labelled or found.
 
     Attributes:
-        coordinates: Left, top, right, bottom in pixels, shape (N, 4), float; of rotated boxes the centre x and y, the
+        coordinates: Left, top, right, bottom in pixels, shape (N, 4), float; for rotated boxes the centre x and y, the
             width and the height in pixels and the angle in radians, shape (N, 5).
-        classes: Numbers of the classes, shape (N,).
+        classes: Class numbers, shape (N,).
         scores: Confidences, shape (N,); 1 for labels.
     """
 
@@ -110,13 +110,13 @@ class Boxes:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """An image of the split, to be shown.
+    """An image of the split for the figure of samples.
 
     Attributes:
-        name: What its file is called.
-        images: What the model saw, by modality, without the border of the letterbox: RGB of shape (H, W, 3), uint8.
-        labels: Its objects, or where classes are of pixels the number of each, (H, W), uint8, 255 where nothing counts.
-        found: What was found with each combination, likewise, by its available modalities.
+        name: Name of its file.
+        images: What the model saw, by modality, without the letterbox border: RGB of shape (H, W, 3), uint8.
+        labels: Its objects, or the class number of each pixel, (H, W), uint8, 255 for ignored ones.
+        found: Predictions in the same form, by available modalities.
     """
 
     name: str
@@ -134,20 +134,20 @@ class RobustnessResults:
 
     Args:
         modalities: All modalities.
-        results: One result a combination.
-        split: The split that was evaluated.
+        results: One result per combination.
+        split: The evaluated split.
         weights: The evaluated checkpoint.
-        fill: What stood in for missing modalities, see `mwam_det.robustness.degradation.fill`.
+        fill: Input in place of missing modalities, see `mwam_det.robustness.degradation.fill`.
         degradations: The results with a degraded modality.
-        notes: Sentences that a reader of the figures should know.
-        images: How many images the split holds; 0 if that is not known.
+        notes: Remarks that readers of the numbers should know.
+        images: Number of images in the split; 0 if unknown.
         visible: The modality that people see best, if any; pictures show it where it is available.
-        samples: Images to be shown.
-        task: What the model does, one of Ultralytics' tasks or of those of other hosts.
-        metrics: What is measured, by name, the metric of PCR first.
-        names: The classes in the order of their numbers, where samples hold numbers.
+        samples: Images for the figure of samples.
+        task: One of Ultralytics' tasks or of the other hosts'.
+        metrics: Names of the metrics, that of PCR first.
+        names: The classes in the order of their numbers, if samples hold class numbers.
         groups: The same on parts of the split, by name, such as images of day and of night.
-        origin: What was trained, by which releases, and when the report was made.
+        origin: What was trained, with which releases, and when the report was made.
 
     Raises:
         ValueError: If the complete combination is not among the results.
@@ -179,17 +179,17 @@ class RobustnessResults:
         return next(result for result in self.results if set(result.available) == set(self.modalities))
 
     def without(self, modality: str) -> CombinationResult | None:
-        """Return the result with every modality but one; None if that combination was not measured."""
+        """Return the result without one modality; None if that combination was not measured."""
         rest = set(self.modalities) - {modality}
         return next((result for result in self.results if set(result.available) == rest), None)
 
     @property
     def primary(self) -> str:
-        """The metric that PCR is of."""
+        """The metric of PCR."""
         return self.metrics[0]
 
     def collapse_rate(self, result: CombinationResult | DegradationResult, metric: str | None = None) -> float | None:
-        """Return the PCR of a result in per cent; None for the complete one, or where the metric of that is 0."""
+        """Return the PCR of a result in per cent; None for the complete one, or if its metric is 0."""
         if result == self.full:
             return None
         metric = metric or self.primary
@@ -201,7 +201,7 @@ class RobustnessResults:
         return sum(result.metrics[metric] for result in self.results) / len(self.results)
 
     def average_collapse_rate(self, metric: str | None = None) -> float | None:
-        """Average PCR over the incomplete combinations, in per cent; None where it is undefined."""
+        """Average PCR over the incomplete combinations, in per cent; None if undefined."""
         rates = [rate for result in self.results if (rate := self.collapse_rate(result, metric)) is not None]
         return sum(rates) / len(rates) if rates else None
 

@@ -1,4 +1,4 @@
-"""What was found in images of the split, drawn (Fig. 6)."""
+"""The figure of samples: predictions in images of the split (Fig. 6)."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from mwam_det.robustness.style import INK, SOFT, plain
 HIT, MISS, FALSE_ALARM, LABEL = "#00B884", "#F0E442", "#E8590C", "#56B4E9"
 
 _LARGEST_ROW = 6
-"""More pictures beside each other are too small to see objects in."""
+"""With more pictures in a row, objects would be too small to see."""
 
 _MOST_CLASSES = 12
-"""So many classes are explained above the samples."""
+"""Number of classes in the legend."""
 
 
 def sample_sheet(report: RobustnessResults) -> Figure:
-    """Draw what was found (Fig. 6): a row an image, its modalities with the labels, then every combination.
+    """Draw the samples (Fig. 6), one row each: modalities with labels, then the predictions of all combinations.
 
-    Predictions are drawn on the visible modality where it is available, else on the first one that is. Where a row
-    would hold too many pictures to see objects in, an image takes several rows.
+    Predictions are drawn on the visible modality if available, otherwise on the first available one. An image takes
+    several rows if one would have too many pictures.
     """
     views = len(report.modalities) + len(report.results)
     rows_each = math.ceil(views / _LARGEST_ROW)
@@ -70,7 +70,7 @@ def sample_sheet(report: RobustnessResults) -> Figure:
 
 
 def _legend(report: RobustnessResults) -> list[Line2D | Patch]:
-    """Explain the colours of the samples: of the classes that occur most, or of labels, hits and errors."""
+    """Explain the colours: those of the most frequent classes, or of labels, hits and errors."""
     maps = [sample.labels for sample in report.samples if not isinstance(sample.labels, Boxes)]
     if not maps:
         kinds: dict[str, tuple[str, LineStyleType]] = {
@@ -94,22 +94,22 @@ def _class_colour(number: int) -> tuple[float, float, float]:
 
 
 def _paint(axis: Axes, classes: np.ndarray) -> None:
-    """Lay the colours of classes over an image, none where nothing counts."""
+    """Overlay the colours of classes on an image, except where pixels are ignored."""
     colours = np.array([(*_class_colour(number), 0.6) for number in range(255)] + [(0, 0, 0, 0)])
     height, width = classes.shape
     axis.imshow(colours[classes], extent=(0, width, height, 0), interpolation="nearest")
 
 
 def judge(labels: Boxes, found: Boxes, iou: float = IOU) -> tuple[np.ndarray, np.ndarray]:
-    """Tell hits from false alarms, and found objects from missed ones.
+    """Match predictions with objects.
 
-    The predictions choose in the order of their scores; each takes the object of its class that overlaps most among
-    those that are left.
+    Predictions are matched in the order of their scores, each with the remaining object of its class that it overlaps
+    most.
 
     Args:
         labels: The objects.
         found: The predictions.
-        iou: The least overlap of a hit.
+        iou: Minimum overlap of a hit.
 
     Returns:
         Whether each prediction is a hit, and whether each object was found, shapes (N_found,) and (N_labels,), bool.
@@ -119,10 +119,10 @@ def judge(labels: Boxes, found: Boxes, iou: float = IOU) -> tuple[np.ndarray, np
         return hits, taken
     overlaps = _overlaps(found.coordinates, labels.coordinates)
     overlaps[found.classes[:, None] != labels.classes] = 0
-    for place in np.argsort(-found.scores, kind="stable"):
-        free = np.where(taken, 0, overlaps[place])
+    for index in np.argsort(-found.scores, kind="stable"):
+        free = np.where(taken, 0, overlaps[index])
         if free.max() >= iou:
-            hits[place] = taken[free.argmax()] = True
+            hits[index] = taken[free.argmax()] = True
     return hits, taken
 
 
@@ -153,14 +153,14 @@ def _corners(coordinates: np.ndarray) -> np.ndarray:
 
 
 def _overlaps(found: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the overlap of every box that was found with every one that is labelled, as Ultralytics measures it."""
+    """Return the overlap of every predicted box with every labelled one, as Ultralytics measures it."""
     if labels.shape[1] == 5:
         return batch_probiou(found.astype(np.float32), labels.astype(np.float32)).numpy()
     return bbox_ioa(found, labels, iou=True)
 
 
 def _outline(width: float) -> list:
-    """Return a dark edge around a line, which is then seen on light and dark ground."""
+    """Return a dark outline, which makes a line visible on light and dark backgrounds."""
     return [withStroke(linewidth=width + 1, foreground="#00000090"), Normal()]
 
 

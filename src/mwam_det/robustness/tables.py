@@ -1,4 +1,4 @@
-"""The tables of a robustness report as text, whatever shows them, and tables in Markdown."""
+"""The tables of a robustness report as text, for any output, and tables in Markdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class CombinationTable:
 
     Attributes:
         columns: Names of the columns after those of the modalities.
-        rows: For each combination, which modalities were there, and the cells.
+        rows: For each combination, which modalities are available, and the cells.
         averages: The cells of the last row.
     """
 
@@ -26,7 +26,7 @@ class CombinationTable:
 
 
 def combination_table(report: RobustnessResults) -> CombinationTable:
-    """Lay out the metrics and the PCR of every combination, and those of pycocotools where they were measured."""
+    """Lay out the metrics and the PCR of every combination, and pycocotools' metrics if measured."""
     coco = report.full.coco is not None
     columns = [*report.metrics, "PCR %", *(f"COCO {metric}" for metric in report.metrics if coco)]
     rows = []
@@ -40,11 +40,11 @@ def combination_table(report: RobustnessResults) -> CombinationTable:
 
 
 def class_table(report: RobustnessResults, metric: str) -> tuple[list[str], list[list[str]]]:
-    """Lay out a metric of every class with every combination: columns, and a row a class."""
+    """Lay out a metric of every class with every combination: columns, and one row per class."""
     columns = ["class", "objects", *(label(result) for result in report.results)]
     rows = [
-        [each.name, str(each.objects), *(score(result.classes[place].metrics[metric]) for result in report.results)]
-        for place, each in enumerate(report.full.classes)
+        [each.name, str(each.objects), *(score(result.classes[index].metrics[metric]) for result in report.results)]
+        for index, each in enumerate(report.full.classes)
     ]
     return columns, rows
 
@@ -53,8 +53,8 @@ def degradation_table(report: RobustnessResults) -> dict[str, list[dict[str, Any
     """Lay out the first metric of every degradation by modality.
 
     Returns:
-        For each degraded modality a row a degradation: its "name" and "parameter", and "cells", one a severity, with
-        "value" (None if not measured), "level" and "worse", whether having no such modality at all is better.
+        For each degraded modality, one row per degradation: its "name" and "parameter", and "cells", one per severity,
+        with "value" (None if not measured), "level" and "worse", whether a missing modality would be better.
     """
     values = {(each.modality, each.name, each.severity): each.metrics[report.primary] for each in report.degradations}
     table = {}
@@ -73,39 +73,39 @@ def degradation_table(report: RobustnessResults) -> dict[str, list[dict[str, Any
 
 
 def label(result: CombinationResult) -> str:
-    """Name a combination for people."""
+    """Return the name of a combination, for display."""
     return " + ".join(result.available)
 
 
 def dots(marks: Sequence[bool]) -> list[str]:
-    """Return a full circle for what was there and an empty one for what was missing."""
+    """Return a full circle for each available modality and an empty one for each missing one."""
     return ["●" if mark else "○" for mark in marks]
 
 
 def coco_average(report: RobustnessResults, metric: str) -> float | None:
-    """Average a metric of pycocotools over all combinations; None where it was not measured for all."""
+    """Average a metric of pycocotools over all combinations; None unless measured for all."""
     values = [(result.coco or {}).get(metric) for result in report.results]
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def score(value: float | None) -> str:
-    """Write a metric."""
+    """Format a metric."""
     return "-" if value is None else f"{value:.3f}"
 
 
 def rate(value: float | None) -> str:
-    """Write a PCR in per cent."""
+    """Format a PCR in per cent."""
     return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"  # no -0.00
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
-    """Lay out a table in Markdown, figures to the right.
+    """Lay out a table in Markdown, with numbers aligned to the right.
 
     Args:
         columns: The header, as text.
         rows: The cells, as Markdown; see `markdown_text`.
-        names: Number of columns at the beginning that hold no figures.
+        names: Number of leading columns without numbers.
 
     Returns:
         Its lines, an empty one last.
@@ -115,6 +115,6 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], names:
 
 
 def markdown_text(text: str) -> str:
-    """Escape what Markdown would take for marks, or HTML for tags."""
+    """Escape the markup of Markdown and HTML."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return "".join(f"\\{character}" if character in "\\`*_[]|~" else character for character in text)

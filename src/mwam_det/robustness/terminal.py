@@ -15,24 +15,26 @@ from mwam_det.robustness.words import in_words
 
 
 def print_report(results: RobustnessResults) -> None:
-    """Print the table of combinations, that of each group, those of degradations, a sentence, and the notes."""
+    """Print the tables of combinations, of each group and of degradations, a summary, and the notes."""
     tolerate_encodings()
     console = Console()
-    there, missing = marks_in(console.encoding)
-    for part, own in {"": results, **results.groups}.items():
-        content = combination_table(own)
-        of_part = f", {part}: {own.images} images" if part else ""
-        table = Table(title=escape(f"Missing modalities, split '{results.split}'{of_part}"))
+    present, missing = marks_in(console.encoding)
+    for group, part in {"": results, **results.groups}.items():
+        content = combination_table(part)
+        suffix = f", {group}: {part.images} images" if group else ""
+        table = Table(title=escape(f"Missing modalities, split '{results.split}'{suffix}"))
         for name in results.modalities:
             table.add_column(escape(name), justify="center")
         for name in content.columns:
             table.add_column(name, justify="right")
         for marks, cells in content.rows:
-            table.add_row(*(there if mark else missing for mark in marks), *cells)
+            table.add_row(*(present if mark else missing for mark in marks), *cells)
         table.add_section()
         table.add_row("average", *[""] * (len(results.modalities) - 1), *content.averages)
         console.print(table)
-    console.print(f"{there} present  {missing} missing. PCR: share of {results.primary} that is lost, lower is better.")
+    console.print(
+        f"{present} present  {missing} missing. PCR: share of {results.primary} that is lost, lower is better."
+    )
     if sentence := in_words(results):
         console.print(Text(sentence, style="bold"))
     _print_degradations(results, console)
@@ -41,7 +43,7 @@ def print_report(results: RobustnessResults) -> None:
 
 
 def _print_degradations(results: RobustnessResults, console: Console) -> None:
-    """Print the first metric at every severity of what was degraded, a table a modality."""
+    """Print the first metric at every severity of every degradation, one table per modality."""
     mark = "▼" if holds(console.encoding, "▼") else "!"
     marked = False
     for modality, rows in degradation_table(results).items():
@@ -61,10 +63,7 @@ def _print_degradations(results: RobustnessResults, console: Console) -> None:
             table.add_row(row["name"], *cells)
         console.print(table)
     if marked:
-        everything = label(results.full)
-        console.print(
-            escape(
-                f"{results.primary} with {everything} as they are: {score(results.full.metrics[results.primary])}. "
-                f"{mark} worse than without the degraded modality."
-            )
+        clean = (
+            f"{results.primary} with {label(results.full)} unchanged: {score(results.full.metrics[results.primary])}"
         )
+        console.print(escape(f"{clean}. {mark} worse than without the degraded modality."))

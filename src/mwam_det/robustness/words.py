@@ -1,20 +1,20 @@
-"""What a robustness report says, in a sentence."""
+"""The summary of a robustness report in one sentence."""
 
 from __future__ import annotations
 
 from mwam_det.robustness.results import RobustnessResults
 
 SAME = 0.005
-"""Metrics that differ by less than this share of the complete one count as the same."""
+"""Metrics that differ by less than this share of the complete one count as equal."""
 
 
 def in_words(results: RobustnessResults) -> str | None:
-    """Say what a model keeps when each single modality is missing, the one that costs most first.
+    """Summarise what a model keeps without each single modality, the most costly one first.
 
-    Shares are ratios of the first metric, which the sentence names: those of a mAP are not counts of objects.
+    Shares are ratios of the first metric, which the sentence names, as mAP does not count objects.
 
     Returns:
-        A sentence, or None where no result lacks exactly one modality.
+        A sentence, or None if no result lacks exactly one modality.
     """
     metric, complete = results.primary, results.full.metrics[results.primary]
     without = {name: other.metrics[metric] for name in results.modalities if (other := results.without(name))}
@@ -35,7 +35,7 @@ def in_words(results: RobustnessResults) -> str | None:
         elif share > 1:
             amount = f"more than with {everything}"
         else:
-            amount, reference = _percent(share) + reference, ""  # said once
+            amount, reference = _percent(share) + reference, ""  # only the first time
         parts.append(f"without {name}, {amount}" if parts else f"Without {name} this model {finds} {amount}")
     figures = ", ".join(f"{value:.3f} without {name}" for name, value in without.items())
     return f"{'; '.join(parts)} ({metric}: {complete:.3f} with {everything}, {figures})."

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from mwam_det.core.config import refuse_unknown_keys
+from mwam_det.core.checks import is_finite_number
+from mwam_det.core.config import refuse_unknown_keys, suggestion
 from mwam_det.experiments import Experiment, load
 from mwam_det.files.values import format_value
 from mwam_det.files.yaml_text import read_yaml
@@ -26,22 +25,22 @@ GRID_KEYS = ("seed", "resume", "project", "name", "exist_ok", "deterministic")
 """Keys of the train section that belong to the grid: an arm may not set them."""
 
 DEFAULT_EPOCHS = 100
-"""Epochs of a recipe that does not say how many, in Ultralytics and in the hosts."""
+"""Default number of epochs, in Ultralytics and in the hosts."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is to be compared, before it meets a recipe.
+    """The arms to compare, before a recipe is applied.
 
     Attributes:
-        arms: Overrides by arm, or None for an arm that is built in or joined of others.
-        title: What is compared; the recipe's name is used if it is empty.
+        arms: Overrides by arm, or None for a built-in arm or one joined from others.
+        title: Title of the comparison; if empty, the recipe's name is used.
         recipe: The recipe to use if the user names none.
         seeds: Number of seeds, or None.
-        against: The arm that an arm is compared with, where it is not the first.
+        against: Reference of an arm, if it is not the first arm.
         common: Overrides of the recipe for all arms.
-        longer: How many times as many epochs as the recipe says an arm trains, where a comparison is at equal time.
-        stem: Name of the files with the results, without suffix.
+        longer: Factor of the recipe's epochs by arm, for comparisons at equal time.
+        stem: Name of the result files, without suffix.
     """
 
     arms: dict[str, list[str] | None]
@@ -54,7 +53,7 @@ class Study:
     stem: str = "compare"
 
 
-# What is asked for ---------------------------------------------------------------------------------------------------
+# Reading a study -----------------------------------------------------------------------------------------------------
 
 
 def read_study(arms: str | Path | Sequence[str]) -> Study:
@@ -63,9 +62,9 @@ def read_study(arms: str | Path | Sequence[str]) -> Study:
     Args:
         arms: Names, as a list or separated by commas, or a YAML file with these keys: "arms", a list of names, or
             overrides by name (a list like [mwam.rule=ac_ratio], a mapping like {mwam: {rule: ac_ratio}}, or nothing for
-            an arm that is built in); and as wanted "title", "recipe", "seeds", "common", overrides for all arms,
-            "against", the arm that an arm is compared with where it is not the first, and "longer", a factor of the
-            recipe's epochs by arm.
+            a built-in arm); and optionally "title", "recipe", "seeds", "common" (overrides for all arms), "against"
+            (the reference of an arm, if it is not the first arm), and "longer" (a factor of the recipe's epochs by
+            arm).
 
     Raises:
         RecipeError: If the file, a key or a name is wrong.
@@ -103,7 +102,7 @@ def _read_study_file(file: Path) -> Study:
         if not isinstance(longer, Mapping) or not longer.keys() <= arms.keys():
             raise ValueError(f"longer={longer!r} must map arms to factors: choose from {', '.join(arms)}")
         for arm, factor in longer.items():
-            if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
+            if not is_finite_number(factor) or factor <= 0:
                 raise ValueError(f"longer.{arm}={factor!r} must be a factor of the recipe's epochs, like 1.7")
         seeds = content.get("seeds")
         if seeds is not None:
@@ -118,8 +117,8 @@ def _read_study_file(file: Path) -> Study:
 
 def _named(names: Sequence[str], key: str) -> dict[str, list[str] | None]:
     for name in names:
-        if not re.fullmatch(r"\w[\w.+-]*", name):  # names are those of folders too
-            raise RecipeError(f"{key}: '{name}' is no name of an arm: use letters, digits, '.', '_', '-' and '+'")
+        if not re.fullmatch(r"\w[\w.+-]*", name):  # also the name of a folder
+            raise RecipeError(f"{key}: '{name}' is not a valid name: use letters, digits, '.', '_', '-' and '+'")
     lowered = [name.lower() for name in names]
     if repeated := sorted({name for name in names if lowered.count(name.lower()) > 1}):
         raise RecipeError(f"{key}: {' and '.join(repeated)} would share a folder: name every arm once")
@@ -127,7 +126,7 @@ def _named(names: Sequence[str], key: str) -> dict[str, list[str] | None]:
 
 
 def _overrides(name: Any, value: Any) -> list[str] | None:
-    """Bring what a study says of an arm into the form of overrides."""
+    """Convert a study's entry for an arm to overrides."""
     if value is None:
         return None
     if name in BUILT_IN:
@@ -163,34 +162,30 @@ def arm_overrides(name: str, study: Study, base: Recipe) -> list[str]:
     """Return what an arm changes in a recipe.
 
     Args:
-        name: An arm of the study, one that is built in, a uni-modal one ("only-ir", or "ir"), or several joined by "+".
-        study: Whose arms may have overrides of their own.
+        name: An arm of the study, a built-in one, a uni-modal one ("only-ir", or "ir"), or several joined by "+".
+        study: The study, whose arms may have overrides.
         base: The recipe.
 
     Returns:
         Overrides as for `mwam_det.experiments.load`.
 
     Raises:
-        RecipeError: If the name is unknown, or the arms that it joins exclude each other.
+        RecipeError: If the name is unknown, or the joined arms exclude each other.
     """
-    if (own := study.arms.get(name)) is not None:
-        return own
+    if (given := study.arms.get(name)) is not None:
+        return given
     parts = name.split("+")
     modalities = [modality for part in parts if (modality := _modality(part, base)) is not None]
     known = [*BUILT_IN, *(f"{ONLY}{modality}" for modality in base.data["modalities"])]
     known += [arm for arm, overrides in study.arms.items() if overrides is not None]
     for part in parts:
         if part not in known and _modality(part, base) is None:
-            near = get_close_matches(part, known, n=1)
-            raise RecipeError(
-                f"there is no arm '{part}': "
-                + (f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(known)}")
-            )
+            raise RecipeError(f"there is no arm '{part}': {suggestion(part, known)}")
     built_in = [part for part in BUILT_IN if part in parts]
     if modalities and len(modalities) + len(built_in) > 1:
-        raise RecipeError(f"arm '{name}': with one modality there is nothing to join, to weigh or to drop")
+        raise RecipeError(f"arm '{name}': with one modality there is nothing to join, weigh or drop")
     if len(both := [part for part in built_in if part in ("dropout", "dropout-mwam", "views")]) > 1:
-        raise RecipeError(f"arm '{name}': incomplete views come in one way, {' or '.join(both)}")
+        raise RecipeError(f"arm '{name}': choose one kind of incomplete views, {' or '.join(both)}")
     settings = {"mwam": "false", "incomplete": "false"} if modalities or built_in else {}
     if settings and base.balancing:
         settings["balancing"] = "false"
@@ -205,7 +200,7 @@ def arm_overrides(name: str, study: Study, base: Recipe) -> list[str]:
 
 
 def _switched_on(part: str, base: Recipe) -> dict[str, str]:
-    """Return what an arm that is built in switches on, by section; the recipe's own parameters stay."""
+    """Return the settings of a built-in arm by section; the recipe's parameters are kept."""
     parameters = {} if isinstance(base.mwam, bool) else dict(base.mwam)
     probability = base.incomplete.get("p") if isinstance(base.incomplete, Mapping) else None
     dropout = {"views": 1, "level": "input", "p": DROPOUT_PROBABILITY if probability is None else probability}
@@ -236,15 +231,15 @@ def _uni_modal(modality: str, base: Recipe) -> list[str]:
     if modality in sections.get("align", {}):
         raise RecipeError(
             f"arm '{ONLY}{modality}': labels belong to {next(iter(data['modalities']))}, onto which {modality} is "
-            "mapped by 'align'; alone it has no labels. Write the aligned images to a set of their own"
+            "mapped by 'align'; alone it has no labels. Write the aligned images to a separate dataset"
         )
     folder, suffixes = data["modalities"][modality], sections.get("suffix", {})
-    own = suffixes.get(modality, "")
-    for other, its in data["modalities"].items():
-        if other != modality and its == folder and suffixes.get(other, "").endswith(own):
+    suffix = suffixes.get(modality, "")
+    for other, other_folder in data["modalities"].items():
+        if other != modality and other_folder == folder and suffixes.get(other, "").endswith(suffix):
             raise RecipeError(
-                f"arm '{ONLY}{modality}': the files of {other} lie in the same folder and end in the suffix '{own}' "
-                f"too, so that they would be taken for {modality}: give {modality} a suffix of its own"
+                f"arm '{ONLY}{modality}': the files of {other} are in the same folder and also end in '{suffix}', so "
+                f"they would be taken for {modality}: give {modality} a suffix of its own"
             )
     overrides = [f"data.modalities={format_value({modality: folder})}"]
     for key, section in sections.items():
@@ -257,10 +252,10 @@ def _uni_modal(modality: str, base: Recipe) -> list[str]:
 def arm_experiments(
     recipe: str | Path, overrides: Iterable[str], study: Study
 ) -> tuple[Recipe, dict[str, Experiment], dict[str, list[str]]]:
-    """Read the recipe and what each arm makes of it.
+    """Read the recipe and apply each arm to it.
 
     Returns:
-        The recipe, and by arm its experiment and its overrides.
+        The recipe, and the experiments and overrides by arm.
 
     Raises:
         RecipeError: If one cannot be used, or an arm changes what the arms must share.
@@ -269,7 +264,7 @@ def arm_experiments(
     common = load(recipe, overrides)
     base = common.recipe
     if base.train.get("resume"):
-        raise RecipeError("train.resume has no place in a comparison: the same command goes on where it was")
+        raise RecipeError("train.resume does not apply to a comparison: the same command resumes it")
     experiments, changes = {}, {}
     for arm in study.arms:
         changes[arm] = arm_overrides(arm, study, base)

@@ -1,4 +1,4 @@
-"""The arms that need no file, and how many seeds a study has."""
+"""The built-in arms, and the default number of seeds."""
 
 BUILT_IN = {
     "baseline": "neither MWAM nor incomplete views nor balancing",
@@ -7,7 +7,7 @@ BUILT_IN = {
     "views": "every combination of modalities in each step",
     "mwam": "MWAM with the recipe's parameters or the paper's",
 }
-"""Arms that need no file. Joined by "+", they are applied in this order; all start from a recipe without any of it."""
+"""Built-in arms. Joined by "+", they are applied in this order; all start from a recipe without any of them."""
 
 SEEDS = 3
-"""Number of seeds, if neither the user nor the study says one."""
+"""Default number of seeds."""

@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mwam_det.study.workers import PATIENCE, Place, Task, printing_to
+from mwam_det.study.workers import PATIENCE, Assignment, Task, printing_to
 
 RETRIES = 3
-"""How often a task begins again after its node or process was lost; a training resumes from its last checkpoint."""
+"""How often a task is restarted after its node or process is lost; a training resumes from its last checkpoint."""
 
 
 def run_on_cluster(
     tasks: Sequence[Task],
-    work: Callable[[Place[Task]], None],
+    work: Callable[[Assignment[Task]], None],
     address: str,
     jobs: int,
     folder: Path,
@@ -24,24 +24,24 @@ def run_on_cluster(
     changed: Callable[[Sequence[Task]], None],
     died: Callable[[Task, str], None],
 ) -> None:
-    """Do every task in a process of its own on some node, `jobs` of them at once on each.
+    """Run every task in its own process on some node, `jobs` of them at once on each.
 
-    A node that is lost costs the tasks that ran there the time since their last checkpoint: they begin again elsewhere.
+    Tasks on a lost node are restarted elsewhere; they lose the time since their last checkpoint.
 
     Args:
-        tasks: In the order in which they begin.
+        tasks: The tasks, in the order in which they start.
         work: As in `run_all`.
-        address: Of the cluster: "auto" for the one that this machine belongs to, or "ray://HOST:PORT".
-        jobs: How many tasks a node has at a time; they share its CPUs, all but one, and its GPUs.
+        address: Address of the cluster: "auto" for the one that this machine belongs to, or "ray://HOST:PORT".
+        jobs: Number of tasks per node at a time; they share its CPUs, except one, and its GPUs.
         folder: A folder that every node must see under this path.
         log_of: As in `run_all`.
-        changed: Called whenever a task ended; Ray does not say which are running.
+        changed: Called whenever a task ends; Ray does not say which are running.
         died: As in `run_all`.
 
     Raises:
         ImportError: If Ray is not installed.
         ConnectionError: If there is no such cluster.
-        KeyboardInterrupt: As it comes, once the tasks have ended.
+        KeyboardInterrupt: If interrupted, once the tasks have ended.
     """
     try:
         import ray
@@ -52,8 +52,8 @@ def run_on_cluster(
         ray.init(address=address, log_to_driver=False)
     cpus, gpus = _shares(ray.nodes(), jobs)
     remote: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, max_calls=1)(_work_on_node)
-    device = "0" if gpus else None  # Ray shows a task the GPUs that it has, counted from 0
-    waiting = {remote.remote(work, Place(task, device, log_of(task), int(cpus)), folder): task for task in tasks}
+    device = "0" if gpus else None  # Ray shows a task only its own GPUs, counted from 0
+    waiting = {remote.remote(work, Assignment(task, device, log_of(task), int(cpus)), folder): task for task in tasks}
     try:
         changed([])
         while waiting:
@@ -68,35 +68,35 @@ def run_on_cluster(
             changed([])
     finally:
         for reference in waiting:
-            ray.cancel(reference)  # as Ctrl-C would, so that it saves what it has
+            ray.cancel(reference)  # like Ctrl-C, so that it saves its state
         if waiting:
             ray.wait([*waiting], num_returns=len(waiting), timeout=PATIENCE)
         ray.shutdown()
 
 
 def _shares(nodes: Sequence[Mapping[str, Any]], jobs: int) -> tuple[int, float]:
-    """Return how many CPUs and GPUs a task gets where `jobs` of them share the smallest node.
+    """Return the number of CPUs and GPUs of a task if `jobs` of them share the smallest node.
 
     Args:
-        nodes: As `ray.nodes` lists them; those that died or have no CPUs to give do not count.
-        jobs: How many tasks a node has at a time.
+        nodes: As `ray.nodes` lists them; dead ones and those without CPUs are ignored.
+        jobs: Number of tasks per node at a time.
 
     Raises:
-        ConnectionError: If no node has a CPU to give.
+        ConnectionError: If no node has a CPU.
     """
-    own = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-    if not own:
+    usable = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    if not usable:
         raise ConnectionError("no node of the cluster has a CPU to give: start them with --num-cpus")
-    cpus = max(1, int(min(node["CPU"] for node in own) - 1) // jobs)
-    return cpus, min(node.get("GPU", 0) for node in own) / jobs
+    cpus = max(1, int(min(node["CPU"] for node in usable) - 1) // jobs)
+    return cpus, min(node.get("GPU", 0) for node in usable) / jobs
 
 
-def _work_on_node(work: Callable[[Place[Task]], None], place: Place[Task], folder: Path) -> None:
-    """Do a task, in a process of a node."""
+def _work_on_node(work: Callable[[Assignment[Task]], None], assignment: Assignment[Task], folder: Path) -> None:
+    """Run a task in a process of a node."""
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"the node {platform.node()} does not see {folder}: a cluster needs a folder that its nodes share, see "
+            f"the node {platform.node()} does not see {folder}: the nodes of a cluster need a shared folder, see "
             "train.project"
         )
-    with printing_to(place.log):
-        work(place)
+    with printing_to(assignment.log):
+        work(assignment)

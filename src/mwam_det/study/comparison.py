@@ -1,10 +1,7 @@
-"""Arms × seeds, compared: means, paired differences with confidence intervals, tables and a figure."""
+"""The comparison of arms over seeds: means, paired differences with confidence intervals, tables and a figure."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import re
 import statistics
@@ -13,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from mwam_det.core.missing import modality_combinations
-from mwam_det.files.writing import written_whole
+from mwam_det.files.writing import write_csv, write_json, written_whole
 from mwam_det.robustness.results import METRICS
-from mwam_det.robustness.style import PALETTE
+from mwam_det.robustness.style import CONTRASTS, png
 from mwam_det.robustness.tables import markdown_table
 from mwam_det.study.page import TableCell, comparison_page
 
@@ -28,14 +26,13 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 AVERAGE, COLLAPSE = "average", "PCR"
-COLOURS = (*(PALETTE[place] for place in (0, 5, 2, 3, 1, 4)), "#000000", "#8C6D31")
-"""In an order of strong contrasts, since arms stand beside each other."""
+COLOURS = (*CONTRASTS, "#000000", "#8C6D31")
 
 TERMINAL = 78
-"""Columns of a terminal that a table's title may take in one line."""
+"""Maximum length of a table's title in one line of a terminal."""
 
 FIGURE_WIDTH = 11
-"""Largest width of the figure, about, in inches; columns that do not fit go to the next row."""
+"""Approximate maximum width of the figure in inches; columns that do not fit go to the next row."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +52,17 @@ class Estimate:
 
     @property
     def std(self) -> float | None:
-        """The standard deviation over seeds, with n − 1 in the denominator; None of one seed."""
+        """The standard deviation over seeds, with n − 1 in the denominator; None for one seed."""
         return statistics.stdev(self.values.values()) if len(self.values) > 1 else None
 
     def minus(self, other: Estimate) -> Estimate:
-        """Return the differences to another arm, seed by seed, of the seeds that both have; none if there are none."""
+        """Return the differences to another arm by seed, for the seeds that both have."""
         return Estimate({seed: self.values[seed] - other.values[seed] for seed in self.values if seed in other.values})
 
     def interval(self) -> tuple[float, float] | None:
-        """Return the confidence interval of the mean, mean ± t · std / √n; None of one seed, or of equal values.
+        """Return the confidence interval of the mean, mean ± t · std / √n; None for one seed, or for equal values.
 
-        Equal values mean that nothing was found by either arm, and not that the mean is known exactly.
+        Equal values mean that neither arm found anything, not that the mean is known exactly.
         """
         if not (std := self.std):
             return None
@@ -84,10 +81,10 @@ class Run:
         arm: Name of the arm.
         seed: Its seed.
         state: "waiting", "running", "begun" (and interrupted), "done" or "failed".
-        report: Content of robustness.json, of a run that is done.
-        error: What went wrong with a run that failed.
-        resumed: How often it went on from a checkpoint.
-        versions: The release of each package that it was trained with, of a run that was begun.
+        report: Content of robustness.json, if the run is done.
+        error: Why the run failed.
+        resumed: How often it was resumed from a checkpoint.
+        versions: The release of each package that it was trained with, once begun.
     """
 
     arm: str
@@ -99,7 +96,7 @@ class Run:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def measure(self, metric: str, available: Iterable[str]) -> float | None:
-        """Return a metric of the run on a combination of modalities; None if it is not done or has no such input."""
+        """Return a metric of the run on a combination of modalities; None if not done, or without that combination."""
         for row in self.report["combinations"] if self.report else ():
             if set(row["available"]) == set(available):
                 return row[metric]
@@ -108,19 +105,19 @@ class Run:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What arms that were trained with the same seeds achieve on every combination of modalities.
+    """The results of arms trained with the same seeds, on every combination of modalities.
 
-    Every arm has a run a seed. An arm is compared with its reference seed by seed, because runs of one seed share what
-    the seed decides. A uni-modal arm has a value for the combination of its one modality alone; an average or a PCR
-    over combinations that it cannot have would compare different things.
+    Every arm has one run per seed. An arm is compared with its reference seed by seed, as runs of one seed share
+    everything that the seed determines. A uni-modal arm only has a value for its one modality: an average or a PCR over
+    other combinations would not be comparable.
 
     Args:
         title: What is compared.
         modalities: All modalities.
         arms: Overrides of the recipe by arm, in order; the first is the reference of the others.
         runs: The runs.
-        against: The reference of an arm, where it is not the first arm.
-        command: The command that makes it, if it was one.
+        against: The reference of an arm, if it is not the first arm.
+        command: The command that makes the comparison, if any.
     """
 
     title: str
@@ -132,22 +129,21 @@ class Comparison:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What the runs measured, the metric of PCR first."""
+        """Names of the metrics of the runs, that of PCR first."""
         reports = (run.report for run in self.runs if run.report)
         return tuple(next(reports, {}).get("metrics", METRICS))
 
     @property
     def primary(self) -> str:
-        """The metric that PCR is of."""
+        """The metric of PCR."""
         return self.metrics[0]
 
     def columns(self, metric: str | None = None) -> list[str]:
-        """List what is estimated: each combination, their average, and the mean PCR of the first metric."""
-        combinations = ["+".join(available) for available in modality_combinations(self.modalities)]
-        return [*combinations, *([AVERAGE] if len(combinations) > 1 else []), *([COLLAPSE] * self._collapses(metric))]
-
-    def _collapses(self, metric: str | None) -> bool:
-        return metric in (None, self.primary) and len(self.modalities) > 1
+        """List the columns of the tables: each combination, their average, and the mean PCR of the first metric."""
+        columns = ["+".join(available) for available in modality_combinations(self.modalities)]
+        if len(self.modalities) > 1:
+            columns += [AVERAGE, COLLAPSE] if metric in (None, self.primary) else [AVERAGE]
+        return columns
 
     def reference(self, arm: str) -> str | None:
         """Return the arm that an arm is compared with; None for the first one."""
@@ -155,33 +151,32 @@ class Comparison:
         return self.against.get(arm, first if arm != first else None)
 
     def estimate(self, arm: str, column: str, metric: str | None = None) -> Estimate | None:
-        """Estimate a metric of an arm in a column, see `columns`; None if no run has it."""
+        """Estimate a metric of an arm in a column (see `columns`); None if no run has it."""
         measured = {run.seed: self._value(run, column, metric or self.primary) for run in self.runs if run.arm == arm}
         values = {seed: value for seed, value in measured.items() if value is not None}
         return Estimate(values) if values else None
 
     def difference(self, arm: str, column: str, metric: str | None = None) -> Estimate | None:
-        """Estimate by how much an arm exceeds its reference; None where there is nothing to compare."""
-        reference = self.reference(arm)
-        own, other = (self.estimate(name, column, metric) if name else None for name in (arm, reference))
-        if own is None or other is None:
-            return None
-        pairs = own.minus(other)
-        return pairs if pairs.values else None
+        """Estimate by how much an arm exceeds its reference; None if there is nothing to compare."""
+        return self._paired(arm, self.reference(arm), column, metric)
 
     def specialist(self, column: str) -> str | None:
-        """Return the arm that was trained and tested on the one modality of a column; None where there is none done."""
+        """Return the arm trained and tested on the single modality of a column; None if none is done."""
         alone = (run.arm for run in self.runs if run.report and list(run.report["modalities"]) == [column])
         return next(alone, None) if len(self.modalities) > 1 else None
 
     def to_specialist(self, arm: str, column: str, metric: str | None = None) -> Estimate | None:
-        """Estimate by how much an arm exceeds the specialist of a modality with that modality alone; None without."""
+        """Estimate by how much an arm exceeds the specialist of a modality, given that one alone; None without."""
         specialist = self.specialist(column)
-        if specialist in (None, arm):
+        return self._paired(arm, specialist if specialist != arm else None, column, metric)
+
+    def _paired(self, arm: str, reference: str | None, column: str, metric: str | None) -> Estimate | None:
+        minuend = self.estimate(arm, column, metric)
+        subtrahend = self.estimate(reference, column, metric) if reference is not None else None
+        if minuend is None or subtrahend is None:
             return None
-        own, other = (self.estimate(name, column, metric) for name in (arm, specialist))
-        pairs = own.minus(other) if own and other else None
-        return pairs if pairs and pairs.values else None
+        pairs = minuend.minus(subtrahend)
+        return pairs if pairs.values else None
 
     def _value(self, run: Run, column: str, metric: str) -> float | None:
         if run.report is None:
@@ -193,19 +188,19 @@ class Comparison:
         return run.report["average"][COLLAPSE if column == COLLAPSE else metric]
 
     def done(self, arm: str) -> tuple[int, int]:
-        """Return how many runs of an arm are done, and how many there are to be."""
+        """Return how many runs of an arm are done, and how many it has."""
         states = [run.state for run in self.runs if run.arm == arm]
         return states.count("done"), len(states)
 
     def progress(self) -> RenderableType:
-        """Lay out, for the terminal, how far the grid is."""
+        """Lay out the progress of the grid for the terminal."""
         from rich.table import Table
         from rich.text import Text
 
         done = sum(run.state == "done" for run in self.runs)
         header, *rows = self.run_table()
         table = Table(header[0], title=f"{done} of {len(self.runs)} runs done")
-        if done:  # else there is no figure, nor a report to tell its name
+        if done:  # otherwise the name of the metric is not known
             table.caption = f"{self.primary} with all modalities of the arm, and its average over all combinations"
             table.min_width = len(table.caption)
         for name in header[1:]:
@@ -216,7 +211,7 @@ class Comparison:
         return table
 
     def run_table(self) -> list[list[str]]:
-        """Return the header, and for each arm a row with what each seed achieved, or how far it is."""
+        """Return a header, and for each arm a row with the result or the state of each seed."""
         seeds = sorted({run.seed for run in self.runs})
         cells = {(run.arm, run.seed): _progress(run, self.primary) for run in self.runs}
         rows = ([arm, *(cells.get((arm, seed), "-") for seed in seeds)] for arm in self.arms)
@@ -231,11 +226,11 @@ class Comparison:
         parts: list[RenderableType] = []
         for title, columns, rows in self.tables(self.primary):
             table = Table(*columns, title=title, min_width=min(len(title), TERMINAL))  # few columns make it narrow
-            table.columns[0].min_width = max(len(arm.text) for arm, *_ in rows)  # names are not to be cut
+            table.columns[0].min_width = max(len(arm.text) for arm, *_ in rows)  # do not cut names
             for column in table.columns[1:]:
                 column.justify = "right"
             for arm, *cells in rows:
-                # several lines a cell, so that 80 columns hold it; and as Text, since brackets are markup else
+                # several lines per cell, to fit 80 columns; as Text, since brackets would be markup
                 lines = (re.sub(r" (?=[±[])|(?<=,) ", "\n", f"{cell.text} {cell.more}".rstrip()) for cell in cells)
                 table.add_row(arm.text, *map(Text, lines))
             parts.append(table)
@@ -254,13 +249,7 @@ class Comparison:
                     "overrides": overrides,
                     "against": self.reference(arm),
                     "runs": [
-                        {
-                            "seed": run.seed,
-                            "state": run.state,
-                            "resumed": run.resumed,
-                            "error": run.error,
-                            "versions": dict(run.versions),
-                        }
+                        {key: getattr(run, key) for key in ("seed", "state", "resumed", "error", "versions")}
                         for run in self.runs
                         if run.arm == arm
                     ],
@@ -287,20 +276,17 @@ class Comparison:
     def save(self, folder: str | Path, stem: str = "compare") -> list[Path]:
         """Write the comparison to a folder, as JSON, CSV, Markdown, a page and a figure, and return the files.
 
-        The CSV has a row an arm, metric and column; the page is called report.html, or report-<file>.html where the
-        others are called compare-<file>; the figure is left out while no run is done.
+        The CSV has one row per arm, metric and column. The page is report.html, or report-<file>.html if the others are
+        compare-<file>. There is no figure before a run is done.
         """
         folder = Path(folder)
         files = [folder / f"{stem}.{suffix}" for suffix in ("json", "csv", "md")]
         files += [folder / f"{stem.replace('compare', 'report', 1)}.html", folder / f"{stem}.png"]
-        files[0].write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        with files[1].open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            header = "arm metric input seeds mean std against pairs difference low high"
-            header += " specialist_pairs to_specialist specialist_low specialist_high"
-            writer.writerow(header.split())
-            for arm in self.arms:
-                writer.writerows(self._csv_row(arm, c, metric) for metric in self.metrics for c in self.columns(metric))
+        write_json(files[0], self.to_dict())
+        header = "arm metric input seeds mean std against pairs difference low high"
+        header += " specialist_pairs to_specialist specialist_low specialist_high"
+        rows = [self._csv_row(a, c, metric) for a in self.arms for metric in self.metrics for c in self.columns(metric)]
+        write_csv(files[1], [header.split(), *rows])
         files[2].write_text(self.markdown(), encoding="utf-8")
         picture = comparison_picture(self) if any(run.report for run in self.runs) else None
         with written_whole(files[3]) as page:
@@ -314,8 +300,7 @@ class Comparison:
         entry = self._entry(arm, column, metric) or {"values": {}, "mean": None, "std": None}
         nothing = dict.fromkeys(("pairs", "mean", "low", "high"))
         pairs = [*entry.get("difference", nothing).values(), *entry.get("to_specialist", nothing).values()]
-        values = [len(entry["values"]), entry["mean"], entry["std"], self.reference(arm), *pairs]
-        return [arm, metric, column, *("" if value is None else value for value in values)]
+        return [arm, metric, column, len(entry["values"]), entry["mean"], entry["std"], self.reference(arm), *pairs]
 
     def markdown(self) -> str:
         """Return the comparison as a Markdown document."""
@@ -324,17 +309,18 @@ class Comparison:
             for title, columns, rows in self.tables(metric):
                 lines += [f"## {title}", "", *markdown_table(columns, [list(map(_bold, row)) for row in rows])]
         lines += [*(f"{note}\n" for note in (*self.notes(), *self.unfinished())), "## Arms", ""]
-        lines += [f"- {arm}: {_code(overrides) or 'the recipe as it is'}" for arm, overrides in self.arms.items()]
+        for arm, overrides in self.arms.items():
+            lines.append(f"- {arm}: {' '.join(f'`{override}`' for override in overrides) or 'the recipe as it is'}")
         return "\n".join(lines) + "\n"
 
     def tables(self, metric: str) -> list[tuple[str, list[str], list[list[TableCell]]]]:
-        """Lay out the tables of a metric: means, differences, and those to specialists where there are any.
+        """Lay out the tables of a metric: means, differences, and differences to specialists if there are any.
 
         Args:
             metric: One of `metrics`.
 
         Returns:
-            Title, header and rows of each table. Differences whose interval leaves out 0 stand out.
+            Title, header and rows of each table. Differences whose interval excludes 0 are strong.
         """
         columns = self.columns(metric)
         header = ["arm", *(f"{column} %" if column == COLLAPSE else column for column in columns)]
@@ -369,93 +355,86 @@ class Comparison:
             f"{self.primary}; less PCR is more robust. An arm with one modality alone has neither."
         ]
         if any(self.specialist(name) for name in self.modalities):
-            notes.append("A specialist is trained and tested on one modality: what a lone modality can give.")
+            notes.append("A specialist is trained and tested on one modality: what that modality can do alone.")
         pairs = [d for arm in self.arms for c in self.columns() if (d := self.difference(arm, c)) is not None]
         if any(difference.interval() for difference in pairs):
             notes.append(
-                "Intervals are of Student's t over seeds, each for itself: of twenty that hold no true difference, one "
-                "leaves out 0 by chance. They tell of the chance in training, not of that in the choice of images."
+                "Intervals are of Student's t over seeds, each on its own: of twenty without a true difference, one "
+                "excludes 0 by chance. They cover the randomness of training, not that of the choice of images."
             )
         if any(difference.interval() is None for difference in pairs):
-            notes.append("One seed, or the same difference with all, tells nothing of chance: there is no interval.")
+            notes.append("One seed, or equal differences for all seeds, give no interval: chance cannot be estimated.")
         images = {run.arm: run.report.get("images") for run in self.runs if run.report}
-        if len(set(images.values())) > 1:  # of a uni-modal arm, images without partner are among them
+        if len(set(images.values())) > 1:  # a uni-modal arm also has images without a partner
             counts = ", ".join(f"{arm} {count}" for arm, count in images.items())
             notes.append(f"The arms were evaluated on different numbers of images: {counts}.")
         return notes
 
     def unfinished(self) -> list[str]:
-        """Return sentences on what is missing: runs that failed, and how many are not finished."""
+        """Return sentences on the runs that failed and the number not finished."""
         notes = [f"Failed: {run.arm}, seed {run.seed}: {run.error}" for run in self.runs if run.state == "failed"]
         unfinished = sum(run.state in ("waiting", "running", "begun") for run in self.runs)
         return notes + ([f"{unfinished} of {len(self.runs)} runs are not finished."] if unfinished else [])
 
     def versions(self) -> list[str]:
-        """Return the releases that runs were trained with, each set of them once, as text."""
+        """Return the releases that runs were trained with, as text without repetition."""
         sets = (", ".join(f"{name} {version}" for name, version in run.versions.items()) for run in self.runs)
         return list(dict.fromkeys(filter(None, sets)))
 
 
 def comparison_picture(comparison: Comparison) -> bytes:
     """Return the figure of a comparison as a PNG file."""
-    stream = io.BytesIO()
-    comparison_figure(comparison).savefig(stream, format="png", dpi=150, facecolor="white")
-    return stream.getvalue()
+    return png(comparison_figure(comparison))
 
 
 def comparison_figure(comparison: Comparison) -> Figure:
-    """Draw the first metric of every arm on every combination: means, standard deviations, and a dot a seed."""
+    """Draw the first metric of every arm on every combination: means, standard deviations, and one dot per seed."""
     columns = [column for column in comparison.columns() if column != COLLAPSE]
     arms, inches = list(comparison.arms), 0.27 * len(comparison.arms) + 0.3
-    in_a_row = max(1, min(len(columns), round(FIGURE_WIDTH / inches)))
-    rows = [columns[first : first + in_a_row] for first in range(0, len(columns), in_a_row)]
+    per_row = max(1, min(len(columns), round(FIGURE_WIDTH / inches)))
+    rows = [columns[first : first + per_row] for first in range(0, len(columns), per_row)]
     legend_columns = min(len(arms), 5)
     height = 3.4 * len(rows) + 0.25 * math.ceil(len(arms) / legend_columns) + 0.5
-    size = max(7.0, inches * in_a_row + 1), height
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=(max(7.0, inches * per_row + 1), height), layout="constrained")
     axes = figure.subplots(len(rows), sharey=True, squeeze=False)
     for axis, row in zip(axes[:, 0], rows, strict=True):
-        for place, arm in enumerate(arms):
-            _draw_arm(axis, comparison, row, arm, place)
+        for index, arm in enumerate(arms):
+            _draw_arm(axis, comparison, row, arm, index)
         axis.set_xticks(range(len(row)), [column.replace("+", " + ") for column in row])
-        axis.set_xlim(-0.6, in_a_row - 0.4)  # the last row may be shorter
+        axis.set_xlim(-0.6, per_row - 0.4)  # the last row may be shorter
         axis.set_ylabel(comparison.primary)
         axis.grid(axis="y", alpha=0.3)
         axis.set_axisbelow(True)
         if AVERAGE in row:
             axis.axvline(row.index(AVERAGE) - 0.5, color="grey", linewidth=0.8, linestyle=":")
-    axes[0, 0].set_ylim(bottom=0)  # of all rows, and once all are drawn: it ends the search for the other limit
-    figure.suptitle(f"{comparison.title}\nmean ± standard deviation; a dot a seed", fontsize="medium")
-    handles = [Patch(**_style(place)) for place in range(len(arms))]
-    # below the axes, so that long names cost height and no width
+    axes[0, 0].set_ylim(bottom=0)  # shared by all rows; set last, as it stops autoscaling
+    figure.suptitle(f"{comparison.title}\nmean ± standard deviation; one dot per seed", fontsize="medium")
+    handles = [Patch(**_style(index)) for index in range(len(arms))]
+    # below the axes, so that long names take height instead of width
     figure.legend(handles, arms, loc="outside lower center", ncols=legend_columns, frameon=False)
     return figure
 
 
-def _style(place: int) -> dict[str, Any]:
-    """Return how the bars of an arm look."""
-    colour, hatch = COLOURS[place % len(COLOURS)], ("", "//", "..")[place // len(COLOURS) % 3]
+def _style(index: int) -> dict[str, Any]:
+    """Return the style of an arm's bars."""
+    colour, hatch = COLOURS[index % len(COLOURS)], ("", "//", "..")[index // len(COLOURS) % 3]
     return {"facecolor": f"{colour}73", "edgecolor": colour, "hatch": hatch}
 
 
-def _draw_arm(axis: Any, comparison: Comparison, columns: Sequence[str], arm: str, place: int) -> None:
-    """Draw one arm into its place beside the others."""
-    width, style = 0.84 / len(comparison.arms), _style(place)
+def _draw_arm(axis: Any, comparison: Comparison, columns: Sequence[str], arm: str, index: int) -> None:
+    """Draw the bars of one arm beside those of the others."""
+    width, style = 0.84 / len(comparison.arms), _style(index)
+    colour, shift = style["edgecolor"], (index - (len(comparison.arms) - 1) / 2) * width
     for group, column in enumerate(columns):
         if (estimate := comparison.estimate(arm, column)) is None:
             continue
-        centre, colour = group + (place - (len(comparison.arms) - 1) / 2) * width, style["edgecolor"]
-        axis.bar(centre, estimate.mean, width * 0.92, **style)
-        if estimate.std is not None:
-            axis.errorbar(centre, estimate.mean, estimate.std, color=colour, capsize=3, linewidth=1.4)
-        places = [centre + offset for offset in _spread(len(estimate.values), width * 0.5)]
         values = list(estimate.values.values())
-        axis.scatter(places, values, s=14, color=colour, edgecolor="white", linewidth=0.5, zorder=3)
-
-
-def _spread(count: int, width: float) -> list[float]:
-    """Place dots side by side, so that equal values do not hide each other."""
-    return [width * (place / (count - 1) - 0.5) if count > 1 else 0.0 for place in range(count)]
+        axis.bar(group + shift, estimate.mean, width * 0.92, **style)
+        if estimate.std is not None:
+            axis.errorbar(group + shift, estimate.mean, estimate.std, color=colour, capsize=3, linewidth=1.4)
+        offsets = np.linspace(-width / 4, width / 4, len(values)) if len(values) > 1 else np.zeros(1)
+        # dots side by side, so that equal values do not hide each other
+        axis.scatter(group + shift + offsets, values, s=14, color=colour, edgecolor="white", linewidth=0.5, zorder=3)
 
 
 def _progress(run: Run, metric: str) -> str:
@@ -490,10 +469,6 @@ def _difference(difference: Estimate | None, column: str) -> TableCell:
 
 
 def _bold(cell: TableCell) -> str:
-    """Write a cell in Markdown."""
+    """Format a cell in Markdown."""
     text = f"{cell.text} {cell.more}".rstrip()
     return f"**{text}**" if cell.strong else text
-
-
-def _code(overrides: Iterable[str]) -> str:
-    return " ".join(f"`{override}`" for override in overrides)

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 from mwam_det.experiments import Experiment, share_threads
 from mwam_det.files.locks import Hold
 from mwam_det.files.terminal import tolerate_encodings
-from mwam_det.files.writing import written_whole
+from mwam_det.files.writing import write_json
 from mwam_det.recipe import Recipe, RecipeError
 from mwam_det.robustness.origin import versions_with
 from mwam_det.study.arms import GRID_KEYS, arm_experiments, check_seeds, read_study
 from mwam_det.study.built_in import SEEDS
 from mwam_det.study.cluster import run_on_cluster
-from mwam_det.study.workers import Place, run_all
+from mwam_det.study.workers import Assignment, run_all
 from mwam_det.training.checkpoints import changed_settings
 
 if TYPE_CHECKING:
     from mwam_det.study.comparison import Comparison, Run
 
 WITHOUT_EFFECT = ("project", "name", "exist_ok", "plots", "verbose", "save_period")
-"""Keys of the train section that do not change what is learnt: a finished run may have had others."""
+"""Keys of the train section that do not affect the result: a finished run may have had other values."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Cell:
 
     @property
     def record_file(self) -> Path:
-        """What tells how far the run is. Not in the run's folder, which Ultralytics deletes before a DDP training."""
+        """The record of the run's state. Not in the run's folder, which Ultralytics deletes before a DDP training."""
         return self.folder.with_suffix(".json")
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the record says; nothing before the run was begun.
+        """The content of the record; empty before the run is begun.
 
         Raises:
             RecipeError: If the file is damaged.
@@ -70,11 +70,10 @@ class Cell:
         record = {"arm": self.arm, "seed": self.seed, **content, "recipe": _comparable(self.experiment.recipe)}
         record["versions"] = versions_with(["ultralytics", "torch"])
         self.record_file.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(self.record_file) as new:
-            new.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(self.record_file, record)
 
     def as_run(self, *, running: bool = False) -> Run:
-        """Return how far the run is and what it achieved, according to its files."""
+        """Return the state and the results of the run, read from its files."""
         from mwam_det.study.comparison import Run
 
         record = self.record
@@ -84,7 +83,7 @@ class Cell:
             try:
                 report = json.loads((self.folder / "robustness.json").read_text(encoding="utf-8"))
             except (OSError, json.JSONDecodeError):
-                state = "begun"  # the report was lost: it is made anew
+                state = "begun"  # the report is lost: make it again
         error, resumed, versions = record.get("error", ""), record.get("resumed", 0), record.get("versions", {})
         return Run(self.arm, self.seed, state, report, error, resumed, versions)
 
@@ -103,34 +102,34 @@ def compare(
 ) -> Comparison:
     """Train arms × seeds, evaluate each best checkpoint on every combination of modalities, and compare.
 
-    Runs go to runs/<recipe>-compare/<arm>/seed<k>/ (`train.project` and `train.name` stand for "runs" and the recipe's
-    name), with a record each beside its folder. Repeating the call resumes: finished runs stay, interrupted ones are
-    resumed from their last checkpoint, failed ones are tried again. All arms of a seed are trained before the next
-    seed, so that what is there can be compared at any time. compare.json, .csv, .md and .png and report.html are
-    renewed after every run; with a file of arms they are called compare-<file> and report-<file>.
+    Runs go to runs/<recipe>-compare/<arm>/seed<k>/ (`train.project` and `train.name` replace "runs" and the recipe's
+    name), each with a record beside its folder. Repeating the call resumes: finished runs are kept, interrupted ones
+    are resumed from their last checkpoint, failed ones are tried again. All arms of a seed are trained before the next
+    seed, so that the finished runs can be compared at any time. compare.json, .csv, .md and .png and report.html are
+    updated after every run; with a file of arms they are called compare-<file> and report-<file>.
 
     Args:
-        recipe: The recipe's file; that of the file of arms if left out.
+        recipe: The recipe's file; by default that of the file of arms.
         overrides: As in `mwam_det.experiments.load`, for all arms.
-        arms: See `read_study`. The first is what the others are compared with.
+        arms: See `read_study`. The first is the reference of the others.
         seeds: Number of seeds, which are 0, 1, …; by default that of the file of arms, or 3.
-        jobs: How many runs are trained at a time. More than one: each in a process of its own, which prints to a file
-            beside the run's record, and on the CPU the threads are shared out. Results are those of one after the
-            other, bit for bit where the number of threads is the same.
-        devices: Devices that the runs share, like ("0", "1"), also fewer than `jobs`; by default what the recipe says.
+        jobs: Number of runs at a time. With more than one, each has its own process, which prints to a file beside the
+            run's record, and the CPU threads are divided among them. Results are the same as one after the other, bit
+            for bit with the same number of threads.
+        devices: Devices that the runs share, like ("0", "1"), possibly fewer than `jobs`; by default the recipe's.
         cluster: A Ray cluster whose nodes train the runs, `jobs` at a time on each: "auto" for the one that this
-            machine belongs to, or "ray://HOST:PORT". Every node must see the folder of the runs. A run whose node
-            is lost goes on elsewhere from its last checkpoint.
+            machine belongs to, or "ray://HOST:PORT". Every node must see the folder of the runs. A run on a lost node
+            resumes elsewhere from its last checkpoint.
 
     Returns:
-        The comparison, already saved. Runs that failed are in it as such.
+        The comparison, already saved, including failed runs.
 
     Raises:
         RecipeError: If a recipe or an arm is wrong, a run was begun with other settings, `jobs` is less than 1, or
-            `devices` are named for a cluster, whose GPUs Ray shares out.
+            `devices` are named for a cluster, whose GPUs Ray assigns.
         FolderInUse: If another process trains the same grid.
         DatasetError: If the dataset of an arm cannot be used.
-        KeyboardInterrupt: As it comes; nothing is lost but the epoch.
+        KeyboardInterrupt: If interrupted; only the current epoch is lost.
         ImportError: If `cluster` is given and Ray is not installed.
         ConnectionError: If there is no such cluster.
     """
@@ -139,7 +138,7 @@ def compare(
     if jobs < 1:
         raise RecipeError(f"jobs={jobs} must be 1 or more")
     if cluster is not None and devices:
-        raise RecipeError(f"devices={','.join(devices)} and cluster={cluster}: Ray shares out the GPUs of its nodes")
+        raise RecipeError(f"devices={','.join(devices)} and cluster={cluster}: Ray assigns the GPUs of its nodes")
     study = read_study(arms)
     if (recipe := recipe or study.recipe) is None:
         raise RecipeError(f"name a recipe: {arms} has no key 'recipe'")
@@ -160,7 +159,7 @@ def compare(
         for arm, experiment in experiments.items()
     ]
 
-    def standing(current: Sequence[Cell] = ()) -> Comparison:
+    def snapshot(current: Sequence[Cell] = ()) -> Comparison:
         from mwam_det.study.comparison import Comparison
 
         runs = tuple(cell.as_run(running=cell in current) for cell in cells)
@@ -174,7 +173,7 @@ def compare(
         left = [cell for cell in cells if cell.as_run().state != "done"]
 
         def changed(running: Sequence[Cell]) -> None:
-            now = standing(running)
+            now = snapshot(running)
             console.print(now.progress())
             now.save(folder, study.stem)
 
@@ -185,14 +184,14 @@ def compare(
             run_all(left, _run_in, jobs, devices, **options)
         else:
             for cell in left:
-                console.print(standing([cell]).progress())
+                console.print(snapshot([cell]).progress())
                 _run(cell)
-                standing().save(folder, study.stem)
-        result = standing()
+                snapshot().save(folder, study.stem)
+        result = snapshot()
         files = result.save(folder, study.stem)
     console.print(result.progress())
     console.print(result.table())
-    print("\n".join(map(str, files)))  # not through rich, which would break the lines
+    print("\n".join(map(str, files)))  # not through rich, which would wrap the lines
     return result
 
 
@@ -204,7 +203,7 @@ def _seeded(experiment: Experiment, seed: int) -> Experiment:
 
 
 def _comparable(recipe: Recipe) -> dict[str, Any]:
-    """Return what decides on the result of a run, as JSON gives it back."""
+    """Return the settings that affect the result of a run, as JSON returns them."""
     content = {key: value for key, value in asdict(recipe).items() if key != "name"}
     content["train"] = {key: value for key, value in recipe.train.items() if key not in WITHOUT_EFFECT}
     return json.loads(json.dumps(content, default=str))
@@ -216,11 +215,13 @@ def _refuse_changed(cells: Iterable[Cell]) -> None:
         record = cell.record
         if not record:
             if cell.folder.is_dir() and any(cell.folder.iterdir()):
-                raise RecipeError(f"{cell.folder} holds a run without a record: delete it, or choose a train.name")
+                raise RecipeError(
+                    f"{cell.folder} holds a run without a record: delete it, or choose another train.name"
+                )
             continue
         if what := changed_settings(record["recipe"], _comparable(cell.experiment.recipe)):
             raise RecipeError(
-                f"{cell.folder} was begun with other settings ({what}): name the new comparison by train.name, or "
+                f"{cell.folder} was begun with other settings ({what}): give the new comparison a train.name, or "
                 f"delete {cell.folder.parent}"
             )
 
@@ -232,14 +233,14 @@ def _log_of(cell: Cell) -> Path:
     return cell.folder.with_suffix(".log")
 
 
-def _run_in(place: Place[Cell]) -> None:
+def _run_in(assignment: Assignment[Cell]) -> None:
     """Train a run in a process that shares the machine with others."""
-    share_threads(place.threads)
-    _run(place.task, place.device)
+    share_threads(assignment.threads)
+    _run(assignment.task, assignment.device)
 
 
 def _record_death(cell: Cell, how: str) -> None:
-    """Record the failure of a run whose process could not do so itself."""
+    """Record the failure of a run whose process could not do so."""
     if (record := cell.record).get("state") != "failed":
         cell.write_record(state="failed", resumed=record.get("resumed", 0), error=f"{how}; see {_log_of(cell)}")
 
@@ -248,11 +249,11 @@ def _record_death(cell: Cell, how: str) -> None:
 
 
 def _run(cell: Cell, device: str | None = None) -> None:
-    """Train and evaluate one run, or resume it; a failure is recorded, an interruption passes through.
+    """Train and evaluate one run, or resume it; a failure is recorded, an interruption is passed on.
 
     Args:
         cell: The run.
-        device: Where it is trained, if not where its recipe says. It has no part in the record of its settings.
+        device: The device in place of the recipe's; it is not part of the recorded settings.
     """
     resumed = cell.record.get("resumed", 0) + (cell.folder / "weights" / "last.pt").is_file()
     cell.write_record(state="begun", resumed=resumed)
@@ -274,7 +275,7 @@ def _run(cell: Cell, device: str | None = None) -> None:
 
 
 def _free_memory() -> None:
-    """Give back what a run held, for the next one."""
+    """Free the memory of a run for the next one."""
     import torch
 
     gc.collect()

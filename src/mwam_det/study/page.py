@@ -17,9 +17,9 @@ class TableCell:
     """A cell of a table.
 
     Attributes:
-        text: What stands in it.
-        more: What stands below, smaller.
-        strong: Whether it stands out.
+        text: Its text.
+        more: A second line in smaller type.
+        strong: Whether it is emphasised.
     """
 
     text: str
@@ -28,14 +28,13 @@ class TableCell:
 
 
 def comparison_page(comparison: Comparison, picture: bytes | None = None) -> str:
-    """Write a comparison as an HTML page that needs neither a network nor other files.
+    """Return a comparison as a self-contained HTML page.
 
     Args:
         comparison: The comparison.
-        picture: Its figure as a PNG file, if there is one.
+        picture: Its figure as a PNG file, if any.
     """
     header, *rows = comparison.run_table()
-    notes, missing = comparison.notes(), comparison.unfinished()
     return render(
         "comparison.html",
         "mwam_det.study",
@@ -46,7 +45,7 @@ def comparison_page(comparison: Comparison, picture: bytes | None = None) -> str
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         figure=None if picture is None else embedded(picture),
         metrics={metric: comparison.tables(metric) for metric in comparison.metrics},
-        notes=notes,
-        missing=missing,
+        notes=comparison.notes(),
+        missing=comparison.unfinished(),
         runs=[header, *(list(map(TableCell, row)) for row in rows)],
     )

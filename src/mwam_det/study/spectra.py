@@ -1,9 +1,7 @@
-"""The spectrum of each modality over a set, and what each frequency adds to its FRM."""
+"""The spectrum of each modality over a dataset, and the contribution of each frequency to its FRM."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +13,10 @@ from matplotlib.figure import Figure
 from mwam_det.core.config import MWAMConfig, mwam_config
 from mwam_det.data.inspection.preference import contributions
 from mwam_det.experiments import Experiment
-from mwam_det.files.writing import written_whole
-from mwam_det.robustness.style import PALETTE, tidy
+from mwam_det.files.writing import write_csv, write_json, written_whole
+from mwam_det.robustness.style import CONTRASTS, png, tidy
 
 PERCENTILES = (10, 90)
-COLOURS = tuple(PALETTE[place] for place in (0, 5, 2, 3, 1, 4))
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,8 @@ class Spectrum:
             cycles per longer side of the image and over channels, F the 2-D FFT of pixels in [0, 1] over their number.
         energy: Sum of |F|² by octave, shape (images, octaves): 1 cycle, 2 to 3, 4 to 7 and so on; the corners beyond
             the last ring belong to the last octave.
-        frm: What each DCT coefficient adds to the FRM, mean over images, shape (q, q), see `frequency_contributions`.
+        frm: Contribution of each DCT coefficient to the FRM, mean over images, shape (q, q), see
+            `frequency_contributions`.
     """
 
     power: np.ndarray
@@ -40,9 +38,9 @@ class Spectrum:
 
     @property
     def shares(self) -> np.ndarray:
-        """Share of each octave in the energy without the mean, by image; images of one value are left out."""
-        whole = self.energy.sum(1, keepdims=True)
-        return (self.energy / np.where(whole > 0, whole, np.nan))[whole[:, 0] > 0]
+        """Share of each octave in the energy without the mean, by image; constant images are left out."""
+        varying = self.energy[self.energy.sum(1) > 0]
+        return varying / varying.sum(1, keepdims=True)
 
 
 def measure_spectra(experiment: Experiment, sample: int) -> dict[str, Spectrum]:
@@ -50,7 +48,7 @@ def measure_spectra(experiment: Experiment, sample: int) -> dict[str, Spectrum]:
 
     Args:
         experiment: The recipe.
-        sample: The most samples that are measured.
+        sample: Maximum number of samples.
 
     Returns:
         The spectrum by modality.
@@ -63,17 +61,18 @@ def measure_spectra(experiment: Experiment, sample: int) -> dict[str, Spectrum]:
     energy: dict[str, list[np.ndarray]] = {}
     frm: dict[str, list[np.ndarray]] = {}
     for item in experiment.images(sample):
-        for name, parts in contributions({name: own[None] for name, own in item.items()}, config).items():
+        for name, parts in contributions({name: image[None] for name, image in item.items()}, config).items():
             rings, octaves = radial_power(item[name].numpy())
-            for found, value in ((power, rings), (energy, octaves), (frm, parts)):
-                found.setdefault(name, []).append(value)
+            for values, value in ((power, rings), (energy, octaves), (frm, parts)):
+                values.setdefault(name, []).append(value)
     return {
-        name: Spectrum(_alike(power[name]), _alike(energy[name], sum_up=True), np.mean(frm[name], 0)) for name in power
+        name: Spectrum(_stacked(power[name]), _stacked(energy[name], sum_up=True), np.mean(frm[name], 0))
+        for name in power
     }
 
 
-def _alike(rows: Sequence[np.ndarray], sum_up: bool = False) -> np.ndarray:
-    """Stack rows of images that differ in size: cut to the shortest, or the rest added to the last value."""
+def _stacked(rows: Sequence[np.ndarray], sum_up: bool = False) -> np.ndarray:
+    """Stack rows of different lengths, cut to the shortest, or with the rest added to the last value."""
     shortest = min(map(len, rows))
     stacked = np.array([row[:shortest] for row in rows])
     if sum_up:
@@ -84,13 +83,13 @@ def _alike(rows: Sequence[np.ndarray], sum_up: bool = False) -> np.ndarray:
 def radial_power(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Measure the power of an image by radius in its spectrum.
 
-    The radius of a coefficient is its frequency in cycles per pixel, times the longer side of the image, rounded.
+    The radius of a coefficient is its frequency in cycles per pixel times the longer side of the image, rounded.
 
     Args:
         pixels: Shape (C, H, W), uint8.
 
     Returns:
-        By ring 1, 2, …, half of the longer side, the mean of |F|², and by octave its sum, see `Spectrum`.
+        The mean of |F|² by ring 1, 2, …, half of the longer side, and its sum by octave, see `Spectrum`.
     """
     height, width = pixels.shape[1:]
     longest = max(height, width)
@@ -105,21 +104,23 @@ def radial_power(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (sums / np.maximum(np.bincount(ring), 1))[1 : rings + 1], octaves
 
 
-# What is shown --------------------------------------------------------------------------------------------------------
+# Output --------------------------------------------------------------------------------------------------------------
 
 
 def octave_names(count: int) -> list[str]:
-    """Return what octaves are called, in cycles per image: 1, then 2–3, 4–7 and so on."""
+    """Return the names of octaves, in cycles per image: 1, then 2–3, 4–7 and so on."""
     names = ["1", *(f"{2**k}–{2 ** (k + 1) - 1}" for k in range(1, count))]
     return [*names[:-1], f"{2 ** (count - 1)} and more"]
 
 
 def spectrum_tables(spectra: Mapping[str, Spectrum]) -> list[tuple[str, list[list[str]]]]:
-    """Lay spectra out: by table its title and its rows, the first of which is the header."""
+    """Return title and rows of each table, with the header as the first row."""
     octaves = [["cycles per image", *spectra]]
-    for place, name in enumerate(octave_names(next(iter(spectra.values())).energy.shape[1])):
-        shares = [100 * spectrum.shares[:, place] for spectrum in spectra.values()]
-        octaves.append([name, *(f"{own.mean():.2f} ± {own.std():.2f} %" if len(own) else "-" for own in shares)])
+    for index, name in enumerate(octave_names(next(iter(spectra.values())).energy.shape[1])):
+        shares = [100 * spectrum.shares[:, index] for spectrum in spectra.values()]
+        octaves.append(
+            [name, *(f"{share.mean():.2f} ± {share.std():.2f} %" if len(share) else "-" for share in shares)]
+        )
     parts = [["DCT coefficient", *spectra]]
     sizes = [spectrum.frm.sum() for spectrum in spectra.values()]
     band = next(iter(spectra.values())).frm.shape[0]
@@ -127,18 +128,18 @@ def spectrum_tables(spectra: Mapping[str, Spectrum]) -> list[tuple[str, list[lis
         for v in range(band):
             kind = " (brightness)" if u == v == 0 else ""
             added = zip((spectrum.frm[u, v] for spectrum in spectra.values()), sizes, strict=True)
-            cells = [f"{100 * part / whole:.1f} %" if whole > 0 else "-" for part, whole in added]
+            cells = [f"{100 * part / frm:.1f} %" if frm > 0 else "-" for part, frm in added]
             parts.append([f"u={u}, v={v}{kind}", *cells])
-    parts.append(["FRM", *(f"{whole:.3g}" for whole in sizes)])
+    parts.append(["FRM", *(f"{frm:.3g}" for frm in sizes)])
     images = len(next(iter(spectra.values())).power)
     return [
         (f"Radial power without the mean, by octave: mean ± deviation over {images} images", octaves),
-        ("What each low coefficient adds to FRM", parts),
+        ("Contribution of each low coefficient to FRM", parts),
     ]
 
 
 def save_spectra(spectra: Mapping[str, Spectrum], folder: Path) -> list[Path]:
-    """Write spectrum.json, spectrum.csv (a row a modality and ring) and spectrum.png, and return the files."""
+    """Write spectrum.json, spectrum.csv (one row per modality and ring) and spectrum.png, and return the files."""
     content = {}
     rows: list[Sequence[Any]] = []
     for name, spectrum in spectra.items():
@@ -149,8 +150,8 @@ def save_spectra(spectra: Mapping[str, Spectrum], folder: Path) -> list[Path]:
         content[name] = {
             "images": len(spectrum.power),
             "octaves": {
-                label: {"mean": float(own.mean()), "std": float(own.std())} if len(own) else None
-                for label, own in zip(octave_names(shares.shape[1]), shares.T, strict=True)
+                label: {"mean": float(share.mean()), "std": float(share.std())} if len(share) else None
+                for label, share in zip(octave_names(shares.shape[1]), shares.T, strict=True)
             },
             "frm": [[float(v) if np.isfinite(v) else None for v in row] for row in spectrum.frm],
         }
@@ -162,27 +163,25 @@ def save_files(folder: Path, content: Mapping[str, Any], rows: Iterable[Sequence
     """Write spectrum.json, spectrum.csv and spectrum.png, each whole or not at all, and return the files.
 
     Args:
-        folder: Where they go.
-        content: Of the JSON.
-        rows: Of the CSV, the header first.
+        folder: Their folder.
+        content: Content of the JSON.
+        rows: Rows of the CSV, the header first.
         figure: The picture.
     """
     files = [folder / f"spectrum.{suffix}" for suffix in ("json", "csv", "png")]
-    with written_whole(files[0]) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    with written_whole(files[1]) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows(rows)
+    write_json(files[0], content)
+    write_csv(files[1], rows)
     with written_whole(files[2]) as unfinished:
-        figure.savefig(unfinished, dpi=150, facecolor="white", format="png")
+        unfinished.write_bytes(png(figure))
     return files
 
 
 def spectra_figure(spectra: Mapping[str, Spectrum]) -> Figure:
-    """Draw the radial power of each modality, and what coefficients add to its FRM."""
+    """Draw the radial power of each modality, and the contributions of coefficients to its FRM."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for place, (name, spectrum) in enumerate(spectra.items()):
-        colour = COLOURS[place % len(COLOURS)]
+    for index, (name, spectrum) in enumerate(spectra.items()):
+        colour = CONTRASTS[index % len(CONTRASTS)]
         rings = np.arange(1, spectrum.power.shape[1] + 1)
         floor = np.finfo(float).tiny  # a logarithmic axis has no 0
         low, high = np.maximum(np.percentile(spectrum.power, PERCENTILES, axis=0), floor)
@@ -190,15 +189,15 @@ def spectra_figure(spectra: Mapping[str, Spectrum]) -> Figure:
         left.fill_between(rings, low, high, color=colour, alpha=0.2, linewidth=0)
         band, width = spectrum.frm.shape[0], 0.8 / len(spectra)
         shares = 100 * spectrum.frm.ravel() / spectrum.frm.sum()
-        places = np.arange(band**2) + (place - (len(spectra) - 1) / 2) * width
-        right.bar(places, shares, width * 0.92, color=f"{colour}73", edgecolor=colour, label=name)
+        positions = np.arange(band**2) + (index - (len(spectra) - 1) / 2) * width
+        right.bar(positions, shares, width * 0.92, color=f"{colour}73", edgecolor=colour, label=name)
         right.set_xticks(range(band**2), [f"({u}, {v})" for u in range(band) for v in range(band)])
     left.set_xscale("log", base=2)
     left.xaxis.set_major_formatter("{x:g}")
     left.set(yscale="log", xlabel="cycles per image", ylabel="power")
     left.set_title("radial power: mean, and 10th to 90th percentile", fontsize="medium")
     right.set(xlabel="DCT coefficient (u, v)", ylabel="share of FRM, %")
-    right.set_title("what each low coefficient adds to FRM", fontsize="medium")
+    right.set_title("contribution of each low coefficient to FRM", fontsize="medium")
     for axis in (left, right):
         tidy(axis)
         axis.legend(frameon=False)

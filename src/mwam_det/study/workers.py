@@ -1,4 +1,4 @@
-"""Cells of a grid in processes of their own, several at once."""
+"""Cells of a grid in separate processes, several at once."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from typing import Any, Generic, TypeVar
 Task = TypeVar("Task")
 
 PATIENCE = 60.0
-"""Seconds that a process has to end after it was interrupted, to save what it has, before it is killed."""
+"""Seconds that an interrupted process has to save its state before it is killed."""
 
 
 @dataclass(frozen=True)
-class Place(Generic[Task]):
-    """Where a task runs.
+class Assignment(Generic[Task]):
+    """A task and what it runs with.
 
     Attributes:
-        task: What is done.
-        device: The device of its training, or None for what the recipe says.
-        log: The file that takes what it prints.
-        threads: How many threads it computes with on the CPU.
+        task: The task.
+        device: The device of its training, or None for the recipe's.
+        log: The file for its output.
+        threads: Number of CPU threads.
     """
 
     task: Task
@@ -39,13 +39,13 @@ class Place(Generic[Task]):
 
 
 def threads_each(jobs: int) -> int:
-    """Return how many threads each of some processes gets: all cores but one, shared out, and at least 1."""
+    """Return the number of threads per process: all cores but one, divided among them, and at least 1."""
     return max(1, ((os.cpu_count() or 1) - 1) // jobs)
 
 
 def run_all(
     tasks: Sequence[Task],
-    work: Callable[[Place[Task]], None],
+    work: Callable[[Assignment[Task]], None],
     jobs: int,
     devices: Sequence[str] = (),
     *,
@@ -53,50 +53,50 @@ def run_all(
     changed: Callable[[Sequence[Task]], None],
     died: Callable[[Task, str], None],
 ) -> None:
-    """Do every task in a process of its own, `jobs` of them at once.
+    """Run every task in its own process, `jobs` of them at once.
 
-    Processes are spawned, so that each begins as a fresh interpreter does, and one that dies costs its task alone.
+    Processes are spawned: each starts with a fresh interpreter, and one that dies only loses its own task.
 
     Args:
-        tasks: In the order in which they begin.
-        work: A function of a module, called in the process.
-        jobs: How many processes there are at a time, 1 or more.
-        devices: Devices that are shared out, the least busy first; empty for what each recipe says.
-        log_of: The file that takes what a task prints.
-        changed: Called whenever a process began or ended, with the tasks that run.
-        died: Called with a task whose process ended otherwise than by returning, and how.
+        tasks: The tasks, in the order in which they start.
+        work: A module-level function, called in the process.
+        jobs: Number of processes at a time, at least 1.
+        devices: Devices to assign, the least busy first; empty for that of each recipe.
+        log_of: Returns the file for the output of a task.
+        changed: Called whenever a process has started or ended, with the running tasks.
+        died: Called with a task whose process did not end normally, and how it ended.
 
     Raises:
-        KeyboardInterrupt: As it comes, once every process has ended.
+        KeyboardInterrupt: If interrupted, once every process has ended.
     """
     context, waiting = get_context("spawn"), list(tasks)
-    running: dict[BaseProcess, Place[Task]] = {}
+    running: dict[BaseProcess, Assignment[Task]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                busy = [place.device for place in running.values()]
+                busy = [assignment.device for assignment in running.values()]
                 device = min(devices, key=busy.count) if devices else None
-                place = Place(waiting[0], device, log_of(waiting.pop(0)), threads_each(jobs))
-                process: BaseProcess = context.Process(target=_work, args=(work, place))
+                assignment = Assignment(waiting[0], device, log_of(waiting.pop(0)), threads_each(jobs))
+                process: BaseProcess = context.Process(target=_work, args=(work, assignment))
                 process.start()
-                running[process] = place
-                changed([own.task for own in running.values()])
+                running[process] = assignment
+                changed([other.task for other in running.values()])
             ended = connection.wait([process.sentinel for process in running])
-            for process in [own for own in running if own.sentinel in ended]:
+            for process in [process for process in running if process.sentinel in ended]:
                 process.join()
-                place = running.pop(process)
+                assignment = running.pop(process)
                 if process.exitcode:
-                    died(place.task, _how(process.exitcode))
-                changed([own.task for own in running.values()])
+                    died(assignment.task, _how(process.exitcode))
+                changed([other.task for other in running.values()])
     finally:
         _interrupt(list(running))
 
 
-def _work(work: Callable[[Place[Task]], None], place: Place[Task]) -> None:
-    """Do a task, in its process."""
+def _work(work: Callable[[Assignment[Task]], None], assignment: Assignment[Task]) -> None:
+    """Run a task in its process."""
     threading.Thread(target=_follow_parent, daemon=True).start()
-    with printing_to(place.log):
-        work(place)
+    with printing_to(assignment.log):
+        work(assignment)
 
 
 def _follow_parent() -> None:
@@ -108,7 +108,7 @@ def _follow_parent() -> None:
 
 @contextmanager
 def printing_to(log: Path) -> Iterator[None]:
-    """Append what this process and its own children print to a file."""
+    """Append the output of this process and its children to a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -117,13 +117,13 @@ def printing_to(log: Path) -> Iterator[None]:
             os.dup2(file.fileno(), stream)
         try:
             yield
-        finally:  # a process of Ray ends without
+        finally:  # a process of Ray ends without flushing
             sys.stdout.flush()
             sys.stderr.flush()
 
 
 def _interrupt(processes: Sequence[BaseProcess]) -> None:
-    """End processes: as Ctrl-C would at first, so that they save what they have."""
+    """End processes, first as Ctrl-C would, so that they save their state."""
     for process in processes:
         if process.is_alive() and process.pid is not None:
             os.kill(process.pid, signal.SIGINT)
