@@ -355,7 +355,7 @@ class PairTrainer(BaseTrainer):
     def _balance(self, views: Views, losses: Sequence[Tensor], multiple: int, **evidence: Any) -> Tensor:
         """Let balancing make one loss of those of the views, which the loop then multiplies."""
         processes = self.world_size if RANK != -1 else 1
-        scale = self.scaler.get_scale() * processes
+        scale = self.scaler.scale(torch.ones((), device=self.device)) * processes
         return self.run.balance(views, losses, scale=scale, multiple=multiple, **evidence)
 
     def _detach(self) -> None:

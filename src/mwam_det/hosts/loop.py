@@ -306,7 +306,8 @@ class HostTrainer:
             alone = self._losses_alone(target, seen)
             guiding = self.guidance.losses(images, target, seen or self._complete(target)) if self.guidance else {}
         logits = [_logits(part) for part in measured or parts]
-        fused = self.run.balance(views, each, logits=logits, target=target, scale=self.scaler.get_scale())
+        scale = self.scaler.scale(torch.ones((), device=self.device))
+        fused = self.run.balance(views, each, logits=logits, target=target, scale=scale)
         loss = sum(guiding.values(), weighted_loss(fused, alone, weights) if alone else fused)
         if views is not None and views.distill:
             loss = loss + views.distillation([_logits(part) for part in parts], confident_divergence)

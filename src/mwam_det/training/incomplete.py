@@ -179,12 +179,12 @@ class Views:
     @property
     def combinations(self) -> list[tuple[str, ...] | None]:
         """The modalities that each view keeps; None for a view that keeps others from sample to sample."""
-        rows = zip(*self.present.values(), strict=True)  # by view, the row of each modality
+        present = {name: rows.tolist() for name, rows in self.present.items()}
         return [
-            tuple(name for name, row in zip(self.present, view, strict=True) if row[0])
-            if all(bool((row == row[0]).all()) for row in view)
+            tuple(name for name, rows in present.items() if rows[view][0])
+            if all(len(set(rows[view])) == 1 for rows in present.values())
             else None
-            for view in rows
+            for view in range(len(self.weights))
         ]
 
     @property

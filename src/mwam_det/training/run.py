@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from ctypes import c_float
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -103,7 +104,7 @@ class ModalityRun:
         self.incomplete_config = incomplete
         self._seed, self._rank = seed, max(rank, 0)
         self._generator = torch.Generator()
-        self._absent: tuple[str, ...] = ()
+        self._present: dict[str, Tensor] = {}
         self._factors: list[dict[str, float]] = []  # of balancing, by step of the epoch
         self._in_step = False
         self._direction = DirectionCheck()
@@ -160,7 +161,7 @@ class ModalityRun:
         self._note_factors()  # of the step before
         self._in_step = True
         if self.balancer is not None and self.balancer.needs_views:
-            self._absent = tuple(name for name, images in inputs.items() if not images.any())
+            self._present = {name: images.any().bool() for name, images in inputs.items()}
         if self.mwam is None:
             return {}
         weights = self.mwam.observe(inputs)
@@ -181,10 +182,16 @@ class ModalityRun:
         if config is None or self.epoch < config.start * self.epochs:
             return self._views_of_balancing(count)
         weights = None
-        if self.mwam is not None and config.weights == "mwam":  # read from the device once each
-            weights = {name: weight.item() for name, weight in self.mwam.weights.items()}
+        if self.mwam is not None and config.weights == "mwam":
+            weights = self._weights_of_mwam()
         share = self.epoch / self.epochs - config.start
         return draw_views(count, self.modalities, config, weights, self._generator, min(share / WARM_UP, 1.0))
+
+    def _weights_of_mwam(self) -> dict[str, float]:
+        """Return MWAM's weights as float32 rounds them, from what it noted on the host where it did."""
+        assert self.mwam is not None
+        noted = self.mwam.last.weight if self.mwam.last is not None else self.mwam.weights
+        return {name: c_float(float(weight)).value for name, weight in noted.items()}
 
     def _views_of_balancing(self, count: int) -> Views | None:
         balancer = self.balancer
@@ -224,7 +231,7 @@ class ModalityRun:
         *,
         logits: Sequence[Tensor] | None = None,
         target: Tensor | None = None,
-        scale: float = 1.0,
+        scale: float | Tensor = 1.0,
         multiple: float = 1.0,
     ) -> Tensor:
         """Let balancing take in a mini-batch, and return the loss to call `backward` on.
@@ -238,7 +245,8 @@ class ModalityRun:
                 the loss.
             logits: Scores of classes of each view, shape (B, classes, …), of a task that has them.
             target: Class numbers, shape (B, …), with logits.
-            scale: What the loss is multiplied by before its backward pass: `GradScaler.get_scale()`.
+            scale: What the loss is multiplied by before its backward pass, a number or 0-d. Of a `GradScaler`,
+                `scaler.scale(torch.ones((), device=…))`: `get_scale` would wait for the device.
             multiple: See `losses`: 1 for means; the number of samples where the loss is their sum.
 
         Returns:
@@ -257,7 +265,7 @@ class ModalityRun:
             weights=dict(zip(combinations, views.weights, strict=True)),
             logits=None if logits is None else dict(zip(combinations, logits, strict=True)),
             target=target,
-            absent=self._absent,
+            present=self._present or None,
             count=next(iter(views.present.values())).shape[1],
             multiple=multiple,
         )

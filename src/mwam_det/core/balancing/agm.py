@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from mwam_det.core.balancing.balancer import Balancer, BalancingConfig, check_number
-from mwam_det.core.balancing.evidence import Evidence, label_log_probabilities, mean_of_others
+from mwam_det.core.balancing.evidence import Evidence, label_log_probabilities, mean_of_others, mean_where
 from mwam_det.core.missing import modality_combinations
 
 SMALLEST_PROBABILITY = 1e-8
@@ -146,9 +146,8 @@ class AGM(Balancer):
         given, target = evidence.labelled
         logits = {c: given[c].detach().float() for c in combinations}
         least = math.log(SMALLEST_PROBABILITY)
-        return evidence.over_ranks(
-            {
-                name: -label_log_probabilities(response, target).clamp(min=least).mean()
-                for name, response in shapley_responses(logits, self.modalities).items()
-            }
-        )
+        values = {}
+        for name, response in shapley_responses(logits, self.modalities).items():
+            logs, valid = label_log_probabilities(response, target)
+            values[name] = -mean_where(logs.clamp(min=least), valid)
+        return evidence.over_ranks(values)

@@ -150,12 +150,13 @@ class Balancer:
             self._set_factors(self._allocate(evidence))
         return self.weights
 
-    def loss(self, evidence: Evidence, scale: float = 1.0) -> Tensor:
+    def loss(self, evidence: Evidence, scale: float | Tensor = 1.0) -> Tensor:
         """Return the loss to call `backward` on, after `observe`.
 
         Args:
             evidence: What `observe` was given.
-            scale: What the host multiplies this loss by before its backward pass, as `GradScaler` does.
+            scale: What the host multiplies this loss by before its backward pass, as `GradScaler` does; a number, or
+                0-d on the device of the losses.
         """
         return evidence.average()
 
@@ -216,7 +217,8 @@ class Balancer:
 
     def _set_factors(self, factors: Mapping[str, float]) -> None:
         self._factors = dict(factors)
-        self.weights = {name: torch.tensor(factor, device=self._device) for name, factor in self.factors.items()}
+        weights = torch.tensor(list(self.factors.values())).to(self._device, non_blocking=True)
+        self.weights = dict(zip(self.modalities, weights.unbind(), strict=True))
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float]:

@@ -113,7 +113,7 @@ class CombiningBalancer(Balancer, ABC):
         if self._combiner is not None:
             self._combiner.forget()
 
-    def loss(self, evidence: Evidence, scale: float = 1.0) -> Tensor:
+    def loss(self, evidence: Evidence, scale: float | Tensor = 1.0) -> Tensor:
         """Return the loss, and say which gradients its backward pass is to leave on the streams, see `Balancer.loss`.
 
         Raises:
@@ -127,5 +127,5 @@ class CombiningBalancer(Balancer, ABC):
         return self._combine(evidence, self._combiner, scale)
 
     @abstractmethod
-    def _combine(self, evidence: Evidence, combiner: GradientCombiner, scale: float) -> Tensor:
+    def _combine(self, evidence: Evidence, combiner: GradientCombiner, scale: float | Tensor) -> Tensor:
         """Tell the combiner which gradients to leave, at the scale of the loss times `scale`; return the loss."""

@@ -63,10 +63,8 @@ def pareto_gradient(joint: Tensor, alone: Tensor, gamma: float = 1.5) -> Tensor:
     share = torch.where(conflict, share.clamp(0, 1), 0.5)
     combined = 2 * share * joint + 2 * (1 - share) * alone
     length, wanted = combined.norm(), (joint + alone).norm()
-    if length <= CANCELLED * (joint.norm() + alone.norm()):
-        return torch.zeros_like(combined)
-    stretched: Tensor = gamma * (wanted / length).clamp(min=1) * combined
-    return stretched
+    cancelled = length <= CANCELLED * (joint.norm() + alone.norm())
+    return torch.where(cancelled, 0, gamma * (wanted / length).clamp(min=1) * combined)
 
 
 class MMPareto(CombiningBalancer):
@@ -89,13 +87,11 @@ class MMPareto(CombiningBalancer):
 
     config: MMParetoConfig
 
-    def _combine(self, evidence: Evidence, combiner: GradientCombiner, scale: float) -> Tensor:
+    def _combine(self, evidence: Evidence, combiner: GradientCombiner, scale: float | Tensor) -> Tensor:
         complete = evidence.losses[self.modalities]
-        alone = {
-            name: evidence.losses[name,]
-            for name in self.modalities
-            if name not in evidence.absent and evidence.losses[name,].isfinite().all()
-        }
+        finite = torch.stack([evidence.losses[name,].isfinite().all() for name in self.modalities])
+        known = (finite & evidence.has(self.modalities)).tolist()
+        alone = {name: evidence.losses[name,] for name, counts in zip(self.modalities, known, strict=True) if counts}
         for name, loss in alone.items():
             parameters = combiner.parameters(name)
             if not parameters:  # the stream is frozen

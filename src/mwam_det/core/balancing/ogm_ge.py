@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mwam_det.core.balancing.balancer import Attachment, Balancer, BalancingConfig, Streams, check_number
-from mwam_det.core.balancing.evidence import Evidence, label_log_probabilities, mean_of_others
+from mwam_det.core.balancing.evidence import Evidence, label_log_probabilities, mean_of_others, mean_where
 from mwam_det.core.modulation import GradientModulator, keeps_gradient_scale
 
 ROUNDING = 1e-6
@@ -152,9 +152,8 @@ class OGMGE(Balancer):
     def _scores(self, evidence: Evidence) -> dict[str, float]:
         if evidence.labelled is not None:
             logits, target = evidence.labelled
-            return evidence.over_ranks(
-                {name: label_log_probabilities(logits[name,], target).exp().mean() for name in self.modalities}
-            )
+            labels = {name: label_log_probabilities(logits[name,], target) for name in self.modalities}
+            return evidence.over_ranks({name: mean_where(logs.exp(), valid) for name, (logs, valid) in labels.items()})
         losses = evidence.losses_alone(self.modalities)
         best = min(losses.values(), default=0.0)  # a common factor of all scores drops out of their ratios
         return {name: math.exp(best - loss) for name, loss in losses.items()}
