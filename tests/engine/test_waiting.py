@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from labels import labelled_batch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from training import SHORT
+from training import at_start, batch_of_bytes, step
 
 import mwam_det
-from mwam_det import MWAMTrainer
 
 PACKAGE = str(Path(mwam_det.__file__).parent)
 WAITING = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2", "unique_dim"}
@@ -110,24 +108,6 @@ class Calls(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def at_start(section, folder, **arguments):
-    trainer = MWAMTrainer(overrides={**SHORT, "data": section, "project": str(folder), **arguments})
-    trainer._setup_train()
-    trainer.epoch = 0
-    trainer._model_train()
-    return trainer
-
-
-def step(trainer, batch):
-    loss, _ = trainer.model(trainer.preprocess_batch(dict(batch)))
-    trainer.scaler.scale(loss.sum()).backward()
-    trainer.optimizer_step()
-
-
-def bytes_of_images(batch):
-    return {**batch, "img": (batch["img"] * 255).byte()}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.filterwarnings("ignore:balancing.patience")
@@ -137,7 +117,7 @@ def test_a_step_waits_for_the_device_only_where_something_is_read_from_it(demo_s
         pytest.importorskip("torchjd", reason="TorchJD is an extra: pip install '.[balancing]'")
     trainer = at_start(demo_section, tmp_path, **arguments)
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)  # its scale is on the device too
-    batch = bytes_of_images(labelled_batch("detect", 6))
+    batch = batch_of_bytes()
     step(trainer, batch)
     with Waits() as waits:
         step(trainer, batch)
@@ -149,7 +129,7 @@ def test_a_step_waits_for_the_device_only_where_something_is_read_from_it(demo_s
 def test_views_add_no_wait_on_a_gpu(demo_section, tmp_path, name):
     def waits(arguments):
         trainer = at_start(demo_section, tmp_path, **{**arguments, "device": 0, "amp": False})
-        batch = bytes_of_images(labelled_batch("detect", 6))
+        batch = batch_of_bytes()
         step(trainer, batch)
         torch.cuda.set_sync_debug_mode("warn")
         try:

@@ -63,7 +63,7 @@ def pareto_gradient(joint: Tensor, alone: Tensor, gamma: float = 1.5) -> Tensor:
     share = torch.where(conflict, share.clamp(0, 1), 0.5)
     combined = 2 * share * joint + 2 * (1 - share) * alone
     length, wanted = combined.norm(), (joint + alone).norm()
-    cancelled = length <= CANCELLED * (joint.norm() + alone.norm())
+    cancelled = length.isfinite() & (length <= CANCELLED * (joint.norm() + alone.norm()))  # an overflow stays one
     return torch.where(cancelled, 0, gamma * (wanted / length).clamp(min=1) * combined)
 
 
