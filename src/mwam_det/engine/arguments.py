@@ -147,7 +147,7 @@ def check_run(
 
     Args:
         config: The settings of the run.
-        arguments: `share_backbone` and `val`, where they are given.
+        arguments: `share_backbone`, `val` and `compile`, where they are given.
         task: What the model does.
         stretched: Whether the model is RT-DETR, whose images are stretched.
         modalities: All modalities; empty where they are not known yet.
@@ -156,7 +156,8 @@ def check_run(
     Raises:
         ValueError: If the settings do not fit each other, see `RunConfig.check`, or there is one backbone for all
             modalities, but one of each is to be led by itself.
-        NotImplementedError: If the model has no heads for `mwam.mode` or no outputs for `incomplete.distill`.
+        NotImplementedError: If the model has no heads for `mwam.mode`, compiled ones included, or no outputs for
+            `incomplete.distill`.
     """
     check_shared_backbone(arguments.get("share_backbone", False), config)
     scores = task == "classify" or (task == "semantic" and classes > 1)
@@ -165,6 +166,8 @@ def check_run(
         raise NotImplementedError(NO_DISTILLATION)
     if config.mwam is None or config.mwam.mode not in ("loss", "hybrid"):
         return
+    if arguments.get("compile"):
+        raise NotImplementedError("mwam.mode=loss and hybrid train without compile")
     if stretched:
         raise NotImplementedError(
             f"mwam.mode={config.mwam.mode} puts a head of YOLO on each backbone, whose labels are not RT-DETR's: "

@@ -390,8 +390,6 @@ class PairTrainer(BaseTrainer):
 
     def _build_train_pipeline(self) -> None:
         if self.mwam is not None and self.mwam.config.mode in ("loss", "hybrid") and self.heads is None:
-            if self.args.compile:
-                raise NotImplementedError("mwam.mode=loss and hybrid train without compile")
             self.heads = AuxiliaryHeads(stock_model(self.model))
             take_from_first_rank(self.heads)
         if RANK != -1 and self.device.type == "cpu":

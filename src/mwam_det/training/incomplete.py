@@ -201,7 +201,8 @@ class Views:
             absent: z, what stands in where it is absent, shape (1, …); 0 if left out.
 
         Returns:
-            Shape (V·B, …), dtype and device of `features`.
+            Shape (V·B, …), dtype, device and memory format of `features`. The complete view is copied too: what fusions
+            read is one batch of all views, and the stream writes its part before there are others.
         """
         absent = features.new_zeros(1, *features.shape[1:]) if absent is None else absent.to(features)
         blocks = []
@@ -209,7 +210,7 @@ class Views:
             if all(values):
                 blocks.append(features)
             elif not any(values):
-                blocks.append(absent.expand_as(features))
+                blocks.append(_repeated(absent, features))
             else:
                 where = row.to(features.device, non_blocking=True).view(-1, *[1] * (features.ndim - 1))
                 blocks.append(torch.where(where, features, absent))
@@ -342,6 +343,16 @@ def confident_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     confidence = target.amax(1).exp()
     divergence = F.kl_div(logs, target, reduction="none", log_target=True).sum(1)
     return (divergence * confidence).sum() / confidence.sum()
+
+
+def _repeated(absent: Tensor, features: Tensor) -> Tensor:
+    """Return what stands in, for each sample, in a form beside which `cat` leaves channels last where they are last."""
+    repeated = absent.expand_as(features)
+    if features.ndim != 4 or features.is_contiguous():
+        return repeated
+    if not features.is_contiguous(memory_format=torch.channels_last):
+        return repeated
+    return repeated.contiguous(memory_format=torch.channels_last)
 
 
 def _worth(combination: Sequence[str], config: IncompleteConfig, weights: Mapping[str, Tensor | float] | None) -> float:
