@@ -1,7 +1,7 @@
 """What do MWAM, incomplete views and balancing methods add to a training step?
 
-    python benchmarks/step_overhead.py [--imgsz 320] [--batch 16] [--rounds 12] [--device cuda --amp] [--memory]
-        [--balancing]
+    python benchmarks/step_overhead.py [--imgsz 320] [--batch 16] [--rounds 12] [--device cuda] [--amp fp16]
+        [--contiguous] [--memory] [--balancing]
 
 Times a whole step (preprocess_batch, forward, loss, backward, optimizer step with clipping and EMA) of two-stream
 YOLOv8n with SGD, on one mini-batch of generated uint8 images and random boxes: on complete input, with MWAM's modes
@@ -10,7 +10,10 @@ YOLOv8n with SGD, on one mini-batch of generated uint8 images and random boxes: 
 step in turn; each ratio is taken within a round. A second trainer of the first kind shows how large a ratio comes from
 the machine alone.
 
-With --memory, each way makes its steps in a process of its own instead, which tells its peak memory: of the device's
+With --amp fp16 on a GPU and bf16 anywhere, steps are in mixed precision. On a GPU, Ultralytics puts channels last in
+memory; --contiguous puts them where they are on a CPU.
+
+With --memory, each way makes its steps in a process of its own instead, whose peak memory is measured: of the device's
 allocator on a GPU, else of the process beyond what it held before the first step.
 """
 
@@ -50,7 +53,7 @@ BALANCING: dict[str, dict[str, Any]] = {
     "UPGrad": {"mwam": False, "balancing": {"method": "torchjd", "aggregator": "UPGrad"}},
 }
 STEPS = 3
-"""Steps of each way whose peak memory is told."""
+"""Number of steps of each way in which the peak memory is measured."""
 
 
 def mini_batch(batch: int, imgsz: int, pinned: bool) -> dict[str, Any]:
@@ -67,7 +70,7 @@ def mini_batch(batch: int, imgsz: int, pinned: bool) -> dict[str, Any]:
     return {key: value.pin_memory() if pinned else value for key, value in tensors.items()}
 
 
-def peak_memory(way: str, common: dict[str, Any], send: Any) -> None:
+def peak_memory(way: str, common: dict[str, Any], precision: torch.dtype, send: Any) -> None:
     """Make a few steps of one way and send the peak memory in bytes, and the batch that they were of."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_at_start(demo_data(Path(folder)), Path(folder), **{**WAYS, **BALANCING}[way], **common)
@@ -75,7 +78,7 @@ def peak_memory(way: str, common: dict[str, Any], send: Any) -> None:
         batch = mini_batch(common["batch"], common["imgsz"], pinned=on_gpu)
         before = 0 if on_gpu else resident()
         for _ in range(STEPS):
-            train_step(trainer, batch)
+            train_step(trainer, batch, precision)
         send.put(torch.cuda.max_memory_allocated() if on_gpu else peak_resident() - before)
 
 
@@ -89,11 +92,11 @@ def peak_resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def in_own_process(way: str, common: dict[str, Any]) -> float:
+def in_own_process(way: str, common: dict[str, Any], precision: torch.dtype) -> float:
     """Return the peak memory of a way in MiB."""
     context = torch.multiprocessing.get_context("spawn")
     queue = context.SimpleQueue()
-    process = context.Process(target=peak_memory, args=(way, common, queue))
+    process = context.Process(target=peak_memory, args=(way, common, precision, queue))
     process.start()
     process.join()
     if process.exitcode:
@@ -108,15 +111,21 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--amp", action="store_true", help="mixed precision, on a GPU")
-    parser.add_argument("--memory", action="store_true", help="tell peak memory instead of time")
+    parser.add_argument("--amp", nargs="?", const="fp16", choices=["fp16", "bf16"], help="mixed precision")
+    parser.add_argument("--contiguous", action="store_true", help="do not put channels last in memory on a GPU")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory instead of time")
     parser.add_argument("--balancing", action="store_true", help="balancing methods instead of MWAM and views")
     args = parser.parse_args()
+    if args.amp == "fp16" and args.device == "cpu":
+        parser.error("--amp fp16 needs a GPU: give --device cuda, or --amp bf16")
     ways = BALANCING if args.balancing else WAYS
     console = Console(width=max(120, Console().width))
-    common = {"imgsz": args.imgsz, "batch": args.batch, "device": args.device, "amp": args.amp, "optimizer": "SGD"}
+    common = {"imgsz": args.imgsz, "batch": args.batch, "device": args.device, "optimizer": "SGD"}
+    # Of bfloat16, the trainer need not know: it has no scaler then, as in float32.
+    common |= {"amp": args.amp == "fp16", "channels_last": False if args.contiguous else None}
+    precision = torch.bfloat16 if args.amp == "bf16" else torch.float16
     if args.memory:
-        peaks = {way: in_own_process(way, common) for way in ways}
+        peaks = {way: in_own_process(way, common, precision) for way in ways}
         table = Table("step", "peak memory, MiB", "over complete input", title=f"{args.imgsz} px, batch {args.batch}")
         for way, peak in peaks.items():
             table.add_row(way, f"{peak:.0f}", f"{peak / peaks['off']:.2f}")
@@ -127,13 +136,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = demo_data(Path(folder))
         trainers = {name: trainer_at_start(data, Path(folder), **way, **common) for name, way in ways.items()}
-        steps = {name: partial(train_step, trainer, batch) for name, trainer in trainers.items()}
+        steps = {name: partial(train_step, trainer, batch, precision) for name, trainer in trainers.items()}
         times = time_in_turn(steps, args.rounds, warmup=2, device=str(trainers["off"].device))
 
     console.print(machine())
     console.print(
         f"two-stream YOLOv8n, {args.imgsz} px, batch {args.batch}, SGD, {trainers['off'].device}, "
-        f"{'float16' if trainers['off'].amp else 'float32'}, {args.rounds} rounds in turn"
+        f"{args.amp or 'fp32'}{', contiguous' if args.contiguous else ''}, {args.rounds} rounds in turn"
     )
     table = Table("step", "ms, median (IQR)", "step / off, median (IQR)")
     for name, spread in times.items():

@@ -11,7 +11,11 @@ from mwam_det.core.balancing.methods import METHODS, balancing_config, make_bala
 from mwam_det.core.modulation import modulate
 
 SETTINGS = {"mses": {"patience": 0, "smoothing": 0}, "mslr": {"window": 1}, "torchjd": {"aggregator": "Mean"}}
-OPTIMIZERS = {"SGD": lambda own: torch.optim.SGD(own, 0.1, 0.9), "Adam": lambda own: torch.optim.Adam(own, 0.01)}
+OPTIMIZERS = {
+    "SGD": lambda parameters: torch.optim.SGD(parameters, 0.1, 0.9),
+    "Adam": lambda parameters: torch.optim.Adam(parameters, 0.01),
+    "Adam, fused": lambda parameters: torch.optim.Adam(parameters, 0.01, fused=True),  # skips by itself: hooks run
+}
 ACTORS = [*METHODS, "mwam"]
 
 
@@ -60,7 +64,7 @@ class Host:
 
     @property
     def weights(self):
-        return torch.cat([own.detach().flatten().clone() for own in self.model.parameters()])
+        return torch.cat([parameter.detach().flatten() for parameter in self.model.parameters()])
 
     @property
     def state(self):
