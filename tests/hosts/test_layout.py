@@ -92,7 +92,10 @@ def test_a_line_that_cannot_be_used_is_named(tmp_path, line, words):
         ({"train": None}, "the section lacks 'train'"),
         ({"format": "list"}, "the section lacks 'names'"),
         ({"format": "zip"}, "format='zip' must be folders or list"),
-        ({"modalities": {"rgb": "rgb"}}, "must map two names or more to folders"),
+        (
+            {"modalities": {"rgb": "rgb"}},
+            "two names or more to folders, .*train one alone .*task: classify or semantic",
+        ),
         ({"modalities": {"rgb": 0, "ir": 1}}, "must map two names or more to folders"),
         ({"channels": {"depth": 1}}, "unknown key 'depth'"),
         ({"channels": {"ir": 2}}, "channels={ir: 2} must be 1 or 3"),

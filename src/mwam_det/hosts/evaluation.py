@@ -21,11 +21,13 @@ class Evaluation:
         scores: The metric by available modalities, in [0, 1].
         groups: By name, how many samples a group holds and its scores; a group without samples is left out.
         samples: How many samples there were.
+        loss: The loss of the outputs with most modalities, the mean over mini-batches weighted by their samples.
     """
 
     scores: dict[tuple[str, ...], float]
     groups: dict[str, tuple[int, dict[tuple[str, ...], float]]]
     samples: int
+    loss: float
 
 
 def without(inputs: Mapping[str, Tensor], missing: Iterable[str]) -> dict[str, Tensor]:
@@ -99,6 +101,7 @@ def evaluate(
     names = sorted({name for own in groups or () for name in own})
     metrics = {(group, c): task.new_metric().to(device) for group in [None, *names] for c in combinations}
     counts = dict.fromkeys([None, *names], 0)
+    largest, loss = max(combinations, key=len), torch.zeros((), device=device)
     for target, indices, passes in _mini_batches(model, loader, normalise, combinations, device):
         members: dict[str | None, Tensor] = {None: torch.ones(len(target), dtype=torch.bool)}
         for name in names:
@@ -106,6 +109,8 @@ def evaluate(
         for group, mask in members.items():
             counts[group] += int(mask.sum())
         for available, logits in passes:
+            if available == largest:
+                loss += task.losses(logits, target).sum()
             for group, mask in members.items():
                 if mask.any():
                     metrics[group, available].update(logits[mask.to(device)].float(), target[mask.to(device)])
@@ -114,6 +119,5 @@ def evaluate(
         for group, count in counts.items()
         if count
     }
-    return Evaluation(
-        scores[None], {name: (counts[name], scores[name]) for name in names if name in scores}, counts[None]
-    )
+    by_group = {name: (counts[name], scores[name]) for name in names if name in scores}
+    return Evaluation(scores[None], by_group, counts[None], float(loss) / max(counts[None], 1))

@@ -20,7 +20,6 @@ from rich.markup import escape
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mwam_det.core.balancing.balancer import BalancingConfig
 from mwam_det.core.config import MWAMConfig, refuse_unknown_keys
 from mwam_det.core.missing import modality_combinations
 from mwam_det.data.inspection.sampling import evenly
@@ -45,7 +44,7 @@ from mwam_det.robustness.results import CombinationResult
 from mwam_det.training.checkpoints import Interrupted, changed_settings, checkpoint_to_resume
 from mwam_det.training.config import RunConfig
 from mwam_det.training.incomplete import IncompleteConfig, refuse_missing_section
-from mwam_det.training.selection import Selection, refuse_former_section
+from mwam_det.training.selection import refuse_former_section
 
 CLASSIFICATION, SEGMENTATION = "multimodal-classification", "rgbd-segmentation"
 
@@ -74,11 +73,8 @@ class HostExperiment:
         model: One of `MODELS` of the task.
         data: Data section, see `mwam_det.hosts.data.layout`.
         pretrained: A file of encoder weights, files by modality, or None.
-        mwam: MWAM's parameters, or None.
-        incomplete: What training sees of missing modalities, or None.
-        balancing: Settings of a method that balances the modalities, or None.
+        config: What training does with the modalities.
         settings: How it is trained.
-        selection: What decides on the best checkpoint.
         split: The split of the report.
         content: What the recipe says.
     """
@@ -88,11 +84,8 @@ class HostExperiment:
     model: str
     data: dict[str, Any]
     pretrained: str | Mapping[str, str] | None = None
-    mwam: MWAMConfig | None = field(default_factory=MWAMConfig)
-    incomplete: IncompleteConfig | None = None
-    balancing: BalancingConfig | None = None
+    config: RunConfig = field(default_factory=RunConfig)
     settings: TrainSettings = field(default_factory=TrainSettings)
-    selection: Selection = field(default_factory=Selection)
     split: str = "val"
     content: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -127,19 +120,19 @@ class HostExperiment:
         _choice("report.split", split := report.get("split", "val"), splits)
         if not isinstance(train := content.get("train", {}), Mapping):
             raise ValueError(f"train={train!r} must be a mapping of keys to values")
-        run = RunConfig.read(content)
+        config = RunConfig.read(content)
         experiment = cls(
             name,
             task,
             model,
             dict(data),
             pretrained or None,
-            **vars(run),
+            config,
             settings=_in_section("train", lambda: TrainSettings.from_dict(train)),
             split=split,
             content=dict(content),
         )
-        run.check(list(data["modalities"]))
+        config.check(list(data["modalities"]))
         experiment._check_together()
         return experiment
 
@@ -222,9 +215,10 @@ class HostExperiment:
             raise RecipeError(f"{self.name}: {error}") from None
 
     def _check_together(self) -> None:
-        if self.mwam is not None and self.mwam.layout != "image":
-            raise ValueError(f"mwam.layout={self.mwam.layout!r} must be 'image': that is what these hosts take")
-        if self.model in MMANETS and (self.settings.teacher is None or self.incomplete is None):
+        mwam = self.config.mwam
+        if mwam is not None and mwam.layout != "image":
+            raise ValueError(f"mwam.layout={mwam.layout!r} must be 'image': that is what these hosts take")
+        if self.model in MMANETS and (self.settings.teacher is None or self.config.incomplete is None):
             raise ValueError(
                 f"model={self.model} learns from a teacher that sees all modalities, by inputs that lack some: set "
                 "train.teacher to the best.pt of an sf-md, and incomplete to {views: 1, p: 0.86} or the like"
@@ -240,9 +234,9 @@ class HostExperiment:
                 raise ValueError(f"train.imgsz={self.settings.imgsz} must be multiples of {STRIDE}, like [480, 640]")
             if len(self.data["modalities"]) != 2:
                 raise ValueError(f"data.modalities must be two for {self.model}, like rgb and depth")
-            if self.mwam is not None and self.mwam.mode in ("loss", "hybrid"):
+            if mwam is not None and mwam.mode in ("loss", "hybrid"):
                 raise ValueError(
-                    f"mwam.mode={self.mwam.mode!r} needs what each stream says by itself, but {self.model} fuses "
+                    f"mwam.mode={mwam.mode!r} needs what each stream says by itself, but {self.model} fuses "
                     "inside its streams: use gradient, update or auto"
                 )
 
@@ -363,10 +357,7 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
             sets["val"],
             folder,
             settings,
-            experiment.mwam,
-            experiment.incomplete,
-            experiment.balancing,
-            experiment.selection,
+            experiment.config,
             guidance,
             describe,
         )  # fmt: skip
@@ -526,9 +517,9 @@ def _check_resumable(checkpoint: Mapping[str, Any], experiment: HostExperiment, 
 def _plain(experiment: HostExperiment) -> dict[str, Any]:
     """Return what decides on the results of a run; neither where they go nor what runs it."""
     content = {key: value for key, value in asdict(experiment).items() if key not in ("name", "split", "content")}
-    content["train"] = content.pop("settings")
-    if experiment.balancing is not None:
-        content["balancing"]["method"] = experiment.balancing.method
+    content |= {**content.pop("config"), "train": content.pop("settings")}
+    if (balancing := experiment.config.balancing) is not None:
+        content["balancing"]["method"] = balancing.method
     for key in ("device", "workers", "project", "name", "resume"):
         del content["train"][key]
     return content

@@ -17,8 +17,6 @@ from rich.text import Text
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mwam_det.core.balancing.balancer import BalancingConfig
-from mwam_det.core.config import MWAMConfig
 from mwam_det.core.missing import modality_combinations
 from mwam_det.core.modulation import weighted_loss
 from mwam_det.core.mwam import MWAM
@@ -30,11 +28,12 @@ from mwam_det.hosts.models.mmanet import LOSSES, MMANetGuidance
 from mwam_det.hosts.progress import Progress
 from mwam_det.hosts.settings import TrainSettings
 from mwam_det.hosts.tasks import HostTask
+from mwam_det.training.config import RunConfig
 from mwam_det.training.history import keep_epochs
-from mwam_det.training.incomplete import IncompleteConfig, Views, confident_divergence
+from mwam_det.training.incomplete import Views, confident_divergence
 from mwam_det.training.measuring import measuring
 from mwam_det.training.run import ModalityRun
-from mwam_det.training.selection import Selection, score_name
+from mwam_det.training.selection import score_name
 
 
 @dataclass
@@ -52,10 +51,7 @@ class Host:
         val_set: What decides on the best checkpoint.
         folder: The run folder; it must be there.
         settings: How it is trained.
-        mwam: MWAM's parameters, or None.
-        incomplete: What training sees of missing modalities, or None.
-        balancing: Settings of a method that balances the modalities, or None.
-        selection: What decides on the best checkpoint.
+        config: What training does with the modalities; with the defaults, it is plain training.
         guidance: Losses beside the host's own, or None; it needs incomplete views.
         describe: What else goes into the checkpoints: plain values and tensors.
     """
@@ -68,10 +64,7 @@ class Host:
     val_set: MultimodalDataset
     folder: Path
     settings: TrainSettings = field(default_factory=TrainSettings)
-    mwam: MWAMConfig | None = field(default_factory=MWAMConfig)
-    incomplete: IncompleteConfig | None = None
-    balancing: BalancingConfig | None = None
-    selection: Selection = field(default_factory=Selection)
+    config: RunConfig = field(default_factory=RunConfig)
     guidance: MMANetGuidance | None = None
     describe: dict[str, Any] = field(default_factory=dict)
 
@@ -97,13 +90,13 @@ class HostTrainer:
     """
 
     def __init__(self, host: Host):
-        if host.guidance is not None and host.incomplete is None:
+        mwam, incomplete = host.config.mwam, host.config.incomplete
+        if host.guidance is not None and incomplete is None:
             raise ValueError("guidance is for a host that learns from incomplete input")
-        if host.incomplete is not None and host.incomplete.checkpoint:
+        if incomplete is not None and incomplete.checkpoint:
             raise ValueError("incomplete.checkpoint is for models of Ultralytics: leave it out")
         self._takes_views = "views" in signature(host.model.forward).parameters
-        by_features = host.incomplete is not None and host.incomplete.level == "features"
-        if by_features and not self._takes_views:
+        if incomplete is not None and incomplete.level == "features" and not self._takes_views:
             raise ValueError(
                 f"incomplete.level=features needs a forward(inputs, views), which {type(host.model).__name__} lacks: "
                 "use level: input"
@@ -118,15 +111,7 @@ class HostTrainer:
         host.describe["statistics"] = statistics
         self.normalise = Normalise(statistics)
         self.model = host.model.to(self.device)
-        self.run = ModalityRun(
-            self.names,
-            mwam=host.mwam,
-            incomplete=host.incomplete,
-            balancing=host.balancing,
-            selection=host.selection,
-            file=host.folder / "mwam.csv",
-            seed=settings.seed,
-        )
+        self.run = ModalityRun(self.names, **vars(host.config), file=host.folder / "mwam.csv", seed=settings.seed)
         balancer = self.run.balancer
         if balancer and (balancer.trains_views or balancer.follows_views) and not self._takes_views:
             raise ValueError(
@@ -135,7 +120,7 @@ class HostTrainer:
             )
         self.guidance = host.guidance.to(self.device) if host.guidance else None
         self.heads: ClassifierHeads | None = None
-        if host.mwam and host.mwam.mode in ("loss", "hybrid"):
+        if mwam is not None and mwam.mode in ("loss", "hybrid"):
             zeros = {
                 m.name: torch.zeros(1, m.channels, *settings.size, device=self.device)
                 for m in host.train_set.modalities
@@ -186,7 +171,7 @@ class HostTrainer:
     def _columns(self) -> list[str]:
         losses = ["loss", "loss_fused"] if self.heads or self.guidance else ["loss"]
         losses += [f"loss_{name}" for name in self.names if self.heads]
-        losses += [f"loss_{name}" for name in LOSSES if self.guidance]
+        losses += [*(f"loss_{name}" for name in LOSSES if self.guidance), "val_loss"]
         factors = [f"factor_{name}" for name in self.names if self.run.balancer]
         scores = (score_name(self.host.task.metric, c) for c in modality_combinations(self.names))
         return ["epoch", "lr", *losses, *factors, *scores]
@@ -248,11 +233,11 @@ class HostTrainer:
             while self.epoch < settings.epochs:
                 trained = self._train_epoch()
                 self.epoch += 1
-                is_best = self._validate()
+                is_best, val_loss = self._validate()
                 if self.guidance is not None:
                     self.guidance.end_epoch(self.epoch, self._count_predictions)
                 self.run.end_epoch()
-                row = {"epoch": self.epoch, **trained, **self._factors(), **self._scores()}
+                row = {"epoch": self.epoch, **trained, "val_loss": val_loss, **self._factors(), **self._scores()}
                 self.history.append(row)
                 self._save(is_best)
                 self._say(row)
@@ -367,18 +352,17 @@ class HostTrainer:
 
     # Validation -------------------------------------------------------------------------------------------------------
 
-    def _validate(self) -> bool:
-        """Validate as the selection asks; return whether this epoch is the best."""
-        due = self.run.due(self.epoch, self.epoch == self.host.settings.epochs)
+    def _validate(self) -> tuple[bool, float]:
+        """Validate as the selection asks; return whether this epoch is the best, and the loss on complete input."""
+        due = self.run.due(self.epoch - 1, self.epoch == self.host.settings.epochs)
         combinations = modality_combinations(self.names) if due else [self.names]
-        scores = self.evaluate(self.host.val_set, combinations).scores
-        if warning := self.run.take_in(scores, self.host.task.metric):
+        found = self.evaluate(self.host.val_set, combinations)
+        if warning := self.run.take_in(found.scores, self.host.task.metric):
             self.progress.say(Text.assemble(("Note:", "bold"), " ", warning))
-        fitness = self.run.fitness(scores)
-        if fitness is None or fitness <= self.best:
-            return False
-        self.best = fitness
-        return True
+        fitness = self.run.fitness(found.scores)
+        if is_best := fitness is not None and fitness > self.best:
+            self.best = fitness
+        return is_best, found.loss
 
     def _factors(self) -> dict[str, float]:
         means = self.run.means(self.epoch)
@@ -411,7 +395,8 @@ class HostTrainer:
 class History:
     """history.csv: a row an epoch, with learning rate, losses, the factors of balancing and metrics.
 
-    A metric that was not measured in an epoch is as it was last.
+    Losses are means over the epoch's mini-batches, `val_loss` is that of the validation on complete input. A metric
+    that was not measured in an epoch is as it was last.
 
     Args:
         file: Where the rows go; an existing file is begun anew unless `keep_epochs` is called first.

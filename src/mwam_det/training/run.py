@@ -284,8 +284,10 @@ class ModalityRun:
     def due(self, epoch: int, last: bool = False) -> bool:
         """Return whether the validation after an epoch is to be of every combination. All ranks must call together.
 
+        The first validation is, then that of each epoch that `selection.every` divides, and the last.
+
         Args:
-            epoch: The epoch, from 0.
+            epoch: The epoch that was trained, from 0, as Ultralytics counts them and `begin_epoch` does.
             last: Whether it is the last one.
         """
         if not self.validates_combinations:

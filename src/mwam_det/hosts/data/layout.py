@@ -126,7 +126,9 @@ def _check_modalities(section: Mapping[str, Any], format_: str) -> None:
         places = [part for place in places for part in _parts(place)]
     if not fits or not all(type(place) is kind and (isinstance(place, str) or place >= 0) for place in places):
         what = "columns, like {rgb: 0, depth: 1}" if kind is int else "folders, like {rgb: visible, ir: infrared}"
-        raise ValueError(f"modalities={modalities!r} must map two names or more to {what}")
+        alone = isinstance(modalities, Mapping) and len(modalities) == 1
+        hint = ": these models fuse modalities; train one alone (an arm only-…) with task: classify or semantic"
+        raise ValueError(f"modalities={modalities!r} must map two names or more to {what}" + hint * alone)
     check_modality_names(modalities)
     for key in ("channels", "range"):
         if not isinstance(section.get(key, {}), Mapping):
