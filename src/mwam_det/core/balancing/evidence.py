@@ -63,11 +63,11 @@ class Evidence:
         """Average a value of each modality over all ranks, weighted by their numbers of samples; read them once.
 
         Args:
-            values: 0-d, by modality, all of them in the same order on every rank. What is not finite, or belongs to a
-                modality that is absent here, is no evidence of this rank.
+            values: 0-d, by modality, all of them in the same order on every rank. A value that is not finite, or of a
+                modality that is absent here, does not count as evidence of this rank.
 
         Returns:
-            The same on every rank, without the modalities of which no rank has evidence.
+            The same on every rank, without the modalities for which no rank has evidence.
         """
         measured = torch.stack([value.detach().float() for value in values.values()])
         known = (measured.isfinite() & self.has(values)).float()

@@ -21,7 +21,7 @@ CURVE_EPOCHS = 200
 
 @dataclass(frozen=True)
 class LFMConfig(BalancingConfig):
-    """Settings of `LFM`; it has those of `BalancingConfig` alone."""
+    """Settings of `LFM`: those of `BalancingConfig` alone."""
 
     method = "lfm"
 
@@ -36,7 +36,7 @@ def label_weight(share: float) -> float:
 
 
 def alignment(first: Tensor, second: Tensor) -> Tensor:
-    """Measure how far two predictions of classes are apart: ½ KL(m ‖ p) + ½ KL(m ‖ q), m = ½ (p + q).
+    """Measure how far apart two predictions of classes are: ½ KL(m ‖ p) + ½ KL(m ‖ q), m = ½ (p + q).
 
     Args:
         first: Logits of p, shape (B, classes, …), float.
@@ -80,7 +80,7 @@ class LFM(Balancer):
         self._share = 0.0
 
     def begin_epoch(self, epoch: int, epochs: int, seed: int = 0) -> None:
-        """Say which epoch comes next, see `Balancer.begin_epoch`."""
+        """Begin an epoch, see `Balancer.begin_epoch`."""
         super().begin_epoch(epoch, epochs, seed)
         self._share = epoch / epochs
 

@@ -34,9 +34,7 @@ class MMParetoConfig(BalancingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("gamma", self.gamma)
-        if not self.gamma > 0:
-            raise ValueError(f"gamma={self.gamma} must be above 0")
+        check_number("gamma", self.gamma, above=0)
 
 
 def pareto_gradient(joint: Tensor, alone: Tensor, gamma: float = 1.5) -> Tensor:
@@ -96,6 +94,6 @@ class MMPareto(CombiningBalancer):
             parameters = combiner.parameters(name)
             if not parameters:  # the stream is frozen
                 continue
-            joint, own = (combiner.measure(objective * scale, parameters) for objective in (complete, loss))
-            combiner.leave(parameters, pareto_gradient(joint, own, self.config.gamma))
+            joint, single = (combiner.measure(objective * scale, parameters) for objective in (complete, loss))
+            combiner.leave(parameters, pareto_gradient(joint, single, self.config.gamma))
         return complete + sum(alone.values())

@@ -41,9 +41,7 @@ class OGMGEConfig(BalancingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("alpha", self.alpha)
-        if self.alpha < 0:
-            raise ValueError(f"alpha={self.alpha} must be at least 0")
+        check_number("alpha", self.alpha, least=0)
         if not isinstance(self.noise, bool):
             raise ValueError(f"noise={self.noise!r} must be true or false")
 
@@ -102,7 +100,7 @@ class OGMGE(Balancer):
     config: OGMGEConfig
 
     def begin_epoch(self, epoch: int, epochs: int, seed: int = 0) -> None:
-        """Say which epoch comes next, see `Balancer.begin_epoch`."""
+        """Begin an epoch, see `Balancer.begin_epoch`."""
         super().begin_epoch(epoch, epochs, seed)
         self._seed = seed
         self._generators.clear()
@@ -160,7 +158,7 @@ class OGMGE(Balancer):
 
 
 class _NoisyGradientModulator(GradientModulator):
-    """Multiply gradients by the factor of their modality and add noise as large as they were before."""
+    """Multiply gradients by the factor of their modality and add noise with the spread that they had before."""
 
     def __init__(self, balancer: OGMGE, streams: Mapping[str, nn.Module | Iterable[nn.Parameter]]):
         super().__init__(balancer, streams)
