@@ -133,7 +133,7 @@ def test_a_checkpoint_of_other_streams_is_refused(pictures, tmp_path):
     trainer.train()
     content = torch.load(tmp_path / "weights" / "last.pt", weights_only=True)
     other = toy_trainer(pictures, tmp_path, mwam=MWAMConfig(mode="loss"))
-    with pytest.raises(ValueError, match="the checkpoint is of another host or other settings"):
+    with pytest.raises(ValueError, match="the checkpoint belongs to another host or other settings"):
         other.resume(content)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,10 +38,9 @@ from mwam_det.models.weights import pretrained_files
 from mwam_det.recipe import KEYS, REPORT_KEYS, Recipe, RecipeError
 from mwam_det.robustness.degradation import DEGRADATIONS, FILLS
 from mwam_det.robustness.report import RobustnessReport
-from mwam_det.training.checkpoints import Interrupted, checkpoint_to_resume
+from mwam_det.training.checkpoints import Interrupted, begun, checkpoint_to_resume
 from mwam_det.training.config import RunConfig
-from mwam_det.training.incomplete import refuse_missing_section
-from mwam_det.training.selection import refuse_former_section
+from mwam_det.training.sections import check_choice, in_section, refuse_former_sections, section_of
 
 TASKS = ("detect", "obb", "segment", "pose", "semantic", "classify")
 
@@ -154,14 +152,6 @@ class UltralyticsExperiment:
             raise RecipeError(f"train.{error}") from None
         return self._train(arguments)
 
-    def is_begun(self, folder: Path) -> bool:
-        """Return whether a folder holds a run that can be gone on with; of a damaged one, say that it begins anew."""
-        try:
-            return begun(folder) is not None
-        except ValueError as error:
-            print(f"{error}: the run begins anew", file=sys.stderr)
-            return False
-
     def go_on(self, folder: Path) -> None:
         """Train in a folder, or resume the run that is there, wherever it stopped.
 
@@ -175,7 +165,7 @@ class UltralyticsExperiment:
         from mwam_det.engine.saving import is_trained
 
         last = folder / "weights" / "last.pt"
-        start = begun(folder) if self.is_begun(folder) else None
+        start = begun(folder, read_checkpoint)
         if start is not None and is_trained(start):
             finish_run(last, self.dataset, self._report)
             return
@@ -257,20 +247,16 @@ class UltralyticsExperiment:
         return finish_run(last, self.dataset, self.recipe.report)
 
 
-def begun(folder: Path) -> dict[str, Any] | None:
-    """Return the content of a run's last checkpoint; None if there is none.
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint.
 
     Raises:
-        ValueError: If a checkpoint of the run cannot be read.
+        ValueError: If it is damaged.
     """
-    content = None
-    for name in ("best.pt", "last.pt"):
-        file = folder / "weights" / name
-        try:
-            content = torch_safe_load(file)[0] if file.is_file() else None
-        except Exception as error:  # of a damaged archive or pickle, of many kinds
-            raise ValueError(f"{file} is damaged ({' '.join(str(error).split())})") from None
-    return content
+    try:
+        return torch_safe_load(file)[0]
+    except Exception as error:  # of a damaged archive or pickle, of many kinds
+        raise ValueError(f"{file} is damaged ({' '.join(str(error).split())})") from None
 
 
 def load_model(model: str | Path, **options: Any) -> Any:
@@ -306,12 +292,11 @@ def check_device(device: Any, key: str = "train.device") -> None:
 
 
 def _check(content: Mapping[str, Any]) -> None:
-    refuse_missing_section(content)
-    refuse_former_section(content)
+    refuse_former_sections(content)
     refuse_foreign_recipe(content)
     refuse_unknown_keys(content, KEYS)
-    _choice("task", content.get("task", "detect"), TASKS)
-    _choice("fusion", content.get("fusion", "concat"), FUSIONS)
+    check_choice("task", content.get("task", "detect"), TASKS)
+    check_choice("fusion", content.get("fusion", "concat"), FUSIONS)
     _check_section(content, "data", check_keys)
     _check_section(content, "train", check_train_arguments)
     config = RunConfig.read(content)
@@ -320,7 +305,7 @@ def _check(content: Mapping[str, Any]) -> None:
     _check_section(content, "report", _check_report)
     report = content.get("report")
     if isinstance(report, Mapping):
-        _choice("report.split", report.get("split", "val"), [s for s in SPLITS if s in content["data"]])
+        check_choice("report.split", report.get("split", "val"), [s for s in SPLITS if s in content["data"]])
     modalities = content["data"].get("modalities") or {}
     if not isinstance(modalities, Mapping):
         raise ValueError(
@@ -353,31 +338,20 @@ def _check_report(section: Mapping[str, Any]) -> None:
     refuse_unknown_keys(section, REPORT_KEYS)
     own = ("split", "fill", "degradations", "coco")
     check_train_arguments({key: section[key] for key in REPORT_KEYS if key not in own and key in section})
-    _choice("fill", section.get("fill", "zero"), FILLS)
+    check_choice("fill", section.get("fill", "zero"), FILLS)
     if not isinstance(section.get("coco", False), bool):
         raise ValueError(f"coco={section['coco']!r} must be true or false")
     degradations = section.get("degradations", False)
     if not isinstance(degradations, bool):
         for name in degradations if isinstance(degradations, list) else [degradations]:
-            _choice("degradations", name, DEGRADATIONS)
+            check_choice("degradations", name, DEGRADATIONS)
 
 
-def _check_section(content: Mapping[str, Any], name: str, check: Any) -> None:
-    section = content.get(name, {})
-    if isinstance(section, bool) and name == "report":
+def _check_section(content: Mapping[str, Any], name: str, check: Callable[[Mapping[str, Any]], None]) -> None:
+    switchable = name == "report"
+    if switchable and isinstance(content.get(name), bool):
         return
-    if not isinstance(section, Mapping):
-        also = ", or true or false" if name == "report" else ""
-        raise ValueError(f"{name}={section!r} must be a mapping of keys to values{also}")
-    try:
-        check(section)
-    except ValueError as error:
-        raise ValueError(f"in section '{name}': {error}") from None
-
-
-def _choice(key: str, value: Any, choices: Iterable[str]) -> None:
-    if value not in list(choices):  # in a dictionary, a list of the user's would be an error
-        raise ValueError(f"{key}={value!r} is unknown: choose from {', '.join(choices)}")
+    in_section(name, check, section_of(content, name, ", or true or false" if switchable else ""))
 
 
 def _check_model(model: Any, fusion: str, task: str) -> dict[str, Any] | None:

@@ -38,22 +38,22 @@ from mwam_det.training.selection import score_name
 
 @dataclass
 class Host:
-    """A model with named streams, and all that its training needs to know.
+    """A model with named streams, and what its training needs.
 
     Attributes:
-        model: The host. `model(inputs)` takes normalised images by modality and returns what the task takes the loss
-            of; in evaluation mode, logits. A modality of zeros is missing. To see incomplete views at the level of
-            features, `model(inputs, views)` gives as many outputs for each sample as there are views.
-        streams: What belongs to each modality alone: the modules whose gradients MWAM scales.
-        task: What it is trained for.
+        model: The host. `model(inputs)` takes normalised images by modality and returns what the task computes the loss
+            from; in evaluation mode, logits. A modality of zeros is missing. For incomplete views at the level of
+            features, `model(inputs, views)` returns an output of each sample in each view.
+        streams: The modules of each modality alone, whose gradients MWAM scales.
+        task: The task: its loss and metric.
         classes: Number of classes, for auxiliary heads.
-        train_set: What it is trained on.
-        val_set: What decides on the best checkpoint.
-        folder: The run folder; it must be there.
+        train_set: The training set.
+        val_set: The validation set, which decides on the best checkpoint.
+        folder: The run folder, which must exist.
         settings: How it is trained.
         config: What training does with the modalities; with the defaults, it is plain training.
         guidance: Losses beside the host's own, or None; it needs incomplete views.
-        describe: What else goes into the checkpoints: plain values and tensors.
+        describe: Further content of the checkpoints: plain values and tensors.
     """
 
     model: nn.Module
@@ -70,13 +70,13 @@ class Host:
 
 
 class HostTrainer:
-    """Train a host epoch by epoch; each leaves weights/last.pt, history.csv and mwam.csv in the run folder.
+    """Train a host; each epoch leaves weights/last.pt, history.csv and mwam.csv in the run folder.
 
-    All that is random in an epoch follows from the seed and the epoch, so that a run that was killed resumes from
-    last.pt with the same results (on a CPU bit for bit).
+    All randomness of an epoch follows from the seed and the epoch, so that a run that was killed resumes from last.pt
+    with the same results (on a CPU bit for bit).
 
     Args:
-        host: What is trained.
+        host: The host, its data and its settings.
 
     Attributes:
         run: The `ModalityRun` of the training.
@@ -84,15 +84,15 @@ class HostTrainer:
         heads: Auxiliary heads of the modes "loss" and "hybrid", or None.
 
     Raises:
-        ValueError: If the device is not there, there is guidance without incomplete views, the host does not take
-            views or they are to be checkpointed, there are not two samples to train on, or the mode needs heads that
-            the host cannot have.
+        ValueError: If the device is not available, there is guidance without incomplete views, the host does not take
+            views or they are to be checkpointed, there are fewer than two samples to train on, or the mode needs heads
+            that the host cannot have.
     """
 
     def __init__(self, host: Host):
         mwam, incomplete = host.config.mwam, host.config.incomplete
         if host.guidance is not None and incomplete is None:
-            raise ValueError("guidance is for a host that learns from incomplete input")
+            raise ValueError("guidance needs incomplete input: set incomplete")
         if incomplete is not None and incomplete.checkpoint:
             raise ValueError("incomplete.checkpoint is for models of Ultralytics: leave it out")
         self._takes_views = "views" in signature(host.model.forward).parameters
@@ -102,7 +102,7 @@ class HostTrainer:
                 "use level: input"
             )
         if len(host.train_set) < 2:
-            raise ValueError("two samples to train on are needed at least, because of batch normalisation")
+            raise ValueError("batch normalisation needs at least two samples to train on")
         self.host = host
         settings = host.settings
         self.device = settings.find_device()
@@ -143,10 +143,8 @@ class HostTrainer:
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         settings = self.host.settings
-        parameters = [
-            own for module in (self.model, self.heads, self.guidance) if module for own in module.parameters()
-        ]
-        parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        modules = [module for module in (self.model, self.heads, self.guidance) if module is not None]
+        parameters = [weights for module in modules for weights in module.parameters() if weights.requires_grad]
         common: dict[str, Any] = {"lr": settings.lr0, "weight_decay": settings.weight_decay}
         if settings.optimizer == "SGD":
             momentum = settings.momentum
@@ -198,7 +196,7 @@ class HostTrainer:
             self.scaler.load_state_dict(checkpoint["scaler"])
             self.run.load_state_dict(checkpoint["run"], checkpoint["epoch"])
         except (KeyError, TypeError, RuntimeError) as error:
-            raise ValueError(f"the checkpoint is of another host or other settings: {error}") from None
+            raise ValueError(f"the checkpoint belongs to another host or other settings: {error}") from None
         self.epoch, self.best = checkpoint["epoch"], checkpoint["best"]
         self.history.keep_epochs(self.epoch)
 
@@ -274,7 +272,7 @@ class HostTrainer:
         rate = 0.0
         what = f"epoch {self.epoch + 1}/{settings.epochs}, mini-batch"
         for images, target, _ in self.progress.over(loader, len(loader), what):
-            images = {name: own.to(self.device, non_blocking=True) for name, own in images.items()}
+            images = {name: tensor.to(self.device, non_blocking=True) for name, tensor in images.items()}
             rate = self.optimizer.param_groups[0]["lr"]
             losses = self._step(images, target.to(self.device, non_blocking=True))
             sums = {name: sums.get(name, 0.0) + value for name, value in losses.items()}
@@ -309,7 +307,7 @@ class HostTrainer:
         self.schedule.step()
         if self.heads or self.guidance:
             each_loss = {"fused": fused, **alone, **guiding}
-            values |= {f"loss_{name}": own.item() for name, own in each_loss.items()}
+            values |= {f"loss_{name}": part.item() for name, part in each_loss.items()}
         return values
 
     def _precision(self) -> AbstractContextManager:
@@ -317,20 +315,18 @@ class HostTrainer:
         return torch.autocast(self.device.type, dtype, enabled=self.host.settings.amp)
 
     def _outputs(self, inputs: dict[str, Tensor], views: Views | None) -> list[Any]:
-        """Run the model on normalised inputs; return what it puts out in each view."""
+        """Run the model on normalised inputs; return its outputs in each view."""
         if views is None:
             return [self.model(inputs)]
-        if views.level == "input":
-            return views.split(self.model({name: views.mix(name, own) for name, own in inputs.items()}))
-        return views.split(self.model(inputs, views))
+        if views.level == "features" and self._takes_views:
+            return views.split(self.model(inputs, views))
+        return views.split(self.model({name: views.mix(name, tensor) for name, tensor in inputs.items()}))
 
     @torch.no_grad()
     def _measure(self, inputs: dict[str, Tensor], views: Views) -> list[Any]:
-        """Return what the model would put out in each view; nothing of it stays in the model."""
+        """Return the outputs in each view, and leave the model as it was."""
         with measuring(self.model.modules()), self._precision():
-            if self._takes_views:
-                return views.split(self.model(inputs, views))
-            return views.split(self.model({name: views.mix(name, own) for name, own in inputs.items()}))
+            return self._outputs(inputs, views)
 
     def _complete(self, target: Tensor) -> Views:
         """Return the one view of a step on complete input."""
@@ -423,7 +419,7 @@ class History:
 
 
 def _logits(outputs: Any) -> Tensor:
-    """Return the logits in what a host puts out in training: of several scales, those of the first."""
+    """Return the logits among the training outputs of a host: those of the first scale."""
     return outputs if isinstance(outputs, Tensor) else outputs[0]
 
 
@@ -431,7 +427,7 @@ def save_whole(content: Mapping[str, Any], file: Path) -> None:
     """Write a checkpoint, whole or not at all.
 
     Raises:
-        OSError: If it cannot be written, as on a full disk; it names the file, and nothing is left behind.
+        OSError: If it cannot be written, as on a full disk; it names the file, and no part of it stays.
     """
     stream = io.BytesIO()
     torch.save(dict(content), stream)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +41,24 @@ def checkpoint_to_resume(resume: Literal[True] | str, project: str | Path, name:
     if not found:
         raise ValueError(f"train.resume=true, but there is no {project}/{name}*/weights/last.pt")
     return max(found, key=lambda file: file.stat().st_mtime)
+
+
+def begun(folder: Path, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the content of a run's last checkpoint; None if there is none, or if one is damaged, which is printed.
+
+    Args:
+        folder: The run folder.
+        read: Reads a checkpoint, and raises ValueError if it cannot be read.
+    """
+    content = None
+    try:
+        for name in ("best.pt", "last.pt"):
+            file = folder / "weights" / name
+            content = read(file) if file.is_file() else None
+    except ValueError as error:
+        print(f"{error}: the run begins anew", file=sys.stderr)
+        return None
+    return content
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

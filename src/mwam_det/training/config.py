@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from mwam_det.core.balancing.methods import balancing_config
 from mwam_det.core.config import MWAMConfig, mwam_config
 from mwam_det.training.incomplete import IncompleteConfig, check_incomplete, incomplete_config
 from mwam_det.training.run import build_balancer
+from mwam_det.training.sections import in_section
 from mwam_det.training.selection import Selection, selection_of
 
 
@@ -38,8 +39,8 @@ class RunConfig:
             ValueError: If a key in one of them is unknown or a value cannot be used; the message names both.
         """
         return cls(
-            _in_section("mwam", mwam_config, content.get("mwam", True)),
-            _in_section("incomplete", incomplete_config, content.get("incomplete")),
+            in_section("mwam", mwam_config, content.get("mwam", True)),
+            in_section("incomplete", incomplete_config, content.get("incomplete")),
             balancing_config(content.get("balancing")),
             selection_of(content.get("select")),
         )
@@ -72,10 +73,3 @@ class RunConfig:
         if balancer is not None and balancer.needs_validation:
             return f"balancing.method={balancer.config.method}"
         return f"select={self.selection.select}" if self.selection.select != "full" else None
-
-
-def _in_section(name: str, read: Callable[[Any], Any], value: Any) -> Any:
-    try:
-        return read(value)
-    except ValueError as error:
-        raise ValueError(f"in section '{name}': {error}") from None

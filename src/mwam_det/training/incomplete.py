@@ -120,19 +120,6 @@ def incomplete_config(value: Any) -> IncompleteConfig | None:
     raise ValueError(f"incomplete={value!r} must be true, false or a mapping of keys to values, like {{views: all}}")
 
 
-def refuse_missing_section(recipe: Mapping[str, Any]) -> None:
-    """Refuse the section `missing` of earlier recipes, and name its successor.
-
-    Raises:
-        ValueError: If there is one.
-    """
-    if "missing" in recipe:
-        raise ValueError(
-            "the section 'missing' is called 'incomplete' now: modality dropout of the input with p=0.5 is "
-            "incomplete={views: 1, level: input, p: 0.5}; allocation is weights: equal or mwam"
-        )
-
-
 def check_incomplete(config: IncompleteConfig | None, modalities: Sequence[str], mwam: MWAMConfig | None) -> None:
     """Check that incomplete views are possible in a run.
 

@@ -68,16 +68,3 @@ def selection_of(value: Any) -> Selection:
         raise ValueError(f"select={value!r} must be {', '.join(SELECTIONS)}, or a mapping like {{by: mean, every: 5}}")
     refuse_unknown_keys(value, ("by", "every", "select"))
     return Selection(**{"select" if key == "by" else key: item for key, item in value.items()})
-
-
-def refuse_former_section(recipe: Mapping[str, Any]) -> None:
-    """Refuse the section `robustness` of earlier recipes, and name its successors.
-
-    Raises:
-        ValueError: If there is one.
-    """
-    if "robustness" in recipe:
-        raise ValueError(
-            "the section 'robustness' is two now: 'report', with split, fill, degradations and so on, and 'select', "
-            "what decides on the best checkpoint, like select: mean or select: {by: mean, every: 5}"
-        )
