@@ -295,7 +295,7 @@ def test_all_combinations_are_validated_where_they_decide(pictures, tmp_path):
 def test_an_epoch_that_is_due_is_counted_from_0_as_in_ultralytics(pictures, tmp_path, monkeypatch):
     trainer, due = toy_trainer(pictures, tmp_path, selection=Selection("mean", 3), epochs=5), []
     evaluate = trainer.evaluate
-    monkeypatch.setattr(trainer, "evaluate", lambda own, found: (due.append(len(found) > 1), evaluate(own, found))[1])
+    monkeypatch.setattr(trainer, "evaluate", lambda found: (due.append(len(found) > 1), evaluate(found))[1])
     trainer.train()
     assert due == [True, False, False, True, True]
 

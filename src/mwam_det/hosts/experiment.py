@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.markup import escape
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mwam_det.core.config import MWAMConfig, refuse_unknown_keys
@@ -344,11 +344,7 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
         draw_history(trainer.run.history.file, folder / "mwam.png")
     best = folder / "weights" / "best.pt"
     trainer.model.load_state_dict(load_checkpoint(best)["model"])
-    samples = data.splits[experiment.split]
-    dataset = MultimodalDataset(samples, data.modalities, settings.size)
-    groups = [data.group_of(sample) for sample in samples]
-    with trainer.progress:
-        found = trainer.evaluate(dataset, modality_combinations(trainer.names), groups)
+    found = _evaluated(experiment, data, trainer.model, task, trainer.normalise, trainer.device)
     return _report(experiment, data, task.metric, found, best, folder), folder
 
 
@@ -389,15 +385,23 @@ def evaluate_experiment(
     if experiment.task == SEGMENTATION:
         count_labels(samples, len(classes))
     task = Classification(len(classes)) if experiment.task == CLASSIFICATION else Segmentation(len(classes))
-    dataset = MultimodalDataset(samples, data.modalities, settings.size)
-    loader = DataLoader(dataset, settings.batch, num_workers=settings.workers)
-    groups = [data.group_of(sample) for sample in samples]
-    combinations = modality_combinations(names)
-    with Progress() as progress:
-        batches = progress.over(loader, len(loader), "evaluation, mini-batch")
-        found = evaluate(model.to(device), task, batches, normalise, combinations, device, groups)
+    found = _evaluated(experiment, data, model.to(device), task, normalise, device)
     folder = folder or new_folder(Path(settings.project), f"{settings.name or experiment.name}-robustness")
     return _report(experiment, data, task.metric, found, weights, folder), folder
+
+
+def _evaluated(
+    experiment: HostExperiment, data: HostData, model: nn.Module, task: HostTask, normalise: Normalise, device: Any
+) -> Evaluation:
+    """Evaluate a model on every combination of modalities of the report's split."""
+    settings, samples = experiment.settings, data.splits[experiment.split]
+    dataset = MultimodalDataset(samples, data.modalities, settings.size)
+    loader = DataLoader(dataset, settings.batch, num_workers=settings.workers)
+    combinations = modality_combinations([modality.name for modality in data.modalities])
+    groups = [data.group_of(sample) for sample in samples]
+    with Progress() as progress:
+        batches = progress.over(loader, len(loader), "evaluation, mini-batch")
+        return evaluate(model, task, batches, normalise, combinations, device, groups)
 
 
 def _report(

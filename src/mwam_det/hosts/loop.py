@@ -352,7 +352,7 @@ class HostTrainer:
         """Validate as the selection asks; return whether this epoch is the best, and the loss on complete input."""
         due = self.run.due(self.epoch - 1, self.epoch == self.host.settings.epochs)
         combinations = modality_combinations(self.names) if due else [self.names]
-        found = self.evaluate(self.host.val_set, combinations)
+        found = self.evaluate(combinations)
         if warning := self.run.take_in(found.scores, self.host.task.metric):
             self.progress.say(Text.assemble(("Note:", "bold"), " ", warning))
         fitness = self.run.fitness(found.scores)
@@ -368,23 +368,19 @@ class HostTrainer:
         known, metric = self.run.scores, self.host.task.metric
         return {score_name(metric, c): known[c] for c in modality_combinations(self.names) if c in known}
 
-    def evaluate(
-        self,
-        dataset: MultimodalDataset,
-        combinations: Sequence[tuple[str, ...]],
-        groups: Sequence[Sequence[str]] | None = None,
-    ) -> Evaluation:
-        """Evaluate the model as it is; see `mwam_det.hosts.evaluation.evaluate`."""
-        loader = self._loader(dataset, "evaluation")
-        return evaluate(self.model, self.host.task, loader, self.normalise, combinations, self.device, groups)
+    def evaluate(self, combinations: Sequence[tuple[str, ...]]) -> Evaluation:
+        """Evaluate the model on the validation set as it is; see `mwam_det.hosts.evaluation.evaluate`."""
+        batches = self._batches("evaluation")
+        return evaluate(self.model, self.host.task, batches, self.normalise, combinations, self.device)
 
     def _count_predictions(self, combinations: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Tensor]:
-        loader = self._loader(self.host.val_set, "predictions")
-        return count_predictions(self.model, loader, self.normalise, combinations, self.device)
+        batches = self._batches("predictions")
+        return count_predictions(self.model, batches, self.normalise, combinations, self.device)
 
-    def _loader(self, dataset: MultimodalDataset, what: str) -> Iterator[Any]:
+    def _batches(self, what: str) -> Iterator[Any]:
+        """Yield the mini-batches of the validation set, and show progress."""
         settings = self.host.settings
-        loader = DataLoader(dataset, settings.batch, num_workers=settings.workers)
+        loader = DataLoader(self.host.val_set, settings.batch, num_workers=settings.workers)
         return self.progress.over(loader, len(loader), f"{what}, mini-batch")
 
 

@@ -13,7 +13,7 @@ class Interrupted(KeyboardInterrupt):
     """A training was interrupted.
 
     Attributes:
-        resume: The value of `train.resume` that continues it; None if nothing was saved yet.
+        resume: The value of `train.resume` that resumes it; None if nothing was saved yet.
     """
 
     def __init__(self, resume: str | Path | None):
@@ -22,15 +22,15 @@ class Interrupted(KeyboardInterrupt):
 
 
 def checkpoint_to_resume(resume: Literal[True] | str, project: str | Path, name: str) -> Path:
-    """Find the checkpoint that `train.resume` asks for.
+    """Find the checkpoint that `train.resume` names.
 
     Args:
         resume: A file, or True for the newest last.pt of the runs of one name.
         project: The folder of the runs.
-        name: Their name; what is numbered on (name-2, name-3, …) belongs to it.
+        name: The name of the runs, which also covers name-2, name-3 and so on.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If it does not exist.
     """
     if resume is not True:
         if not Path(resume).is_file() or Path(resume).suffix != ".pt":

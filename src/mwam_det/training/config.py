@@ -17,7 +17,7 @@ from mwam_det.training.selection import Selection, selection_of
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a `ModalityRun` is built from: `ModalityRun(names, **vars(config))`.
+    """Settings of a `ModalityRun`, which is built by `ModalityRun(names, **vars(config))`.
 
     Attributes:
         mwam: MWAM's parameters, or None.
@@ -49,8 +49,8 @@ class RunConfig:
         """Check that the settings fit the modalities, each other and the host.
 
         Args:
-            modalities: All modalities; empty where they are not known yet, and not looked at then.
-            classes: Whether the host puts out scores of classes.
+            modalities: All modalities; empty where they are not known yet, which skips what depends on them.
+            classes: Whether the host puts out class scores.
             validates: Whether the host validates while it trains.
 
         Raises:
@@ -67,7 +67,7 @@ class RunConfig:
             raise ValueError(f"{key} goes by the validations, but val is false")
 
     def _of_validations(self, balancer: Balancer | None) -> str | None:
-        """Return a setting that goes by validations, as it is typed; None without one."""
+        """Return a setting that needs validations, as the user types it; None without one."""
         if self.mwam is not None and self.mwam.preference == "measured":
             return "mwam.preference=measured"
         if balancer is not None and balancer.needs_validation:

@@ -1,4 +1,4 @@
-"""What decides on the best checkpoint, where a model is validated with and without its modalities."""
+"""The choice of the best checkpoint, where a model is validated with and without its modalities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIE_BREAK = 1e-3
 
 @dataclass(frozen=True)
 class Selection(Settings):
-    """What decides which checkpoint is the best, and when training stops early.
+    """The choice of the best checkpoint, and of when training stops early.
 
     Args:
         select: "full", the fitness with all modalities; "mean", its mean over all combinations of
@@ -41,14 +41,14 @@ class Selection(Settings):
 
 
 def selected_fitness(values: Iterable[float], select: str) -> float:
-    """Return what `Selection.select`, "mean" or "worst", makes of the fitness of all combinations of modalities."""
+    """Return the fitness by `Selection.select`, "mean" or "worst", from that of all combinations of modalities."""
     values = list(values)
     mean = sum(values) / len(values)
     return min(values) + TIE_BREAK * mean if select == "worst" else mean
 
 
 def score_name(metric: str, combination: Iterable[str]) -> str:
-    """Return what the metric of a combination of modalities is called in logs, such as "mIoU(rgb+depth)"."""
+    """Return the name of the metric of a combination of modalities in logs, such as "mIoU(rgb+depth)"."""
     return f"{metric}({'+'.join(combination)})"
 
 
