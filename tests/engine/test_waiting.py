@@ -25,9 +25,8 @@ ON_THE_CPU = {
 }
 """Functions that read lists of what is on the CPU anyway: the plan of the views, and MWAM's shares and weights."""
 
-OF_MWAM = {"frequency.py": 2, "mwam.py": 2}
-"""The places of patches that need double precision, looked up in each modality; the number of samples, sent; and the
-measurement, read as one list."""
+OF_MWAM = {"frequency.py": 2, "mwam.py": 1}
+"""The places of patches that need double precision, looked up in each modality, and the measurement, one list."""
 
 STEPS = {
     "off": ({"mwam": False}, {}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -48,11 +48,11 @@ class Evidence:
             first = first + part
         return first
 
-    def has(self, names: Iterable[str]) -> Tensor:
+    def has(self, names: Collection[str]) -> Tensor:
         """Return which modalities are present: shape (len(names),), bool, on the device of the losses; no wait."""
         device = next(iter(self.losses.values())).device
         if self.present is None:
-            return torch.ones(len(list(names)), dtype=torch.bool, device=device)
+            return torch.ones(len(names), dtype=torch.bool, device=device)
         return torch.stack([self.present[name].to(device, non_blocking=True) for name in names])
 
     def losses_alone(self, modalities: Collection[str]) -> dict[str, float]:

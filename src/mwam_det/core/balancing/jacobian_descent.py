@@ -120,7 +120,7 @@ class JacobianDescent(CombiningBalancer):
         finite = torch.stack([row.isfinite().all() for row in measured])
         known = torch.stack([present, finite], 1).tolist()  # one read for both
         kept = [(row, is_finite) for row, (counts, is_finite) in zip(measured, known, strict=True) if counts]
-        if all(is_finite for _, is_finite in kept):
+        if kept and all(is_finite for _, is_finite in kept):
             rows, total = torch.stack([row for row, _ in kept]), scale * evidence.multiple
             combiner.leave(parameters, self._aggregate(rows * (len(rows) / total)) * total)
         return evidence.average()
