@@ -98,7 +98,7 @@ def evaluate(
         device: Where it runs, in float32.
         groups: The groups of each sample of the dataset.
     """
-    names = sorted({name for names in groups or () for name in names})
+    names = sorted({name for groups_of_sample in groups or () for name in groups_of_sample})
     metrics = {(group, c): task.new_metric().to(device) for group in [None, *names] for c in combinations}
     counts = dict.fromkeys([None, *names], 0)
     largest, loss = max(combinations, key=len), torch.zeros((), device=device)

@@ -391,7 +391,12 @@ def evaluate_experiment(
 
 
 def _evaluated(
-    experiment: HostExperiment, data: HostData, model: nn.Module, task: HostTask, normalise: Normalise, device: Any
+    experiment: HostExperiment,
+    data: HostData,
+    model: nn.Module,
+    task: HostTask,
+    normalise: Normalise,
+    device: torch.device,
 ) -> Evaluation:
     """Evaluate a model on every combination of modalities of the report's split."""
     settings, samples = experiment.settings, data.splits[experiment.split]
