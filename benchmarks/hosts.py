@@ -35,6 +35,7 @@ from mwam_det.hosts.models.esanet import STRIDE
 from mwam_det.hosts.models.mmanet import MMANetGuidance, Teacher
 from mwam_det.hosts.settings import TrainSettings
 from mwam_det.hosts.tasks import Classification, Segmentation
+from mwam_det.training.config import RunConfig
 from mwam_det.training.incomplete import IncompleteConfig
 
 WAYS: dict[str, dict[str, Any]] = {"off": {}, "off, once more": {}, "MWAM": {"mwam": MWAMConfig()}}
@@ -59,7 +60,7 @@ def modalities_of(name: str) -> tuple[HostModality, ...]:
 
 
 def trainer_of(name: str, size: tuple[int, int], batch: int, device: str, way: dict[str, Any]) -> HostTrainer:
-    """Build a trainer of a host, without data, which each step is given. `way` holds values of `Host`."""
+    """Build a trainer of a host, without data, which each step is given. `way` holds values of `RunConfig`."""
     modalities = modalities_of(name)
     kind = "classification" if name in MODELS[CLASSIFICATION] else "segmentation"
     task = Classification(CLASSES[kind]) if kind == "classification" else Segmentation(CLASSES[kind])
@@ -82,9 +83,7 @@ def trainer_of(name: str, size: tuple[int, int], batch: int, device: str, way: d
             no_data,
             folder,
             settings,
-            mwam=way.get("mwam"),
-            balancing=way.get("balancing"),
-            incomplete=IncompleteConfig(views=1, p=0.5) if guidance else None,
+            RunConfig(incomplete=IncompleteConfig(views=1, p=0.5) if guidance else None, **way),
             guidance=guidance,
             describe={"statistics": statistics},
         )  # fmt: skip

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from ultralytics.utils import LOGGER
-from ultralytics.utils.torch_utils import autocast
 
 from mwam_det import MWAMTrainer
 from mwam_det.data import dataset
@@ -58,9 +57,16 @@ def trainer_at_start(data: dict[str, Any], folder: Path, **arguments: Any) -> MW
     return trainer
 
 
-def train_step(trainer: MWAMTrainer, batch: dict[str, Any]) -> None:
-    """Train on a mini-batch as in Ultralytics' training loop, and step the optimizer at once."""
-    with autocast(trainer.amp, device=trainer.device.type):
+def train_step(trainer: MWAMTrainer, batch: dict[str, Any], precision: torch.dtype = torch.float16) -> None:
+    """Train on a mini-batch as in Ultralytics' training loop, and step the optimizer at once.
+
+    Args:
+        trainer: The result of `trainer_at_start`.
+        batch: A mini-batch of its loader.
+        precision: Type that autocast uses: float16 if the trainer uses mixed precision, or bfloat16, on a CPU too.
+    """
+    enabled = precision == torch.bfloat16 or trainer.amp
+    with torch.autocast(trainer.device.type, precision, enabled=enabled):
         loss, _ = trainer.model(trainer.preprocess_batch(dict(batch)))
     trainer.scaler.scale(loss.sum()).backward()
     trainer.optimizer_step()

@@ -1,11 +1,15 @@
 """What does the metric cost compared with reading its input, and with a full DCT?
 
     pip install torch-dct
-    python benchmarks/metric_cost.py [--batch 16] [--imgsz 640] [--rounds 15] [--device cuda]
+    python benchmarks/metric_cost.py [--batch 16] [--imgsz 640] [--rounds 15] [--device cuda] [--amp fp16]
+        [--channels-last]
 
 Two modalities of generated images, as uint8 and as float32 in [0, 1]: `frequency_ratio_metric` on both, `MWAM.observe`
 on both, the sum of both (each pixel is read once), and the same metric by torch-dct's transform of every 8×8 patch in
 float32. On a GPU, time is measured by CUDA events, and "read" reduces the bytes as 4-byte integers for any dtype.
+
+With --amp, everything runs under autocast, as MWAM does in Ultralytics' loop, and on images of that precision too. With
+--channels-last, the images have the memory format of a model in that format.
 
 Peak extra memory is the increase of PyTorch's allocated memory during a call, over the bytes of both inputs: on a CPU
 from the allocations that torch.profiler records, on a GPU from torch.cuda.max_memory_allocated.
@@ -54,7 +58,8 @@ def ways(a: Tensor, b: Tensor) -> dict[str, Callable[[], object]]:
         "sum": lambda: (a.sum(), b.sum()),
     }
     if a.is_cuda:
-        both["read"] = lambda: (a.view(torch.int32).amax(), b.view(torch.int32).amax())
+        flat = [images.as_strided((images.numel(),), (1,)).view(torch.int32) for images in (a, b)]
+        both["read"] = lambda: [images.amax() for images in flat]
     return both
 
 
@@ -94,24 +99,34 @@ def main() -> None:
     """Measure and print."""
     parser = argument_parser(__doc__, batch=16, imgsz=640, rounds=15)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--amp", nargs="?", const="fp16", choices=["fp16", "bf16"], help="under autocast")
+    parser.add_argument("--channels-last", action="store_true", help="images with channels last in memory")
     args = parser.parse_args()
     shape = (args.batch, 3, args.imgsz, args.imgsz)
-    batches = [pictures(shape, seed).to(args.device) for seed in (0, 1)]
+    layout = torch.channels_last if args.channels_last else torch.contiguous_format
+    batches = [pictures(shape, seed).to(args.device, memory_format=layout) for seed in (0, 1)]
+    lower = torch.bfloat16 if args.amp == "bf16" else torch.float16
     for part in (images[:1] for images in batches):  # both ways compute the same
         torch.testing.assert_close(
             by_torch_dct(part, torch.float64).float(), frequency_ratio_metric(part), rtol=1e-5, atol=0
         )
 
     table = Table("input", "way", "ms, median (IQR)", "/ sum", "/ torch_dct", "peak memory / input")
-    for dtype, pair in (("uint8", batches), ("float32", [images.float() / 255 for images in batches])):
+    floats = [torch.float32, lower] if args.amp else [torch.float32]
+    pairs = {torch.uint8: batches, **{dtype: [(images / 255).to(dtype) for images in batches] for dtype in floats}}
+    for dtype, pair in pairs.items():
         compared = ways(*pair)
-        times = time_in_turn(compared, args.rounds, warmup=2, device=args.device)
+        with torch.autocast(args.device.split(":")[0], lower, enabled=args.amp is not None):
+            times = time_in_turn(compared, args.rounds, warmup=2, device=args.device)
+            peaks = {name: peak_bytes(way, args.device) for name, way in compared.items()}
         size = sum(images.nbytes for images in pair)
-        for name, way in compared.items():
-            ratios = [f"{times[name].over(times[other]).median:.3g}" for other in ("sum", "torch_dct, float32")]
-            table.add_row(dtype, name, f"{times[name]:.1f}", *ratios, f"{peak_bytes(way, args.device) / size:.1%}")
+        for name, spread in times.items():
+            ratios = [f"{spread.over(times[other]).median:.3g}" for other in ("sum", "torch_dct, float32")]
+            row = [str(dtype).removeprefix("torch."), name, f"{spread:.1f}", *ratios, f"{peaks[name] / size:.1%}"]
+            table.add_row(*row)
         table.add_section()
-    show(f"2 × {shape}, {args.device}, {args.rounds} rounds in turn", table)
+    layout_name = ", channels last" if args.channels_last else ""
+    show(f"2 × {shape}{layout_name}, {args.device}, {args.amp or 'fp32'}, {args.rounds} rounds in turn", table)
 
 
 if __name__ == "__main__":

@@ -635,9 +635,20 @@ def test_a_mistake_about_missing_modalities_costs_no_run_folder(demo_section, tm
     assert not any(tmp_path.iterdir())
 
 
-def test_views_are_refused_where_the_loss_is_taken_outside_of_the_model(demo_section, tmp_path):
-    with pytest.raises(NotImplementedError, match="set compile=false or incomplete=false"):
-        run(MWAMTrainer, demo_section, tmp_path, incomplete={}, compile=True)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"incomplete": {}}, "set compile=false or incomplete=false"),
+        ({"balancing": {"method": "agm"}, "mwam": False}, "set compile=false or balancing=false"),
+        ({"mwam": {"mode": "loss"}}, "mwam.mode=loss and hybrid train without compile"),
+        ({"mwam": {"mode": "hybrid"}}, "mwam.mode=loss and hybrid train without compile"),
+    ],
+)
+def test_what_acts_on_the_loss_is_refused_where_that_is_taken_outside_of_the_model(
+    demo_section, tmp_path, arguments, words
+):
+    with pytest.raises(NotImplementedError, match=words):
+        run(MWAMTrainer, demo_section, tmp_path, compile=True, **arguments)
     assert not any(tmp_path.iterdir())
 
 

@@ -11,16 +11,22 @@ NAMES = ("rgb", "ir")
 THREE = ("rgb", "ir", "depth")
 
 
+def all_but(absent, names):
+    """Which modalities are present, as evidence says it: all, in the shortest way, or each by itself."""
+    return {name: torch.tensor(name not in absent) for name in names} if absent else None
+
+
 def evidence_of_losses(complete=1.0, absent=(), **alone):
     """The evidence of a task without classes: the loss of each modality alone, and of all."""
     losses = {tuple(alone): torch.tensor(complete), **{(name,): torch.tensor(loss) for name, loss in alone.items()}}
-    return Evidence(losses, dict.fromkeys(losses, 1 / len(losses)), absent=absent)
+    return Evidence(losses, dict.fromkeys(losses, 1 / len(losses)), present=all_but(absent, alone))
 
 
 def evidence_of_logits(logits, target, absent=()):
     """The evidence of a classification, from the logits of every combination."""
     losses = {c: F.cross_entropy(own, target, ignore_index=255) for c, own in logits.items()}
-    return Evidence(losses, dict.fromkeys(losses, 1 / len(losses)), logits, target, absent, len(target))
+    present = all_but(absent, max(logits, key=len))
+    return Evidence(losses, dict.fromkeys(losses, 1 / len(losses)), logits, target, present, len(target))
 
 
 def random_logits(names, count=5, classes=4, seed=0):
@@ -58,7 +64,7 @@ def evidence_of_model(model, inputs, target, absent=(), weights=None):
     logits = {view: model(inputs, view) for view in views}
     losses = {view: F.cross_entropy(own, target) for view, own in logits.items()}
     weights = dict.fromkeys(views, 1 / len(views)) if weights is None else dict(zip(views, weights, strict=True))
-    return Evidence(losses, weights, logits, target, absent, len(target))
+    return Evidence(losses, weights, logits, target, all_but(absent, names), len(target))
 
 
 def flat_gradient(loss, parameters):

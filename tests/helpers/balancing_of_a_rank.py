@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from balancing import NAMES, Streams, evidence_of_logits, flat_gradient, mini_batch, random_logits
+from balancing import NAMES, Streams, all_but, evidence_of_logits, flat_gradient, mini_batch, random_logits
 from ranks import one_of_two
 from torch import nn
 from torch.nn import functional as F
@@ -36,7 +36,8 @@ def factors_with_a_gap(rank):
     balancer, found = OGMGE(NAMES, OGMGEConfig()), []
     for absent in (("ir",) if rank == 0 else (), ("ir",)):
         losses = {NAMES: torch.tensor(1.0), ("rgb",): torch.tensor(2.0), ("ir",): torch.tensor(0.5 + rank)}
-        evidence = Evidence(losses, {NAMES: 1.0, ("rgb",): 0.0, ("ir",): 0.0}, absent=absent, count=4)
+        weights, present = {NAMES: 1.0, ("rgb",): 0.0, ("ir",): 0.0}, all_but(absent, NAMES)
+        evidence = Evidence(losses, weights, present=present, count=4)
         found.append({name: weight.item() for name, weight in balancer.observe(evidence).items()})
     return found
 

@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from mwam_det import MWAMConfig
 from mwam_det.hosts.data.layout import find_samples
 from mwam_det.hosts.data.samples import Augmentation, MultimodalDataset
 from mwam_det.hosts.loop import Host, HostTrainer
 from mwam_det.hosts.models.access import modality_access
 from mwam_det.hosts.settings import TrainSettings
 from mwam_det.hosts.tasks import Classification
+from mwam_det.training.config import RunConfig
 
 SIZE = 16
 
@@ -150,8 +152,9 @@ def rooms_section(root: Path, **changes) -> dict:
 
 
 def toy_trainer(root: Path, folder: Path, model=None, **values) -> HostTrainer:
-    """A trainer of `Toy` on `write_pictures`; values are those of `TrainSettings` or of `Host`."""
-    own = {key: values.pop(key) for key in ("mwam", "incomplete", "balancing", "selection") if key in values}
+    """A trainer of `Toy` on `write_pictures`, with MWAM; values are those of `TrainSettings` or of `RunConfig`."""
+    given = {key: values.pop(key) for key in ("mwam", "incomplete", "balancing", "selection") if key in values}
+    config = RunConfig(**{"mwam": MWAMConfig(), **given})
     settings = TrainSettings(**{"epochs": 2, "batch": 4, "imgsz": SIZE, "lr0": 0.1, "device": "cpu", **values})
     data = find_samples(section(root), segmentation=False)
     train, val = (
@@ -161,4 +164,4 @@ def toy_trainer(root: Path, folder: Path, model=None, **values) -> HostTrainer:
     torch.manual_seed(settings.seed)
     model = model or Toy()
     folder.mkdir(parents=True, exist_ok=True)
-    return HostTrainer(Host(model, model.streams, Classification(2), 2, train, val, folder, settings, **own))
+    return HostTrainer(Host(model, model.streams, Classification(2), 2, train, val, folder, settings, config))

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
+from labels import labelled_batch
 from ultralytics.models.yolo.detect import DetectionTrainer
 from untrained import TINY
 
@@ -50,6 +51,30 @@ def run(trainer_class, section: dict, folder: Path, **overrides):
     trainer.add_callback("on_train_batch_end", lambda t: t.losses.append(t.loss.item()))
     trainer.train()
     return trainer
+
+
+def at_start(section: dict, folder: Path, **overrides) -> MWAMTrainer:
+    """Return a trainer as it stands before its first mini-batch; seeded, so that two are equal."""
+    trainer = MWAMTrainer(overrides={**SHORT, "data": section, "project": str(folder), **overrides})
+    trainer._setup_train()
+    trainer.epoch = 0
+    trainer._model_train()
+    return trainer
+
+
+def batch_of_bytes() -> dict:
+    """Return a mini-batch of two images with boxes, as a loader of three channels for each of two modalities does."""
+    batch = labelled_batch("detect", 6)
+    return {**batch, "img": (batch["img"] * 255).byte()}
+
+
+def step(trainer: MWAMTrainer, batch: dict, precision: torch.dtype = torch.float32) -> float:
+    """Do what Ultralytics' loop does with a mini-batch on a CPU, step the optimizer at once, and return the loss."""
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        loss, _ = trainer.model(trainer.preprocess_batch(dict(batch)))
+    trainer.scaler.scale(loss.sum()).backward()
+    trainer.optimizer_step()
+    return loss.sum().item()
 
 
 def train_recipe(file: Path, folder: Path, *overrides: str) -> MWAMTrainer:

@@ -193,7 +193,7 @@ def test_a_recipe_whose_balancing_cannot_be_used_is_refused(pictures, changes, w
 
 @pytest.mark.parametrize("off", [None, False])
 def test_a_recipe_without_balancing_is_the_one_of_before(pictures, off):
-    assert experiment(pictures, balancing=off).balancing is None
+    assert experiment(pictures, balancing=off).config.balancing is None
     assert changed_settings(_plain(experiment(pictures)), _plain(experiment(pictures, balancing=off))) == ""
 
 

@@ -172,7 +172,7 @@ def test_weights_that_cannot_be_used_are_refused_with_their_file(tmp_path):
         (str(tmp_path / "list.pth"), "list.pth holds no state dict"),
         (str(tmp_path / "numbered.pth"), "numbered.pth holds no state dict"),
         (str(tmp_path / "scalar.pth"), "scalar.pth does not fit"),
-        (str(tmp_path / "nan.pth"), "nan.pth has weights that are no finite numbers, such as bn1.bias"),
+        (str(tmp_path / "nan.pth"), "nan.pth has weights that are not finite numbers, such as bn1.bias"),
         (str(tmp_path / "few.pth"), r"few.pth does not fit: it lacks \d+ of \d+ weights .* such as bn1"),
     ]:
         with pytest.raises(ValueError, match=words):

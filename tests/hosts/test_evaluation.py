@@ -62,6 +62,12 @@ def test_an_evaluation_leaves_the_hosts_mode_and_weights_as_they_are(pictures, t
     trainer = toy_trainer(pictures, tmp_path)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     trainer.model.train()
-    trainer.evaluate(trainer.host.val_set, ALONE_AND_BOTH)
+    found = trainer.evaluate(ALONE_AND_BOTH)
     assert trainer.model.training
+    samples = [trainer.host.val_set[index] for index in range(found.samples)]
+    images = {name: torch.stack([own[name] for own, _, _ in samples]) for name in ("rgb", "ir")}
+    with torch.no_grad():
+        logits = trainer.model.eval()(trainer.normalise(images))
+    target = torch.stack([torch.as_tensor(label) for _, label, _ in samples])
+    assert found.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, target).item(), rel=1e-5)
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())

@@ -54,8 +54,8 @@ def test_every_recipe_of_another_host_is_accepted(file):
     teaches = file.stem == "casia_surf_teacher"
     published = file.stem == "casia_surf_published"
     wanted = MWAMConfig.published_code() if published else MWAMConfig()
-    assert experiment.mwam == (None if teaches else wanted) and experiment.settings.optimizer == "SGD"
-    assert (experiment.incomplete is None) == teaches
+    assert experiment.config.mwam == (None if teaches else wanted) and experiment.settings.optimizer == "SGD"
+    assert (experiment.config.incomplete is None) == teaches
 
 
 def test_recipes_hold_the_papers_settings():

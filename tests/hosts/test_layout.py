@@ -76,8 +76,8 @@ def test_a_list_can_be_read_for_two_of_its_modalities(tmp_path):
     ("line", "words"),
     [
         (LINE, "train_list.txt, line 2: .* has 3 words, but .* the class comes last"),
-        (f"{LINE} 2", "line 2: '2' is no class: names has 0 to 1"),
-        (f"{LINE.replace('day_1', 'x', 1)} 1", "line 2: there is no file .*x.png"),
+        (f"{LINE} 2", "line 2: '2' is not a class: names has 0 to 1"),
+        (f"{LINE.replace('day_1', 'x', 1)} 1", "line 2: .*x.png is not a file"),
     ],
 )
 def test_a_line_that_cannot_be_used_is_named(tmp_path, line, words):
@@ -92,7 +92,10 @@ def test_a_line_that_cannot_be_used_is_named(tmp_path, line, words):
         ({"train": None}, "the section lacks 'train'"),
         ({"format": "list"}, "the section lacks 'names'"),
         ({"format": "zip"}, "format='zip' must be folders or list"),
-        ({"modalities": {"rgb": "rgb"}}, "must map two names or more to folders"),
+        (
+            {"modalities": {"rgb": "rgb"}},
+            "two names or more to folders, .*train one alone .*task: classify or semantic",
+        ),
         ({"modalities": {"rgb": 0, "ir": 1}}, "must map two names or more to folders"),
         ({"channels": {"depth": 1}}, "unknown key 'depth'"),
         ({"channels": {"ir": 2}}, "channels={ir: 2} must be 1 or 3"),
@@ -103,8 +106,8 @@ def test_a_line_that_cannot_be_used_is_named(tmp_path, line, words):
         ({"modalities": {"rgb": "rgb", "../x": "ir"}}, "a modality may not be called '../x'"),
         ({"modalities": {"rgb": "rgb", "average": "ir"}}, "'average': a report has a row of that name"),
         ({"modalities": {"rgb": "rgb", "half": "ir"}}, "'half': every module of PyTorch has an attribute"),
-        ({"names": ["a", "../b"]}, "the class '../b' has a folder of its name, and a folder is not called so"),
-        ({"names": ["a", ".."]}, r"the class '\.\.' has a folder"),
+        ({"names": ["a", "../b"]}, "the class '../b' is the name of a folder, which cannot be called so"),
+        ({"names": ["a", ".."]}, r"the class '\.\.' is the name of a folder"),
         ({"range": {"ir": [0, 10**400]}}, "must be two numbers, the smaller first"),
         ({"range": {"ir": [0, float("inf")]}}, "must be two numbers, the smaller first"),
         (
@@ -143,5 +146,5 @@ def test_a_split_without_a_complete_sample_is_refused(tmp_path):
     for name in "ab":
         shutil.rmtree(root / "val" / "ir" / name)
         (root / "val" / "ir" / name).mkdir()
-    with pytest.raises(ValueError, match="data.val=val has no sample of which every modality is there"):
+    with pytest.raises(ValueError, match="data.val=val has no sample with every modality"):
         find_samples(section(root), segmentation=False)

@@ -1,6 +1,7 @@
 """The recipe that is the authors' published training, fact by fact, and on a set like CASIA-SURF."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +48,12 @@ def teacher(faces, tmp_path_factory):
 
 
 def test_mwam_has_the_arithmetic_of_the_published_code():
-    assert recipe("published").mwam == MWAMConfig.published_code()
+    assert recipe("published").config.mwam == MWAMConfig.published_code()
 
 
 def test_every_sample_is_seen_in_one_of_the_combinations_each_as_likely_and_removed_behind_its_stream():
     for name in ("published", "mmanet"):
-        incomplete = recipe(name).incomplete
+        incomplete = recipe(name).config.incomplete
         assert incomplete == IncompleteConfig(views=1, p=incomplete.p, level="features")
         assert incomplete.p == pytest.approx(6 / 7) and incomplete.start == 0
 
@@ -72,7 +73,8 @@ def test_the_teacher_has_no_warm_up_and_its_rate_falls_earlier():
     train = recipe("teacher").settings
     rates = [1.0] * 16 + [0.1] * 17 + [0.01] * 17 + [0.001] * 49  # the epochs from 1 to 99
     assert [train.rate_factor(epoch) for epoch in range(train.epochs)] == pytest.approx(rates)
-    assert recipe("teacher").incomplete is None and recipe("teacher").mwam is None
+    config = recipe("teacher").config
+    assert config.incomplete is None and config.mwam is None
 
 
 @pytest.mark.parametrize("name", ["published", "teacher"])
@@ -94,8 +96,8 @@ def test_gradients_are_scaled_from_the_stem_to_the_excitation_behind_layer_2_and
         guide = recipe("published", faces, teacher=str(teacher), **FAST).build_guidance(model, data)
         guide.weakest.fill_(0)  # both losses have begun
         sets = [MultimodalDataset(data.splits[split], data.modalities, (32, 32)) for split in ("train", "val")]
-        host = Host(model, model.streams, task, 2, *sets, tmp_path, experiment.settings, mwam, guidance=guide)
-        host.incomplete = experiment.incomplete
+        host = Host(model, model.streams, task, 2, *sets, tmp_path, experiment.settings, guidance=guide)
+        host.config = replace(experiment.config, mwam=mwam)
         trainer = HostTrainer(host)
         trainer.model.train()
         trainer.run.begin_epoch(5, 99)

@@ -124,7 +124,7 @@ def test_a_line_that_names_no_class_and_video_is_refused(videos, line):
 
 def test_a_class_that_is_not_trained_is_refused(videos):
     (videos / "testlist01.txt").write_text("Golf/v_Golf_g01.avi\n")
-    with pytest.raises(ValueError, match="the class Golf of v_Golf_g01 is none of"):
+    with pytest.raises(ValueError, match="the class Golf of v_Golf_g01 is not one of"):
         find_samples(section(videos), segmentation=False)
 
 

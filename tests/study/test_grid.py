@@ -12,7 +12,7 @@ from untrained import TINY
 
 from mwam_det.cli import main
 from mwam_det.data.errors import DatasetError
-from mwam_det.engine.experiment import UltralyticsExperiment, begun
+from mwam_det.engine.experiment import UltralyticsExperiment, read_checkpoint
 from mwam_det.files.locks import FolderInUse, Hold
 from mwam_det.recipe import RecipeError
 from mwam_det.robustness.report import RobustnessReport
@@ -21,6 +21,7 @@ from mwam_det.study import comparison as comparison_module
 from mwam_det.study import grid as grid_module
 from mwam_det.study.arms import arm_experiments, read_study
 from mwam_det.study.grid import compare
+from mwam_det.training.checkpoints import begun
 
 RUN_LOG = "runs/tiny-compare/baseline/seed0.log"
 CFG = Path(__file__).parents[2] / "cfg"
@@ -521,7 +522,7 @@ def interrupted(training, monkeypatch) -> list:
     starts = []
 
     def remember(experiment, folder):
-        starts.append(begun(folder) if experiment.is_begun(folder) else None)
+        starts.append(begun(folder, read_checkpoint))
         training(experiment, folder)
 
     monkeypatch.setattr(UltralyticsExperiment, "go_on", remember)

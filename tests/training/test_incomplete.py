@@ -108,6 +108,17 @@ def test_mixing_puts_what_stands_in_where_a_sample_lacks_the_modality():
     assert views.lacking["a"].tolist() == [False, False, True, True, False, True]
 
 
+@pytest.mark.parametrize("views", ["all", 2, 1])
+def test_mixing_keeps_the_memory_format(views):
+    features, absent = torch.rand(4, 6, 5, 5), torch.rand(1, 6, 5, 5)
+    drawn = draw_views(4, ["rgb", "ir"], IncompleteConfig(views=views))
+    for name in ("rgb", "ir"):
+        mixed = drawn.mix(name, features, absent)
+        last = drawn.mix(name, *(own.to(memory_format=torch.channels_last) for own in (features, absent)))
+        assert mixed.is_contiguous() and last.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(mixed, last)
+
+
 def test_outputs_of_any_structure_are_taken_apart_without_a_copy():
     views = drawn(2, ["a", "b"])
     outputs = {"x": torch.arange(6), "more": [(torch.arange(12).reshape(6, 2), None)], "stride": 8}

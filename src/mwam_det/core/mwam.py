@@ -187,7 +187,7 @@ class MWAM:
                 values = values.where(present, 0)
         values = values.double() if values.device.type != "mps" else values.cpu().double()
         samples = [images.shape[0] for images in tensors]
-        counts = torch.tensor(samples, dtype=values.dtype, device=values.device) * (values != 0)
+        counts = torch.tensor(samples, dtype=values.dtype).to(values.device, non_blocking=True) * (values != 0)
         frm = mean_over_ranks(values, counts).tolist()
         if all(math.isfinite(value) for value in frm):
             return frm, None

@@ -149,7 +149,7 @@ def check_run(
 
     Args:
         config: The settings of the run.
-        arguments: `share_backbone` and `val`, if given.
+        arguments: `share_backbone`, `val` and `compile`, if given.
         task: Task of the model.
         stretched: Whether the model is RT-DETR, whose images are stretched.
         modalities: All modalities; empty if not known yet.
@@ -158,7 +158,8 @@ def check_run(
     Raises:
         ValueError: If the settings contradict each other, see `RunConfig.check`, or need a backbone for each modality
             where all share one.
-        NotImplementedError: If the model has no heads for `mwam.mode` or no outputs for `incomplete.distill`.
+        NotImplementedError: If the model has no heads for `mwam.mode`, compiled ones included, or no outputs for
+            `incomplete.distill`.
     """
     check_shared_backbone(arguments.get("share_backbone", False), config)
     scores = task == "classify" or (task == "semantic" and classes > 1)
@@ -167,6 +168,8 @@ def check_run(
         raise NotImplementedError(NO_DISTILLATION)
     if config.mwam is None or config.mwam.mode not in ("loss", "hybrid"):
         return
+    if arguments.get("compile"):
+        raise NotImplementedError("mwam.mode=loss and hybrid train without compile")
     if stretched:
         raise NotImplementedError(
             f"mwam.mode={config.mwam.mode} puts a YOLO head on each backbone, which does not take RT-DETR's labels: "

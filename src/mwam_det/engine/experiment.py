@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,23 +38,22 @@ from mwam_det.models.weights import pretrained_files
 from mwam_det.recipe import KEYS, REPORT_KEYS, Recipe, RecipeError
 from mwam_det.robustness.degradation import DEGRADATIONS, FILLS
 from mwam_det.robustness.report import RobustnessReport
-from mwam_det.training.checkpoints import Interrupted, checkpoint_to_resume
+from mwam_det.training.checkpoints import Interrupted, begun, checkpoint_to_resume
 from mwam_det.training.config import RunConfig
-from mwam_det.training.incomplete import refuse_missing_section
-from mwam_det.training.selection import refuse_former_section
+from mwam_det.training.sections import check_choice, in_section, refuse_former_sections, section_of
 
 TASKS = ("detect", "obb", "segment", "pose", "semantic", "classify")
 
 STOCK_NAMES = ("yolo", "rtdetr")
-"""How the names of Ultralytics' own descriptions and weights begin."""
+"""Prefixes of the names of Ultralytics' descriptions and weights."""
 
 RUNS = Path("runs")
-"""Results go to a folder below this one, in the working directory, named after the recipe."""
+"""Parent of the folders of results, in the working directory, which are named after the recipe."""
 
 
 @dataclass(frozen=True)
 class UltralyticsExperiment:
-    """A recipe of a model of Ultralytics, checked; folders and files are not looked at yet.
+    """A checked recipe of a model of Ultralytics, whose folders and files have not been looked at yet.
 
     Attributes:
         recipe: Its `model` is a stock description such as "yolov8n.yaml" or a checkpoint, its `task` one of `TASKS`,
@@ -94,11 +92,11 @@ class UltralyticsExperiment:
         return resolve_dataset(self.recipe.data)
 
     def first_pair(self) -> dict[str, str]:
-        """Return the files of one pair of the report's split by modality; {} if there is none any more."""
+        """Return the files of one pair of the report's split by modality; {} if it is gone."""
         try:
             data = self.dataset
             return first_pair(groups_of(data.splits[self.split]), data.modalities, data.path)
-        except (ValueError, OSError):  # a hint must not fail a training that is done
+        except (ValueError, OSError):  # it is for a hint, which must not fail a finished training
             return {}
 
     def images(self, sample: int) -> Iterator[dict[str, Tensor]]:
@@ -113,11 +111,11 @@ class UltralyticsExperiment:
         return replace(self, recipe=replace(self.recipe, train=dict(train)))
 
     def check(self) -> None:
-        """Look at what would else be missed after hours: the data, its splits and the device.
+        """Check what would otherwise fail after hours: the data, its splits and the device.
 
         Raises:
             DatasetError: If the dataset cannot be used.
-            RecipeError: If the device is not there.
+            RecipeError: If the device is not available.
         """
         check_split(self.dataset, self.split)
         check_splits(self.dataset)
@@ -132,7 +130,7 @@ class UltralyticsExperiment:
         Raises:
             RecipeError: If the device, the precision, the model or the run to resume cannot be used.
             DatasetError: If the dataset cannot be used.
-            Interrupted: On Ctrl-C; it says what to resume from.
+            Interrupted: On Ctrl-C, with what to resume from.
         """
         from mwam_det.engine.saving import is_trained
 
@@ -154,16 +152,8 @@ class UltralyticsExperiment:
             raise RecipeError(f"train.{error}") from None
         return self._train(arguments)
 
-    def is_begun(self, folder: Path) -> bool:
-        """Return whether a folder holds a run that can be gone on with; of a damaged one, say that it begins anew."""
-        try:
-            return begun(folder) is not None
-        except ValueError as error:
-            print(f"{error}: the run begins anew", file=sys.stderr)
-            return False
-
     def go_on(self, folder: Path) -> None:
-        """Train in a folder, or resume the run that is there, wherever it stopped.
+        """Train in a folder, or resume its run, wherever that stopped.
 
         Args:
             folder: The run folder.
@@ -175,7 +165,7 @@ class UltralyticsExperiment:
         from mwam_det.engine.saving import is_trained
 
         last = folder / "weights" / "last.pt"
-        start = begun(folder) if self.is_begun(folder) else None
+        start = begun(folder, read_checkpoint)
         if start is not None and is_trained(start):
             finish_run(last, self.dataset, self._report)
             return
@@ -188,18 +178,18 @@ class UltralyticsExperiment:
         """Evaluate weights on every combination of modalities of the recipe's data.
 
         Args:
-            weights: A checkpoint, or what was exported from one.
+            weights: A checkpoint or an exported file.
 
         Returns:
             The report, already saved, and its folder.
 
         Raises:
             RecipeError: If the weights or the device cannot be used.
-            DatasetError: If the dataset cannot be used, or is of other modalities than the weights.
+            DatasetError: If the dataset cannot be used, or has other modalities than the weights.
         """
         from ultralytics.cfg import get_cfg, get_save_dir
 
-        # Not imgsz: the weights know the size that they were trained at, and it may not be the recipe's.
+        # Not imgsz: the weights know their training size, which may not be the recipe's.
         from mwam_det.engine.facade import VALIDATION_ARGUMENTS
 
         recipe = self.recipe
@@ -233,12 +223,12 @@ class UltralyticsExperiment:
         return None, Path(model.trainer.save_dir)  # the report was printed while the process had it
 
     def _resumable(self, checkpoint: Path) -> dict[str, Any]:
-        """Return the content of a checkpoint; refuse a run on other data than it was begun with."""
+        """Return the content of a checkpoint; refuse to resume its run on other data."""
         content = load_model(checkpoint).ckpt
         try:
             before = resolve_dataset(content["train_args"]["data"])
         except DatasetError:
-            return content  # the data has moved since, and the recipe says where to
+            return content  # the data has moved, and the recipe has the new place
         if before != self.dataset:
             earlier = before.as_dict()
             differing = ", ".join(key for key, value in self.dataset.as_dict().items() if earlier.get(key) != value)
@@ -249,7 +239,7 @@ class UltralyticsExperiment:
         return content
 
     def _finish(self, last: Path) -> RobustnessReport | None:
-        """Finish a run that trained to its end; refuse one whose report is there."""
+        """Finish a run that was trained to its end; refuse one that has its report."""
         from mwam_det.engine.finishing import finish_run
 
         if (last.parent.parent / "robustness.json").is_file():
@@ -257,20 +247,16 @@ class UltralyticsExperiment:
         return finish_run(last, self.dataset, self.recipe.report)
 
 
-def begun(folder: Path) -> dict[str, Any] | None:
-    """Return the content of a run's last checkpoint; None if there is none.
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint.
 
     Raises:
-        ValueError: If a checkpoint of the run cannot be read.
+        ValueError: If it is damaged.
     """
-    content = None
-    for name in ("best.pt", "last.pt"):
-        file = folder / "weights" / name
-        try:
-            content = torch_safe_load(file)[0] if file.is_file() else None
-        except Exception as error:  # of a damaged archive or pickle, of many kinds
-            raise ValueError(f"{file} is damaged ({' '.join(str(error).split())})") from None
-    return content
+    try:
+        return torch_safe_load(file)[0]
+    except Exception as error:  # of a damaged archive or pickle, of many kinds
+        raise ValueError(f"{file} is damaged ({' '.join(str(error).split())})") from None
 
 
 def load_model(model: str | Path, **options: Any) -> Any:
@@ -292,7 +278,7 @@ def load_model(model: str | Path, **options: Any) -> Any:
 
 
 def check_device(device: Any, key: str = "train.device") -> None:
-    """Check that a device of Ultralytics' naming is there; `key` is what the user calls it.
+    """Check that a device, as Ultralytics names it, is available; `key` is the user's name of the setting.
 
     Raises:
         RecipeError: If it is not.
@@ -306,12 +292,11 @@ def check_device(device: Any, key: str = "train.device") -> None:
 
 
 def _check(content: Mapping[str, Any]) -> None:
-    refuse_missing_section(content)
-    refuse_former_section(content)
+    refuse_former_sections(content)
     refuse_foreign_recipe(content)
     refuse_unknown_keys(content, KEYS)
-    _choice("task", content.get("task", "detect"), TASKS)
-    _choice("fusion", content.get("fusion", "concat"), FUSIONS)
+    check_choice("task", content.get("task", "detect"), TASKS)
+    check_choice("fusion", content.get("fusion", "concat"), FUSIONS)
     _check_section(content, "data", check_keys)
     _check_section(content, "train", check_train_arguments)
     config = RunConfig.read(content)
@@ -320,7 +305,7 @@ def _check(content: Mapping[str, Any]) -> None:
     _check_section(content, "report", _check_report)
     report = content.get("report")
     if isinstance(report, Mapping):
-        _choice("report.split", report.get("split", "val"), [s for s in SPLITS if s in content["data"]])
+        check_choice("report.split", report.get("split", "val"), [s for s in SPLITS if s in content["data"]])
     modalities = content["data"].get("modalities") or {}
     if not isinstance(modalities, Mapping):
         raise ValueError(
@@ -332,11 +317,12 @@ def _check(content: Mapping[str, Any]) -> None:
     check_labels(content["data"], task, train.get("single_cls", False))
     described = _check_model(content.get("model", "yolov8n.yaml"), content.get("fusion", "concat"), task)
     stretched = described is not None and takes_stretched(described)
-    led = {key: content.get(key) for key in ("incomplete", "balancing", "share_backbone") if key in content}
+    beside = ("incomplete", "balancing", "share_backbone")
+    arguments = {**train, **{key: content[key] for key in beside if key in content}}
     classes = len(content["data"].get("names") or ())
     try:
-        check_run(config, {**train, **led}, task, stretched, modalities, classes)
-        refuse_unsupported({**train, **led})
+        check_run(config, arguments, task, stretched, modalities, classes)
+        refuse_unsupported(arguments)
         check_coco(isinstance(report, Mapping) and report.get("coco", False), task)
     except NotImplementedError as error:
         raise ValueError(str(error)) from None
@@ -351,37 +337,26 @@ def _check(content: Mapping[str, Any]) -> None:
 
 def _check_report(section: Mapping[str, Any]) -> None:
     refuse_unknown_keys(section, REPORT_KEYS)
-    own = ("split", "fill", "degradations", "coco")
-    check_train_arguments({key: section[key] for key in REPORT_KEYS if key not in own and key in section})
-    _choice("fill", section.get("fill", "zero"), FILLS)
+    ours = ("split", "fill", "degradations", "coco")
+    check_train_arguments({key: section[key] for key in REPORT_KEYS if key not in ours and key in section})
+    check_choice("fill", section.get("fill", "zero"), FILLS)
     if not isinstance(section.get("coco", False), bool):
         raise ValueError(f"coco={section['coco']!r} must be true or false")
     degradations = section.get("degradations", False)
     if not isinstance(degradations, bool):
         for name in degradations if isinstance(degradations, list) else [degradations]:
-            _choice("degradations", name, DEGRADATIONS)
+            check_choice("degradations", name, DEGRADATIONS)
 
 
-def _check_section(content: Mapping[str, Any], name: str, check: Any) -> None:
-    section = content.get(name, {})
-    if isinstance(section, bool) and name == "report":
+def _check_section(content: Mapping[str, Any], name: str, check: Callable[[Mapping[str, Any]], None]) -> None:
+    switchable = name == "report"
+    if switchable and isinstance(content.get(name), bool):
         return
-    if not isinstance(section, Mapping):
-        also = ", or true or false" if name == "report" else ""
-        raise ValueError(f"{name}={section!r} must be a mapping of keys to values{also}")
-    try:
-        check(section)
-    except ValueError as error:
-        raise ValueError(f"in section '{name}': {error}") from None
-
-
-def _choice(key: str, value: Any, choices: Iterable[str]) -> None:
-    if value not in list(choices):  # in a dictionary, a list of the user's would be an error
-        raise ValueError(f"{key}={value!r} is unknown: choose from {', '.join(choices)}")
+    in_section(name, check, section_of(content, name, ", or true or false" if switchable else ""))
 
 
 def _check_model(model: Any, fusion: str, task: str) -> dict[str, Any] | None:
-    """Check what a recipe trains; return its description with streams, None of a checkpoint."""
+    """Check the model of a recipe; return its description with streams, or None for a checkpoint."""
     text = str(model)
     if text.endswith(".pt"):
         if not os.path.isfile(text):
@@ -401,16 +376,10 @@ def _check_model(model: Any, fusion: str, task: str) -> dict[str, Any] | None:
             raise ValueError(
                 f"model={text}: Ultralytics has no such description, nor is it a file; try yolov8n.yaml (n, s, m, l, x)"
             ) from None
-        except (
-            TypeError,
-            LookupError,
-            AttributeError,
-            RuntimeError,
-            OSError,
-        ) as error:  # of layers that cannot be built
+        except (TypeError, LookupError, AttributeError, RuntimeError, OSError) as error:  # layers that cannot be built
             reason = " ".join(str(error).split())
             raise ValueError(f"model={text} cannot be built ({type(error).__name__}: {reason:.200})") from None
-        if (own := task_of(described)) != task:
-            raise ValueError(f"task={task}, but model={text} is made for the task '{own}'")
+        if (made_for := task_of(described)) != task:
+            raise ValueError(f"task={task}, but model={text} is made for the task '{made_for}'")
         return described
     return None

@@ -1,4 +1,4 @@
-"""Ultralytics' trainers, for stacked modalities and with MWAM in the loop."""
+"""Ultralytics' trainers for stacked modalities, with MWAM in the loop."""
 
 from __future__ import annotations
 
@@ -84,20 +84,19 @@ OWN_FILES = ("mwam.csv", "mwam.png", *FILES)
 class PairTrainer(BaseTrainer):
     """Train a model on pairs, its backbones' gradients scaled by MWAM, whatever the task.
 
-    Goes before a trainer of Ultralytics in the list of base classes.
+    Precedes a trainer of Ultralytics in the list of base classes.
 
     Takes all arguments of Ultralytics and `mwam` (True, False, or values of `MWAMConfig`), `fusion` and
-    `share_backbone` (see `two_stream_cfg`), `incomplete` (True, False, or values of `IncompleteConfig`: what training
-    sees of missing modalities), `balancing` (a mapping with a method and its settings, see
-    `mwam_det.core.balancing.methods.balancing_config`) and `select` (which combinations of modalities decide on
-    the best checkpoint, see `mwam_det.training.selection.selection_of`).
+    `share_backbone` (see `two_stream_cfg`), `incomplete` (True, False, or values of `IncompleteConfig`), `balancing` (a
+    mapping with a method and its settings, see `mwam_det.core.balancing.methods.balancing_config`) and `select` (which
+    combinations of modalities decide on the best checkpoint, see `mwam_det.training.selection.selection_of`).
     `pretrained` may name a checkpoint of a stock single-stream model, or one for each modality (see `load_pretrained`),
     and `freeze` streams by modality beside layers. `data` is a recipe's data section or a file that holds
     one; `model` a stock description such as "yolov8n.yaml", or a checkpoint of this trainer. MWAM measures each
-    mini-batch as the loader gives it, uint8, after augmentation and complete, before Ultralytics normalises and resizes
-    it, so that the metric is exact.
+    mini-batch as it leaves the loader, uint8, augmented and complete, before Ultralytics normalises and resizes it, so
+    that the metric is exact.
 
-    Without MWAM, incomplete views and balancing the run is Ultralytics' own, bit for bit.
+    Without MWAM, incomplete views and balancing, the run is that of Ultralytics, bit for bit.
 
     Args:
         cfg: As in `BaseTrainer`.
@@ -106,8 +105,8 @@ class PairTrainer(BaseTrainer):
 
     Attributes:
         plain: The validator of the task.
-        one_pass: The same for several conditions at once.
-        paired: The dataset, from the start.
+        one_pass: The validator of the task for several conditions at once.
+        paired: The dataset.
         config: The settings of the run.
         run: The `ModalityRun` of this training.
         waiting: Number of mini-batches since the optimizer's last step.
@@ -117,7 +116,7 @@ class PairTrainer(BaseTrainer):
     one_pass: type[OnePass]
     paired: PairedData | None = None
 
-    # What Ultralytics' trainers hold once they train: declared as None, as what the user named, or in a task's class.
+    # Attributes of Ultralytics' trainers in training, which it declares as None, with another type, or by task.
     model: Any
     ema: Any
     optimizer: Any
@@ -130,7 +129,7 @@ class PairTrainer(BaseTrainer):
 
     def __init__(self, cfg=DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict | None = None):
         requested = dict(overrides or {})
-        config = RunConfig.read(requested)  # a mistake in these should not cost a run folder
+        config = RunConfig.read(requested)  # before there is a run folder
         task = requested.get("task", "detect")
         check_run(config, requested, task, self.plain.stretch)
         refuse_unsupported(requested)
@@ -149,7 +148,7 @@ class PairTrainer(BaseTrainer):
         warn_of_untested_release()
         writes = RANK == 0 or number_of_processes(device_of_worker(requested.get("device"))) == 1
         folder = shared_folder(requested) if writes else None
-        self._hold = Hold(folder) if folder is not None and folder.is_dir() else None  # before anything is replaced
+        self._hold = Hold(folder) if folder is not None and folder.is_dir() else None  # before files are replaced
         if RANK != -1:
             requested["device"] = device_of_worker(requested.get("device"))
         with without_chatter():
@@ -162,8 +161,8 @@ class PairTrainer(BaseTrainer):
             self._hold = Hold(self.save_dir)
         self._save_below(self.save_dir)
         self.waiting, self._ahead = 0, 0
-        self._record: dict[str, Any] | None = None  # of a run that is resumed, until its first mini-batch
-        self._ranks: list[dict[str, Any]] = []  # what each process has of its own, at the end of an epoch
+        self._record: dict[str, Any] | None = None  # the record of a resumed run, until its first mini-batch
+        self._ranks: list[dict[str, Any]] = []  # the state of each process, at the end of an epoch
         self._resumed, self._looked = False, False
         self.modalities = modalities_of(self.data)
         given = {key: requested.get(key, OWN_ARGUMENTS[key]) for key in ("mwam", "incomplete", "balancing", "select")}
@@ -180,11 +179,11 @@ class PairTrainer(BaseTrainer):
         self._attached: list[IncompleteViews | AuxiliaryLoss] = []
         self._ready = False
         if not self.resume and not self.ddp and RANK in {-1, 0}:
-            for name in OWN_FILES:  # of an earlier run under the same name, as Ultralytics does with results.csv
+            for name in OWN_FILES:  # those of an earlier run of this name, as Ultralytics does with results.csv
                 (self.save_dir / name).unlink(missing_ok=True)
 
     def train(self) -> None:
-        """Train, and let go of the run folder.
+        """Train, and release the run folder.
 
         Raises:
             ChildProcessError, ConnectionError: If a process of several fails, see `told_in_a_sentence`.
@@ -197,7 +196,7 @@ class PairTrainer(BaseTrainer):
                 self._hold.release()
 
     def _save_below(self, folder: Path) -> None:
-        """Let checkpoints be written to a run folder, each whole or not at all."""
+        """Let checkpoints be written to a run folder, each completely or not at all."""
         self.wdir = CheckpointPath(folder) / "weights"
         self.last, self.best = self.wdir / "last.pt", self.wdir / "best.pt"
 
@@ -212,7 +211,7 @@ class PairTrainer(BaseTrainer):
         Raises:
             DatasetError: If it cannot be used.
         """
-        if self.paired is None or self.args.data != self.paired.as_dict():  # that of a checkpoint to resume from
+        if self.paired is None or self.args.data != self.paired.as_dict():  # a resumed checkpoint has its own
             self.paired = resolve_dataset(self.args.data)
         # A parent's run folder is deleted by Ultralytics before its workers come here. A worker does not know it yet.
         if not self.ddp and RANK in {-1, 0}:
@@ -240,7 +239,7 @@ class PairTrainer(BaseTrainer):
 
         Args:
             cfg: A stock description, a file with one, or a description with streams (from a checkpoint).
-            weights: A model with the same streams whose weights are taken over, unless the argument `pretrained` names
+            weights: A model with the same streams whose weights are copied, unless the argument `pretrained` names
                 checkpoints of single-stream models.
             verbose: Whether to log the size of the model; `model.info(detailed=True)` lists its layers.
 
@@ -279,7 +278,7 @@ class PairTrainer(BaseTrainer):
         if _names_files(pretrained) and not self.resume and not whole:
             LOGGER.info(load_pretrained(model, pretrained))
         elif weights is not None:
-            # keys of a single-stream model would fit layers that they do not belong to
+            # keys of a single-stream model would match layers that they do not belong to
             check_modalities(weights, self.data["modalities"])
             model.load(weights)
         return model
@@ -336,7 +335,7 @@ class PairTrainer(BaseTrainer):
                 super()._setup_train()
         self.run.attach(streams_of(self.model), self.optimizer)
         if self._validates_combinations and self.run.selection.select != "full":
-            self.stopper.patience *= self.run.selection.every  # it counts epochs, of which the others do not count
+            self.stopper.patience *= self.run.selection.every  # it counts epochs, also those that are not due
         self._attach()
         if self._record is not None:
             restore_weights(self, self._record)
@@ -353,9 +352,9 @@ class PairTrainer(BaseTrainer):
             self._attached.append(AuxiliaryLoss(model, self.heads, self.mwam))
 
     def _balance(self, views: Views, losses: Sequence[Tensor], multiple: int, **evidence: Any) -> Tensor:
-        """Let balancing make one loss of those of the views, which the loop then multiplies."""
+        """Let balancing combine the losses of the views; the loop multiplies the result."""
         processes = self.world_size if RANK != -1 else 1
-        scale = self.scaler.get_scale() * processes
+        scale = self.scaler.scale(torch.ones((), device=self.device)) * processes
         return self.run.balance(views, losses, scale=scale, multiple=multiple, **evidence)
 
     def _detach(self) -> None:
@@ -374,7 +373,7 @@ class PairTrainer(BaseTrainer):
     def _setup_train_in_half_precision(self) -> None:
         """Set up float16 training without the check for which Ultralytics downloads a model.
 
-        AutoBatch, if asked for, measures in float32 and so stays below what would fit.
+        AutoBatch measures in float32, and so finds a smaller batch than would fit.
         """
         self._scaler_state: dict[str, Any] | None = None
         with without_precision_check(self.args):
@@ -390,8 +389,6 @@ class PairTrainer(BaseTrainer):
 
     def _build_train_pipeline(self) -> None:
         if self.mwam is not None and self.mwam.config.mode in ("loss", "hybrid") and self.heads is None:
-            if self.args.compile:
-                raise NotImplementedError("mwam.mode=loss and hybrid train without compile")
             self.heads = AuxiliaryHeads(stock_model(self.model))
             take_from_first_rank(self.heads)
         if RANK != -1 and self.device.type == "cpu":
@@ -401,7 +398,7 @@ class PairTrainer(BaseTrainer):
         self._look_at_pairs()
 
     def _look_at_pairs(self) -> None:
-        """Warn of what in the files costs accuracy; once, not when a run is resumed or the batch made smaller."""
+        """Warn of what in the files costs accuracy: once, not after a resume or with a smaller batch."""
         if RANK not in {-1, 0} or self.resume or self._looked:
             return
         self._looked = True
@@ -410,7 +407,7 @@ class PairTrainer(BaseTrainer):
             LOGGER.warning(sentence)
 
     def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """Build Ultralytics' optimizer, with the parameters of auxiliary heads among those of their kind."""
+        """Build Ultralytics' optimizer, and add the parameters of auxiliary heads to its groups."""
         optimizer = super().build_optimizer(model, *args, **kwargs)
         if self.heads is not None:
             groups = {group["param_group"]: group["params"] for group in optimizer.param_groups}
@@ -421,12 +418,12 @@ class PairTrainer(BaseTrainer):
         return optimizer
 
     def check_resume(self, overrides: dict[str, Any]) -> None:
-        """Find the checkpoint to resume from; the run's state is read from it later, not from its arguments."""
+        """Find the checkpoint to resume from; the run's state is read later, and not from its arguments."""
         super().check_resume(overrides)
         self.args.run_state = None
 
     def _model_train(self) -> None:
-        """Begin an epoch; Ultralytics comes here for each, also for one that it begins again."""
+        """Begin an epoch; Ultralytics also calls this for an epoch that it repeats."""
         super()._model_train()
         self.run.begin_epoch(self.epoch, self.epochs)
         if self._record is not None:
@@ -434,7 +431,7 @@ class PairTrainer(BaseTrainer):
             self.waiting, self._resumed, self._record = self._record["waiting"], True, None
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Let MWAM observe the mini-batch, prepare it as Ultralytics does, and draw the views that are trained."""
+        """Let MWAM observe the mini-batch, prepare it as Ultralytics does, and draw its views."""
         if self._ready and (self.mwam is not None or self.run.balancer is not None):
             images = batch["img"] = batch["img"].to(self.device, non_blocking=self.device.type == "cuda")
             self.run.observe({modality.name: images[:, modality.slice] for modality in self.modalities})
@@ -446,7 +443,7 @@ class PairTrainer(BaseTrainer):
 
     @property
     def accumulate(self) -> int:
-        """After how many mini-batches Ultralytics' loop steps the optimizer, counted from its own last step."""
+        """Number of mini-batches from one step of the optimizer to the next, as Ultralytics' loop counts them."""
         return max(self._accumulate - self._ahead, 1)
 
     @accumulate.setter
@@ -454,10 +451,10 @@ class PairTrainer(BaseTrainer):
         self._accumulate = count
 
     def optimizer_step(self) -> None:
-        """Step the optimizer as Ultralytics does; the norm that it clips is of auxiliary heads too.
+        """Step the optimizer as Ultralytics does; the norm that it clips includes auxiliary heads.
 
-        Its loop takes the first mini-batch of a resumed run for due. Where the run that was interrupted would wait for
-        more, nothing is done, and the loop's next step comes earlier by as many as are waiting.
+        Its loop steps at the first mini-batch of a resumed run. Where the interrupted run would have waited for more,
+        nothing is done, and the next step comes earlier by the number of mini-batches that are waiting.
         """
         resumed, self._resumed = self._resumed, False
         if resumed and self.waiting < self._accumulate:
@@ -485,7 +482,7 @@ class PairTrainer(BaseTrainer):
         return self.mwam.last.share
 
     def validate(self) -> tuple[dict[str, float] | None, float | None]:
-        """Validate, on every combination of modalities where something depends on that."""
+        """Validate, on every combination of modalities where the run needs them."""
         if not self._validates_combinations:
             return super().validate()
         due = self.run.due(self.epoch, self.epoch + 1 == self.epochs)
@@ -496,7 +493,7 @@ class PairTrainer(BaseTrainer):
         if warning and RANK in {-1, 0}:
             LOGGER.warning(warning)
         if not due and self.run.selection.select != "full":
-            fitness = None  # to Ultralytics: not validated, so neither the best nor an epoch without progress
+            fitness = None  # which Ultralytics takes for an epoch without validation
         return metrics, fitness
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
@@ -508,9 +505,9 @@ class PairTrainer(BaseTrainer):
             LOGGER.info(f"MWAM weights: {weights}")
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        """Recover from a loss that is not finite as Ultralytics does, which looks at the loss of rank 0 alone.
+        """Recover from a loss that is not finite on any rank, as Ultralytics does for rank 0.
 
-        All ranks come here at the end of an epoch, and rank 0 saves next: it learns what each of them will need.
+        All ranks call this at the end of an epoch, before rank 0 saves: it collects the states of all for that.
         """
         if not all(of_all_ranks(self.loss is None or bool(self.loss.isfinite()))):
             self.loss = torch.full((), float("nan"), device=self.device)
@@ -522,19 +519,19 @@ class PairTrainer(BaseTrainer):
         return False
 
     def save_model(self) -> bool:
-        """Save the checkpoints, with the run's state in the training arguments that Ultralytics drops when it ends."""
+        """Save the checkpoints, with the run's state in their training arguments, which finished ones lose."""
         state = {**self.run.state_dict(), "heads": self.heads and self.heads.state_dict(), "stopped": bool(self.stop)}
-        own_args, averaged = self.args, self.ema.ema
-        self.args = copy(own_args)
-        self.args.run_state, averaged.args = state, own_args  # the model's own arguments stay in finished checkpoints
+        arguments, averaged = self.args, self.ema.ema
+        self.args = copy(arguments)
+        self.args.run_state, averaged.args = state, arguments  # those of the model stay in finished checkpoints
         self.last.record = capture(self, self._ranks)
         try:
             return super().save_model()
         finally:
-            self.args, self.last.record = own_args, None
+            self.args, self.last.record = arguments, None
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Resume from a checkpoint, and repair what a process that died left in the run folder."""
+        """Resume from a checkpoint, and repair the files that a dying process left in the run folder."""
         super().resume_training(ckpt)
         if ckpt is None or not self.resume:
             return
@@ -545,8 +542,8 @@ class PairTrainer(BaseTrainer):
                 repair_best(self.last, self.best, ckpt)
 
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
-        # Comes here on resume and on recovery from NaN: both run the epochs after the checkpoint's again. Ultralytics
-        # copies the model, which must carry no hooks then.
+        # Called on resume and on recovery from NaN, which repeat the epochs after the checkpoint's. Ultralytics copies
+        # the model, which must not have hooks then.
         attached = bool(self._attached)
         self._detach()
         super()._load_checkpoint_state(ckpt)
@@ -559,20 +556,20 @@ class PairTrainer(BaseTrainer):
                 self.heads.load_state_dict(state["heads"])
 
     def run_callbacks(self, event: str) -> None:
-        """Run the callbacks of an event; at the end of an epoch, loggers find the run's means among the metrics.
+        """Run the callbacks of an event; at the end of an epoch, the metrics include the run's means for loggers.
 
-        results.csv and checkpoints are written before, and hold Ultralytics' metrics alone.
+        results.csv and checkpoints are written before, with Ultralytics' metrics alone.
         """
         if event != "on_fit_epoch_end" or RANK not in {-1, 0}:
             super().run_callbacks(event)
             return
-        own = self.metrics
-        self.metrics = shown = {**own, **self.run.means(self.epoch + 1)}
+        metrics = self.metrics
+        self.metrics = shown = {**metrics, **self.run.means(self.epoch + 1)}
         try:
             super().run_callbacks(event)
         finally:
             if self.metrics is shown:
-                self.metrics = own
+                self.metrics = metrics
 
     def final_eval(self) -> None:
         """Finish the checkpoints and validate the best one."""
@@ -586,7 +583,7 @@ class PairTrainer(BaseTrainer):
         self.validator.args.compile = False
         if RANK == -1 or self.device.type != "cpu":
             metrics = self.validator(model=self.best)
-        else:  # workers of Ultralytics validate a checkpoint on a GPU alone: here its weights are, as an epoch's
+        else:  # workers of Ultralytics validate a checkpoint on a GPU alone: here, its weights as those of an epoch
             self.ema.ema.load_state_dict(load_checkpoint(self.best)[0].float().state_dict())
             metrics = self.validator(self) or {}
         metrics.pop("fitness", None)
@@ -596,7 +593,7 @@ class PairTrainer(BaseTrainer):
         self.epoch -= 1
 
     def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
-        """Draw a training batch, every modality beside the others."""
+        """Draw a training batch, the modalities side by side."""
         super().plot_training_samples(wide_batch(batch, self.modalities), ni)
 
     def plot_metrics(self) -> None:

@@ -19,13 +19,15 @@ class Evaluation:
 
     Attributes:
         scores: The metric by available modalities, in [0, 1].
-        groups: By name, how many samples a group holds and its scores; a group without samples is left out.
-        samples: How many samples there were.
+        groups: By name, the number of samples of a group and its scores; a group without samples is left out.
+        samples: Number of samples.
+        loss: The loss of the outputs with most modalities, the mean over mini-batches weighted by their samples.
     """
 
     scores: dict[tuple[str, ...], float]
     groups: dict[str, tuple[int, dict[tuple[str, ...], float]]]
     samples: int
+    loss: float
 
 
 def without(inputs: Mapping[str, Tensor], missing: Iterable[str]) -> dict[str, Tensor]:
@@ -35,7 +37,7 @@ def without(inputs: Mapping[str, Tensor], missing: Iterable[str]) -> dict[str, T
         ValueError: If a name is unknown or nothing would be left.
     """
     missing = check_missing(missing, inputs)
-    return {name: torch.zeros_like(own) if name in missing else own for name, own in inputs.items()}
+    return {name: torch.zeros_like(images) if name in missing else images for name, images in inputs.items()}
 
 
 def _mini_batches(
@@ -49,8 +51,8 @@ def _mini_batches(
     was_training = model.training
     model.eval()
     for images, target, indices in loader:
-        inputs = normalise({name: own.to(device) for name, own in images.items()})
-        passes = ((own, model(without(inputs, set(inputs) - set(own)))) for own in combinations)
+        inputs = normalise({name: tensor.to(device) for name, tensor in images.items()})
+        passes = ((kept, model(without(inputs, set(inputs) - set(kept)))) for kept in combinations)
         yield target.to(device), indices, passes
     model.train(was_training)
 
@@ -63,15 +65,15 @@ def count_predictions(
     combinations: Sequence[tuple[str, ...]],
     device: torch.device,
 ) -> dict[tuple[str, ...], Tensor]:
-    """Count how often a classifier predicts each class, by available modalities; labels are not looked at.
+    """Count how often a classifier predicts each class, by available modalities, whatever the labels.
 
     Takes what `evaluate` takes. Returns counts of shape (classes,), int64.
     """
     counts: dict[tuple[str, ...], Tensor] = {}
     for _, _, passes in _mini_batches(model, loader, normalise, combinations, device):
         for available, logits in passes:
-            own = torch.bincount(logits.argmax(1), minlength=logits.shape[1])
-            counts[available] = counts.get(available, 0) + own
+            predicted = torch.bincount(logits.argmax(1), minlength=logits.shape[1])
+            counts[available] = counts.get(available, 0) + predicted
     return counts
 
 
@@ -94,11 +96,12 @@ def evaluate(
         normalise: What the host was trained with.
         combinations: The available modalities of each combination.
         device: Where it runs, in float32.
-        groups: For each sample of the dataset the groups that it belongs to.
+        groups: The groups of each sample of the dataset.
     """
-    names = sorted({name for own in groups or () for name in own})
+    names = sorted({name for groups_of_sample in groups or () for name in groups_of_sample})
     metrics = {(group, c): task.new_metric().to(device) for group in [None, *names] for c in combinations}
     counts = dict.fromkeys([None, *names], 0)
+    largest, loss = max(combinations, key=len), torch.zeros((), device=device)
     for target, indices, passes in _mini_batches(model, loader, normalise, combinations, device):
         members: dict[str | None, Tensor] = {None: torch.ones(len(target), dtype=torch.bool)}
         for name in names:
@@ -106,6 +109,8 @@ def evaluate(
         for group, mask in members.items():
             counts[group] += int(mask.sum())
         for available, logits in passes:
+            if available == largest:
+                loss += task.losses(logits, target).sum()
             for group, mask in members.items():
                 if mask.any():
                     metrics[group, available].update(logits[mask.to(device)].float(), target[mask.to(device)])
@@ -114,6 +119,5 @@ def evaluate(
         for group, count in counts.items()
         if count
     }
-    return Evaluation(
-        scores[None], {name: (counts[name], scores[name]) for name in names if name in scores}, counts[None]
-    )
+    by_group = {name: (counts[name], scores[name]) for name in names if name in scores}
+    return Evaluation(scores[None], by_group, counts[None], float(loss) / max(counts[None], 1))

@@ -1,13 +1,12 @@
 """A recipe of another host: checked, trained, evaluated.
 
 A recipe's keys are `task`, `model`, `pretrained`, `data`, `mwam`, `incomplete`, `balancing`, `train`, `report` and
-`select`, as those of detectors are; what `model` and `train` may hold is their own (see `MODELS` and `TrainSettings`).
+`select`, as for detectors; `model` and `train` differ (see `MODELS` and `TrainSettings`).
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -17,10 +16,9 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.markup import escape
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mwam_det.core.balancing.balancer import BalancingConfig
 from mwam_det.core.config import MWAMConfig, refuse_unknown_keys
 from mwam_det.core.missing import modality_combinations
 from mwam_det.data.inspection.sampling import evenly
@@ -42,17 +40,17 @@ from mwam_det.robustness.history import draw_history
 from mwam_det.robustness.origin import Origin, switch_in_words
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.robustness.results import CombinationResult
-from mwam_det.training.checkpoints import Interrupted, changed_settings, checkpoint_to_resume
+from mwam_det.training.checkpoints import Interrupted, begun, changed_settings, checkpoint_to_resume
 from mwam_det.training.config import RunConfig
-from mwam_det.training.incomplete import IncompleteConfig, refuse_missing_section
-from mwam_det.training.selection import Selection, refuse_former_section
+from mwam_det.training.incomplete import IncompleteConfig
+from mwam_det.training.sections import check_choice, in_section, refuse_former_sections, section_of
 
 CLASSIFICATION, SEGMENTATION = "multimodal-classification", "rgbd-segmentation"
 
 AUTHORS_SFMD = partial(SFMD, stem=3)
 
 MMANETS: dict[str, Callable[..., Any]] = {"mmanet": SFMD, "mmanet-3x3": AUTHORS_SFMD}
-"""What is left of MMANet after training: an SF-MD."""
+"""The deployment networks of MMANet: after training, it is an SF-MD."""
 
 MODELS: dict[str, dict[str, Callable[..., Any]]] = {
     CLASSIFICATION: {"resnet18-concat": ResNet18Concat, "sf-md": SFMD, "sf-md-3x3": AUTHORS_SFMD, **MMANETS},
@@ -66,21 +64,18 @@ REPORT_KEYS = ("split",)
 
 @dataclass(frozen=True)
 class HostExperiment:
-    """A recipe of another host, checked; folders and files are not looked at yet.
+    """A checked recipe of another host, whose folders and files have not been looked at yet.
 
     Attributes:
-        name: Names the run folder.
+        name: Name of the run folder.
         task: One of `MODELS`.
         model: One of `MODELS` of the task.
         data: Data section, see `mwam_det.hosts.data.layout`.
         pretrained: A file of encoder weights, files by modality, or None.
-        mwam: MWAM's parameters, or None.
-        incomplete: What training sees of missing modalities, or None.
-        balancing: Settings of a method that balances the modalities, or None.
+        config: What training does with the modalities.
         settings: How it is trained.
-        selection: What decides on the best checkpoint.
         split: The split of the report.
-        content: What the recipe says.
+        content: The content of the recipe.
     """
 
     name: str
@@ -88,11 +83,8 @@ class HostExperiment:
     model: str
     data: dict[str, Any]
     pretrained: str | Mapping[str, str] | None = None
-    mwam: MWAMConfig | None = field(default_factory=MWAMConfig)
-    incomplete: IncompleteConfig | None = None
-    balancing: BalancingConfig | None = None
+    config: RunConfig = field(default_factory=RunConfig)
     settings: TrainSettings = field(default_factory=TrainSettings)
-    selection: Selection = field(default_factory=Selection)
     split: str = "val"
     content: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -106,40 +98,34 @@ class HostExperiment:
         Raises:
             ValueError: If a key is unknown (the nearest known one is named), or a value cannot be used.
         """
-        refuse_missing_section(content)
-        refuse_former_section(content)
+        refuse_former_sections(content)
         refuse_unknown_keys(content, KEYS)
         task: Any = content.get("task")
-        _choice("task", task, MODELS)
-        _choice("model", model := content.get("model", next(iter(MODELS[task]))), MODELS[task])
+        check_choice("task", task, MODELS)
+        check_choice("model", model := content.get("model", next(iter(MODELS[task]))), MODELS[task])
         if "data" not in content:
             raise ValueError("the section 'data' is missing")
         data = content["data"]
-        _in_section("data", lambda: check_section(data, task == SEGMENTATION))
+        in_section("data", check_section, data, task == SEGMENTATION)
         pretrained = content.get("pretrained")
         if not (pretrained is None or pretrained is False or isinstance(pretrained, str | Mapping)):
             raise ValueError(f"pretrained={pretrained!r} must be a file, or map modalities to files")
-        report = content.get("report", {})
-        if not isinstance(report, Mapping):
-            raise ValueError(f"report={report!r} must be a mapping of keys to values")
-        _in_section("report", lambda: refuse_unknown_keys(report, REPORT_KEYS))
+        in_section("report", refuse_unknown_keys, report := section_of(content, "report"), REPORT_KEYS)
         splits = [split for split in ("train", "val", "test") if data.get(split)]
-        _choice("report.split", split := report.get("split", "val"), splits)
-        if not isinstance(train := content.get("train", {}), Mapping):
-            raise ValueError(f"train={train!r} must be a mapping of keys to values")
-        run = RunConfig.read(content)
+        check_choice("report.split", split := report.get("split", "val"), splits)
+        config = RunConfig.read(content)
         experiment = cls(
             name,
             task,
             model,
             dict(data),
             pretrained or None,
-            **vars(run),
-            settings=_in_section("train", lambda: TrainSettings.from_dict(train)),
+            config,
+            settings=in_section("train", TrainSettings.from_dict, section_of(content, "train")),
             split=split,
             content=dict(content),
         )
-        run.check(list(data["modalities"]))
+        config.check(list(data["modalities"]))
         experiment._check_together()
         return experiment
 
@@ -164,7 +150,7 @@ class HostExperiment:
         return self.from_dict(self.name, {**self.content, "train": dict(train)})
 
     def check(self) -> None:
-        """Look at what would else be missed after hours: the data, its splits and the device.
+        """Check what would otherwise fail after hours: the data, its splits and the device.
 
         Raises:
             RecipeError: If one of them cannot be used.
@@ -192,18 +178,10 @@ class HostExperiment:
         except KeyboardInterrupt:
             raise Interrupted("true") from None
 
-    def is_begun(self, folder: Path) -> bool:
-        """Return whether a folder holds a run that can be gone on with; of a damaged one, say that it begins anew."""
-        try:
-            return _begun(folder) is not None
-        except ValueError as error:
-            print(f"{error}: the run begins anew", file=sys.stderr)
-            return False
-
     def go_on(self, folder: Path) -> None:
-        """Train in a folder, or resume the run that is there, wherever it stopped."""
+        """Train in a folder, or resume its run, wherever that stopped."""
         last = folder / "weights" / "last.pt"
-        start = _begun(folder) if self.is_begun(folder) else None
+        start = begun(folder, load_checkpoint)
         experiment = self.with_training({**self.content.get("train", {}), "resume": str(last) if start else False})
         if start is not None and start["epoch"] >= self.settings.epochs:
             evaluate_experiment(last.with_name("best.pt"), experiment, folder)
@@ -222,9 +200,10 @@ class HostExperiment:
             raise RecipeError(f"{self.name}: {error}") from None
 
     def _check_together(self) -> None:
-        if self.mwam is not None and self.mwam.layout != "image":
-            raise ValueError(f"mwam.layout={self.mwam.layout!r} must be 'image': that is what these hosts take")
-        if self.model in MMANETS and (self.settings.teacher is None or self.incomplete is None):
+        mwam = self.config.mwam
+        if mwam is not None and mwam.layout != "image":
+            raise ValueError(f"mwam.layout={mwam.layout!r} must be 'image': that is what these hosts take")
+        if self.model in MMANETS and (self.settings.teacher is None or self.config.incomplete is None):
             raise ValueError(
                 f"model={self.model} learns from a teacher that sees all modalities, by inputs that lack some: set "
                 "train.teacher to the best.pt of an sf-md, and incomplete to {views: 1, p: 0.86} or the like"
@@ -240,9 +219,9 @@ class HostExperiment:
                 raise ValueError(f"train.imgsz={self.settings.imgsz} must be multiples of {STRIDE}, like [480, 640]")
             if len(self.data["modalities"]) != 2:
                 raise ValueError(f"data.modalities must be two for {self.model}, like rgb and depth")
-            if self.mwam is not None and self.mwam.mode in ("loss", "hybrid"):
+            if mwam is not None and mwam.mode in ("loss", "hybrid"):
                 raise ValueError(
-                    f"mwam.mode={self.mwam.mode!r} needs what each stream says by itself, but {self.model} fuses "
+                    f"mwam.mode={mwam.mode!r} needs what each stream says by itself, but {self.model} fuses "
                     "inside its streams: use gradient, update or auto"
                 )
 
@@ -264,7 +243,7 @@ class HostExperiment:
         return model, Segmentation(classes, weights)
 
     def build_guidance(self, model: SFMD, data: HostData) -> MMANetGuidance | None:
-        """Build what leads MMANet beside its own loss; None for other models.
+        """Build the losses and the network that train MMANet beside its loss; None for other models.
 
         Raises:
             ValueError: If the teacher cannot be used.
@@ -284,37 +263,27 @@ class HostExperiment:
         )
 
 
-def _begun(folder: Path) -> dict[str, Any] | None:
-    """Return the content of a run's last checkpoint; None if there is none.
-
-    Raises:
-        ValueError: If a checkpoint of the run cannot be read.
-    """
-    files = [folder / "weights" / name for name in ("best.pt", "last.pt")]
-    return [load_checkpoint(file) if file.is_file() else None for file in files][-1]
-
-
 def read_teacher(file: Path, modalities: Sequence[str], classes: Sequence[str]) -> Teacher:
     """Read the checkpoint of an SF-MD to learn from.
 
     Raises:
-        ValueError: If it is none, or of other modalities or classes.
+        ValueError: If it is not one, or of other modalities or classes.
     """
     try:
-        model, normalise, own_classes = load_host(file)
+        model, normalise, known_classes = load_host(file)
     except ValueError as error:
         raise ValueError(f"train.teacher: {error}") from None
-    own = tuple(getattr(model, "streams", ())), tuple(own_classes)
-    if not isinstance(model, SFMD) or own != (tuple(modalities), tuple(classes)):
+    known, wanted = (tuple(getattr(model, "streams", ())), tuple(known_classes)), (tuple(modalities), tuple(classes))
+    if not isinstance(model, SFMD) or known != wanted:
         raise ValueError(
-            f"train.teacher={file} is a {type(model).__name__} of modalities and classes {own}: it must be an SFMD of "
-            f"{(tuple(modalities), tuple(classes))}"
+            f"train.teacher={file} is a {type(model).__name__} of modalities and classes {known}: it must be an SFMD "
+            f"of {wanted}"
         )
     return Teacher(model, normalise)
 
 
 def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> tuple[RobustnessReport, Path]:
-    """Train what a recipe says and evaluate its best checkpoint on every combination of modalities.
+    """Train a recipe and evaluate its best checkpoint on every combination of modalities.
 
     Args:
         experiment: The recipe.
@@ -325,7 +294,7 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
 
     Raises:
         ValueError: If the data, weights or the checkpoint to resume from cannot be used; before anything is written.
-        KeyboardInterrupt: As it comes; nothing is lost but the epoch.
+        KeyboardInterrupt: On Ctrl-C; only the epoch is lost.
     """
     settings = experiment.settings
     limit_threads(settings.find_device())
@@ -346,7 +315,7 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
     with Progress() as progress:
         sizes = [check_files(samples, data.modalities, progress) for samples in data.splits.values()]
     if checkpoint is None:
-        _speak_of_samples(experiment, data, [size for each in sizes for size in each])
+        _warn_of_samples(experiment, data, [size for each in sizes for size in each])
     guidance = experiment.build_guidance(model, data)
     statistics = sets["train"].statistics() if checkpoint is None else checkpoint["statistics"]
     describe = {"recipe": _plain(experiment), "classes": list(data.classes), "statistics": statistics}
@@ -363,10 +332,7 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
             sets["val"],
             folder,
             settings,
-            experiment.mwam,
-            experiment.incomplete,
-            experiment.balancing,
-            experiment.selection,
+            experiment.config,
             guidance,
             describe,
         )  # fmt: skip
@@ -378,16 +344,12 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
         draw_history(trainer.run.history.file, folder / "mwam.png")
     best = folder / "weights" / "best.pt"
     trainer.model.load_state_dict(load_checkpoint(best)["model"])
-    samples = data.splits[experiment.split]
-    dataset = MultimodalDataset(samples, data.modalities, settings.size)
-    groups = [data.group_of(sample) for sample in samples]
-    with trainer.progress:
-        found = trainer.evaluate(dataset, modality_combinations(trainer.names), groups)
+    found = _evaluated(experiment, data, trainer.model, task, trainer.normalise, trainer.device)
     return _report(experiment, data, task.metric, found, best, folder), folder
 
 
-def _speak_of_samples(experiment: HostExperiment, data: HostData, sizes: Sequence[Sequence[tuple[int, int]]]) -> None:
-    """Warn of what in the files costs accuracy."""
+def _warn_of_samples(experiment: HostExperiment, data: HostData, sizes: Sequence[Sequence[tuple[int, int]]]) -> None:
+    """Print what in the files costs accuracy."""
     samples = [sample for split in data.splits.values() for sample in split]
     imgsz, views = max(experiment.settings.size), experiment.task == SEGMENTATION
     for sentence in look_at_samples(samples, sizes, data.modalities, imgsz, views):
@@ -414,24 +376,37 @@ def evaluate_experiment(
     limit_threads(device := settings.find_device())
     model, normalise, classes = load_host(weights)
     data = find_samples(experiment.data, experiment.task == SEGMENTATION)
-    own = tuple(model.streams), tuple(classes)
-    if own != (names := tuple(m.name for m in data.modalities), data.classes):
-        raise ValueError(f"{weights} knows modalities and classes {own}, but the recipe has {(names, data.classes)}")
+    known, names = (tuple(model.streams), tuple(classes)), tuple(modality.name for modality in data.modalities)
+    if known != (names, data.classes):
+        raise ValueError(f"{weights} knows modalities and classes {known}, but the recipe has {(names, data.classes)}")
     samples = data.splits[experiment.split]
     with Progress() as progress:
         check_files(samples, data.modalities, progress)
     if experiment.task == SEGMENTATION:
         count_labels(samples, len(classes))
     task = Classification(len(classes)) if experiment.task == CLASSIFICATION else Segmentation(len(classes))
-    dataset = MultimodalDataset(samples, data.modalities, settings.size)
-    loader = DataLoader(dataset, settings.batch, num_workers=settings.workers)
-    groups = [data.group_of(sample) for sample in samples]
-    combinations = modality_combinations(names)
-    with Progress() as progress:
-        batches = progress.over(loader, len(loader), "evaluation, mini-batch")
-        found = evaluate(model.to(device), task, batches, normalise, combinations, device, groups)
+    found = _evaluated(experiment, data, model.to(device), task, normalise, device)
     folder = folder or new_folder(Path(settings.project), f"{settings.name or experiment.name}-robustness")
     return _report(experiment, data, task.metric, found, weights, folder), folder
+
+
+def _evaluated(
+    experiment: HostExperiment,
+    data: HostData,
+    model: nn.Module,
+    task: HostTask,
+    normalise: Normalise,
+    device: torch.device,
+) -> Evaluation:
+    """Evaluate a model on every combination of modalities of the report's split."""
+    settings, samples = experiment.settings, data.splits[experiment.split]
+    dataset = MultimodalDataset(samples, data.modalities, settings.size)
+    loader = DataLoader(dataset, settings.batch, num_workers=settings.workers)
+    combinations = modality_combinations([modality.name for modality in data.modalities])
+    groups = [data.group_of(sample) for sample in samples]
+    with Progress() as progress:
+        batches = progress.over(loader, len(loader), "evaluation, mini-batch")
+        return evaluate(model, task, batches, normalise, combinations, device, groups)
 
 
 def _report(
@@ -472,13 +447,13 @@ def _trained_with(checkpoint: Mapping[str, Any], file: Path) -> dict[str, str]:
 
 
 def _unlike(values: Mapping[str, Any] | None, default: Any) -> dict[str, Any] | None:
-    """Return what is not as in a dataclass of defaults; None stays None."""
+    """Return the values that differ from a dataclass of defaults; None stays None."""
     usual = asdict(default)
     return None if values is None else {key: value for key, value in values.items() if value != usual.get(key)}
 
 
 def load_host(file: Path) -> tuple[Any, Normalise, list[str]]:
-    """Load a trained host to use it.
+    """Load a trained host.
 
     Args:
         file: A checkpoint of `train_experiment`.
@@ -502,7 +477,7 @@ def load_checkpoint(file: Path) -> dict[str, Any]:
     """Read a checkpoint of `HostTrainer`.
 
     Raises:
-        ValueError: If the file is none.
+        ValueError: If the file is not one.
     """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
@@ -524,18 +499,18 @@ def _check_resumable(checkpoint: Mapping[str, Any], experiment: HostExperiment, 
 
 
 def _plain(experiment: HostExperiment) -> dict[str, Any]:
-    """Return what decides on the results of a run; neither where they go nor what runs it."""
+    """Return the settings that decide on the results of a run, without folders and devices."""
     content = {key: value for key, value in asdict(experiment).items() if key not in ("name", "split", "content")}
-    content["train"] = content.pop("settings")
-    if experiment.balancing is not None:
-        content["balancing"]["method"] = experiment.balancing.method
+    content |= {**content.pop("config"), "train": content.pop("settings")}
+    if (balancing := experiment.config.balancing) is not None:
+        content["balancing"]["method"] = balancing.method
     for key in ("device", "workers", "project", "name", "resume"):
         del content["train"][key]
     return content
 
 
 def new_folder(project: Path, name: str) -> Path:
-    """Make a run folder that is not there yet: called name, name-2, name-3 and so on."""
+    """Make a new run folder: name, name-2, name-3 and so on."""
     number = 1
     while True:
         folder = project / (name if number == 1 else f"{name}-{number}")
@@ -545,15 +520,3 @@ def new_folder(project: Path, name: str) -> Path:
             number += 1
         else:
             return folder
-
-
-def _choice(key: str, value: Any, choices: Any) -> None:
-    if value not in list(choices):
-        raise ValueError(f"{key}={value!r} is unknown: choose from {', '.join(choices)}")
-
-
-def _in_section(name: str, check: Any) -> Any:
-    try:
-        return check()
-    except ValueError as error:
-        raise ValueError(f"in section '{name}': {error}") from None

@@ -17,8 +17,6 @@ from rich.text import Text
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mwam_det.core.balancing.balancer import BalancingConfig
-from mwam_det.core.config import MWAMConfig
 from mwam_det.core.missing import modality_combinations
 from mwam_det.core.modulation import weighted_loss
 from mwam_det.core.mwam import MWAM
@@ -30,34 +28,32 @@ from mwam_det.hosts.models.mmanet import LOSSES, MMANetGuidance
 from mwam_det.hosts.progress import Progress
 from mwam_det.hosts.settings import TrainSettings
 from mwam_det.hosts.tasks import HostTask
+from mwam_det.training.config import RunConfig
 from mwam_det.training.history import keep_epochs
-from mwam_det.training.incomplete import IncompleteConfig, Views, confident_divergence
+from mwam_det.training.incomplete import Views, confident_divergence
 from mwam_det.training.measuring import measuring
 from mwam_det.training.run import ModalityRun
-from mwam_det.training.selection import Selection, score_name
+from mwam_det.training.selection import score_name
 
 
 @dataclass
 class Host:
-    """A model with named streams, and all that its training needs to know.
+    """A model with named streams, and what its training needs.
 
     Attributes:
-        model: The host. `model(inputs)` takes normalised images by modality and returns what the task takes the loss
-            of; in evaluation mode, logits. A modality of zeros is missing. To see incomplete views at the level of
-            features, `model(inputs, views)` gives as many outputs for each sample as there are views.
-        streams: What belongs to each modality alone: the modules whose gradients MWAM scales.
-        task: What it is trained for.
+        model: The host. `model(inputs)` takes normalised images by modality and returns what the task computes the loss
+            from; in evaluation mode, logits. A modality of zeros is missing. For incomplete views at the level of
+            features, `model(inputs, views)` returns an output of each sample in each view.
+        streams: The modules of each modality alone, whose gradients MWAM scales.
+        task: The task: its loss and metric.
         classes: Number of classes, for auxiliary heads.
-        train_set: What it is trained on.
-        val_set: What decides on the best checkpoint.
-        folder: The run folder; it must be there.
+        train_set: The training set.
+        val_set: The validation set, which decides on the best checkpoint.
+        folder: The run folder, which must exist.
         settings: How it is trained.
-        mwam: MWAM's parameters, or None.
-        incomplete: What training sees of missing modalities, or None.
-        balancing: Settings of a method that balances the modalities, or None.
-        selection: What decides on the best checkpoint.
+        config: What training does with the modalities; with the defaults, it is plain training.
         guidance: Losses beside the host's own, or None; it needs incomplete views.
-        describe: What else goes into the checkpoints: plain values and tensors.
+        describe: Further content of the checkpoints: plain values and tensors.
     """
 
     model: nn.Module
@@ -68,22 +64,19 @@ class Host:
     val_set: MultimodalDataset
     folder: Path
     settings: TrainSettings = field(default_factory=TrainSettings)
-    mwam: MWAMConfig | None = field(default_factory=MWAMConfig)
-    incomplete: IncompleteConfig | None = None
-    balancing: BalancingConfig | None = None
-    selection: Selection = field(default_factory=Selection)
+    config: RunConfig = field(default_factory=RunConfig)
     guidance: MMANetGuidance | None = None
     describe: dict[str, Any] = field(default_factory=dict)
 
 
 class HostTrainer:
-    """Train a host epoch by epoch; each leaves weights/last.pt, history.csv and mwam.csv in the run folder.
+    """Train a host; each epoch leaves weights/last.pt, history.csv and mwam.csv in the run folder.
 
-    All that is random in an epoch follows from the seed and the epoch, so that a run that was killed resumes from
-    last.pt with the same results (on a CPU bit for bit).
+    All randomness of an epoch follows from the seed and the epoch, so that a run that was killed resumes from last.pt
+    with the same results (on a CPU bit for bit).
 
     Args:
-        host: What is trained.
+        host: The host, its data and its settings.
 
     Attributes:
         run: The `ModalityRun` of the training.
@@ -91,25 +84,25 @@ class HostTrainer:
         heads: Auxiliary heads of the modes "loss" and "hybrid", or None.
 
     Raises:
-        ValueError: If the device is not there, there is guidance without incomplete views, the host does not take
-            views or they are to be checkpointed, there are not two samples to train on, or the mode needs heads that
-            the host cannot have.
+        ValueError: If the device is not available, there is guidance without incomplete views, the host does not take
+            views or they are to be checkpointed, there are fewer than two samples to train on, or the mode needs heads
+            that the host cannot have.
     """
 
     def __init__(self, host: Host):
-        if host.guidance is not None and host.incomplete is None:
-            raise ValueError("guidance is for a host that learns from incomplete input")
-        if host.incomplete is not None and host.incomplete.checkpoint:
+        mwam, incomplete = host.config.mwam, host.config.incomplete
+        if host.guidance is not None and incomplete is None:
+            raise ValueError("guidance needs incomplete input: set incomplete")
+        if incomplete is not None and incomplete.checkpoint:
             raise ValueError("incomplete.checkpoint is for models of Ultralytics: leave it out")
         self._takes_views = "views" in signature(host.model.forward).parameters
-        by_features = host.incomplete is not None and host.incomplete.level == "features"
-        if by_features and not self._takes_views:
+        if incomplete is not None and incomplete.level == "features" and not self._takes_views:
             raise ValueError(
                 f"incomplete.level=features needs a forward(inputs, views), which {type(host.model).__name__} lacks: "
                 "use level: input"
             )
         if len(host.train_set) < 2:
-            raise ValueError("two samples to train on are needed at least, because of batch normalisation")
+            raise ValueError("batch normalisation needs at least two samples to train on")
         self.host = host
         settings = host.settings
         self.device = settings.find_device()
@@ -118,15 +111,7 @@ class HostTrainer:
         host.describe["statistics"] = statistics
         self.normalise = Normalise(statistics)
         self.model = host.model.to(self.device)
-        self.run = ModalityRun(
-            self.names,
-            mwam=host.mwam,
-            incomplete=host.incomplete,
-            balancing=host.balancing,
-            selection=host.selection,
-            file=host.folder / "mwam.csv",
-            seed=settings.seed,
-        )
+        self.run = ModalityRun(self.names, **vars(host.config), file=host.folder / "mwam.csv", seed=settings.seed)
         balancer = self.run.balancer
         if balancer and (balancer.trains_views or balancer.follows_views) and not self._takes_views:
             raise ValueError(
@@ -135,7 +120,7 @@ class HostTrainer:
             )
         self.guidance = host.guidance.to(self.device) if host.guidance else None
         self.heads: ClassifierHeads | None = None
-        if host.mwam and host.mwam.mode in ("loss", "hybrid"):
+        if mwam is not None and mwam.mode in ("loss", "hybrid"):
             zeros = {
                 m.name: torch.zeros(1, m.channels, *settings.size, device=self.device)
                 for m in host.train_set.modalities
@@ -158,10 +143,8 @@ class HostTrainer:
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
         settings = self.host.settings
-        parameters = [
-            own for module in (self.model, self.heads, self.guidance) if module for own in module.parameters()
-        ]
-        parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        modules = [module for module in (self.model, self.heads, self.guidance) if module is not None]
+        parameters = [weights for module in modules for weights in module.parameters() if weights.requires_grad]
         common: dict[str, Any] = {"lr": settings.lr0, "weight_decay": settings.weight_decay}
         if settings.optimizer == "SGD":
             momentum = settings.momentum
@@ -186,7 +169,7 @@ class HostTrainer:
     def _columns(self) -> list[str]:
         losses = ["loss", "loss_fused"] if self.heads or self.guidance else ["loss"]
         losses += [f"loss_{name}" for name in self.names if self.heads]
-        losses += [f"loss_{name}" for name in LOSSES if self.guidance]
+        losses += [*(f"loss_{name}" for name in LOSSES if self.guidance), "val_loss"]
         factors = [f"factor_{name}" for name in self.names if self.run.balancer]
         scores = (score_name(self.host.task.metric, c) for c in modality_combinations(self.names))
         return ["epoch", "lr", *losses, *factors, *scores]
@@ -213,7 +196,7 @@ class HostTrainer:
             self.scaler.load_state_dict(checkpoint["scaler"])
             self.run.load_state_dict(checkpoint["run"], checkpoint["epoch"])
         except (KeyError, TypeError, RuntimeError) as error:
-            raise ValueError(f"the checkpoint is of another host or other settings: {error}") from None
+            raise ValueError(f"the checkpoint belongs to another host or other settings: {error}") from None
         self.epoch, self.best = checkpoint["epoch"], checkpoint["best"]
         self.history.keep_epochs(self.epoch)
 
@@ -248,11 +231,11 @@ class HostTrainer:
             while self.epoch < settings.epochs:
                 trained = self._train_epoch()
                 self.epoch += 1
-                is_best = self._validate()
+                is_best, val_loss = self._validate()
                 if self.guidance is not None:
                     self.guidance.end_epoch(self.epoch, self._count_predictions)
                 self.run.end_epoch()
-                row = {"epoch": self.epoch, **trained, **self._factors(), **self._scores()}
+                row = {"epoch": self.epoch, **trained, "val_loss": val_loss, **self._factors(), **self._scores()}
                 self.history.append(row)
                 self._save(is_best)
                 self._say(row)
@@ -289,7 +272,7 @@ class HostTrainer:
         rate = 0.0
         what = f"epoch {self.epoch + 1}/{settings.epochs}, mini-batch"
         for images, target, _ in self.progress.over(loader, len(loader), what):
-            images = {name: own.to(self.device, non_blocking=True) for name, own in images.items()}
+            images = {name: tensor.to(self.device, non_blocking=True) for name, tensor in images.items()}
             rate = self.optimizer.param_groups[0]["lr"]
             losses = self._step(images, target.to(self.device, non_blocking=True))
             sums = {name: sums.get(name, 0.0) + value for name, value in losses.items()}
@@ -306,7 +289,8 @@ class HostTrainer:
             alone = self._losses_alone(target, seen)
             guiding = self.guidance.losses(images, target, seen or self._complete(target)) if self.guidance else {}
         logits = [_logits(part) for part in measured or parts]
-        fused = self.run.balance(views, each, logits=logits, target=target, scale=self.scaler.get_scale())
+        scale = self.scaler.scale(torch.ones((), device=self.device))
+        fused = self.run.balance(views, each, logits=logits, target=target, scale=scale)
         loss = sum(guiding.values(), weighted_loss(fused, alone, weights) if alone else fused)
         if views is not None and views.distill:
             loss = loss + views.distillation([_logits(part) for part in parts], confident_divergence)
@@ -323,7 +307,7 @@ class HostTrainer:
         self.schedule.step()
         if self.heads or self.guidance:
             each_loss = {"fused": fused, **alone, **guiding}
-            values |= {f"loss_{name}": own.item() for name, own in each_loss.items()}
+            values |= {f"loss_{name}": part.item() for name, part in each_loss.items()}
         return values
 
     def _precision(self) -> AbstractContextManager:
@@ -331,20 +315,18 @@ class HostTrainer:
         return torch.autocast(self.device.type, dtype, enabled=self.host.settings.amp)
 
     def _outputs(self, inputs: dict[str, Tensor], views: Views | None) -> list[Any]:
-        """Run the model on normalised inputs; return what it puts out in each view."""
+        """Run the model on normalised inputs; return its outputs in each view."""
         if views is None:
             return [self.model(inputs)]
-        if views.level == "input":
-            return views.split(self.model({name: views.mix(name, own) for name, own in inputs.items()}))
-        return views.split(self.model(inputs, views))
+        if views.level == "features" and self._takes_views:
+            return views.split(self.model(inputs, views))
+        return views.split(self.model({name: views.mix(name, tensor) for name, tensor in inputs.items()}))
 
     @torch.no_grad()
     def _measure(self, inputs: dict[str, Tensor], views: Views) -> list[Any]:
-        """Return what the model would put out in each view; nothing of it stays in the model."""
+        """Return the outputs in each view, and leave the model as it was."""
         with measuring(self.model.modules()), self._precision():
-            if self._takes_views:
-                return views.split(self.model(inputs, views))
-            return views.split(self.model({name: views.mix(name, own) for name, own in inputs.items()}))
+            return self._outputs(inputs, views)
 
     def _complete(self, target: Tensor) -> Views:
         """Return the one view of a step on complete input."""
@@ -366,18 +348,17 @@ class HostTrainer:
 
     # Validation -------------------------------------------------------------------------------------------------------
 
-    def _validate(self) -> bool:
-        """Validate as the selection asks; return whether this epoch is the best."""
-        due = self.run.due(self.epoch, self.epoch == self.host.settings.epochs)
+    def _validate(self) -> tuple[bool, float]:
+        """Validate as the selection asks; return whether this epoch is the best, and the loss on complete input."""
+        due = self.run.due(self.epoch - 1, self.epoch == self.host.settings.epochs)
         combinations = modality_combinations(self.names) if due else [self.names]
-        scores = self.evaluate(self.host.val_set, combinations).scores
-        if warning := self.run.take_in(scores, self.host.task.metric):
+        found = self.evaluate(combinations)
+        if warning := self.run.take_in(found.scores, self.host.task.metric):
             self.progress.say(Text.assemble(("Note:", "bold"), " ", warning))
-        fitness = self.run.fitness(scores)
-        if fitness is None or fitness <= self.best:
-            return False
-        self.best = fitness
-        return True
+        fitness = self.run.fitness(found.scores)
+        if is_best := fitness is not None and fitness > self.best:
+            self.best = fitness
+        return is_best, found.loss
 
     def _factors(self) -> dict[str, float]:
         means = self.run.means(self.epoch)
@@ -387,30 +368,27 @@ class HostTrainer:
         known, metric = self.run.scores, self.host.task.metric
         return {score_name(metric, c): known[c] for c in modality_combinations(self.names) if c in known}
 
-    def evaluate(
-        self,
-        dataset: MultimodalDataset,
-        combinations: Sequence[tuple[str, ...]],
-        groups: Sequence[Sequence[str]] | None = None,
-    ) -> Evaluation:
-        """Evaluate the model as it is; see `mwam_det.hosts.evaluation.evaluate`."""
-        loader = self._loader(dataset, "evaluation")
-        return evaluate(self.model, self.host.task, loader, self.normalise, combinations, self.device, groups)
+    def evaluate(self, combinations: Sequence[tuple[str, ...]]) -> Evaluation:
+        """Evaluate the model on the validation set as it is; see `mwam_det.hosts.evaluation.evaluate`."""
+        batches = self._batches("evaluation")
+        return evaluate(self.model, self.host.task, batches, self.normalise, combinations, self.device)
 
     def _count_predictions(self, combinations: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], Tensor]:
-        loader = self._loader(self.host.val_set, "predictions")
-        return count_predictions(self.model, loader, self.normalise, combinations, self.device)
+        batches = self._batches("predictions")
+        return count_predictions(self.model, batches, self.normalise, combinations, self.device)
 
-    def _loader(self, dataset: MultimodalDataset, what: str) -> Iterator[Any]:
+    def _batches(self, what: str) -> Iterator[Any]:
+        """Yield the mini-batches of the validation set, and show progress."""
         settings = self.host.settings
-        loader = DataLoader(dataset, settings.batch, num_workers=settings.workers)
+        loader = DataLoader(self.host.val_set, settings.batch, num_workers=settings.workers)
         return self.progress.over(loader, len(loader), f"{what}, mini-batch")
 
 
 class History:
     """history.csv: a row an epoch, with learning rate, losses, the factors of balancing and metrics.
 
-    A metric that was not measured in an epoch is as it was last.
+    Losses are means over the epoch's mini-batches, `val_loss` is that of the validation on complete input. A metric
+    that was not measured in an epoch is as it was last.
 
     Args:
         file: Where the rows go; an existing file is begun anew unless `keep_epochs` is called first.
@@ -437,7 +415,7 @@ class History:
 
 
 def _logits(outputs: Any) -> Tensor:
-    """Return the logits in what a host puts out in training: of several scales, those of the first."""
+    """Return the logits among the training outputs of a host: those of the first scale."""
     return outputs if isinstance(outputs, Tensor) else outputs[0]
 
 
@@ -445,7 +423,7 @@ def save_whole(content: Mapping[str, Any], file: Path) -> None:
     """Write a checkpoint, whole or not at all.
 
     Raises:
-        OSError: If it cannot be written, as on a full disk; it names the file, and nothing is left behind.
+        OSError: If it cannot be written, as on a full disk; it names the file, and no part of it stays.
     """
     stream = io.BytesIO()
     torch.save(dict(content), stream)

@@ -1,4 +1,4 @@
-"""Progress of a long loop: a bar in a terminal, elsewhere a line now and then."""
+"""Progress of a long loop: a bar in a terminal, otherwise a line now and then."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Progress:
     a line is printed at the first step that ends `interval` seconds or more after the last line.
 
     Args:
-        console: Where it goes; standard output if left out.
+        console: The console; standard output if left out.
         interval: Seconds of silence between two lines.
     """
 
@@ -62,12 +62,12 @@ class Progress:
         self._last = monotonic()
 
     def over(self, items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
-        """Yield items and show the progress.
+        """Yield items and show progress.
 
         Args:
-            items: What is gone through.
-            total: How many there are.
-            what: What is done to one, such as "epoch 3/30, mini-batch".
+            items: The items.
+            total: Their number.
+            what: What one step is, such as "epoch 3/30, mini-batch".
 
         Yields:
             The items; each is done when the next is asked for.

@@ -25,12 +25,12 @@ class TrainSettings(Settings):
     Args:
         epochs: Number of epochs.
         batch: Samples of a mini-batch, at least 2, because of batch normalisation. Those that do not fill the last one
-            are left out of the epoch; the order is another each time.
+            are left out of the epoch; the order differs from epoch to epoch.
         imgsz: Side of the images, or [height, width], in pixels.
         optimizer: "SGD", with Nesterov's momentum as in Ultralytics and in the published code of ESANet and MMANet;
             "Adam" or "AdamW".
         lr0: Learning rate; with "one-cycle" the highest.
-        momentum: Of SGD; the first β of Adam.
+        momentum: Momentum of SGD; the first β of Adam.
         weight_decay: Weight decay.
         schedule: "constant"; "step", the rate is multiplied by `step_factor` every `step_epochs`, or after each of the
             epochs in that list; "one-cycle", it rises from 1/25 of `lr0` in the first tenth of all steps and then falls
@@ -45,17 +45,17 @@ class TrainSettings(Settings):
         degrees: Training images are rotated by at most this angle either way, in degrees.
         class_weights: None, or "median_frequency": a class counts in the loss of segmentation in inverse proportion to
             its share of the pixels of the images that contain it.
-        teacher: Of the model "mmanet", a best.pt of an "sf-md" that was trained on complete inputs.
-        distillation: Of "mmanet", α, weight of the margin-aware distillation.
-        regularization: Of "mmanet", β, weight of the modality-aware regularisation.
-        mining_epochs: Of "mmanet", the number of epochs, at least 3, after which it knows the weak combinations, and
+        teacher: For the model "mmanet": the best.pt of an "sf-md" trained on complete inputs.
+        distillation: For "mmanet": α, weight of the margin-aware distillation.
+        regularization: For "mmanet": β, weight of the modality-aware regularisation.
+        mining_epochs: For "mmanet": the number of epochs, at least 3, after which the weak combinations are known and
             both begin.
-        seed: Of weights, order, augmentation and modality dropout.
+        seed: Seed of weights, order, augmentation and modality dropout.
         device: "cpu", "cuda", the number of a GPU, or None for a GPU where there is one.
         workers: Processes that load data; 0 for none.
         amp: Mixed precision: float16 on a GPU, bfloat16 elsewhere. MWAM measures in float32 all the same.
         project: Folder of run folders.
-        name: Of the run folder; the recipe's if left out.
+        name: Name of the run folder; the recipe's if left out.
         resume: A last.pt to resume from, or True for that of the newest run of this name.
 
     Raises:
@@ -148,7 +148,7 @@ class TrainSettings(Settings):
         """Return the device.
 
         Raises:
-            ValueError: If it is not there.
+            ValueError: If it is not available.
         """
         name: Any = self.device
         if name is None:

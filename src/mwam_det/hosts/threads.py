@@ -1,4 +1,4 @@
-"""How many threads a host uses."""
+"""The number of threads of a host."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def limit_threads(device: torch.device) -> None:
     """Give this process as many threads as Ultralytics gives its trainings.
 
     Where PyTorch computes on the CPU, it gets one thread fewer than there are cores, at least 1 and at most
-    `MOST_THREADS`: with one on every core, all of them wait at each operation for the one that shares its core with
-    something else. OpenCV gets none of its own: the workers of a loader are many already.
+    `MOST_THREADS`: with one on every core, all wait at each operation for the one whose core is busy otherwise. OpenCV
+    gets none: the workers of a loader are many already.
 
     Args:
-        device: What the host runs on.
+        device: The device of the host.
     """
     cv2.setNumThreads(0)
     if device.type in ("cpu", "mps"):

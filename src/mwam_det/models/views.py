@@ -183,6 +183,8 @@ class IncompleteViews:
         if views is None or len(parts) < 2:
             return None
         batch = {key: value for key, value in inputs[0].items() if key != VIEWS}
+        # One call a view: losses divide by a sum over their batch (detection by the scores assigned to labels) and
+        # take no weights of samples, so that one call on all views would weigh each by how much it finds.
         losses = [output, *(model.loss(batch, part) for part in parts[1:])]
         loss = self._total(views, batch, [loss for loss, _ in losses], parts)
         items = {name: views.average(items[name] for _, items in losses) for name in output[1]}

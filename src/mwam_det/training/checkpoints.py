@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ class Interrupted(KeyboardInterrupt):
     """A training was interrupted.
 
     Attributes:
-        resume: The value of `train.resume` that continues it; None if nothing was saved yet.
+        resume: The value of `train.resume` that resumes it; None if nothing was saved yet.
     """
 
     def __init__(self, resume: str | Path | None):
@@ -21,15 +22,15 @@ class Interrupted(KeyboardInterrupt):
 
 
 def checkpoint_to_resume(resume: Literal[True] | str, project: str | Path, name: str) -> Path:
-    """Find the checkpoint that `train.resume` asks for.
+    """Find the checkpoint that `train.resume` names.
 
     Args:
         resume: A file, or True for the newest last.pt of the runs of one name.
         project: The folder of the runs.
-        name: Their name; what is numbered on (name-2, name-3, …) belongs to it.
+        name: The name of the runs, which also covers name-2, name-3 and so on.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If it does not exist.
     """
     if resume is not True:
         if not Path(resume).is_file() or Path(resume).suffix != ".pt":
@@ -40,6 +41,24 @@ def checkpoint_to_resume(resume: Literal[True] | str, project: str | Path, name:
     if not found:
         raise ValueError(f"train.resume=true, but there is no {project}/{name}*/weights/last.pt")
     return max(found, key=lambda file: file.stat().st_mtime)
+
+
+def begun(folder: Path, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the content of a run's last checkpoint; None if there is none, or if one is damaged, which is printed.
+
+    Args:
+        folder: The run folder.
+        read: Reads a checkpoint, and raises ValueError if it cannot be read.
+    """
+    content = None
+    try:
+        for name in ("best.pt", "last.pt"):
+            file = folder / "weights" / name
+            content = read(file) if file.is_file() else None
+    except ValueError as error:
+        print(f"{error}: the run begins anew", file=sys.stderr)
+        return None
+    return content
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

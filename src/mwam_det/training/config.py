@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +11,13 @@ from mwam_det.core.balancing.methods import balancing_config
 from mwam_det.core.config import MWAMConfig, mwam_config
 from mwam_det.training.incomplete import IncompleteConfig, check_incomplete, incomplete_config
 from mwam_det.training.run import build_balancer
+from mwam_det.training.sections import in_section
 from mwam_det.training.selection import Selection, selection_of
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a `ModalityRun` is built from: `ModalityRun(names, **vars(config))`.
+    """Settings of a `ModalityRun`, which is built by `ModalityRun(names, **vars(config))`.
 
     Attributes:
         mwam: MWAM's parameters, or None.
@@ -38,8 +39,8 @@ class RunConfig:
             ValueError: If a key in one of them is unknown or a value cannot be used; the message names both.
         """
         return cls(
-            _in_section("mwam", mwam_config, content.get("mwam", True)),
-            _in_section("incomplete", incomplete_config, content.get("incomplete")),
+            in_section("mwam", mwam_config, content.get("mwam", True)),
+            in_section("incomplete", incomplete_config, content.get("incomplete")),
             balancing_config(content.get("balancing")),
             selection_of(content.get("select")),
         )
@@ -48,8 +49,8 @@ class RunConfig:
         """Check that the settings fit the modalities, each other and the host.
 
         Args:
-            modalities: All modalities; empty where they are not known yet, and not looked at then.
-            classes: Whether the host puts out scores of classes.
+            modalities: All modalities; empty where they are not known yet, which skips what depends on them.
+            classes: Whether the host puts out class scores.
             validates: Whether the host validates while it trains.
 
         Raises:
@@ -66,16 +67,9 @@ class RunConfig:
             raise ValueError(f"{key} goes by the validations, but val is false")
 
     def _of_validations(self, balancer: Balancer | None) -> str | None:
-        """Return a setting that goes by validations, as it is typed; None without one."""
+        """Return a setting that needs validations, as the user types it; None without one."""
         if self.mwam is not None and self.mwam.preference == "measured":
             return "mwam.preference=measured"
         if balancer is not None and balancer.needs_validation:
             return f"balancing.method={balancer.config.method}"
         return f"select={self.selection.select}" if self.selection.select != "full" else None
-
-
-def _in_section(name: str, read: Callable[[Any], Any], value: Any) -> Any:
-    try:
-        return read(value)
-    except ValueError as error:
-        raise ValueError(f"in section '{name}': {error}") from None

@@ -12,14 +12,14 @@ CLEAR_METRIC = 0.02
 """Metrics closer to each other than this show no dependence."""
 
 LASTING = 3
-"""Number of contradictions in a row before the warning."""
+"""Number of consecutive contradictions before the warning."""
 
 
 def contradiction(shares: Mapping[str, float], alone: Mapping[str, float]) -> tuple[str, str] | None:
     """Compare which modality is measured to be preferred with which one the model depends on.
 
     Args:
-        shares: T of every modality (Eq. 6); the largest marks the preferred one, whose gradient is made small.
+        shares: T of every modality (Eq. 6); the largest marks the preferred one, whose gradient is reduced.
         alone: A metric in [0, 1] with each modality alone; the largest marks the one that the model depends on.
 
     Returns:
@@ -33,7 +33,7 @@ def contradiction(shares: Mapping[str, float], alone: Mapping[str, float]) -> tu
 
 
 def explain(shares: Mapping[str, float], alone: Mapping[str, float], metric: str = "mAP50") -> str | None:
-    """Describe a contradiction, with both figures and what to try; None if there is none."""
+    """Describe a contradiction, with both figures and a remedy; None without a contradiction."""
     found = contradiction(shares, alone)
     if found is None:
         return None
@@ -54,7 +54,7 @@ class DirectionCheck:
         self._warned = False
 
     def update(self, shares: Mapping[str, float], alone: Mapping[str, float], metric: str = "mAP50") -> str | None:
-        """Take in one validation, as `explain` does. Returns the warning at the third contradiction in a row."""
+        """Take one validation, as `explain` does; return the warning at the third contradiction in a row."""
         self._row = self._row + 1 if contradiction(shares, alone) else 0
         if self._warned or self._row < LASTING:
             return None
@@ -62,9 +62,9 @@ class DirectionCheck:
         return f"{explain(shares, alone, metric)} ({LASTING} validations in a row)"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how long a contradiction has lasted and whether it was warned of, as plain values."""
+        """Return the length of the current contradiction and whether it was warned of, as plain values."""
         return {"row": self._row, "said": self._warned}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Load what `state_dict` returned."""
         self._row, self._warned = state["row"], state["said"]

@@ -16,14 +16,14 @@ LOGGED = ("frm", "share", "weight")
 
 
 class MWAMHistory:
-    """Collect what MWAM observed and write it to a CSV file, epoch by epoch.
+    """Collect the observations of MWAM and write them to a CSV file, epoch by epoch.
 
     Columns: epoch (from 1), iteration (from 1, over the whole run), then FRM, banked FRM, share and weight of every
     modality, as `frm_rgb` … `weight_ir`. Rows are written at the end of an epoch, with the host's checkpoint, so that
     file and checkpoint cover the same epochs.
 
     Args:
-        file: Where the rows go. An existing file is begun anew unless `keep_epochs` is called first.
+        file: The file. An existing one is replaced unless `keep_epochs` is called first.
         modalities: Names of the modalities.
     """
 
@@ -37,12 +37,12 @@ class MWAMHistory:
         self._begun = False
 
     def append(self, epoch: int, observation: Observation) -> None:
-        """Note one mini-batch of an epoch (from 1)."""
+        """Record one mini-batch of an epoch (from 1)."""
         values = [getattr(observation, quantity)[name] for quantity in QUANTITIES for name in self._modalities]
         self._pending.append([epoch, self._written + len(self._pending) + 1, *(f"{value:.9g}" for value in values)])
 
     def flush(self) -> None:
-        """Write what is pending."""
+        """Write the pending rows."""
         with self.file.open("a" if self._begun else "w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
             if not self._begun:
@@ -56,11 +56,11 @@ class MWAMHistory:
         """Return the means over the mini-batches of the epoch written last, for loggers.
 
         Args:
-            epoch: The epoch (from 1) that is asked for.
+            epoch: The epoch (from 1).
 
         Returns:
-            FRM, share and weight by modality, as "mwam/frm/rgb". A quantity that no mini-batch has is left out, and all
-            are if the epoch is not the one written last.
+            FRM, share and weight by modality, as "mwam/frm/rgb", without quantities that no mini-batch has; {} if the
+            epoch is not the one written last.
         """
         means = {}
         for column, name in enumerate(self.header):
@@ -71,7 +71,7 @@ class MWAMHistory:
         return means
 
     def discard_pending(self) -> None:
-        """Forget the rows of an epoch that will be run again."""
+        """Drop the rows of an epoch that will run again."""
         self._pending.clear()
 
     def keep_epochs(self, last: int) -> None:
@@ -83,14 +83,14 @@ class MWAMHistory:
 
 
 def keep_epochs(file: Path, last: int) -> tuple[list[str], list[list[str]]]:
-    """Leave the rows of an interrupted run's record that belong to its checkpoint, each once and whole.
+    """Keep only the whole rows of an interrupted run's record that belong to its checkpoint.
 
     Args:
-        file: A CSV file whose column "epoch" counts from 1. It is replaced if it changes, and may be missing.
+        file: A CSV file whose column "epoch" counts from 1. It is replaced if it changes, and may not exist.
         last: The last epoch of the checkpoint.
 
     Returns:
-        The header and the rows that are left.
+        The header and the rows kept.
     """
     if not file.is_file():
         return [], []

@@ -1,10 +1,10 @@
-"""What a training step sees of missing modalities: several views of one mini-batch, each without some of them.
+"""Incomplete input in training: several views of one mini-batch, each without some modalities.
 
     loss = Σ_c w_c · L(y, H(f_m where m ∈ c, else z_m)),   Σ_c w_c = 1
 
-f_m are the features of a stream, z_m what inference sees of an absent modality, H fusion, neck and head. With every
-non-empty combination c this is Eq. 7 of MWAM with the model's own head in place of auxiliary ones. Streams run once;
-all views pass H as one batch, so that its batch norms learn the mixture that they meet at inference.
+f_m are the features of a stream, z_m those of an absent modality at inference, H fusion, neck and head. With every
+non-empty combination c this is Eq. 7 of MWAM with the model's head in place of auxiliary ones. Streams run once; all
+views pass H as one batch, so that its batch norms learn the mixture that they meet at inference.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ LEVELS = ("features", "input")
 WEIGHTS = ("equal", "mwam")
 
 SMALLEST_WEIGHT = 1e-3
-"""Smaller weights of MWAM count as this where they weigh or draw views; β = α lets them come down to 0."""
+"""Smallest weight of MWAM by which views are weighted or drawn; β = α lets them fall to 0."""
 
 DROPOUT_PROBABILITY = 0.5
 """Default probability that the only view of a sample is incomplete."""
 
 WARM_UP = 0.2
-"""Share of the training in which the loss of following the complete view rises from 0 to its weight."""
+"""Share of the training in which the distillation loss rises from 0 to its weight."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +41,22 @@ class IncompleteConfig(Settings):
     """How often, where and with what weight a training step sees incomplete input. The defaults are the whole cure.
 
     Args:
-        views: How often a step looks at each sample. "all": once for each of the 2^M − 1 combinations of modalities. A
-            number of at least 2: complete, and in one fewer incomplete combinations, drawn a sample without
-            replacement. 1: once, incomplete with probability `p` (modality dropout).
-        level: Where a modality is removed. "features": behind its stream, which sees what the sensors gave, so that its
-            batch norms never see zeros; what stands in is the stream's output on zeros as at inference. "input": the
+        views: How often a step sees each sample. "all": in each of the 2^M − 1 combinations of modalities. A number V
+            of at least 2: complete, and in V − 1 incomplete combinations, drawn for each sample without replacement. 1:
+            once, incomplete with probability `p` (modality dropout).
+        level: Where a modality is removed. "features": behind its stream, which sees the sensor's images, so that its
+            batch norms never see zeros; its features are replaced by those of zeros, as at inference. "input": the
             model's input is 0.
         weights: Share of the loss of each view. "equal": every combination counts the same; drawn views stand for those
-            that were not drawn. "mwam": a combination counts by the mean weight K of the modalities that it keeps; of
-            drawn views that is the probability with which they are drawn. Or a list with a share of each view, the
-            complete one first, then, where all are seen, in the order of `modality_combinations`; it is divided by its
-            sum.
+            that were not drawn. "mwam": a combination counts by the mean weight K of the modalities that it keeps, or
+            is drawn with a probability in proportion to it. Or a list with a share of each view, the complete one
+            first, the others, where all are seen, in the order of `modality_combinations`; it is divided by its sum.
         p: With `views: 1`, the probability that a sample is incomplete, in [0, 1]; 0.5 if left out.
         start: Share of the training, in [0, 1), after which incomplete views begin; before, input is complete.
-        distill: Weight of a loss by which incomplete views also follow the predictions of the complete one, as far as
-            those are confident; it rises from 0 within the first fifth of the training with views. 0 for none.
-        checkpoint: Whether fusion, neck and head keep the inputs of their layers alone and compute the rest again in
-            the backward pass (gradient checkpointing), where memory is short. The results are the same.
+        distill: Weight of a loss by which incomplete views follow the predictions of the complete one, weighted by its
+            confidence; it rises from 0 within the first fifth of the training with views. 0 for none.
+        checkpoint: Whether fusion, neck and head keep only the inputs of their layers and compute the rest again in the
+            backward pass (gradient checkpointing), where memory is short. The results are the same.
 
     Raises:
         ValueError: If a value is outside its range; the message names key, value and choices.
@@ -120,21 +119,8 @@ def incomplete_config(value: Any) -> IncompleteConfig | None:
     raise ValueError(f"incomplete={value!r} must be true, false or a mapping of keys to values, like {{views: all}}")
 
 
-def refuse_missing_section(recipe: Mapping[str, Any]) -> None:
-    """Refuse the section `missing` of earlier recipes, and name its successor.
-
-    Raises:
-        ValueError: If there is one.
-    """
-    if "missing" in recipe:
-        raise ValueError(
-            "the section 'missing' is called 'incomplete' now: modality dropout of the input with p=0.5 is "
-            "incomplete={views: 1, level: input, p: 0.5}; allocation is weights: equal or mwam"
-        )
-
-
 def check_incomplete(config: IncompleteConfig | None, modalities: Sequence[str], mwam: MWAMConfig | None) -> None:
-    """Check that incomplete views are possible in a run.
+    """Check that the views fit the modalities and MWAM.
 
     Raises:
         ValueError: If there are fewer combinations than views, a list of weights has another length, or the weights are
@@ -165,9 +151,9 @@ class Views:
         present: By modality, which samples have it in which view, shape (V, B), bool, on the CPU.
         weights: Share of the loss of each view, V numbers with the sum 1.
         level: Where modalities are removed, see `IncompleteConfig`.
-        distill: Weight of following the complete view in this step, warm-up included.
-        measure_only: Whether the step trains the complete input as if there were no other view, and looks at the others
-            apart from that, without gradient.
+        distill: Weight of the distillation loss in this step, warm-up included.
+        measure_only: Whether the step trains on complete input as if it were the only view; the others run apart from
+            it, without gradient.
     """
 
     present: Mapping[str, Tensor]
@@ -179,29 +165,30 @@ class Views:
     @property
     def combinations(self) -> list[tuple[str, ...] | None]:
         """The modalities that each view keeps; None for a view that keeps others from sample to sample."""
-        rows = zip(*self.present.values(), strict=True)  # by view, the row of each modality
+        present = {name: rows.tolist() for name, rows in self.present.items()}
         return [
-            tuple(name for name, row in zip(self.present, view, strict=True) if row[0])
-            if all(bool((row == row[0]).all()) for row in view)
+            tuple(name for name, rows in present.items() if rows[view][0])
+            if all(len(set(rows[view])) == 1 for rows in present.values())
             else None
-            for view in rows
+            for view in range(len(self.weights))
         ]
 
     @property
     def lacking(self) -> dict[str, Tensor]:
         """By modality, which samples lack it, shape (V·B,), bool, in the order of `mix`."""
-        return {name: ~own.flatten() for name, own in self.present.items()}
+        return {name: ~rows.flatten() for name, rows in self.present.items()}
 
     def mix(self, name: str, features: Tensor, absent: Tensor | None = None) -> Tensor:
         """Return the features of a modality in all views, view by view.
 
         Args:
             name: The modality.
-            features: What its stream made of the complete mini-batch, shape (B, …).
-            absent: z, what stands in where it is absent, shape (1, …); 0 if left out.
+            features: Output of its stream on the complete mini-batch, shape (B, …).
+            absent: z, its replacement where it is absent, shape (1, …); 0 if left out.
 
         Returns:
-            Shape (V·B, …), dtype and device of `features`.
+            Shape (V·B, …), dtype, device and memory format of `features`. The complete view is copied too: what fusions
+            read is one batch of all views, and the stream writes its part before there are others.
         """
         absent = features.new_zeros(1, *features.shape[1:]) if absent is None else absent.to(features)
         blocks = []
@@ -209,23 +196,23 @@ class Views:
             if all(values):
                 blocks.append(features)
             elif not any(values):
-                blocks.append(absent.expand_as(features))
+                blocks.append(_repeated(absent, features))
             else:
                 where = row.to(features.device, non_blocking=True).view(-1, *[1] * (features.ndim - 1))
                 blocks.append(torch.where(where, features, absent))
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
     def split(self, outputs: Any) -> list[Any]:
-        """Take what a model put out for all views apart.
+        """Split the outputs of a model in all views.
 
         Args:
-            outputs: Tensors of shape (V·B, …), alone or in dictionaries, lists and tuples; anything else is of all.
+            outputs: Tensors of shape (V·B, …), alone or in dictionaries, lists and tuples; anything else is in all.
 
         Returns:
             The same structure for each view, with tensors of shape (B, …) that share memory with `outputs`.
 
         Raises:
-            ValueError: If a tensor has not V·B samples.
+            ValueError: If a tensor does not have V·B samples.
         """
         return [self._part(outputs, view) for view in range(len(self.weights))]
 
@@ -246,8 +233,8 @@ class Views:
         """Return the loss by which incomplete views follow the complete one, distill · Σ w_c · d(o_c, o_complete).
 
         Args:
-            outputs: What the model puts out in each view, in order.
-            divergence: d, of a view's output and of the complete one's.
+            outputs: Outputs of the model in each view, in order.
+            divergence: d, of the outputs in a view and in the complete one.
         """
         complete, *others = outputs
         following = zip(self.weights[1:], others, strict=True)
@@ -270,22 +257,22 @@ def draw_views(
     generator: torch.Generator | None = None,
     warm_up: float = 1.0,
 ) -> Views:
-    """Decide how a step sees the samples of a mini-batch.
+    """Draw the views of a mini-batch.
 
     Args:
         count: Number of samples B.
         modalities: All modalities, two or more.
-        config: What is asked for; `check_incomplete` passed.
-        weights: K of every modality, a number or 0-d; needed where `config.weights` is "mwam", else not used.
+        config: Settings that `check_incomplete` has passed.
+        weights: K of every modality, a number or 0-d; needed where `config.weights` is "mwam", otherwise not used.
         generator: Source of randomness, on the CPU.
         warm_up: Factor of `config.distill`, in [0, 1].
 
     Returns:
-        The views. Incomplete combinations that are drawn come as often as each other, or with `weights` in proportion
-        to the mean weight of the modalities that they keep.
+        The views. Incomplete combinations are drawn with equal probability, or with `weights` in proportion to the mean
+        weight of the modalities that they keep.
 
     Raises:
-        ValueError: If `weights` are needed and not given.
+        ValueError: If `weights` are needed and None.
     """
     *incomplete, complete = modality_combinations(modalities)
     worth = torch.tensor([_worth(c, config, weights) for c in (complete, *incomplete)], dtype=torch.float64)
@@ -329,14 +316,14 @@ def views_alone(count: int, modalities: Sequence[str], *, shared: bool = False, 
 
 
 def confident_divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return how far predicted classes are from those of a teacher: KL(teacher ‖ student), weighted by its confidence.
+    """Return the divergence of predicted classes from a teacher's, KL(teacher ‖ student), weighted by its confidence.
 
     Args:
         student: Logits, shape (B, classes, …).
         teacher: Logits of the same shape; no gradient reaches them.
 
     Returns:
-        The mean over samples and places, each weighted by the probability of the teacher's first class, 0-d, float32.
+        The mean over samples and places, each weighted by the teacher's highest probability, 0-d, float32.
     """
     logs, target = student.float().log_softmax(1), teacher.detach().float().log_softmax(1)
     confidence = target.amax(1).exp()
@@ -344,8 +331,15 @@ def confident_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     return (divergence * confidence).sum() / confidence.sum()
 
 
+def _repeated(absent: Tensor, features: Tensor) -> Tensor:
+    """Return the replacement for each sample; copied where `cat` would otherwise give up channels that come last."""
+    repeated = absent.expand_as(features)
+    last = features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last)
+    return repeated.contiguous(memory_format=torch.channels_last) if last and not features.is_contiguous() else repeated
+
+
 def _worth(combination: Sequence[str], config: IncompleteConfig, weights: Mapping[str, Tensor | float] | None) -> float:
-    """Return how much a combination counts, beside the others."""
+    """Return the weight of a combination among the others."""
     if config.weights != "mwam":
         return 1.0
     if weights is None:

@@ -15,7 +15,7 @@ def evaluating(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Switch modules to evaluation, and back to the mode that each was in.
 
     Args:
-        modules: Each by itself: the modules inside of one are not switched unless they are named too.
+        modules: The modules; those inside of one are not switched unless they are given too.
     """
     training = [module for module in modules if module.training]
     for module in training:
@@ -29,14 +29,14 @@ def evaluating(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def measuring(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Let a model in training run on something that it is not trained on.
+    """Let a model in training run on inputs that it is not trained on.
 
-    Batch norms normalise by what they see, as in the training step, but leave their running statistics alone; dropout
-    lets everything pass and draws nothing. Running statistics lag behind in the first steps of a training, and what is
-    measured with them says more of that than of the model.
+    Batch norms normalise by the mini-batch, as in the training step, but leave their running statistics alone; dropout
+    passes everything and draws nothing. Running statistics lag behind in the first steps of a training, and would
+    distort what is measured.
 
     Args:
-        modules: Each by itself, as `evaluating` takes them.
+        modules: The modules, as for `evaluating`.
     """
     modules = list(modules)
     norms = [module for module in modules if isinstance(module, _NormBase) and module.track_running_stats]
@@ -51,13 +51,13 @@ def measuring(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 class KeptStatistics:
-    """Let batch norms do again what they did, without learning their running statistics a second time.
+    """Let batch norms run again without updating their running statistics a second time.
 
-    A context that can be entered more than once, for `torch.utils.checkpoint`, which runs forward passes again when
-    gradients are taken. Norms write to copies meanwhile, so that all else is as the first time, bit for bit.
+    A context that can be entered more than once, for `torch.utils.checkpoint`, which repeats forward passes in the
+    backward pass. Norms write to copies meanwhile, so that everything else is as the first time, bit for bit.
 
     Args:
-        modules: Each by itself, as `evaluating` takes them.
+        modules: The modules, as for `evaluating`.
     """
 
     def __init__(self, modules: Iterable[nn.Module]):
@@ -67,7 +67,7 @@ class KeptStatistics:
     def __enter__(self) -> None:
         self._kept = [dict(norm._buffers) for norm in self._norms]
         for norm, kept in zip(self._norms, self._kept, strict=True):
-            norm._buffers.update({name: None if own is None else own.clone() for name, own in kept.items()})
+            norm._buffers.update({name: None if value is None else value.clone() for name, value in kept.items()})
 
     def __exit__(self, *exception: object) -> None:
         for norm, kept in zip(self._norms, self._kept, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from ctypes import c_float
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -41,7 +42,7 @@ class ModalityRun:
                 run.observe({"rgb": rgb, "depth": depth})               # before backward, on what the sensors gave
                 features = {"rgb": model.rgb(rgb), "depth": model.depth(depth)}
                 if views := run.incomplete(len(rgb)):
-                    mixed = [views.mix(name, own) for name, own in features.items()]
+                    mixed = [views.mix(name, values) for name, values in features.items()]
                     loss = views.average(criterion(part, target) for part in views.split(model.head(mixed)))
 
     With `balancing`, `balance` takes the place of `views.average`:
@@ -49,7 +50,7 @@ class ModalityRun:
                     parts = views.split(model.head(mixed))
                     loss = run.balance(views, [criterion(part, target) for part in parts], logits=parts, target=target)
 
-    All that it draws follows from seed, rank and epoch, so that a resumed run draws what an uninterrupted one does.
+    All randomness follows from seed, rank and epoch, so that a resumed run draws what an uninterrupted one would.
 
     Args:
         modalities: Names of the modalities, one or more.
@@ -57,8 +58,8 @@ class ModalityRun:
         incomplete: What a step sees of missing modalities, or None for complete input alone.
         balancing: Settings of a method that balances the modalities, or None.
         selection: What decides on the best checkpoint.
-        file: Where the record of MWAM's mini-batches goes; None for nowhere.
-        seed: Of what is drawn.
+        file: File for the record of MWAM's mini-batches, or None.
+        seed: Seed of what is drawn.
         rank: Number of this process; only 0 keeps the record.
 
     Raises:
@@ -76,7 +77,7 @@ class ModalityRun:
         scores: The metric by available modalities, as last validated.
         epoch: The epoch that is trained, from 0.
         epochs: The number of epochs, as of the last `begin_epoch`.
-        attachments: What `attach` has put on the streams: MWAM's modulator, then what balancing has.
+        attachments: What `attach` has attached to the streams: MWAM's modulator, then that of balancing.
     """
 
     def __init__(
@@ -103,8 +104,8 @@ class ModalityRun:
         self.incomplete_config = incomplete
         self._seed, self._rank = seed, max(rank, 0)
         self._generator = torch.Generator()
-        self._absent: tuple[str, ...] = ()
-        self._factors: list[dict[str, float]] = []  # of balancing, by step of the epoch
+        self._present: dict[str, Tensor] = {}
+        self._factors: list[dict[str, float]] = []  # those of balancing in each step of the epoch
         self._in_step = False
         self._direction = DirectionCheck()
 
@@ -146,21 +147,21 @@ class ModalityRun:
         return means
 
     def _note_factors(self) -> None:
-        """Note the factors by which balancing scaled the step that is done."""
+        """Record the factors by which balancing scaled the last step."""
         if self.balancer is not None and self._in_step:
             self._factors.append(self.balancer.factors)
         self._in_step = False
 
     def observe(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Let MWAM observe a mini-batch, see `MWAM.observe`, and note it, and balancing which modalities are absent.
+        """Let MWAM observe and record a mini-batch, see `MWAM.observe`, and balancing find absent modalities.
 
         Returns:
-            Weight of every modality by MWAM, 0-d float32, or {} without it.
+            MWAM's weight of every modality, 0-d float32, or {} without MWAM.
         """
-        self._note_factors()  # of the step before
+        self._note_factors()  # those of the last step
         self._in_step = True
         if self.balancer is not None and self.balancer.needs_views:
-            self._absent = tuple(name for name, images in inputs.items() if not images.any())
+            self._present = {name: images.any().bool() for name, images in inputs.items()}
         if self.mwam is None:
             return {}
         weights = self.mwam.observe(inputs)
@@ -169,36 +170,42 @@ class ModalityRun:
         return weights
 
     def incomplete(self, count: int) -> Views | None:
-        """Decide how this step sees its mini-batch, and what balancing has to measure of it.
+        """Decide on the views in which this step sees its mini-batch, those that balancing measures included.
 
         Args:
             count: Number of samples.
 
         Returns:
-            The views, or None if the step is to see the samples complete and once.
+            The views, or None if the step sees the samples complete and once.
         """
         config = self.incomplete_config
         if config is None or self.epoch < config.start * self.epochs:
             return self._views_of_balancing(count)
         weights = None
-        if self.mwam is not None and config.weights == "mwam":  # read from the device once each
-            weights = {name: weight.item() for name, weight in self.mwam.weights.items()}
+        if self.mwam is not None and config.weights == "mwam":
+            weights = self._weights_of_mwam()
         share = self.epoch / self.epochs - config.start
         return draw_views(count, self.modalities, config, weights, self._generator, min(share / WARM_UP, 1.0))
+
+    def _weights_of_mwam(self) -> dict[str, float]:
+        """Return MWAM's weights, rounded to float32: from its observation, if any, as that is not on the device."""
+        assert self.mwam is not None
+        noted = self.mwam.last.weight if self.mwam.last is not None else self.mwam.weights
+        return {name: c_float(float(weight)).value for name, weight in noted.items()}
 
     def _views_of_balancing(self, count: int) -> Views | None:
         balancer = self.balancer
         if balancer is None or not (balancer.needs_views and balancer.active):
             return None
         if balancer.trains_views and self.incomplete_config is not None:
-            return None  # it says when incomplete views begin to be trained
+            return None  # `start` of the views counts
         measure_only = not (balancer.trains_views or balancer.follows_views)
         return views_alone(count, self.modalities, shared=balancer.trains_views, measure_only=measure_only)
 
     def attach(self, streams: Streams, optimizer: torch.optim.Optimizer) -> None:
         """Let MWAM, see `modulate`, and the method of `balancing`, see `Balancer.attach`, act on the streams.
 
-        Their factors multiply, MWAM's first. Call this once the model is final: copies and checkpoints have no hooks.
+        Their factors multiply, MWAM's first. Call this once the model is final: copies and checkpoints lack the hooks.
 
         Args:
             streams: The parameters of each modality's backbone. Fusion, neck and head are not among them.
@@ -212,7 +219,7 @@ class ModalityRun:
         self.attachments = [attachment for attachment in (by_mwam, by_balancing) if attachment is not None]
 
     def detach(self) -> None:
-        """Take off what `attach` has put on the streams and the optimizer."""
+        """Remove what `attach` has attached."""
         for attachment in self.attachments:
             attachment.remove()
         self.attachments = []
@@ -224,28 +231,29 @@ class ModalityRun:
         *,
         logits: Sequence[Tensor] | None = None,
         target: Tensor | None = None,
-        scale: float = 1.0,
+        scale: float | Tensor = 1.0,
         multiple: float = 1.0,
     ) -> Tensor:
-        """Let balancing take in a mini-batch, and return the loss to call `backward` on.
+        """Let balancing observe a mini-batch, and return the loss to call `backward` on.
 
-        Where `views.measure_only`, views after the first are not trained. Look at them apart from the step, without
-        gradient and under `mwam_det.training.measuring.measuring`: else batch norms learn their statistics too.
+        Where `views.measure_only`, views after the first are not trained. Run them apart from the step, without
+        gradient and under `mwam_det.training.measuring.measuring`: otherwise batch norms learn their statistics too.
 
         Args:
             views: What `incomplete` returned.
             losses: Loss of each view in order, `multiple` times the mean over its samples, of any shape whose sum is
                 the loss.
-            logits: Scores of classes of each view, shape (B, classes, …), of a task that has them.
-            target: Class numbers, shape (B, …), with logits.
-            scale: What the loss is multiplied by before its backward pass: `GradScaler.get_scale()`.
+            logits: Class scores of each view, shape (B, classes, …), of a task that has them.
+            target: Class numbers, shape (B, …), where there are logits.
+            scale: What the loss is multiplied by before its backward pass, a number or 0-d. Of a `GradScaler`,
+                `scaler.scale(torch.ones((), device=…))`: `get_scale` would wait for the device.
             multiple: See `losses`: 1 for means; the number of samples where the loss is their sum.
 
         Returns:
             Without balancing Σ_c w_c L_c, of the shape of a loss.
 
         Raises:
-            ValueError: If the method needs logits and there are none.
+            ValueError: If the method needs logits and `logits` is None.
         """
         if views is None:
             return losses[0]
@@ -257,7 +265,7 @@ class ModalityRun:
             weights=dict(zip(combinations, views.weights, strict=True)),
             logits=None if logits is None else dict(zip(combinations, logits, strict=True)),
             target=target,
-            absent=self._absent,
+            present=self._present or None,
             count=next(iter(views.present.values())).shape[1],
             multiple=multiple,
         )
@@ -268,16 +276,18 @@ class ModalityRun:
 
     @property
     def validates_combinations(self) -> bool:
-        """Whether something depends on validations of every combination of modalities."""
+        """Whether MWAM, balancing or the selection needs validations of every combination of modalities."""
         measures = self.mwam is not None and self.mwam.config.preference == "measured"
         measures = measures or (self.balancer is not None and self.balancer.needs_validation)
         return len(self.modalities) > 1 and (measures or self.selection.select != "full")
 
     def due(self, epoch: int, last: bool = False) -> bool:
-        """Return whether the validation after an epoch is to be of every combination. All ranks must call together.
+        """Return whether the validation after an epoch covers every combination. All ranks must call together.
+
+        The first validation does, then that of each epoch that `selection.every` divides, and the last.
 
         Args:
-            epoch: The epoch, from 0.
+            epoch: The epoch that was trained, from 0, as Ultralytics counts them and `begin_epoch` does.
             last: Whether it is the last one.
         """
         if not self.validates_combinations:
@@ -291,16 +301,16 @@ class ModalityRun:
         metric: str = "mAP50",
         losses: Mapping[tuple[str, ...], float] | None = None,
     ) -> str | None:
-        """Take in a validation; MWAM and balancing learn from one of every combination. All ranks must call together.
+        """Record a validation; MWAM and balancing use one of every combination. All ranks must call together.
 
         Args:
             scores: The metric, in [0, 1], by available modalities: of complete input, or of all 2^M − 1 combinations.
-                What rank 0 measured counts.
-            metric: Its name.
-            losses: Validation losses likewise, at least with each modality alone, of a host that has them.
+                Those of rank 0 count.
+            metric: Name of the metric.
+            losses: Validation losses likewise, at least with each modality alone, from a host that has them.
 
         Returns:
-            A warning, once, when what MWAM takes for preferred contradicts what the model depends on.
+            A warning, once, when the modality that MWAM takes for preferred is not the one that the model depends on.
         """
         self._note_factors()  # before they change
         scores, losses = from_first_rank((dict(scores), losses))
@@ -321,10 +331,10 @@ class ModalityRun:
         return self._direction.update(self.mwam.last.share, {name: scores[name,] for name in self.modalities}, metric)
 
     def fitness(self, values: Mapping[tuple[str, ...], float]) -> float | None:
-        """Return what decides on the best checkpoint.
+        """Return the fitness that decides on the best checkpoint.
 
         Args:
-            values: The fitness by available modalities, as far as it was validated; that of complete input is there.
+            values: The fitness by available modalities, as far as validated; that of complete input must be there.
 
         Returns:
             The fitness that the selection asks for; None if that is of combinations that were not validated.
@@ -342,7 +352,7 @@ class ModalityRun:
     # State ------------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a resumed run needs as plain Python values, fit for any checkpoint."""
+        """Return what a resumed run needs, as plain Python values."""
         return {
             "mwam": self.mwam and self.mwam.state_dict(),
             "balancer": self.balancer and self.balancer.state_dict(),
@@ -354,13 +364,13 @@ class ModalityRun:
         """Load what `state_dict` returned after `epoch` epochs; later ones are dropped from the record.
 
         Raises:
-            ValueError: If the state is of other modalities or another method of balancing, or of a run with MWAM or
-                balancing where this has none or the reverse.
+            ValueError: If the state belongs to other modalities or another method of balancing, or only one of the two
+                runs has MWAM or balancing.
         """
-        balancer = state.get("balancer")  # runs of before there was balancing have none
-        for name, own, given in (("MWAM", self.mwam, state["mwam"]), ("balancing", self.balancer, balancer)):
-            if (given is None) != (own is None):
-                raise ValueError("the state is of a run " + ("with " if own is None else "without ") + name)
+        balancer = state.get("balancer")  # missing in states from before there was balancing
+        for name, current, given in (("MWAM", self.mwam, state["mwam"]), ("balancing", self.balancer, balancer)):
+            if (given is None) != (current is None):
+                raise ValueError("the state is of a run " + ("with " if current is None else "without ") + name)
         if self.balancer is not None and balancer is not None:
             self.balancer.load_state_dict(balancer)
         if self.mwam is not None:
@@ -380,22 +390,22 @@ def build_balancer(
 ) -> Balancer | None:
     """Build the method that balances a run, and check that it fits the other settings.
 
-    A method and MWAM may both act on the streams: their factors multiply, MWAM's first. Not where the method puts other
-    gradients in the place of those that MWAM has scaled or added to.
+    A method and MWAM may both act on the streams: their factors multiply, MWAM's first. The exception is a method that
+    replaces the gradients that MWAM has scaled or added to.
 
     Args:
         balancing: Settings of the method, or None.
         modalities: All modalities.
         incomplete: What a step sees of missing modalities, or None.
         mwam: MWAM's parameters, or None.
-        classes: Whether the host puts out scores of classes.
+        classes: Whether the host puts out class scores.
 
     Returns:
         The method; None without one.
 
     Raises:
         ValueError: If the settings do not fit the modalities or each other, or the method needs views that `incomplete`
-            does not have, or scores of classes that the host does not have.
+            lacks, or class scores that the host lacks.
         ImportError: If the method needs a package that is not installed.
     """
     if balancing is None:

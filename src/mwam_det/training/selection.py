@@ -1,4 +1,4 @@
-"""What decides on the best checkpoint, where a model is validated with and without its modalities."""
+"""The choice of the best checkpoint, where a model is validated with and without its modalities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIE_BREAK = 1e-3
 
 @dataclass(frozen=True)
 class Selection(Settings):
-    """What decides which checkpoint is the best, and when training stops early.
+    """The choice of the best checkpoint, and of when training stops early.
 
     Args:
         select: "full", the fitness with all modalities; "mean", its mean over all combinations of
@@ -41,14 +41,14 @@ class Selection(Settings):
 
 
 def selected_fitness(values: Iterable[float], select: str) -> float:
-    """Return what `Selection.select`, "mean" or "worst", makes of the fitness of all combinations of modalities."""
+    """Return the fitness by `Selection.select`, "mean" or "worst", from that of all combinations of modalities."""
     values = list(values)
     mean = sum(values) / len(values)
     return min(values) + TIE_BREAK * mean if select == "worst" else mean
 
 
 def score_name(metric: str, combination: Iterable[str]) -> str:
-    """Return what the metric of a combination of modalities is called in logs, such as "mIoU(rgb+depth)"."""
+    """Return the name of the metric of a combination of modalities in logs, such as "mIoU(rgb+depth)"."""
     return f"{metric}({'+'.join(combination)})"
 
 
@@ -68,16 +68,3 @@ def selection_of(value: Any) -> Selection:
         raise ValueError(f"select={value!r} must be {', '.join(SELECTIONS)}, or a mapping like {{by: mean, every: 5}}")
     refuse_unknown_keys(value, ("by", "every", "select"))
     return Selection(**{"select" if key == "by" else key: item for key, item in value.items()})
-
-
-def refuse_former_section(recipe: Mapping[str, Any]) -> None:
-    """Refuse the section `robustness` of earlier recipes, and name its successors.
-
-    Raises:
-        ValueError: If there is one.
-    """
-    if "robustness" in recipe:
-        raise ValueError(
-            "the section 'robustness' is two now: 'report', with split, fill, degradations and so on, and 'select', "
-            "what decides on the best checkpoint, like select: mean or select: {by: mean, every: 5}"
-        )

@@ -4,12 +4,13 @@ import pytest
 import torch
 from balancing import evidence_of_losses
 
-from mwam_det.core.balancing.evidence import Evidence, label_log_probabilities, mean_of_others
+from mwam_det.core.balancing.evidence import Evidence, label_log_probabilities, mean_of_others, mean_where
 
 
 def test_the_probability_of_a_label_is_that_of_the_softmax():
     logits = torch.tensor([[0.0, math.log(3)], [math.log(9), 0.0]])
-    assert label_log_probabilities(logits, torch.tensor([1, 1])).exp().tolist() == pytest.approx([0.75, 0.1])
+    logs, valid = label_log_probabilities(logits, torch.tensor([1, 1]))
+    assert logs.exp().tolist() == pytest.approx([0.75, 0.1]) and valid.all()
 
 
 def test_places_without_a_label_do_not_count():
@@ -23,7 +24,10 @@ def test_places_without_a_label_do_not_count():
         for x in range(5)
         if 0 <= target[b, y, x] < 3
     ]
-    assert label_log_probabilities(logits, target).tolist() == pytest.approx(expected, abs=1e-6)
+    logs, valid = label_log_probabilities(logits, target)
+    assert logs[valid].tolist() == pytest.approx(expected, abs=1e-6)
+    assert mean_where(logs, valid).item() == pytest.approx(sum(expected) / len(expected), abs=1e-6)
+    assert mean_where(logs, torch.zeros_like(valid)).isnan()
 
 
 @pytest.mark.parametrize("target", [torch.zeros(3, dtype=torch.long), torch.zeros(2, 4, dtype=torch.long)])

@@ -98,6 +98,14 @@ def test_an_absent_modality_has_no_row(stand_in):
     assert len(balancer._aggregate.last) == 3
 
 
+def test_a_mini_batch_without_any_modality_keeps_the_gradient_of_all_views(stand_in):
+    model, balancer = trained("Pick", absent=NAMES, row=0)
+    expected, evidence = plain()
+    evidence.average().backward()
+    assert balancer._aggregate.asked == 0
+    assert torch.allclose(left(model.parameters()), left(expected.parameters()), atol=1e-7)
+
+
 def test_gradients_that_are_not_finite_are_left_to_the_host(stand_in):
     model = Streams()
     balancer = JacobianDescent(NAMES, JacobianDescentConfig(aggregator="Pick", options={"row": 0}))

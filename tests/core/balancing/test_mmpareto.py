@@ -53,6 +53,13 @@ def test_a_gradient_of_zero_leaves_nothing_to_agree_on_and_no_nan():
     assert not pareto_gradient(g, torch.zeros(2)).any()
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("g", "u"), [(math.inf, math.inf), (math.inf, 1.0), (1.0, math.inf), (math.nan, 1.0)])
+def test_an_overflow_stays_one_so_that_the_host_skips_the_step(g, u, sign):
+    found = pareto_gradient(torch.tensor([g, 1.0]), torch.tensor([sign * u, 1.0]))
+    assert not found.isfinite().all()
+
+
 def attached(model, names=NAMES, **settings):
     balancer = MMPareto(names, MMParetoConfig(**settings))
     return balancer, balancer.attach(model.streams, torch.optim.SGD(model.parameters(), 0.1))

@@ -1,16 +1,15 @@
-"""AGM: hold each modality to the share of the work that it has had so far."""
+"""AGM: keep each modality as far ahead of the others as it has been so far."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from mwam_det.core.balancing.balancer import Balancer, BalancingConfig, check_number
-from mwam_det.core.balancing.evidence import Evidence, label_log_probabilities, mean_of_others
+from mwam_det.core.balancing.evidence import Evidence, label_log_probabilities, mean_of_others, mean_where
 from mwam_det.core.missing import modality_combinations
 
 SMALLEST_PROBABILITY = 1e-8
@@ -42,12 +41,8 @@ class AGMConfig(BalancingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("alpha", "limit"):
-            check_number(key, getattr(self, key))
-        if self.alpha < 0:
-            raise ValueError(f"alpha={self.alpha} must be at least 0")
-        if not self.limit > 0:
-            raise ValueError(f"limit={self.limit} must be above 0")
+        check_number("alpha", self.alpha, least=0)
+        check_number("limit", self.limit, above=0)
 
 
 def shapley_responses(outputs: Mapping[tuple[str, ...], Tensor], modalities: tuple[str, ...]) -> dict[str, Tensor]:
@@ -109,6 +104,7 @@ class AGM(Balancer):
     """
 
     needs_views = True
+    remembered = ("means", "counts")
 
     config: AGMConfig
 
@@ -117,15 +113,6 @@ class AGM(Balancer):
         super().reset()
         self._means = dict.fromkeys(self.modalities, 0.0)
         self._counts = dict.fromkeys(self.modalities, 0)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that a resumed run needs as plain Python values, see `Balancer.state_dict`."""
-        return {**super().state_dict(), "means": dict(self._means), "counts": dict(self._counts)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned, see `Balancer.load_state_dict`."""
-        super().load_state_dict(state)
-        self._means, self._counts = dict(state["means"]), dict(state["counts"])
 
     def _allocate(self, evidence: Evidence) -> dict[str, float]:
         losses = self._losses(evidence)
@@ -146,9 +133,8 @@ class AGM(Balancer):
         given, target = evidence.labelled
         logits = {c: given[c].detach().float() for c in combinations}
         least = math.log(SMALLEST_PROBABILITY)
-        return evidence.over_ranks(
-            {
-                name: -label_log_probabilities(response, target).clamp(min=least).mean()
-                for name, response in shapley_responses(logits, self.modalities).items()
-            }
-        )
+        values = {}
+        for name, response in shapley_responses(logits, self.modalities).items():
+            logs, valid = label_log_probabilities(response, target)
+            values[name] = -mean_where(logs.clamp(min=least), valid)
+        return evidence.over_ranks(values)

@@ -20,10 +20,10 @@ Streams = Mapping[str, nn.Module | Iterable[nn.Parameter]]
 
 
 class Attachment(Protocol):
-    """What a method has put on the streams of a training."""
+    """The hooks of a method on the streams of a training."""
 
     def remove(self) -> None:
-        """Take it off: gradients and steps are left alone from now on."""
+        """Remove them: gradients and steps are left alone from now on."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,28 @@ class BalancingConfig(Settings):
             )
 
 
-def check_number(key: str, value: Any) -> None:
-    """Check that a value of a setting is a finite number.
+def check_number(key: str, value: Any, *, least: float = -math.inf, above: float = -math.inf) -> None:
+    """Check that a setting is a finite number, at least `least` and above `above`.
 
     Raises:
         ValueError: If it is not; the message names both.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise ValueError(f"{key}={value!r} must be a finite number")
+    if value < least:
+        raise ValueError(f"{key}={value} must be at least {least}")
+    if not value > above:
+        raise ValueError(f"{key}={value} must be above {above}")
+
+
+def check_count(key: str, value: Any, least: int) -> None:
+    """Check that a setting is a number of validations, at least `least`.
+
+    Raises:
+        ValueError: If it is not; the message names both.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{key}={value!r} must be a number of validations, at least {least}")
 
 
 class Balancer:
@@ -100,7 +114,7 @@ class Balancer:
     """Whether each of these views has a share of the loss; otherwise the complete input has all of it."""
 
     follows_views: ClassVar[bool] = False
-    """Whether gradients come from views without a share of the loss as well; otherwise such views only measure."""
+    """Whether views without a share of the loss give gradients too; otherwise they only measure."""
 
     fixed_views: ClassVar[bool] = False
     """Whether the views must be these and no others."""
@@ -112,7 +126,14 @@ class Balancer:
     """Whether it goes by validations with each modality alone."""
 
     combines_gradients: ClassVar[bool] = False
-    """Whether it puts other gradients in the place of those of the streams."""
+    """Whether it replaces the gradients of the streams."""
+
+    scales_steps: ClassVar[bool] = False
+    """Whether its factors multiply the steps of any optimizer, rather than gradients where that keeps their scale."""
+
+    remembered: ClassVar[tuple[str, ...]] = ()
+    """What a resumed run needs beside the factors: the keys of the state, and with an underscore in front of them
+    attributes that hold a value of each modality by name."""
 
     def __init__(self, modalities: Sequence[str], config: BalancingConfig):
         self.modalities = tuple(modalities)
@@ -128,12 +149,12 @@ class Balancer:
         self._set_factors({})
 
     def begin_epoch(self, epoch: int, epochs: int, seed: int = 0) -> None:
-        """Say which epoch comes next.
+        """Begin an epoch.
 
         Args:
-            epoch: Its number, from 0.
-            epochs: How many there are.
-            seed: Of what is drawn in this epoch, another one for each epoch and process.
+            epoch: The epoch, from 0.
+            epochs: Number of epochs.
+            seed: Seed of what is drawn in this epoch, different for each epoch and process.
         """
         self.active = self.config.start <= epoch / epochs < self.config.stop
         self._set_factors(self._factors)
@@ -150,12 +171,13 @@ class Balancer:
             self._set_factors(self._allocate(evidence))
         return self.weights
 
-    def loss(self, evidence: Evidence, scale: float = 1.0) -> Tensor:
+    def loss(self, evidence: Evidence, scale: float | Tensor = 1.0) -> Tensor:
         """Return the loss to call `backward` on, after `observe`.
 
         Args:
             evidence: What `observe` was given.
-            scale: What the host multiplies this loss by before its backward pass, as `GradScaler` does.
+            scale: What the host multiplies this loss by before its backward pass, as `GradScaler` does; a number, or
+                0-d on the device of the losses.
         """
         return evidence.average()
 
@@ -170,19 +192,19 @@ class Balancer:
     def attach(self, streams: Streams, optimizer: torch.optim.Optimizer) -> Attachment | None:
         """Let the method act on the streams of a training.
 
-        Factors multiply gradients where the optimizer keeps their scale (SGD), else its steps.
+        Factors multiply gradients where the optimizer keeps their scale (SGD), else its steps; see also `scales_steps`.
 
         Args:
             streams: The parameters of each modality's backbone. Fusion, neck and head are not among them.
             optimizer: The optimizer that steps them.
 
         Returns:
-            What takes it off again; None for a method that acts by its loss alone.
+            What detaches it; None for a method that acts by its loss alone.
 
         Raises:
             ValueError: If the names are not the modalities, a stream has no parameters, or a parameter belongs to two.
         """
-        if keeps_gradient_scale(optimizer):
+        if keeps_gradient_scale(optimizer) and not self.scales_steps:
             return GradientModulator(self, streams)
         return UpdateModulator(self, streams, optimizer)
 
@@ -191,10 +213,11 @@ class Balancer:
         return {
             "method": self.config.method,
             "factors": {name: self._factors.get(name, 1.0) for name in self.modalities},
+            **{key: dict(getattr(self, f"_{key}")) for key in self.remembered},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned.
+        """Load what `state_dict` returned.
 
         Raises:
             ValueError: If the state is of another method or of other modalities.
@@ -204,6 +227,8 @@ class Balancer:
         if set(state["factors"]) != set(self.modalities):
             raise ValueError(f"the state is of modalities {sorted(state['factors'])}, not of {sorted(self.modalities)}")
         self._set_factors(state["factors"])
+        for key in self.remembered:
+            setattr(self, f"_{key}", dict(state[key]))
 
     @property
     def factors(self) -> dict[str, float]:
@@ -216,7 +241,8 @@ class Balancer:
 
     def _set_factors(self, factors: Mapping[str, float]) -> None:
         self._factors = dict(factors)
-        self.weights = {name: torch.tensor(factor, device=self._device) for name, factor in self.factors.items()}
+        weights = torch.tensor(list(self.factors.values())).to(self._device, non_blocking=True)
+        self.weights = dict(zip(self.modalities, weights.unbind(), strict=True))
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float]:

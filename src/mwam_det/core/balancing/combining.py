@@ -1,4 +1,4 @@
-"""Other gradients in the place of those that a backward pass gives the streams."""
+"""Replace the gradients that a backward pass gives the streams."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class GradientCombiner:
         """Return the gradient of an objective; its graph is kept for the backward pass to come.
 
         Args:
-            loss: Of any shape; the sum is meant.
-            parameters: Of the streams.
+            loss: A loss of any shape, which is summed.
+            parameters: Parameters of the streams.
 
         Returns:
             Flat, shape (P,), float32; 0 where the objective does not reach a parameter.
         """
-        with self._quietly():
+        with self._without_exchange():
             gradients = torch.autograd.grad(loss.sum(), parameters, retain_graph=True, allow_unused=True)
         return torch.cat(
             [
@@ -60,25 +60,25 @@ class GradientCombiner:
         )
 
     def leave(self, parameters: Sequence[nn.Parameter], gradient: Tensor) -> None:
-        """Say which gradient the next backward pass is to leave on parameters: flat, shape (P,)."""
+        """Set the gradient that the next backward pass leaves on parameters: flat, shape (P,)."""
         parts = gradient.split([parameter.numel() for parameter in parameters])
         for parameter, part in zip(parameters, parts, strict=True):
             self._combined[parameter] = part.view_as(parameter).to(parameter.dtype)
 
     def forget(self) -> None:
-        """Let the next backward pass leave its own gradients, where nothing else is said."""
+        """Drop what `leave` has set: the next backward pass leaves its gradients as they are."""
         self._combined.clear()
 
     def remove(self) -> None:
-        """Take all hooks off: gradients are left alone from now on."""
+        """Remove all hooks: gradients are left alone from now on."""
         self.forget()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
 
     @contextmanager
-    def _quietly(self) -> Iterator[None]:
-        """Keep the hooks, which also see what is measured, from exchanging it."""
+    def _without_exchange(self) -> Iterator[None]:
+        """Keep the hooks, which also run on what is measured, from exchanging it."""
         self._measuring = True
         try:
             yield
@@ -108,13 +108,13 @@ class CombiningBalancer(Balancer, ABC):
         return self._combiner
 
     def begin_epoch(self, epoch: int, epochs: int, seed: int = 0) -> None:
-        """Say which epoch comes next, see `Balancer.begin_epoch`."""
+        """Begin an epoch, see `Balancer.begin_epoch`."""
         super().begin_epoch(epoch, epochs, seed)
         if self._combiner is not None:
             self._combiner.forget()
 
-    def loss(self, evidence: Evidence, scale: float = 1.0) -> Tensor:
-        """Return the loss, and say which gradients its backward pass is to leave on the streams, see `Balancer.loss`.
+    def loss(self, evidence: Evidence, scale: float | Tensor = 1.0) -> Tensor:
+        """Return the loss, and set the gradients that its backward pass leaves on the streams, see `Balancer.loss`.
 
         Raises:
             RuntimeError: Before `attach`.
@@ -127,5 +127,5 @@ class CombiningBalancer(Balancer, ABC):
         return self._combine(evidence, self._combiner, scale)
 
     @abstractmethod
-    def _combine(self, evidence: Evidence, combiner: GradientCombiner, scale: float) -> Tensor:
+    def _combine(self, evidence: Evidence, combiner: GradientCombiner, scale: float | Tensor) -> Tensor:
         """Tell the combiner which gradients to leave, at the scale of the loss times `scale`; return the loss."""

@@ -22,7 +22,8 @@ class Evidence:
         logits: Class scores of each view, shape (B, classes, …); None for a task without.
         target: Class numbers, shape (B, …), integers; numbers outside 0..classes − 1 are not counted. None without
             logits.
-        absent: Modalities that are 0 in the whole mini-batch: alone they are no evidence.
+        present: By modality, whether it is anything but 0 in the mini-batch, 0-d, bool; alone, an absent one is not
+            evidence. All are present if it is left out.
         count: Number of samples B, which weighs this process against others.
         multiple: See `losses`. 1 for a host that trains on the mean; B for one that trains on the sum.
     """
@@ -31,7 +32,7 @@ class Evidence:
     weights: Mapping[tuple[str, ...], float]
     logits: Mapping[tuple[str, ...], Tensor] | None = None
     target: Tensor | None = None
-    absent: Collection[str] = ()
+    present: Mapping[str, Tensor] | None = None
     count: int = 1
     multiple: float = 1.0
 
@@ -47,23 +48,29 @@ class Evidence:
             first = first + part
         return first
 
+    def has(self, names: Collection[str]) -> Tensor:
+        """Return which modalities are present: shape (len(names),), bool, on the device of the losses; no wait."""
+        device = next(iter(self.losses.values())).device
+        if self.present is None:
+            return torch.ones(len(names), dtype=torch.bool, device=device)
+        return torch.stack([self.present[name].to(device, non_blocking=True) for name in names])
+
     def losses_alone(self, modalities: Collection[str]) -> dict[str, float]:
         """Return the mean loss of each modality alone, averaged over ranks; those without a finite one are left out."""
         return self.over_ranks({name: self.losses[name,].detach().sum() / self.multiple for name in modalities})
 
     def over_ranks(self, values: Mapping[str, Tensor]) -> dict[str, float]:
-        """Average a value of each modality over all ranks, weighted by their numbers of samples.
+        """Average a value of each modality over all ranks, weighted by their numbers of samples; read them once.
 
         Args:
-            values: 0-d, by modality, all of them in the same order on every rank. What is not finite, or belongs to a
-                modality that is absent here, is no evidence of this rank.
+            values: 0-d, by modality, all of them in the same order on every rank. A value that is not finite, or of a
+                modality that is absent here, does not count as evidence of this rank.
 
         Returns:
-            The same on every rank, without the modalities of which no rank has evidence.
+            The same on every rank, without the modalities for which no rank has evidence.
         """
         measured = torch.stack([value.detach().float() for value in values.values()])
-        present = torch.tensor([name not in self.absent for name in values], device=measured.device)
-        known = (measured.isfinite() & present).float()
+        known = (measured.isfinite() & self.has(values)).float()
         counts = known * self.count
         # One reduction for both: the mean of `known` over the ranks that have evidence is 1, and 0 where none has.
         mean = mean_over_ranks(torch.cat([measured.nan_to_num() * known, known]), torch.cat([counts, counts])).tolist()
@@ -71,15 +78,16 @@ class Evidence:
         return {name: value for name, value, seen in zip(values, mean[:size], mean[size:], strict=True) if seen > 0}
 
 
-def label_log_probabilities(logits: Tensor, target: Tensor) -> Tensor:
-    """Return log softmax(z)_y, the logarithm of the probability that is given to the label.
+def label_log_probabilities(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log softmax(z)_y, the logarithm of the probability that is given to the label, and where there is one.
 
     Args:
         logits: z, shape (B, classes, …), float.
-        target: y, shape (B, …), integers; numbers outside 0..classes − 1 are left out.
+        target: y, shape (B, …), integers; numbers outside 0..classes − 1 are not labels.
 
     Returns:
-        Shape (N,), float32, of the N samples, or places of them, that have a label.
+        Shape (B, …), float32, and shape (B, …), bool: where there is not a label, the logarithm means nothing. Both
+        keep their shape whatever the labels, so that nothing waits for the device.
 
     Raises:
         ValueError: If the shapes do not fit.
@@ -89,10 +97,14 @@ def label_log_probabilities(logits: Tensor, target: Tensor) -> Tensor:
             f"logits of shape {tuple(logits.shape)} need a target of shape "
             f"{(*logits.shape[:1], *logits.shape[2:])}, got {tuple(target.shape)}"
         )
-    logs = logits.float().log_softmax(1).movedim(1, -1).flatten(0, -2)
-    labels = target.flatten().long()
-    valid = (labels >= 0) & (labels < logs.shape[1])
-    return logs[valid].gather(1, labels[valid][:, None])[:, 0]
+    valid = (target >= 0) & (target < logits.shape[1])
+    labels = target.long().where(valid, 0)
+    return logits.float().log_softmax(1).gather(1, labels[:, None])[:, 0], valid
+
+
+def mean_where(values: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean of the values at the places that are valid, 0-d; NaN without any. Both have one shape."""
+    return values.where(valid, 0).sum() / valid.sum()
 
 
 def mean_of_others(values: Mapping[str, float]) -> dict[str, float]:

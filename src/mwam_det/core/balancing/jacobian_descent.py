@@ -109,18 +109,18 @@ class JacobianDescent(CombiningBalancer):
         if callable(forget := getattr(self._aggregate, "reset", None)):
             forget()
 
-    def _combine(self, evidence: Evidence, combiner: GradientCombiner, scale: float) -> Tensor:
-        objectives = [
-            weight * evidence.losses[combination]
-            for combination, weight in evidence.weights.items()
-            if weight and not set(combination) <= set(evidence.absent)
-        ]
+    def _combine(self, evidence: Evidence, combiner: GradientCombiner, scale: float | Tensor) -> Tensor:
+        objectives = {c: weight * evidence.losses[c] for c, weight in evidence.weights.items() if weight}
         parameters = combiner.parameters()
         if not parameters:  # all streams are frozen
             return evidence.average()
         # Measured at the scale of the host, which keeps small gradients of half precision; aggregated at that of means.
-        rows = torch.stack([combiner.measure(objective * scale, parameters) for objective in objectives])
-        if rows.isfinite().all():
-            total = scale * evidence.multiple
+        measured = [combiner.measure(objective * scale, parameters) for objective in objectives.values()]
+        present = torch.stack([evidence.has(combination).any() for combination in objectives])
+        finite = torch.stack([row.isfinite().all() for row in measured])
+        known = torch.stack([present, finite], 1).tolist()  # one read for both
+        kept = [(row, is_finite) for row, (counts, is_finite) in zip(measured, known, strict=True) if counts]
+        if kept and all(is_finite for _, is_finite in kept):
+            rows, total = torch.stack([row for row, _ in kept]), scale * evidence.multiple
             combiner.leave(parameters, self._aggregate(rows * (len(rows) / total)) * total)
         return evidence.average()

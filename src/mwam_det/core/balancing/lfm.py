@@ -21,7 +21,7 @@ CURVE_EPOCHS = 200
 
 @dataclass(frozen=True)
 class LFMConfig(BalancingConfig):
-    """Settings of `LFM`; it has those of `BalancingConfig` alone."""
+    """Settings of `LFM`: those of `BalancingConfig` alone."""
 
     method = "lfm"
 
@@ -36,7 +36,7 @@ def label_weight(share: float) -> float:
 
 
 def alignment(first: Tensor, second: Tensor) -> Tensor:
-    """Measure how far two predictions of classes are apart: ½ KL(m ‖ p) + ½ KL(m ‖ q), m = ½ (p + q).
+    """Measure how far apart two predictions of classes are: ½ KL(m ‖ p) + ½ KL(m ‖ q), m = ½ (p + q).
 
     Args:
         first: Logits of p, shape (B, classes, …), float.
@@ -80,11 +80,11 @@ class LFM(Balancer):
         self._share = 0.0
 
     def begin_epoch(self, epoch: int, epochs: int, seed: int = 0) -> None:
-        """Say which epoch comes next, see `Balancer.begin_epoch`."""
+        """Begin an epoch, see `Balancer.begin_epoch`."""
         super().begin_epoch(epoch, epochs, seed)
         self._share = epoch / epochs
 
-    def loss(self, evidence: Evidence, scale: float = 1.0) -> Tensor:
+    def loss(self, evidence: Evidence, scale: float | Tensor = 1.0) -> Tensor:
         """Return 2 · (w · L + (1 − w) · A), see `Balancer.loss`.
 
         Raises:
@@ -95,10 +95,11 @@ class LFM(Balancer):
             return average
         if evidence.logits is None:
             raise ValueError("lfm compares predictions of classes: give it logits; a task without classes has none")
-        present = [name for name in self.modalities if name not in evidence.absent]
-        pairs = [alignment(evidence.logits[a,], evidence.logits[b,]) for a, b in combinations(present, 2)]
+        pairs = list(combinations(self.modalities, 2))
+        each = torch.stack([alignment(evidence.logits[a,], evidence.logits[b,]) for a, b in pairs])
+        known = torch.stack([evidence.has(pair).all() for pair in pairs])
+        apart = evidence.multiple * each.where(known, 0).sum() / known.sum().clamp(min=1)
         weight = label_weight(self._share)
-        apart = evidence.multiple * torch.stack(pairs).mean() if pairs else 0.0
         return 2 * (weight * average + (1 - weight) * apart)
 
     def attach(self, streams: Streams, optimizer: torch.optim.Optimizer) -> Attachment | None:

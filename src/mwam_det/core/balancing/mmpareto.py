@@ -34,9 +34,7 @@ class MMParetoConfig(BalancingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("gamma", self.gamma)
-        if not self.gamma > 0:
-            raise ValueError(f"gamma={self.gamma} must be above 0")
+        check_number("gamma", self.gamma, above=0)
 
 
 def pareto_gradient(joint: Tensor, alone: Tensor, gamma: float = 1.5) -> Tensor:
@@ -63,10 +61,8 @@ def pareto_gradient(joint: Tensor, alone: Tensor, gamma: float = 1.5) -> Tensor:
     share = torch.where(conflict, share.clamp(0, 1), 0.5)
     combined = 2 * share * joint + 2 * (1 - share) * alone
     length, wanted = combined.norm(), (joint + alone).norm()
-    if length <= CANCELLED * (joint.norm() + alone.norm()):
-        return torch.zeros_like(combined)
-    stretched: Tensor = gamma * (wanted / length).clamp(min=1) * combined
-    return stretched
+    cancelled = length.isfinite() & (length <= CANCELLED * (joint.norm() + alone.norm()))  # an overflow stays one
+    return torch.where(cancelled, 0, gamma * (wanted / length).clamp(min=1) * combined)
 
 
 class MMPareto(CombiningBalancer):
@@ -89,17 +85,15 @@ class MMPareto(CombiningBalancer):
 
     config: MMParetoConfig
 
-    def _combine(self, evidence: Evidence, combiner: GradientCombiner, scale: float) -> Tensor:
+    def _combine(self, evidence: Evidence, combiner: GradientCombiner, scale: float | Tensor) -> Tensor:
         complete = evidence.losses[self.modalities]
-        alone = {
-            name: evidence.losses[name,]
-            for name in self.modalities
-            if name not in evidence.absent and evidence.losses[name,].isfinite().all()
-        }
+        finite = torch.stack([evidence.losses[name,].isfinite().all() for name in self.modalities])
+        known = (finite & evidence.has(self.modalities)).tolist()
+        alone = {name: evidence.losses[name,] for name, counts in zip(self.modalities, known, strict=True) if counts}
         for name, loss in alone.items():
             parameters = combiner.parameters(name)
             if not parameters:  # the stream is frozen
                 continue
-            joint, own = (combiner.measure(objective * scale, parameters) for objective in (complete, loss))
-            combiner.leave(parameters, pareto_gradient(joint, own, self.config.gamma))
+            joint, single = (combiner.measure(objective * scale, parameters) for objective in (complete, loss))
+            combiner.leave(parameters, pareto_gradient(joint, single, self.config.gamma))
         return complete + sum(alone.values())

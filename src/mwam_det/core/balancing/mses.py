@@ -6,12 +6,8 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-
-from mwam_det.core.balancing.balancer import Attachment, Balancer, BalancingConfig, Streams, check_number, finite
-from mwam_det.core.modulation import UpdateModulator
+from mwam_det.core.balancing.balancer import Balancer, BalancingConfig, check_count, check_number, finite
 
 
 @dataclass(frozen=True)
@@ -36,8 +32,7 @@ class MSESConfig(BalancingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.patience, bool) or not isinstance(self.patience, int) or self.patience < 0:
-            raise ValueError(f"patience={self.patience!r} must be a number of validations, at least 0")
+        check_count("patience", self.patience, 0)
         check_number("smoothing", self.smoothing)
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing={self.smoothing} must lie in [0, 1)")
@@ -65,6 +60,8 @@ class MSES(Balancer):
     """
 
     needs_validation = True
+    scales_steps = True
+    remembered = ("before", "least", "waited")
 
     config: MSESConfig
 
@@ -82,7 +79,7 @@ class MSES(Balancer):
         return tuple(name for name in self.modalities if self._factors.get(name) == 0)
 
     def begin_epoch(self, epoch: int, epochs: int, seed: int = 0) -> None:
-        """Say which epoch comes next, see `Balancer.begin_epoch`; warn once if there are too few to stop anything."""
+        """Begin an epoch, see `Balancer.begin_epoch`; warn once if there are too few to stop a stream."""
         super().begin_epoch(epoch, epochs, seed)
         if epochs <= self.config.patience + 1 and not self._warned:
             self._warned = True
@@ -90,10 +87,6 @@ class MSES(Balancer):
                 f"balancing.patience={self.config.patience}: mses cannot stop a stream within {epochs} epochs",
                 stacklevel=2,
             )
-
-    def attach(self, streams: Streams, optimizer: torch.optim.Optimizer) -> Attachment:
-        """Let the method act on the streams of a training, see `Balancer.attach`: it multiplies the steps."""
-        return UpdateModulator(self, streams, optimizer)
 
     def validated(self, scores: Mapping[str, float], losses: Mapping[str, float] | None = None) -> None:
         """Take in a validation, see `Balancer.validated`; its losses count, or else its scores."""
@@ -110,13 +103,3 @@ class MSES(Balancer):
             if self._waited[name] > self.config.patience:
                 factors[name] = 0.0
         self._set_factors(factors)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that a resumed run needs as plain Python values, see `Balancer.state_dict`."""
-        own = {"before": dict(self._before), "least": dict(self._least), "waited": dict(self._waited)}
-        return {**super().state_dict(), **own}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned, see `Balancer.load_state_dict`."""
-        super().load_state_dict(state)
-        self._before, self._least, self._waited = (dict(state[key]) for key in ("before", "least", "waited"))

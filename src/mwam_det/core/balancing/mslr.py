@@ -1,16 +1,12 @@
-"""MSLR: a learning rate for each modality, which follows how its validation goes."""
+"""MSLR: a learning rate for each modality, which follows its validations."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-
-from mwam_det.core.balancing.balancer import Attachment, Balancer, BalancingConfig, Streams, check_number, finite
-from mwam_det.core.modulation import UpdateModulator
+from mwam_det.core.balancing.balancer import Balancer, BalancingConfig, check_count, check_number, finite
 
 
 @dataclass(frozen=True)
@@ -35,14 +31,11 @@ class MSLRConfig(BalancingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:
-            raise ValueError(f"window={self.window!r} must be a number of validations, at least 1")
+        check_count("window", self.window, 1)
         if self.rates is not None and not isinstance(self.rates, Mapping):
             raise ValueError(f"rates={self.rates!r} must be a mapping of modalities to factors, like {{rgb: 0.9}}")
         for name, rate in (self.rates or {}).items():
-            check_number(f"rates.{name}", rate)
-            if not rate > 0:
-                raise ValueError(f"rates.{name}={rate} must be above 0")
+            check_number(f"rates.{name}", rate, above=0)
 
 
 class MSLR(Balancer):
@@ -63,6 +56,8 @@ class MSLR(Balancer):
     """
 
     needs_validation = True
+    scales_steps = True
+    remembered = ("past",)
 
     config: MSLRConfig
 
@@ -77,10 +72,6 @@ class MSLR(Balancer):
         self._past: dict[str, list[float]] = {name: [] for name in self.modalities}
         self._set_factors({name: self._constant(name) for name in self.modalities})
 
-    def attach(self, streams: Streams, optimizer: torch.optim.Optimizer) -> Attachment:
-        """Let the method act on the streams of a training, see `Balancer.attach`: it multiplies the steps."""
-        return UpdateModulator(self, streams, optimizer)
-
     def validated(self, scores: Mapping[str, float], losses: Mapping[str, float] | None = None) -> None:
         """Take in a validation, see `Balancer.validated`; its scores set the factors until the next one."""
         factors = dict(self._factors)
@@ -90,15 +81,6 @@ class MSLR(Balancer):
             factors[name] = self._constant(name) * (score / mean if mean > 0 else 1.0)
             self._past[name] = [*past, score][-self.config.window :]
         self._set_factors(factors)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that a resumed run needs as plain Python values, see `Balancer.state_dict`."""
-        return {**super().state_dict(), "past": {name: list(past) for name, past in self._past.items()}}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned, see `Balancer.load_state_dict`."""
-        super().load_state_dict(state)
-        self._past = {name: list(past) for name, past in state["past"].items()}
 
     def _constant(self, name: str) -> float:
         return float((self.config.rates or {}).get(name, 1.0))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mwam_det.core.balancing.balancer import Attachment, Balancer, BalancingConfig, Streams, check_number
-from mwam_det.core.balancing.evidence import Evidence, label_log_probabilities, mean_of_others
+from mwam_det.core.balancing.evidence import Evidence, label_log_probabilities, mean_of_others, mean_where
 from mwam_det.core.modulation import GradientModulator, keeps_gradient_scale
 
 ROUNDING = 1e-6
@@ -41,9 +41,7 @@ class OGMGEConfig(BalancingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("alpha", self.alpha)
-        if self.alpha < 0:
-            raise ValueError(f"alpha={self.alpha} must be at least 0")
+        check_number("alpha", self.alpha, least=0)
         if not isinstance(self.noise, bool):
             raise ValueError(f"noise={self.noise!r} must be true or false")
 
@@ -102,7 +100,7 @@ class OGMGE(Balancer):
     config: OGMGEConfig
 
     def begin_epoch(self, epoch: int, epochs: int, seed: int = 0) -> None:
-        """Say which epoch comes next, see `Balancer.begin_epoch`."""
+        """Begin an epoch, see `Balancer.begin_epoch`."""
         super().begin_epoch(epoch, epochs, seed)
         self._seed = seed
         self._generators.clear()
@@ -152,16 +150,15 @@ class OGMGE(Balancer):
     def _scores(self, evidence: Evidence) -> dict[str, float]:
         if evidence.labelled is not None:
             logits, target = evidence.labelled
-            return evidence.over_ranks(
-                {name: label_log_probabilities(logits[name,], target).exp().mean() for name in self.modalities}
-            )
+            labels = {name: label_log_probabilities(logits[name,], target) for name in self.modalities}
+            return evidence.over_ranks({name: mean_where(logs.exp(), valid) for name, (logs, valid) in labels.items()})
         losses = evidence.losses_alone(self.modalities)
         best = min(losses.values(), default=0.0)  # a common factor of all scores drops out of their ratios
         return {name: math.exp(best - loss) for name, loss in losses.items()}
 
 
 class _NoisyGradientModulator(GradientModulator):
-    """Multiply gradients by the factor of their modality and add noise as large as they were before."""
+    """Multiply gradients by the factor of their modality and add noise with the spread that they had before."""
 
     def __init__(self, balancer: OGMGE, streams: Mapping[str, nn.Module | Iterable[nn.Parameter]]):
         super().__init__(balancer, streams)

@@ -11,7 +11,7 @@ Keys:
     range: By modality, the values that become 0 and 255, for files of more than 8 bits; null for files of 8 bits.
     filter: Which frequencies of a modality are kept, {ir: {low: 16}} or {ir: {high: 16}}: those inside the n×n window
         in the middle of the shifted 2-D FFT of the file's image, or those outside of it; false for all.
-    groups: By name, a pattern of file names such as "day_*" of the first modality: the report tells of each group too.
+    groups: By name, a pattern of file names such as "day_*" of the first modality: the report covers each group too.
 
 "folders": `modalities` names folders, to which "/" and the split are appended, or which hold "{split}" where it
 belongs. For classification there is a folder for each class in it (and `names` may be left out: the classes are those
@@ -50,10 +50,10 @@ FORMATS = ("folders", "list", "videos")
 SPLITS = ("train", "val", "test")
 SECTION_KEYS = ("format", "path", "modalities", *SPLITS, "names", "labels", "channels", "range", "filter", "groups")
 MOST_PARTS = 4
-"""So many folders make one modality at most."""
+"""Largest number of folders that make one modality."""
 
 SHOWN = 3
-"""So many files are named where there are more of a kind."""
+"""Number of files that are named where there are more of a kind."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def check_section(section: Any, segmentation: bool) -> None:
     if format_ == "folders" and not segmentation:
         for name in classes:
             if name == ".." or name != Path(name).name or "\0" in name:
-                raise ValueError(f"names: the class {name!r} has a folder of its name, and a folder is not called so")
+                raise ValueError(f"names: the class {name!r} is the name of a folder, which cannot be called so")
     groups = section.get("groups", {})
     if not isinstance(groups, Mapping) or not all(isinstance(pattern, str) for pattern in groups.values()):
         raise ValueError(f"groups={groups!r} must map names to patterns of file names, like {{day: 'day_*'}}")
@@ -126,7 +126,9 @@ def _check_modalities(section: Mapping[str, Any], format_: str) -> None:
         places = [part for place in places for part in _parts(place)]
     if not fits or not all(type(place) is kind and (isinstance(place, str) or place >= 0) for place in places):
         what = "columns, like {rgb: 0, depth: 1}" if kind is int else "folders, like {rgb: visible, ir: infrared}"
-        raise ValueError(f"modalities={modalities!r} must map two names or more to {what}")
+        alone = isinstance(modalities, Mapping) and len(modalities) == 1
+        hint = ": these models fuse modalities; train one alone (an arm only-…) with task: classify or semantic"
+        raise ValueError(f"modalities={modalities!r} must map two names or more to {what}" + hint * alone)
     check_modality_names(modalities)
     for key in ("channels", "range"):
         if not isinstance(section.get(key, {}), Mapping):
@@ -199,7 +201,7 @@ def find_samples(section: Mapping[str, Any], segmentation: bool) -> HostData:
             found = {split: _by_class(folders[split], classes, split, notes) for split in splits}
     for split, samples in found.items():
         if not samples:
-            raise ValueError(f"data.{split}={splits[split]} has no sample of which every modality is there, in {root}")
+            raise ValueError(f"data.{split}={splits[split]} has no sample with every modality, in {root}")
     return HostData(modalities, classes, found, dict(section.get("groups", {})), tuple(notes))
 
 
@@ -259,8 +261,8 @@ def _complete(by_place: Mapping[str, dict[str, Path]], where: str, notes: list[s
     """Return the names that every place has, sorted, and note those that are left out."""
     names = set.union(*map(set, by_place.values()))
     common = set.intersection(*map(set, by_place.values()))
-    for place, own in by_place.items():
-        if lacking := sorted(names - set(own)):
+    for place, files in by_place.items():
+        if lacking := sorted(names - set(files)):
             notes.append(f"{where}: {len(lacking)} left out that {place} lacks ({_some(lacking)})")
     return sorted(common)
 
@@ -273,7 +275,7 @@ def _by_class(folders: Mapping[str, Path], classes: Sequence[str], split: str, n
     for number, name in enumerate(classes):
         files = {modality: _pictures(folder / name) for modality, folder in folders.items()}
         samples += [
-            HostSample({modality: own[stem] for modality, own in files.items()}, number)
+            HostSample({modality: pictures[stem] for modality, pictures in files.items()}, number)
             for stem in _complete(files, f"{split}/{name}", notes)
         ]
     return samples
@@ -288,7 +290,7 @@ def _with_labels(folders: Mapping[str, Path], labels: Path, split: str, notes: l
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Yield the lines of a list that are not empty, each behind words on where it stands."""
+    """Yield the lines of a list that are not empty, each after the words that say where it is."""
     if not file.is_file():
         raise ValueError(f"the list {file} is missing")
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
@@ -306,11 +308,11 @@ def _from_list(root: Path, name: str, columns: Mapping[str, int], classes: Seque
                 f"{list(columns.values())} and the class comes last; a list without classes cannot be used"
             )
         if not words[-1].isdecimal() or int(words[-1]) >= len(classes):
-            raise ValueError(f"{where}: '{words[-1]}' is no class: names has 0 to {len(classes) - 1}")
+            raise ValueError(f"{where}: '{words[-1]}' is not a class: names has 0 to {len(classes) - 1}")
         files = {modality: root / words[column] for modality, column in columns.items()}
         for path in files.values():
             if not path.is_file():
-                raise ValueError(f"{where}: there is no file {path}")
+                raise ValueError(f"{where}: {path} is not a file")
         samples.append(HostSample(files, int(words[-1])))
     return samples
 
@@ -337,12 +339,12 @@ def _from_videos(
     samples, lacking = [], []
     for class_name, video in videos:
         if class_name not in classes:
-            raise ValueError(f"{split}: the class {class_name} of {video} is none of {list(classes)}")
+            raise ValueError(f"{split}: the class {class_name} of {video} is not one of {list(classes)}")
         files = {
             modality: tuple(_frames(root / part, class_name, video) for part in _parts(place))
             for modality, place in places.items()
         }
-        if all(folder.is_dir() for own in files.values() for folder in own):
+        if all(folder.is_dir() for folders in files.values() for folder in folders):
             samples.append(HostSample(files, classes.index(class_name)))
         else:
             lacking.append(video)

@@ -1,4 +1,4 @@
-"""What a host's training says of its files before it begins, in the words of `mwam-det inspect`."""
+"""Findings on a host's files before its training begins, in the words of `mwam-det inspect`."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class ImageView:
-    """What of an image is seen: enlarged by `scale`, rotated, cropped at `top` and `left` of what is over, or mirrored.
+    """A view of an image: enlarged by `scale`, rotated, cropped at `top` and `left` of what is over, or mirrored.
 
     The rotation is by `degrees` counter-clockwise about the middle; what lies beyond the image is black, and void in
     labels. Of a video, the frame at `time`, from 0 for the first to 1 for the last.
@@ -113,7 +113,7 @@ class MultimodalDataset(Dataset):
 
     An item is the images by modality, shape (C_m, H, W), uint8; the target, int64, 0-d or of shape (H, W) with `VOID`
     where there is no label; and the sample's index. How a sample varies follows from seed, `epoch` and index alone, so
-    that the number of workers and an interruption change nothing.
+    that neither the number of workers nor an interruption changes anything.
 
     Args:
         samples: The samples.
@@ -258,12 +258,12 @@ def decode_file(file: Path, flags: int) -> np.ndarray | None:
 def check_files(
     samples: Sequence[HostSample], modalities: Sequence[HostModality], progress: Progress | None = None
 ) -> list[tuple[tuple[int, int], ...]]:
-    """Read every image once, so that one that cannot be read stops a training before it begins; of videos one frame.
+    """Read every image once, and a frame of every video, so that a bad file is found before a training begins.
 
     Args:
         samples: The samples.
         modalities: How their files are read.
-        progress: Where it says how far it is, or None.
+        progress: Where progress is shown, or None.
 
     Returns:
         By sample the (height, width) of every modality's image.
@@ -282,7 +282,7 @@ def read_labels(file: Path) -> np.ndarray:
     """Read the labels of an image: shape (H, W), integer, 0 for void, then 1 + class.
 
     Raises:
-        ValueError: If the file cannot be read, is too large or is no grey picture.
+        ValueError: If the file cannot be read, is too large or is not a grey picture.
     """
     labels = decode_file(file, cv2.IMREAD_UNCHANGED)
     if labels is None or labels.ndim != 2:
@@ -304,11 +304,11 @@ def count_labels(samples: Sequence[HostSample], classes: int) -> np.ndarray:
     counts = np.zeros((len(samples), classes + 1), np.int64)
     for row, sample in zip(counts, samples, strict=True):
         if isinstance(sample.target, int):
-            raise TypeError(f"a sample of class {sample.target} has no labels of pixels")
-        own = np.bincount(read_labels(sample.target).ravel())
-        if len(own) > classes + 1:
-            raise ValueError(f"{sample.target} has the label {len(own) - 1}, but there are {classes} classes")
-        row[: len(own)] = own
+            raise TypeError(f"a sample of class {sample.target} does not have labels of pixels")
+        found = np.bincount(read_labels(sample.target).ravel())
+        if len(found) > classes + 1:
+            raise ValueError(f"{sample.target} has the label {len(found) - 1}, but there are {classes} classes")
+        row[: len(found)] = found
     return counts
 
 
@@ -327,7 +327,7 @@ class Normalise:
     def __call__(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return uint8 images of shape (B, C_m, H, W) by modality as float32 on their device."""
         normalised = {}
-        for name, own in images.items():
-            mean, deviation = (values.to(own.device) for values in self._statistics[name])
-            normalised[name] = (own.float() / 255 - mean) / deviation
+        for name, tensor in images.items():
+            mean, deviation = (values.to(tensor.device) for values in self._statistics[name])
+            normalised[name] = (tensor.float() / 255 - mean) / deviation
         return normalised

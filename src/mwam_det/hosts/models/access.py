@@ -1,4 +1,4 @@
-"""Modality access: what a model makes of a modality that is missing."""
+"""Modality access: features of a missing modality are 0."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Access = Callable[[str, Tensor], Tensor]
 
 
 def modality_access(inputs: Mapping[str, Tensor], views: Views | None = None) -> Access:
-    """Return what sets the features of missing modalities to 0.
+    """Return a function that sets the features of missing modalities to 0.
 
-    Without it a stream would still add what biases and batch normalisation make of zeros. A modality that is 0 all over
-    is missing. In training, `views` may say instead which samples lack it: streams have then seen complete inputs.
+    Otherwise a stream would still add what biases and batch normalisation make of zeros. A modality that is 0 all over
+    is missing. In training, `views` may name the samples that lack it instead: streams have then seen complete inputs.
 
     Args:
         inputs: Every modality by name, normalised, shape (B, C_m, H_m, W_m).
@@ -26,9 +26,9 @@ def modality_access(inputs: Mapping[str, Tensor], views: Views | None = None) ->
         A function that takes features of shape (B, …), or of all views, (V·B, …), and returns them in all views.
     """
     if views is None:
-        present = {name: (own != 0).flatten(1).any(1) for name, own in inputs.items()}
+        present = {name: (images != 0).flatten(1).any(1) for name, images in inputs.items()}
         return lambda name, features: _masked(features, present[name])
-    present = {name: own.flatten() for name, own in views.present.items()}
+    present = {name: rows.flatten() for name, rows in views.present.items()}
 
     def of_views(name: str, features: Tensor) -> Tensor:
         if len(features) == len(present[name]):

@@ -19,7 +19,33 @@ STREAM_WIDTH = 128
 """Channels of what a stream of SF-MD puts out."""
 
 
-class ResNet18Concat(nn.Module):
+class StreamClassifier(nn.Module):
+    """A classifier with a stream for each modality, which begins with a ResNet of torchvision's.
+
+    Args:
+        streams: The encoder of each modality, up to the fusion.
+
+    Attributes:
+        streams: As given.
+    """
+
+    def __init__(self, streams: Mapping[str, nn.Sequential]):
+        super().__init__()
+        self.streams = nn.ModuleDict(streams)
+
+    @property
+    def encoders(self) -> dict[str, nn.Module]:
+        """The networks that pretrained weights are loaded into, by modality."""
+        streams: dict[str, Any] = dict(self.streams)
+        return {name: stream[0].resnet for name, stream in streams.items()}
+
+    def concatenated(self, inputs: Mapping[str, Tensor], views: Views | None) -> Tensor:
+        """Return the features of all streams, concatenated, those of missing modalities 0; see `modality_access`."""
+        access = modality_access(inputs, views)
+        return torch.cat([access(name, stream(inputs[name])) for name, stream in self.streams.items()], 1)
+
+
+class ResNet18Concat(StreamClassifier):
     """A ResNet-18 for each modality; their features, averaged over the image, are concatenated and classified.
 
     What the paper calls vanilla ResNet-18 with fusion by concatenation (Tables 13, 14 and 22), for two or more
@@ -34,32 +60,23 @@ class ResNet18Concat(nn.Module):
     """
 
     def __init__(self, channels: Mapping[str, int], classes: int):
-        super().__init__()
-        self.streams = nn.ModuleDict(
+        super().__init__(
             {
-                name: nn.Sequential(_trunk(own, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-                for name, own in channels.items()
+                name: nn.Sequential(_trunk(count, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+                for name, count in channels.items()
             }
         )
         self.head = nn.Linear(512 * len(channels), classes)
-
-    @property
-    def encoders(self) -> dict[str, nn.Module]:
-        """What pretrained weights go to."""
-        streams: dict[str, Any] = dict(self.streams)
-        return {name: stream[0].resnet for name, stream in streams.items()}
 
     def forward(self, inputs: Mapping[str, Tensor], views: Views | None = None) -> Tensor:
         """Classify normalised images, shape (B, C_m, H_m, W_m) by modality: logits of shape (B, classes).
 
         With `views`, a training step's, of shape (V·B, classes).
         """
-        access = modality_access(inputs, views)
-        features = [access(name, stream(inputs[name])) for name, stream in self.streams.items()]
-        return self.head(torch.cat(features, 1))
+        return self.head(self.concatenated(inputs, views))
 
 
-class SFMD(nn.Module):
+class SFMD(StreamClassifier):
     """The baseline of CASIA-SURF (arXiv 1812.00408) with modality access factors, which the paper calls SF-MD.
 
     A ResNet-18 for each modality up to its third stage ("res3", after the first convolution and a stage of 64 channels:
@@ -82,33 +99,24 @@ class SFMD(nn.Module):
     """
 
     def __init__(self, channels: Mapping[str, int], classes: int, stem: int = STEM):
-        super().__init__()
-        self.streams = nn.ModuleDict(
+        super().__init__(
             {
-                name: nn.Sequential(_trunk(own, 2, stem), SqueezeExcitation(STREAM_WIDTH))
-                for name, own in channels.items()
+                name: nn.Sequential(_trunk(count, 2, stem), SqueezeExcitation(STREAM_WIDTH))
+                for name, count in channels.items()
             }
         )
         self.fused, self.head = fused_stages(STREAM_WIDTH * len(channels)), classifier(classes)
-
-    @property
-    def encoders(self) -> dict[str, nn.Module]:
-        """What pretrained weights go to."""
-        streams: dict[str, Any] = dict(self.streams)
-        return {name: stream[0].resnet for name, stream in streams.items()}
 
     def forward(self, inputs: Mapping[str, Tensor], views: Views | None = None) -> Tensor:
         """Classify normalised images, shape (B, C_m, H, W) by modality: logits of shape (B, classes).
 
         With `views`, a training step's, of shape (V·B, classes).
         """
-        access = modality_access(inputs, views)
-        features = [access(name, stream(inputs[name])) for name, stream in self.streams.items()]
-        return self.head(self.fused(torch.cat(features, 1)))
+        return self.head(self.fused(self.concatenated(inputs, views)))
 
 
 def fused_stages(channels: int) -> nn.Sequential:
-    """Build the last two stages of a ResNet-18 on so many channels; they put out 512, and begin as torchvision's do."""
+    """Build the last two stages of a ResNet-18, from `channels` to 512, initialised as torchvision's are."""
 
     def stage(before: int, after: int) -> list[BasicBlock]:
         shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride=2, bias=False), nn.BatchNorm2d(after))
@@ -122,7 +130,7 @@ def fused_stages(channels: int) -> nn.Sequential:
 
 
 def classifier(classes: int) -> nn.Sequential:
-    """Build what tells the class by the features of `fused_stages`."""
+    """Build the classifier of the features of `fused_stages`."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, classes))
 
 

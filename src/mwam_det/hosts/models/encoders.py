@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet
 
 PREFIX = "encoder."
-"""What the names of an encoder begin with in the checkpoints of ESANet's pretraining."""
+"""Prefix of an encoder's weights in the checkpoints of ESANet's pretraining."""
 
 STEM = 7
 """Side of the kernels of the first convolution of torchvision's ResNets."""
@@ -56,7 +56,7 @@ def resnet_encoder(
         stem: Side of the kernels of the first convolution, odd.
 
     Returns:
-        The network; names of parameters are torchvision's. What is left out are identities.
+        The network, with torchvision's names of parameters; what is left out is replaced by identities.
     """
     encoder = resnet.ResNet(block, layers)
     if (channels, stem) != (3, STEM):
@@ -105,18 +105,18 @@ def _load(encoder: nn.Module, file: Path) -> None:
     if not named or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"pretrained={file} holds no state dict")
     if wrong := next((key for key, value in content.items() if not value.isfinite().all()), None):
-        raise ValueError(f"pretrained={file} has weights that are no finite numbers, such as {wrong}")
-    own = encoder.state_dict()
+        raise ValueError(f"pretrained={file} has weights that are not finite numbers, such as {wrong}")
+    wanted = encoder.state_dict()
     given = {key.removeprefix("module."): value for key, value in content.items()}
     if any(key.startswith(PREFIX) for key in given):
         given = {key.removeprefix(PREFIX): value for key, value in given.items() if key.startswith(PREFIX)}
-    given = {key: value for key, value in own.items() if key.endswith(".num_batches_tracked")} | given
+    given = {key: value for key, value in wanted.items() if key.endswith(".num_batches_tracked")} | given
     first = given.get("conv1.weight")
-    if first is not None and first.ndim == 4 and first.shape[1] == 3 and own["conv1.weight"].shape[1] == 1:
+    if first is not None and first.ndim == 4 and first.shape[1] == 3 and wanted["conv1.weight"].shape[1] == 1:
         given["conv1.weight"] = first.sum(1, keepdim=True)
-    if unfit := [key for key, value in own.items() if key not in given or given[key].shape != value.shape]:
+    if unfit := [key for key, value in wanted.items() if key not in given or given[key].shape != value.shape]:
         raise ValueError(
-            f"pretrained={file} does not fit: it lacks {len(unfit)} of {len(own)} weights of the encoder, such as "
-            f"{unfit[0]} of shape {tuple(own[unfit[0]].shape)}"
+            f"pretrained={file} does not fit: it lacks {len(unfit)} of {len(wanted)} weights of the encoder, such as "
+            f"{unfit[0]} of shape {tuple(wanted[unfit[0]].shape)}"
         )
-    encoder.load_state_dict({key: given[key] for key in own})
+    encoder.load_state_dict({key: given[key] for key in wanted})

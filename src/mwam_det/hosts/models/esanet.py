@@ -144,9 +144,9 @@ class ESANetMD(nn.Module):
     """ESANet with a factor for each modality that sets the features of a missing one to 0.
 
     An encoder for each of two modalities. At five places (behind the first convolution and each stage) the features of
-    both are weighed by squeeze-and-excitation and added; the sum goes on through the first modality's encoder, to the
-    decoder as skip connection, and at last to context module and decoder. A missing modality adds nothing at any of
-    them.
+    both are weighed by squeeze-and-excitation and added; the sum continues through the first modality's encoder, goes
+    to the decoder as a skip connection, and at last to context module and decoder. A missing modality adds nothing
+    anywhere.
 
     Args:
         channels: Channels of both modalities by name; the first is the one whose encoder takes in the other, RGB in the
@@ -169,7 +169,7 @@ class ESANetMD(nn.Module):
         if encoder not in ENCODERS:
             raise ValueError(f"encoder={encoder!r} must be one of {', '.join(ENCODERS)}")
         block, layers = ENCODERS[encoder]
-        self.streams = nn.ModuleDict({name: resnet_encoder(block, layers, own) for name, own in channels.items()})
+        self.streams = nn.ModuleDict({name: resnet_encoder(block, layers, count) for name, count in channels.items()})
         widths = [64, *(stage * block.expansion for stage in (64, 128, 256, 512))]
         self.excite = nn.ModuleDict(
             {name: nn.ModuleList(SqueezeExcitation(width) for width in widths) for name in channels}
@@ -184,7 +184,7 @@ class ESANetMD(nn.Module):
 
     @property
     def encoders(self) -> dict[str, nn.Module]:
-        """What pretrained weights go to."""
+        """The networks that pretrained weights are loaded into, by modality."""
         return dict(self.streams)
 
     def forward(self, inputs: Mapping[str, Tensor], views: Views | None = None) -> Tensor | list[Tensor]:
@@ -200,16 +200,16 @@ class ESANetMD(nn.Module):
             outputs at 1/8, 1/16 and 1/32 of the size.
         """
         access = modality_access(inputs, views)
-        own = {name: _stem(encoder, inputs[name]) for name, encoder in self.streams.items()}
-        fused = self._fuse(0, own, access)
+        by_name = {name: _stem(encoder, inputs[name]) for name, encoder in self.streams.items()}
+        fused = self._fuse(0, by_name, access)
         main = next(iter(self.streams))
-        own[main] = fused
+        by_name[main] = fused
         streams: dict[str, Any] = dict(self.streams)  # resnets, whose layers are looked up by name
-        own = {name: streams[name].maxpool(features) for name, features in own.items()}
+        by_name = {name: streams[name].maxpool(features) for name, features in by_name.items()}
         skips = []
         for stage in range(1, 5):
-            own = {name: getattr(streams[name], f"layer{stage}")(features) for name, features in own.items()}
-            own[main] = fused = self._fuse(stage, own, access)
+            by_name = {name: getattr(streams[name], f"layer{stage}")(features) for name, features in by_name.items()}
+            by_name[main] = fused = self._fuse(stage, by_name, access)
             skips.append(fused)
         features = self.context(fused)
         outputs = []
@@ -219,9 +219,9 @@ class ESANetMD(nn.Module):
         logits = self.head(features)
         return [logits, *outputs[::-1]] if self.training else logits
 
-    def _fuse(self, place: int, own: Mapping[str, Tensor], access: Access) -> Tensor:
+    def _fuse(self, place: int, by_name: Mapping[str, Tensor], access: Access) -> Tensor:
         excite: Any = self.excite  # a dictionary of lists
-        return reduce(add, (access(name, excite[name][place](features)) for name, features in own.items()))
+        return reduce(add, (access(name, excite[name][place](features)) for name, features in by_name.items()))
 
 
 def _stem(encoder: Any, images: Tensor) -> Tensor:

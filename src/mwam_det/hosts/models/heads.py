@@ -1,4 +1,4 @@
-"""Auxiliary heads: what each stream says by itself, in training alone."""
+"""Auxiliary heads: a classifier on each stream, in training alone."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 class ClassifierHeads(nn.Module):
     """A linear classifier on what each stream puts out, for the losses L(y, y_m) of Eq. 7.
 
-    The heads are beside the model, not in it: its parameters and checkpoints stay as they are. Forward hooks on the
-    streams keep their output until the losses are taken.
+    The heads are not part of the model: its parameters and checkpoints stay as they are. Forward hooks on the streams
+    keep their output until the losses are computed.
 
     Args:
-        model: The host; it is run once, on zeros.
+        model: The host; it runs once on `inputs`.
         streams: Its streams by modality.
-        inputs: Inputs of one sample by modality, to find the sizes by.
+        inputs: Inputs of one sample by modality, which the sizes of the heads are found from.
         classes: Number of classes.
 
     Raises:
@@ -50,12 +50,12 @@ class ClassifierHeads(nn.Module):
 
     def forward(self) -> dict[str, Tensor]:
         """Classify by each stream's output of the last forward pass: logits of shape (B, classes) by modality."""
-        features = {name: own.mean((2, 3)) if own.ndim == 4 else own for name, own in self._features.items()}
+        features = {name: kept.mean((2, 3)) if kept.ndim == 4 else kept for name, kept in self._features.items()}
         self._features.clear()
         return {name: head(features[name]) for name, head in self.heads.items()}
 
     def remove(self) -> None:
-        """Take the hooks off the streams."""
+        """Remove the hooks from the streams."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

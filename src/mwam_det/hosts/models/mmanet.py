@@ -31,10 +31,10 @@ TINY = 1e-12
 UNKNOWN = -1
 
 FIRST_MINED = 2
-"""Predictions of the epochs before say nothing yet on which modality is missed."""
+"""Predictions of earlier epochs do not show yet which modality is missed."""
 
 LOSSES = ("distillation", "regularization")
-"""What the losses of `MMANetGuidance` are called."""
+"""Names of the losses of `MMANetGuidance`."""
 
 
 def margin_aware_distillation(student: Tensor, teacher: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -91,17 +91,17 @@ class Teacher:
 class MMANetGuidance(nn.Module):
     """The losses of MMANet beside the host's own, and the network that one of them trains.
 
-    It is no part of the host: parameters and checkpoints of that stay as they are.
+    It is not part of the host, whose parameters and checkpoints stay as they are.
 
     Args:
         model: The host.
-        teacher: Whom it learns from; what it is stays as it is.
+        teacher: The network that it learns from, which is not changed.
         modalities: All modalities, in order.
         classes: Number of classes.
         distillation: α, weight of the margin-aware distillation.
         regularization: β, weight of the modality-aware regularisation.
-        mining_epochs: After so many epochs, at least 3, the weak combinations are known and both losses begin. What
-            predictions make of a missing modality is summed over the epochs from the second to the one before.
+        mining_epochs: Number of epochs, at least 3, after which the weak combinations are known and both losses begin.
+            The shift of predictions without a modality is summed over the epochs from the second to the one before.
 
     Attributes:
         without: The weak combinations are all without this modality; None until it is known. Of several that are
@@ -160,11 +160,11 @@ class MMANetGuidance(nn.Module):
         with torch.no_grad():
             logits = model.to(target.device)(normalise(images))
         student, teacher = views.split(self._fused["student"]), self._fused["teacher"]
-        distillation = views.average(margin_aware_distillation(own, teacher, logits) for own in student)
-        said = self.network(self._fused["streams"]).float()
-        each = [F.cross_entropy(own, target, reduction="none") for own in views.split(said)]
+        distillation = views.average(margin_aware_distillation(features, teacher, logits) for features in student)
+        predicted = views.split(self.network(self._fused["streams"]).float())
+        each = [F.cross_entropy(part, target, reduction="none") for part in predicted]
         weak = ~views.present[self.without].to(target.device)
-        regularization = views.average((own * row).mean() for own, row in zip(each, weak, strict=True))
+        regularization = views.average((losses * row).mean() for losses, row in zip(each, weak, strict=True))
         self._fused.clear()
         return dict(zip(LOSSES, (alpha * distillation, beta * regularization), strict=True))
 
@@ -172,8 +172,8 @@ class MMANetGuidance(nn.Module):
         """Look for the weak combinations while they are not known.
 
         Args:
-            epoch: How many epochs were trained.
-            count: Tells for combinations of modalities how often each class is predicted, see `count_predictions`.
+            epoch: Number of epochs trained.
+            count: Returns how often each class is predicted by combination of modalities, see `count_predictions`.
         """
         if self.without is not None:
             return
