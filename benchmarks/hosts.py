@@ -8,7 +8,7 @@ to a training step for each sample, counted by torch.utils.flop_counter. It coun
 two operations; published figures often count them as one. Then the time of MWAM alone on a mini-batch, and of a whole
 training step (observe, normalise, forward, loss, backward, SGD) without MWAM and with it, in turn, at `--scale` times
 that size; each ratio is taken within a round. A second host without MWAM shows the ratio that comes from the machine
-alone. With --balancing, the methods that act in a step are timed instead, on hosts other than MMANet.
+alone. With --balancing, the methods of Table 13 that act in a step are timed instead, on hosts other than MMANet.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ WAYS: dict[str, dict[str, Any]] = {"off": {}, "off, once more": {}, "MWAM": {"mw
 BALANCING: dict[str, dict[str, Any]] = {
     "off": {},
     "off, once more": {},
+    "MWAM gradient": {"mwam": MWAMConfig()},
+    "MWAM loss": {"mwam": MWAMConfig(mode="loss")},
+    "views": {"incomplete": IncompleteConfig()},
     **{
         name: {"balancing": balancing_config({"method": method})}
         for name, method in {
@@ -83,7 +86,7 @@ def trainer_of(name: str, size: tuple[int, int], batch: int, device: str, way: d
             no_data,
             folder,
             settings,
-            RunConfig(incomplete=IncompleteConfig(views=1, p=0.5) if guidance else None, **way),
+            RunConfig(**{"incomplete": IncompleteConfig(views=1, p=0.5)} if guidance else {}, **way),
             guidance=guidance,
             describe={"statistics": statistics},
         )  # fmt: skip
