@@ -165,7 +165,7 @@ def test_of_one_class_it_is_said_that_there_is_nothing_to_classify(tmp_path, cap
     (tmp_path / "detect.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     assert main(["crops", "detect.yaml", "crops"]) == 0
     said = capsys.readouterr().out
-    assert "it needs two classes at least" in said and "Train on them" not in said
+    assert "a classifier needs at least two classes" in said and "Train on them" not in said
 
 
 def test_stems_with_folders_and_dashes_never_share_a_file(tmp_path):

@@ -136,7 +136,7 @@ def test_a_recipe_that_esanet_cannot_do_is_refused(rooms, changes, words):
 
 def test_a_recipe_of_another_host_is_refused_where_objects_are_meant(pictures, tmp_path, capsys):
     assert main(["inspect", str(recipe(tmp_path, content(pictures)))]) == 2
-    assert "task=multimodal-classification is for `mwam-det train`" in capsys.readouterr().err
+    assert "task=multimodal-classification only works with `mwam-det train`" in capsys.readouterr().err
 
 
 # The command line -----------------------------------------------------------------------------------------------------

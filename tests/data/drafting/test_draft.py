@@ -626,7 +626,7 @@ def test_the_command_overwrites_nothing(tmp_path, monkeypatch, capsys):
     write_pairs(tmp_path / "set", "visible/{}.png", "infrared/{}.png", "labels/{}.txt", range(4))
     write(tmp_path / "set-val.txt", "mine")
     assert main(["init", "set"]) == 2
-    assert "set-val.txt is there already, and nothing is overwritten" in capsys.readouterr().err
+    assert "set-val.txt exists, and nothing is overwritten" in capsys.readouterr().err
     assert sorted(file.name for file in tmp_path.iterdir()) == ["set", "set-val.txt"]
     assert main(["init", "set", "--out", "recipes/new.yaml"]) == 0
     assert sorted(file.name for file in (tmp_path / "recipes").iterdir()) == [
