@@ -12,7 +12,9 @@ from tables import read_csv
 from mwam_det.core.missing import modality_combinations
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.robustness.results import METRICS, CombinationResult
-from mwam_det.study.comparison import Comparison, Estimate, Run, comparison_figure, comparison_picture
+from mwam_det.study.comparison import Comparison, Estimate, Run
+from mwam_det.study.figure import comparison_figure, comparison_picture
+from mwam_det.study.files import save_comparison
 
 ARMS = {"baseline": ["mwam=false"], "mwam": ["mwam=true"]}
 BASELINE = {0: (0.010, 0.170, 0.310), 1: (0.020, 0.150, 0.290), 2: (0.000, 0.190, 0.330)}
@@ -74,7 +76,7 @@ def test_the_distance_to_a_specialist_is_paired_by_seed_and_in_every_file(tmp_pa
     pairs = table.to_specialist("mwam", "ir")
     assert pairs.values == {0: pytest.approx(-0.02), 1: pytest.approx(0.09)}
     assert table.to_specialist("only-ir", "ir") is None and table.to_specialist("mwam", "rgb") is None
-    table.save(tmp_path)
+    save_comparison(table, tmp_path)
     title = "mAP50, difference to the specialist of a modality, paired by seed [95 % interval]"
     assert title in (tmp_path / "compare.md").read_text() and "to the specialist of" in printed(table.table())
     entry = json.loads((tmp_path / "compare.json").read_text())["arms"][1]["metrics"]["mAP50"]["ir"]["to_specialist"]
@@ -155,7 +157,7 @@ def test_an_arm_is_compared_with_the_first_one_or_the_one_that_it_names():
 
 def test_json_holds_values_by_seed_means_and_intervals(tmp_path):
     table = comparison()
-    table.save(tmp_path)
+    save_comparison(table, tmp_path)
     content = json.loads((tmp_path / "compare.json").read_text())
     assert [arm["name"] for arm in content["arms"]] == ["baseline", "mwam"]
     entry = content["arms"][1]["metrics"]["mAP50"]["rgb"]
@@ -166,7 +168,7 @@ def test_json_holds_values_by_seed_means_and_intervals(tmp_path):
 
 
 def test_csv_has_a_row_an_arm_metric_and_column(tmp_path):
-    comparison().save(tmp_path)
+    save_comparison(comparison(), tmp_path)
     rows = read_csv(tmp_path / "compare.csv")
     assert len(rows) == 2 * (5 + 4)
     (row,) = [r for r in rows if (r["arm"], r["metric"], r["input"]) == ("mwam", "mAP50", "rgb+ir")]
@@ -238,7 +240,7 @@ def test_the_page_shows_every_table_the_figure_what_is_missing_and_how_it_was_ma
     failed, waiting = Run("<broken>", 0, "failed", error="ValueError: too much", versions=versions), Run("<broken>", 1)
     arms = {**ARMS, "<broken>": ["train.lr0=1"]}
     table = comparison(failed, waiting, arms=arms, command="mwam-det compare night.yaml --seeds 3")
-    table.save(tmp_path)
+    save_comparison(table, tmp_path)
     content = (tmp_path / "report.html").read_text(encoding="utf-8")
     page = Page(content)
     assert not page.open and not {"script", "link", "broken"} & set(page.tags)
@@ -255,13 +257,13 @@ def test_the_page_shows_every_table_the_figure_what_is_missing_and_how_it_was_ma
 
 
 def test_on_the_page_the_differences_stand_out_that_chance_explains_badly(tmp_path):
-    comparison().save(tmp_path)
+    save_comparison(comparison(), tmp_path)
     content = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<strong>+0.050</strong>" in content and "<strong>+0.020</strong>" not in content and "**" not in content
 
 
 def test_before_a_run_is_done_the_page_says_how_far_the_runs_are(tmp_path):
-    Comparison("night", ("rgb", "ir"), {"baseline": []}, (Run("baseline", 0, "running"),)).save(tmp_path)
+    save_comparison(Comparison("night", ("rgb", "ir"), {"baseline": []}, (Run("baseline", 0, "running"),)), tmp_path)
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "0 of 1 runs done" in page.text and "running" in page.text and "img" not in page.tags
 
@@ -291,6 +293,7 @@ def test_columns_that_do_not_fit_go_to_a_second_row_where_nothing_is_cut_off():
 
 
 def test_without_a_finished_run_there_is_no_figure(tmp_path):
-    files = Comparison("night", ("rgb", "ir"), {"baseline": []}, (Run("baseline", 0),)).save(tmp_path, "compare-x")
+    night = Comparison("night", ("rgb", "ir"), {"baseline": []}, (Run("baseline", 0),))
+    files = save_comparison(night, tmp_path, "compare-x")
     assert [file.name for file in files] == ["compare-x.json", "compare-x.csv", "compare-x.md", "report-x.html"]
     assert not (tmp_path / "compare-x.png").exists()

@@ -17,7 +17,7 @@ from mwam_det.files.locks import FolderInUse, Hold
 from mwam_det.recipe import RecipeError
 from mwam_det.robustness.report import RobustnessReport
 from mwam_det.robustness.results import CombinationResult
-from mwam_det.study import comparison as comparison_module
+from mwam_det.study import files as files_module
 from mwam_det.study import grid as grid_module
 from mwam_det.study.arms import arm_experiments, read_study
 from mwam_det.study.grid import compare
@@ -72,7 +72,7 @@ def training(monkeypatch) -> Training:
     fake = Training()
     # Half a second a run each: the figure has tests of its own, and nothing is held that could be given back.
     monkeypatch.setattr(grid_module, "_free_memory", lambda: None)
-    monkeypatch.setattr(comparison_module, "comparison_picture", lambda comparison: b"")
+    monkeypatch.setattr(files_module, "comparison_picture", lambda comparison: b"")
     monkeypatch.setattr(UltralyticsExperiment, "go_on", lambda *arguments: fake(*arguments))
     return fake
 

@@ -1,38 +1,26 @@
-"""The comparison of arms over seeds: means, paired differences with confidence intervals, tables and a figure."""
+"""The comparison of arms over seeds: means, paired differences with confidence intervals, and tables."""
 
 from __future__ import annotations
 
 import math
 import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-
 from mwam_det.core.missing import modality_combinations
-from mwam_det.files.writing import write_csv, write_json, written_whole
 from mwam_det.robustness.results import METRICS
-from mwam_det.robustness.style import CONTRASTS, png
 from mwam_det.robustness.tables import markdown_table
-from mwam_det.study.page import TableCell, comparison_page
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 CONFIDENCE = 0.95
 AVERAGE, COLLAPSE = "average", "PCR"
-COLOURS = (*CONTRASTS, "#000000", "#8C6D31")
 
 TERMINAL = 78
 """Maximum length of a table's title in one line of a terminal."""
-
-FIGURE_WIDTH = 11
-"""Approximate maximum width of the figure in inches; columns that do not fit go to the next row."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +89,21 @@ class Run:
             if set(row["available"]) == set(available):
                 return row[metric]
         return None
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """A cell of a table.
+
+    Attributes:
+        text: Its text.
+        more: A second line in smaller type.
+        strong: Whether it is emphasised.
+    """
+
+    text: str
+    more: str = ""
+    strong: bool = False
 
 
 @dataclass(frozen=True)
@@ -254,7 +257,7 @@ class Comparison:
                         if run.arm == arm
                     ],
                     "metrics": {
-                        metric: {column: self._entry(arm, column, metric) for column in self.columns(metric)}
+                        metric: {column: self.entry(arm, column, metric) for column in self.columns(metric)}
                         for metric in self.metrics
                     },
                 }
@@ -262,7 +265,8 @@ class Comparison:
             ],
         }
 
-    def _entry(self, arm: str, column: str, metric: str) -> dict[str, Any] | None:
+    def entry(self, arm: str, column: str, metric: str) -> dict[str, Any] | None:
+        """Return what `to_dict` has of an arm in a column; None if no run has it."""
         estimate, difference = self.estimate(arm, column, metric), self.difference(arm, column, metric)
         if estimate is None:
             return None
@@ -272,35 +276,6 @@ class Comparison:
                 low, high = pairs.interval() or (None, None)
                 entry[key] = {"pairs": len(pairs.values), "mean": pairs.mean, "low": low, "high": high}
         return entry
-
-    def save(self, folder: str | Path, stem: str = "compare") -> list[Path]:
-        """Write the comparison to a folder, as JSON, CSV, Markdown, a page and a figure, and return the files.
-
-        The CSV has one row per arm, metric and column. The page is report.html, or report-<file>.html if the others are
-        compare-<file>. There is no figure before a run is done.
-        """
-        folder = Path(folder)
-        files = [folder / f"{stem}.{suffix}" for suffix in ("json", "csv", "md")]
-        files += [folder / f"{stem.replace('compare', 'report', 1)}.html", folder / f"{stem}.png"]
-        write_json(files[0], self.to_dict())
-        header = "arm metric input seeds mean std against pairs difference low high"
-        header += " specialist_pairs to_specialist specialist_low specialist_high"
-        rows = [self._csv_row(a, c, metric) for a in self.arms for metric in self.metrics for c in self.columns(metric)]
-        write_csv(files[1], [header.split(), *rows])
-        files[2].write_text(self.markdown(), encoding="utf-8")
-        picture = comparison_picture(self) if any(run.report for run in self.runs) else None
-        with written_whole(files[3]) as page:
-            page.write_text(comparison_page(self, picture), encoding="utf-8")
-        if picture is None:
-            return files[:4]
-        files[4].write_bytes(picture)
-        return files
-
-    def _csv_row(self, arm: str, column: str, metric: str) -> list[Any]:
-        entry = self._entry(arm, column, metric) or {"values": {}, "mean": None, "std": None}
-        nothing = dict.fromkeys(("pairs", "mean", "low", "high"))
-        pairs = [*entry.get("difference", nothing).values(), *entry.get("to_specialist", nothing).values()]
-        return [arm, metric, column, len(entry["values"]), entry["mean"], entry["std"], self.reference(arm), *pairs]
 
     def markdown(self) -> str:
         """Return the comparison as a Markdown document."""
@@ -380,61 +355,6 @@ class Comparison:
         """Return the releases that runs were trained with, as text without repetition."""
         sets = (", ".join(f"{name} {version}" for name, version in run.versions.items()) for run in self.runs)
         return list(dict.fromkeys(filter(None, sets)))
-
-
-def comparison_picture(comparison: Comparison) -> bytes:
-    """Return the figure of a comparison as a PNG file."""
-    return png(comparison_figure(comparison))
-
-
-def comparison_figure(comparison: Comparison) -> Figure:
-    """Draw the first metric of every arm on every combination: means, standard deviations, and one dot per seed."""
-    columns = [column for column in comparison.columns() if column != COLLAPSE]
-    arms, inches = list(comparison.arms), 0.27 * len(comparison.arms) + 0.3
-    per_row = max(1, min(len(columns), round(FIGURE_WIDTH / inches)))
-    rows = [columns[first : first + per_row] for first in range(0, len(columns), per_row)]
-    legend_columns = min(len(arms), 5)
-    height = 3.4 * len(rows) + 0.25 * math.ceil(len(arms) / legend_columns) + 0.5
-    figure = Figure(figsize=(max(7.0, inches * per_row + 1), height), layout="constrained")
-    axes = figure.subplots(len(rows), sharey=True, squeeze=False)
-    for axis, row in zip(axes[:, 0], rows, strict=True):
-        for index, arm in enumerate(arms):
-            _draw_arm(axis, comparison, row, arm, index)
-        axis.set_xticks(range(len(row)), [column.replace("+", " + ") for column in row])
-        axis.set_xlim(-0.6, per_row - 0.4)  # the last row may be shorter
-        axis.set_ylabel(comparison.primary)
-        axis.grid(axis="y", alpha=0.3)
-        axis.set_axisbelow(True)
-        if AVERAGE in row:
-            axis.axvline(row.index(AVERAGE) - 0.5, color="grey", linewidth=0.8, linestyle=":")
-    axes[0, 0].set_ylim(bottom=0)  # shared by all rows; set last, as it stops autoscaling
-    figure.suptitle(f"{comparison.title}\nmean ± standard deviation; one dot per seed", fontsize="medium")
-    handles = [Patch(**_style(index)) for index in range(len(arms))]
-    # below the axes, so that long names take height instead of width
-    figure.legend(handles, arms, loc="outside lower center", ncols=legend_columns, frameon=False)
-    return figure
-
-
-def _style(index: int) -> dict[str, Any]:
-    """Return the style of an arm's bars."""
-    colour, hatch = COLOURS[index % len(COLOURS)], ("", "//", "..")[index // len(COLOURS) % 3]
-    return {"facecolor": f"{colour}73", "edgecolor": colour, "hatch": hatch}
-
-
-def _draw_arm(axis: Any, comparison: Comparison, columns: Sequence[str], arm: str, index: int) -> None:
-    """Draw the bars of one arm beside those of the others."""
-    width, style = 0.84 / len(comparison.arms), _style(index)
-    colour, shift = style["edgecolor"], (index - (len(comparison.arms) - 1) / 2) * width
-    for group, column in enumerate(columns):
-        if (estimate := comparison.estimate(arm, column)) is None:
-            continue
-        values = list(estimate.values.values())
-        axis.bar(group + shift, estimate.mean, width * 0.92, **style)
-        if estimate.std is not None:
-            axis.errorbar(group + shift, estimate.mean, estimate.std, color=colour, capsize=3, linewidth=1.4)
-        offsets = np.linspace(-width / 4, width / 4, len(values)) if len(values) > 1 else np.zeros(1)
-        # dots side by side, so that equal values do not hide each other
-        axis.scatter(group + shift + offsets, values, s=14, color=colour, edgecolor="white", linewidth=0.5, zorder=3)
 
 
 def _progress(run: Run, metric: str) -> str:

@@ -166,6 +166,8 @@ def compare(
         title = study.title or f"{base.name}: {', '.join(experiments)}"
         return Comparison(title, tuple(base.data["modalities"]), changes, runs, study.against, command)
 
+    from mwam_det.study.files import save_comparison
+
     tolerate_encodings()
     console = Console()
     with Hold(folder):
@@ -175,7 +177,7 @@ def compare(
         def changed(running: Sequence[Cell]) -> None:
             now = snapshot(running)
             console.print(now.progress())
-            now.save(folder, study.stem)
+            save_comparison(now, folder, study.stem)
 
         options: Any = {"log_of": _log_of, "changed": changed, "died": _record_death}
         if cluster is not None:
@@ -186,9 +188,9 @@ def compare(
             for cell in left:
                 console.print(snapshot([cell]).progress())
                 _run(cell)
-                snapshot().save(folder, study.stem)
+                save_comparison(snapshot(), folder, study.stem)
         result = snapshot()
-        files = result.save(folder, study.stem)
+        files = save_comparison(result, folder, study.stem)
     console.print(result.progress())
     console.print(result.table())
     print("\n".join(map(str, files)))  # not through rich, which would wrap the lines

@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from mwam_det.robustness.pages import embedded, render
-
-if TYPE_CHECKING:
-    from mwam_det.study.comparison import Comparison
-
-
-@dataclass(frozen=True)
-class TableCell:
-    """A cell of a table.
-
-    Attributes:
-        text: Its text.
-        more: A second line in smaller type.
-        strong: Whether it is emphasised.
-    """
-
-    text: str
-    more: str = ""
-    strong: bool = False
+from mwam_det.study.comparison import Comparison, TableCell
 
 
 def comparison_page(comparison: Comparison, picture: bytes | None = None) -> str:
