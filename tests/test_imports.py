@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,14 @@ def test_a_file_imports_only_from_below(file):
     above = {other for other in used if RUNG[other] >= RUNG[part]}
     assert not above, f"{part} must not import from {', '.join(sorted(above))}"
     assert "relative import" not in names
+
+
+def test_no_files_import_each_other_in_a_circle():
+    names = {".".join(["mwam_det", *file.relative_to(ROOT).with_suffix("").parts]): file for file in ROOT.rglob("*.py")}
+    order = TopologicalSorter(
+        {name: names.keys() & set(imported(file)) for name, file in names.items() if file.name != "__init__.py"}
+    )
+    assert set(order.static_order()) <= set(names)  # or CycleError, with the names
 
 
 @pytest.mark.parametrize("file", sorted(f for r in ("core", "training") for f in (ROOT / r).rglob("*.py")), ids=str)

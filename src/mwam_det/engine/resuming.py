@@ -12,18 +12,28 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
-if TYPE_CHECKING:
-    from mwam_det.engine.trainer import PairTrainer
+
+class Training(Protocol):
+    """What is saved and restored of a trainer; `waiting` counts mini-batches since the optimizer's last step."""
+
+    epoch: int
+    epochs: int
+    waiting: int
+    model: torch.nn.Module
+    ema: Any
+    optimizer: Any
+    train_loader: Any
+    args: Any
 
 
-def capture(trainer: PairTrainer, ranks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def capture(trainer: Training, ranks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the state of a training at the end of an epoch: plain values and tensors.
 
     Args:
@@ -42,7 +52,7 @@ def capture(trainer: PairTrainer, ranks: Sequence[Mapping[str, Any]]) -> dict[st
     }
 
 
-def capture_rank(trainer: PairTrainer) -> dict[str, Any]:
+def capture_rank(trainer: Training) -> dict[str, Any]:
     """Return the state specific to this rank at the end of an epoch: plain values and tensors."""
     numpy_state: Any = np.random.get_state()
     name, keys, *rest = numpy_state
@@ -66,12 +76,12 @@ def _state_of_rank(state: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return ranks[rank] if rank < len(ranks) else None
 
 
-def _parameters(trainer: PairTrainer) -> list[torch.nn.Parameter]:
+def _parameters(trainer: Training) -> list[torch.nn.Parameter]:
     """List the optimizer's parameters, including those of auxiliary heads."""
     return [parameter for group in trainer.optimizer.param_groups for parameter in group["params"]]
 
 
-def restore_weights(trainer: PairTrainer, state: Mapping[str, Any]) -> None:
+def restore_weights(trainer: Training, state: Mapping[str, Any]) -> None:
     """Restore weights, averaged weights and the optimizer's states, once the trainer is set up."""
     unwrap_model(trainer.model).load_state_dict(state["model"])
     trainer.ema.ema.load_state_dict(state["averaged"])
@@ -80,7 +90,7 @@ def restore_weights(trainer: PairTrainer, state: Mapping[str, Any]) -> None:
         unwrap_model(trainer.model).load_state_dict(rank["statistics"], strict=False)  # without parameters
 
 
-def restore_epoch(trainer: PairTrainer, state: Mapping[str, Any]) -> None:
+def restore_epoch(trainer: Training, state: Mapping[str, Any]) -> None:
     """Restore the rest, immediately before the first mini-batch of the next epoch."""
     for parameter, gradient in zip(_parameters(trainer), state["gradients"], strict=False):  # may be empty
         parameter.grad = None if gradient is None else gradient.to(parameter)
