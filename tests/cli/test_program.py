@@ -450,7 +450,7 @@ def test_an_interrupted_conversion_says_how_it_goes_on_and_does(capsys, publishe
     with monkeypatch.context() as patch:
         patch.setattr("mwam_det.data.conversion.write._write", interrupt)
         assert main(["convert", "llvip", str(published), "set"]) == 130
-    assert "same command resumes" in capsys.readouterr().err
+    assert "same command to resume" in capsys.readouterr().err
     assert main(["convert", "llvip", str(published), "set"]) == 0
 
 

@@ -404,7 +404,7 @@ def test_more_arms_and_seeds_go_on_from_what_is_there(training):
 def test_an_interruption_keeps_what_is_done_and_the_same_call_goes_on(training, capsys):
     training.instead["mwam/seed0"] = KeyboardInterrupt()
     assert main(["compare", "night.yaml", "--arms", "baseline,mwam", "--seeds", "2"]) == 130
-    assert "The same command resumes" in capsys.readouterr().err
+    assert "Run the same command to resume" in capsys.readouterr().err
     assert record("mwam/seed0")["state"] == "begun"
     content = json.loads(Path("runs/night-compare/compare.json").read_text())
     assert content["arms"][0]["runs"][0]["state"] == "done"

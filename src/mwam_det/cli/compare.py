@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
         run,
         "train arms × seeds of a recipe and compare them; can be resumed",
         EXAMPLES,
-        stopped="The same command resumes.",
+        stopped="Run the same command to resume.",
     )
     command.add_argument(
         "recipe", nargs="?", help="YAML file of the experiment; may be left out if the study names one"

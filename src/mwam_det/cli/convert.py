@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
         run,
         "convert a published dataset to the layout that training reads",
         EXAMPLES,
-        stopped="The same command resumes.",
+        stopped="Run the same command to resume.",
     )
     formats = command.add_subparsers(dest="format", metavar="FORMAT", required=True)
     for format_name, offer in OFFERS.items():

@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
         run,
         "cut out the objects of a recipe's dataset, for a classifier",
         EXAMPLES,
-        stopped="The same command starts over.",
+        stopped="Run the same command to start over.",
     )
     command.add_argument("recipe", help="YAML file whose data section names the dataset")
     command.add_argument("destination", metavar="DST", help="new or empty folder")

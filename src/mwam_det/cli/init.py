@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     for file, text in files.items():
         with open(file, "x", encoding="utf-8") as stream:
             stream.write(text)
-    for sentence in result.said:
+    for sentence in result.conclusions:
         print(sentence)
     for doubt in result.doubts:
         print(f"Doubt: {doubt}")

@@ -72,4 +72,4 @@ def _draft(folder: Path) -> tuple[Mapping[str, Any], list[str]]:
     for split in ("train", "val"):
         content["data"][split] = lists.get(content["data"][split], content["data"][split])
     keep = f"`{shlex.join(['mwam-det', 'init', str(folder)])}` writes this to a recipe that you can edit."
-    return content, [*made.said, *(f"Doubt: {doubt}" for doubt in made.doubts), keep]
+    return content, [*made.conclusions, *(f"Doubt: {doubt}" for doubt in made.doubts), keep]

@@ -271,7 +271,7 @@ def test_test_validates_where_there_is_no_val(tmp_path):
     )
     content, made = check(tmp_path / "set", tmp_path / "out/r.yaml")
     assert content["data"]["val"] == "test"
-    assert any("test is used to validate" in said for said in made.said)
+    assert any("test is used to validate" in conclusion for conclusion in made.conclusions)
 
 
 @pytest.mark.parametrize("layout", ["visible/train/{}.png infrared/train/{}.png labels/train/{}.txt",
@@ -298,7 +298,7 @@ def test_clips_above_modalities_are_held_back_as_a_whole(tmp_path, places):
     content, made = check(tmp_path / "set", tmp_path / "out/r.yaml", {"train": 6, "val": 3})
     assert len(content["data"]["train"]) == 2
     assert not made.doubts and not made.lists
-    assert any("of 3 clips 1 were drawn for val" in said for said in made.said)
+    assert any("of 3 clips 1 were drawn for val" in conclusion for conclusion in made.conclusions)
 
 
 def test_clips_below_splits_belong_to_them(tmp_path):
@@ -321,7 +321,8 @@ def test_lists_that_are_there_are_the_split(tmp_path):
     write(tmp_path / "set/val.txt", "0000\n")  # alone in its folder
     content, made = check(tmp_path / "set", tmp_path / "out/r.yaml")
     assert content["data"]["val"] == content["data"]["test"] == "ImageSets/test.txt"
-    assert "split: 6 images in ImageSets/train.txt, 3 images in ImageSets/test.txt" in made.said and not made.lists
+    assert "split: 6 images in ImageSets/train.txt, 3 images in ImageSets/test.txt" in made.conclusions
+    assert not made.lists
 
 
 def test_three_splits_are_named_all(tmp_path):

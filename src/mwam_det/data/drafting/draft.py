@@ -48,13 +48,13 @@ class Draft:
     Attributes:
         recipe: Its text.
         lists: Texts to be written beside it, by name.
-        said: Conclusions, in sentences.
+        conclusions: What was found, in sentences.
         doubts: What the user should check.
     """
 
     recipe: str
     lists: dict[str, str]
-    said: list[str]
+    conclusions: list[str]
     doubts: list[str] = field(default_factory=list)
 
 
@@ -127,7 +127,7 @@ class _Writer:
         self.found, self.pairs, self.values, self.recipe = found, pairs, values, recipe
         self.labels, *self.other_labels = labels
         self.lists: dict[str, str] = {}
-        self.said: list[str] = []
+        self.conclusions: list[str] = []
         self.doubts: list[str] = []
 
     def draft(self) -> Draft:
@@ -163,7 +163,7 @@ class _Writer:
             coloured = [name for name in names if self.values[name].colour]
             line = f"  visible: {coloured[0] if len(coloured) == 1 else 'null'}     # takes colour augmentation"
             lines.insert(lines.index("mwam: true"), line)
-        return Draft("\n".join(lines) + "\n", self.lists, self.said, self.doubts)
+        return Draft("\n".join(lines) + "\n", self.lists, self.conclusions, self.doubts)
 
     def _splits(self) -> dict[str, tuple[Any, str]]:
         """Return the value and a comment for each split; draw splits if there are none."""
@@ -171,10 +171,10 @@ class _Writer:
         for word in self.pairs.keys:
             words[_split_named(word)].append(word)
         if {"train", "val"} <= words.keys():
-            self.said.append(f"split: {self._counts(words)}, from the folders")
+            self.conclusions.append(f"split: {self._counts(words)}, from the folders")
             return {split: (_one_or_all(words[split]), "") for split in SPLITS if split in words}
         if {"train", "test"} <= words.keys():
-            self.said.append(f"split: {self._counts(words)}; there is no val, so test is used to validate")
+            self.conclusions.append(f"split: {self._counts(words)}; there is no val, so test is used to validate")
             train, test = (_one_or_all(words[split]) for split in ("train", "test"))
             return {"train": (train, ""), "val": (test, "     # there is no other")}
         if (listed := self._listed()) is not None:
@@ -195,7 +195,7 @@ class _Writer:
             name = f"{self.recipe.stem}-{split}.txt"
             self.lists[name] = "".join(f"{file}\n" for file in part)
             values[split] = str(self.recipe.with_name(name)), ""
-        self.said.append(
+        self.conclusions.append(
             f"split: none in the folders, so {len(parts['train']):,} pairs were drawn for train and "
             f"{len(parts['val']):,} for val (seed {SEED}); "
             + ("each folder is in one of them" if by_clip else "frames of one clip may be in both")
@@ -219,7 +219,7 @@ class _Writer:
         for lists in folders.values():
             if "train" in lists and (validation := next((split for split in ("val", "test") if split in lists), None)):
                 counts = [f"{lists[split][1]:,} images in {lists[split][0]}" for split in SPLITS if split in lists]
-                self.said.append(f"split: {', '.join(counts)}")
+                self.conclusions.append(f"split: {', '.join(counts)}")
                 values: dict[str, tuple[Any, str]] = {s: (lists[s][0], "") for s in SPLITS if s in lists}
                 return values | {"val": (lists[validation][0], "")}
         return None
@@ -230,7 +230,7 @@ class _Writer:
         drawn = validation_part(clips, SEED, VAL_SHARE)
         parts = {"train": [clip for clip in clips if clip not in drawn], "val": sorted(drawn)}
         counts = {split: sum(len(self.pairs.keys[clip]) for clip in part) for split, part in parts.items()}
-        self.said.append(
+        self.conclusions.append(
             f"split: none in the folders, so of {len(clips):,} clips {len(drawn):,} were drawn for val (seed {SEED}): "
             f"{counts['train']:,} pairs in train, {counts['val']:,} in val"
         )
@@ -250,7 +250,7 @@ class _Writer:
         for modality in self.pairs.modalities:
             seen = self.values[modality.name]
             files, sizes = _all_files(modality), list(seen.sizes)
-            self.said.append(
+            self.conclusions.append(
                 f"{modality.name}: {len(files):,} images in {modality.template}, {seen.format}, "
                 f"{'in colour' if seen.colour else 'grey'}, {', '.join(sizes[:3])}{' …' * (len(sizes) > 3)}"
             )
@@ -268,7 +268,7 @@ class _Writer:
                 )
         namings = {modality.naming for modality in self.pairs.modalities}
         by = "with the same name" if namings == {""} else "by the names that the recipe describes"
-        self.said.append(f"pairs: {self.pairs.count:,}, {by}")
+        self.conclusions.append(f"pairs: {self.pairs.count:,}, {by}")
         used = {file for modality in self.pairs.modalities for file in _all_files(modality)}
         if self.pairs.ignored:
             self.doubts.append(f"folders that are no modality: {', '.join(self.pairs.ignored)}")
@@ -277,10 +277,10 @@ class _Writer:
         labels = self.labels
         count = f"{len(labels.names)} class{'es' * (len(labels.names) > 1)}"
         if labels.template is None:
-            self.said.append(f"labels: the folder of each image, {count}")
+            self.conclusions.append(f"labels: the folder of each image, {count}")
         else:
             by = f"named in {labels.named_by}" if labels.named_by else "without names: add them to the recipe"
-            self.said.append(f"labels: {labels.kind} in {labels.template}, {count} {by}")
+            self.conclusions.append(f"labels: {labels.kind} in {labels.template}, {count} {by}")
         if labels.files < self.pairs.count:
             self.doubts.append(f"{self.pairs.count - labels.files:,} of {self.pairs.count:,} pairs have no label file")
         for problem, example in labels.problems.items():
