@@ -143,7 +143,7 @@ def _messages_held_back() -> Iterator[None]:
     LOGGER.addFilter(hold)
     try:
         yield
-    except Exception:
+    except Exception:  # of any kind, since it is raised again
         LOGGER.removeFilter(hold)
         for record in held:
             LOGGER.handle(record)
