@@ -194,10 +194,20 @@ def test_the_context_module_tells_every_place_of_the_whole_image():
         assert ((module(features) - before)[..., 9, 9] != 0).any()
 
 
+def test_of_one_modality_it_is_the_host_without_the_other(model):
+    images = inputs()
+    alone = ESANetMD({"rgb": 3}, 5, "r18").eval()
+    own = {key: value for key, value in model.state_dict().items() if ".depth." not in key}
+    alone.load_state_dict(own)
+    with torch.no_grad():
+        without_depth = model({**images, "depth": torch.zeros_like(images["depth"])})
+        assert torch.equal(alone({"rgb": images["rgb"]}), without_depth)
+
+
 @pytest.mark.parametrize(
     ("channels", "encoder", "words"),
     [
-        ({"rgb": 3, "depth": 1, "ir": 1}, "r18", "takes two modalities"),
+        ({"rgb": 3, "depth": 1, "ir": 1}, "r18", "takes two modalities, .* or one, not rgb, depth, ir"),
         (CHANNELS, "r101", "encoder='r101' must be one of"),
     ],
 )

@@ -106,7 +106,7 @@ def test_frames_of_a_modality_must_be_of_one_size(videos):
     ("changes", "words"),
     [
         ({"modalities": {"rgb": "frames", "flow": ["flow/u"]}}, "a list of 2 to 4"),
-        ({"modalities": {"rgb": "frames", "flow": [1, 2]}}, "two names or more to folders"),
+        ({"modalities": {"rgb": "frames", "flow": [1, 2]}}, "must map names to folders"),
         ({"channels": {"flow": 1}}, "a channel for each of its 2 folders"),
     ],
 )

@@ -162,6 +162,12 @@ def test_a_uni_modal_arm_keeps_one_modality_and_what_belongs_to_it(name):
     assert (recipe.mwam, recipe.incomplete) == (False, False)
 
 
+@pytest.mark.parametrize(("name", "wanted"), [("only-ir", {"ir": "b.pt"}), ("only-rgb", True)])
+def test_a_uni_modal_arm_begins_with_the_weights_of_its_modality(monkeypatch, name, wanted):
+    monkeypatch.setattr("mwam_det.engine.experiment.pretrained_files", lambda files, modalities: files)
+    assert arm(name, "pretrained={ir: b.pt}").pretrained == wanted
+
+
 def test_a_modality_whose_labels_are_those_of_another_frame_is_no_arm_by_itself():
     matrix = [[1, 0, 3], [0, 1, 0], [0, 0, 1]]
     write("night.yaml", data={**DATA, "align": {"ir": matrix}})

@@ -45,6 +45,26 @@ def test_arms_and_seeds_of_a_host_become_one_table(recipe, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("model", ["resnet18-concat", "sf-md"])
+def test_every_arm_of_a_host_is_compared_with_the_specialist_of_a_modality(tmp_path, monkeypatch, model):
+    monkeypatch.chdir(tmp_path)
+    content = {
+        "task": CLASSIFICATION,
+        "model": model,
+        "data": section(write_pictures(tmp_path / "set"), groups={"day": "day_*"}),
+        "mwam": True,
+        "incomplete": True,
+        "train": {"epochs": 1, "imgsz": 32, "batch": 4, "device": "cpu"},
+    }
+    (tmp_path / "alone.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    result = compare("alone.yaml", arms=["baseline", "only-ir"], seeds=1)
+    file = tmp_path / "runs/alone-compare/only-ir/seed0/robustness.json"
+    assert [row["available"] for row in json.loads(file.read_text())["combinations"]] == [["ir"]]
+    difference = result.runs[0].measure("accuracy", ("ir",)) - result.runs[1].measure("accuracy", ("ir",))
+    assert result.to_specialist("baseline", "ir").mean == pytest.approx(difference)
+
+
+@pytest.mark.slow
 def test_a_grid_goes_on_where_it_was_interrupted_and_ends_alike(recipe, tmp_path, monkeypatch):
     whole = compare(recipe, ["train.name=whole"], arms=ARMS[:2], seeds=1)
     validate = HostTrainer._validate
@@ -77,7 +97,7 @@ def test_a_run_that_was_stopped_before_its_report_is_only_evaluated(recipe, tmp_
         (["fusion=concat"], "baseline", "fusion"),
         (["data.path=nowhere"], "baseline", "nowhere"),
         (["train.device=cuda:77"], "baseline", "cuda:77"),
-        ([], "only-ir", "two names or more"),
+        ([], "only-depth", "there is no arm 'only-depth'"),
     ],
 )
 def test_what_cannot_be_compared_is_said_before_anything_is_trained(recipe, tmp_path, overrides, arms, words):

@@ -217,8 +217,8 @@ class HostExperiment:
         if self.task == SEGMENTATION:
             if any(side % STRIDE for side in self.settings.size):
                 raise ValueError(f"train.imgsz={self.settings.imgsz} must be multiples of {STRIDE}, like [480, 640]")
-            if len(self.data["modalities"]) != 2:
-                raise ValueError(f"data.modalities must be two for {self.model}, like rgb and depth")
+            if len(self.data["modalities"]) > 2:
+                raise ValueError(f"data.modalities must be two for {self.model}, like rgb and depth, or one")
             if mwam is not None and mwam.mode in ("loss", "hybrid"):
                 raise ValueError(
                     f"mwam.mode={mwam.mode!r} needs what each stream says by itself, but {self.model} fuses "

@@ -246,6 +246,9 @@ def _uni_modal(modality: str, base: Recipe) -> list[str]:
         overrides.append(f"data.{key}={format_value({modality: section[modality]} if modality in section else {})}")
     if data.get("visible") not in (None, modality):
         overrides.append("data.visible=null")
+    if isinstance(base.pretrained, Mapping):
+        file = base.pretrained.get(modality)
+        overrides.append(f"pretrained={format_value(None if file is None else {modality: file})}")
     return overrides
 
 

@@ -115,7 +115,7 @@ def check_section(section: Any, segmentation: bool) -> None:
 def _check_modalities(section: Mapping[str, Any], format_: str) -> None:
     modalities, kind = section["modalities"], int if format_ == "list" else str
     channels = section.get("channels", {})
-    fits = isinstance(modalities, Mapping) and len(modalities) >= 2
+    fits = isinstance(modalities, Mapping) and len(modalities) > 0
     places = modalities.values() if fits else ()
     if format_ == "videos":
         for name, place in modalities.items() if fits else ():
@@ -126,9 +126,7 @@ def _check_modalities(section: Mapping[str, Any], format_: str) -> None:
         places = [part for place in places for part in _parts(place)]
     if not fits or not all(type(place) is kind and (isinstance(place, str) or place >= 0) for place in places):
         what = "columns, like {rgb: 0, depth: 1}" if kind is int else "folders, like {rgb: visible, ir: infrared}"
-        alone = isinstance(modalities, Mapping) and len(modalities) == 1
-        hint = ": these models fuse modalities; train one alone (an arm only-…) with task: classify or semantic"
-        raise ValueError(f"modalities={modalities!r} must map two names or more to {what}" + hint * alone)
+        raise ValueError(f"modalities={modalities!r} must map names to {what}")
     check_modality_names(modalities)
     for key in ("channels", "range"):
         if not isinstance(section.get(key, {}), Mapping):

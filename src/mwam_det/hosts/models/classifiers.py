@@ -49,7 +49,7 @@ class ResNet18Concat(StreamClassifier):
     """A ResNet-18 for each modality; their features, averaged over the image, are concatenated and classified.
 
     What the paper calls vanilla ResNet-18 with fusion by concatenation (Tables 13, 14 and 22), for two or more
-    modalities. The features of a missing modality are 0.
+    modalities; of one it is a plain ResNet-18. The features of a missing modality are 0.
 
     Args:
         channels: Channels of each modality by name.

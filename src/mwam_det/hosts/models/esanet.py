@@ -146,11 +146,11 @@ class ESANetMD(nn.Module):
     An encoder for each of two modalities. At five places (behind the first convolution and each stage) the features of
     both are weighed by squeeze-and-excitation and added; the sum continues through the first modality's encoder, goes
     to the decoder as a skip connection, and at last to context module and decoder. A missing modality adds nothing
-    anywhere.
+    anywhere. With one modality it is what the published code calls ESANet for one modality, weighed at the same places.
 
     Args:
-        channels: Channels of both modalities by name; the first is the one whose encoder takes in the other, RGB in the
-            paper.
+        channels: Channels of both modalities by name, or of one; the first is the one whose encoder takes in the other,
+            RGB in the paper.
         classes: Number of classes.
         encoder: One of `ENCODERS`: ResNet-18 and -34 of NonBottleneck1D blocks, ResNet-50 of bottlenecks.
 
@@ -159,13 +159,13 @@ class ESANetMD(nn.Module):
             fusion, skip connections and decoder belong to none.
 
     Raises:
-        ValueError: If there are not two modalities, or the encoder is unknown.
+        ValueError: If there are more than two modalities, or the encoder is unknown.
     """
 
     def __init__(self, channels: Mapping[str, int], classes: int, encoder: str = "r34"):
         super().__init__()
-        if len(channels) != 2:
-            raise ValueError(f"ESANet takes two modalities, like rgb and depth, not {', '.join(channels)}")
+        if len(channels) not in (1, 2):
+            raise ValueError(f"ESANet takes two modalities, like rgb and depth, or one, not {', '.join(channels)}")
         if encoder not in ENCODERS:
             raise ValueError(f"encoder={encoder!r} must be one of {', '.join(ENCODERS)}")
         block, layers = ENCODERS[encoder]
