@@ -44,6 +44,14 @@ def test_every_recipe_of_the_project_loads(file):
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_every_recipe_of_the_project_trains_against_a_missing_sensor_or_says_that_it_does_not(file):
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert "incomplete" in content, "false is the default, and no choice"
+    if file.stem != "casia_surf_teacher":  # MMANet's teacher sees complete input
+        assert content["incomplete"]
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
 def test_every_recipe_of_the_project_says_what_it_is_in_its_first_line(file):
     assert file.read_text(encoding="utf-8").startswith("# ")
 

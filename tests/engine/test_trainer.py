@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tables import read_csv
-from training import SHORT, StockTrainer, run
+from training import SHORT, StockTrainer, at_start, batch_of_bytes, run
 from ultralytics.utils.torch_utils import unwrap_model
 from untrained import TINY
 
@@ -526,6 +526,17 @@ def test_views_begin_where_they_are_asked_to_and_before_that_the_run_is_as_witho
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("every", [1, 2])
+def test_epochs_before_the_views_are_no_rivals_of_those_with_them(demo_section, tmp_path, scored, every):
+    values = [0.9, 0.8, 0.7, 0.1, 0.3, 0.2]
+    scored(lambda epoch: dict.fromkeys([("rgb",), ("ir",), ("rgb", "ir")], values[epoch or 0]))
+    arguments = {"incomplete": {"start": 0.5}, "select": {"select": "mean", "every": every}, "patience": 2}
+    trainer = run(MWAMTrainer, demo_section, tmp_path, mwam=False, epochs=6, **arguments)
+    assert len(results_of(trainer)) == 6, "patience counts before the views"
+    assert trainer.best_fitness == pytest.approx(0.3) and trainer.stopper.best_epoch == 5
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("off", [False, None])
 def test_complete_input_alone_is_the_stock_trainer_bit_for_bit(demo_section, tmp_path, stock, off):
     ours = run(MWAMTrainer, demo_section, tmp_path, mwam=False, incomplete=off)
@@ -606,6 +617,33 @@ def test_gradients_of_auxiliary_heads_are_clipped_with_those_of_the_model(demo_s
     for model, heads in norms:
         assert heads > 0.1 and (model**2 + heads**2) ** 0.5 <= 10.01
     assert trainer.ema.updates == 2
+
+
+@pytest.mark.slow
+def test_the_weights_of_classes_are_those_of_auxiliary_heads_too(demo_section, tmp_path):
+    trainer = at_start(demo_section, tmp_path, mwam={"mode": "loss"}, cls_pw=0.5)
+    criteria = [unwrap_model(trainer.model).init_criterion(), *trainer.heads._criteria.values()]
+    weights = [criterion.class_weights.flatten().tolist() for criterion in criteria]
+    assert len(weights) == 3 and weights[0] == weights[1] == weights[2] and len(set(weights[0])) > 1
+
+
+@pytest.mark.slow
+def test_gradients_of_the_streams_from_all_views_are_scaled_by_k_and_no_others_are(demo_section, tmp_path):
+    def gradients(mwam):
+        trainer = at_start(demo_section, tmp_path, mwam=mwam, incomplete=True)
+        found = trainer.preprocess_batch(batch_of_bytes())
+        trainer.model(found)[0].sum().backward()
+        return trainer, {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
+
+    _, plain = gradients(False)
+    trainer, scaled = gradients({"mode": "gradient"})
+    weights = {name: float(weight) for name, weight in trainer.mwam.weights.items()}
+    assert weights["rgb"] != weights["ir"]
+    factor = {id(p): weights[name] for name, own in streams_of(trainer.model).items() for p in own.parameters()}
+    names = dict(trainer.model.named_parameters())
+    for name, gradient in plain.items():
+        expected = gradient * factor.get(id(names[name]), 1.0)
+        torch.testing.assert_close(scaled[name], expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.slow

@@ -68,6 +68,22 @@ def test_views_give_what_inputs_of_zeros_give(model, views):
         assert torch.allclose(part, model(zeroed), atol=1e-4)
 
 
+def test_views_reach_the_side_outputs_of_training(model):
+    images = inputs(size=(64, 64), batch=3)
+    seen = draw_views(3, list(images), IncompleteConfig())
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()  # so that samples do not see each other
+    with torch.no_grad():
+        for view, parts in enumerate(seen.split(model(images, seen))):
+            zeroed = {name: own * seen.present[name][view].view(-1, 1, 1, 1) for name, own in images.items()}
+            for part, expected in zip(parts, model(zeroed), strict=True):
+                torch.testing.assert_close(part, expected, atol=1e-4, rtol=1e-4)
+    model.eval()
+    assert len(parts) == 4
+
+
 def test_both_modalities_are_seen_where_they_are(model):
     with torch.no_grad():
         full = model(inputs())

@@ -18,6 +18,7 @@ from mwam_det.hosts.data.looking import look_at_samples
 from mwam_det.hosts.data.samples import check_files
 from mwam_det.hosts.experiment import CLASSIFICATION, MODELS, SEGMENTATION, HostExperiment, load_host, new_folder
 from mwam_det.hosts.loop import HostTrainer
+from mwam_det.training.incomplete import IncompleteConfig
 
 CFG = Path(__file__).parents[2] / "cfg"
 FAST = ["train.epochs=1", "train.imgsz=32", "train.batch=4", "train.device=cpu"]
@@ -56,6 +57,13 @@ def test_every_recipe_of_another_host_is_accepted(file):
     wanted = MWAMConfig.published_code() if published else MWAMConfig()
     assert experiment.config.mwam == (None if teaches else wanted) and experiment.settings.optimizer == "SGD"
     assert (experiment.config.incomplete is None) == teaches
+
+
+@pytest.mark.parametrize(("name", "incomplete"), [("casia_surf_sfmd", 6 / 7), ("nyuv2_esanet", 2 / 3)])
+def test_the_md_of_a_host_is_modality_dropout_behind_its_stream_each_combination_as_likely(name, incomplete):
+    content = yaml.safe_load((CFG / f"hosts/{name}.yaml").read_text(encoding="utf-8"))
+    config = HostExperiment.from_dict(name, content).config.incomplete
+    assert config == IncompleteConfig(views=1, p=config.p) and config.p == pytest.approx(incomplete, abs=0.005)
 
 
 def test_recipes_hold_the_papers_settings():

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mwam_det import MWAMConfig
+from mwam_det.hosts.evaluation import Evaluation
 from mwam_det.hosts.loop import HostTrainer, save_whole
 from mwam_det.training.incomplete import IncompleteConfig, Views
 from mwam_det.training.selection import Selection
@@ -266,6 +267,15 @@ def test_incomplete_views_follow_the_complete_one_if_asked(pictures, tmp_path):
 
     added = [loss(distill) - loss(0.0) for distill in (1.0, 2.0)]
     assert added[0] > 1e-4 and added[1] == pytest.approx(2 * added[0], rel=1e-3)
+
+
+def test_epochs_before_the_views_are_no_rivals_of_those_with_them(pictures, tmp_path, monkeypatch):
+    config = IncompleteConfig(level="input", start=0.5)
+    trainer = toy_trainer(pictures, tmp_path, incomplete=config, mwam=None, epochs=4)
+    found = iter([0.9, 0.8, 0.1, 0.05])
+    monkeypatch.setattr(trainer, "evaluate", lambda kept: Evaluation({kept[0]: next(found)}, {}, 4, 0.0))
+    trainer.train()
+    assert torch.load(tmp_path / "weights" / "best.pt", weights_only=True)["epoch"] == 3 and trainer.best == 0.1
 
 
 def test_a_host_is_refused_the_views_that_it_cannot_have(pictures, tmp_path):

@@ -11,7 +11,7 @@ from mwam_det.core.missing import drop_modalities
 from mwam_det.models.replay import FeatureTap, run_stream_on_zeros
 from mwam_det.models.two_stream import FUSIONS, build_two_stream, streams_of, task_of, two_stream_cfg
 from mwam_det.models.views import VIEWS, IncompleteViews, loss_multiple
-from mwam_det.training.incomplete import IncompleteConfig, Views, draw_views, views_alone
+from mwam_det.training.incomplete import IncompleteConfig, Views, confident_divergence, draw_views, views_alone
 
 TWO, THREE = {"rgb": 3, "ir": 2}, {"rgb": 3, "ir": 2, "depth": 1}
 HEADS = [
@@ -85,6 +85,27 @@ def test_the_loss_of_every_head_is_the_weighted_sum_of_separate_losses(name):
     loss.sum().backward()
     hooks.remove()
     assert all(torch.as_tensor(value).isfinite().all() for value in items.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["yolov8n-seg.yaml", "yolo26n-pose.yaml", "yolov8-rtdetr.yaml"])
+@pytest.mark.parametrize("images", [[0, 0], []], ids=["uneven", "none"])
+def test_labels_may_be_of_some_images_or_of_none(name, images):
+    model = built(name)
+    if hasattr(model.model[-1], "num_denoising"):
+        model.model[-1].num_denoising = 20
+        model.model[-1].label_noise_ratio = model.model[-1].box_noise_scale = 0.0  # what is drawn has no effect then
+    batch = batch_of(model)
+    for key in ("cls", "bboxes", "keypoints"):
+        batch[key] = batch[key][: len(images)]
+    batch["batch_idx"] = torch.tensor(images, dtype=torch.float32)
+    if not images:
+        batch["masks"] = torch.zeros_like(batch["masks"])
+    whole = seen(batch, 2, TWO, weights=[0.5, 0.2, 0.3])
+    separate = separate_losses(model, batch, whole[VIEWS])
+    IncompleteViews(model)
+    expected = sum(w * loss.item() for w, loss in zip((0.5, 0.2, 0.3), separate, strict=True))
+    assert model(whole)[0].sum().item() == pytest.approx(expected, rel=2e-5, abs=1e-7)
 
 
 @pytest.mark.slow
@@ -212,6 +233,34 @@ def test_following_the_complete_view_adds_a_loss_that_is_zero_where_nothing_is_m
     added = [loss(some, distill).item() - loss(some, 0.0).item() for distill in (1.0, 2.0)]
     assert added[0] > 1e-4 and added[1] == pytest.approx(2 * added[0], rel=1e-4)
     loss(some, 1.0).backward()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["yolov8n.yaml", "yolo26n-sem.yaml", "yolov8n-cls.yaml"])
+def test_following_weighs_the_same_beside_the_loss_whatever_the_batch(name):
+    model = built(name)
+    once = batch_of(model)
+    twice = {key: torch.cat([value, value]) for key, value in once.items()}
+    twice["batch_idx"] = torch.arange(4.0)
+    IncompleteViews(model)
+
+    def following(batch):
+        """Its share of the loss, over what the loss is a multiple of its mean by."""
+        present = draw_views(len(batch["img"]), list(TWO), IncompleteConfig()).present
+        without, following = (
+            model({**batch, VIEWS: Views(present, (0.4, 0.3, 0.3), distill=distill)})[0].sum().item()
+            for distill in (0.0, 1.0)
+        )
+        return (following - without) / loss_multiple(model, batch)
+
+    assert following(twice) == pytest.approx(following(once), rel=1e-3)
+
+
+def test_a_model_of_one_class_follows_too():
+    student, teacher = torch.tensor([[0.0]]), torch.tensor([[2.0]])
+    two = [torch.cat([logits, torch.zeros(1, 1)], 1) for logits in (student, teacher)]
+    assert confident_divergence(student, teacher).item() == pytest.approx(confident_divergence(*two).item())
+    assert confident_divergence(student, teacher) > 0.1
 
 
 # Views that only measure ----------------------------------------------------------------------------------------------

@@ -361,6 +361,17 @@ def test_the_arms_of_every_study_are_recipes_that_differ(file):
     assert file.read_text(encoding="utf-8").startswith("# Table " if file.stem.startswith("table") else "# ")
 
 
+def test_the_study_of_the_cure_has_every_way_the_specialists_and_equal_times():
+    study = read_study(CFG / "studies/robust.yaml")
+    assert {*study.arms} >= {
+        "baseline", "mwam", "mwam-update", "dropout", "dropout-features", "views2", "views", "views-late", "mwam+views",
+        "views-by-mwam", "views-by-measured", "views-distill", "hybrid", "heads", "only-rgb", "only-ir",
+    }  # fmt: skip
+    assert study.longer == {"baseline-long": 1.7, "views2-long": 1.3}
+    experiments = arm_experiments(CFG / "detect/llvip.yaml", (), study)[1]
+    assert experiments["views2-long"].recipe.incomplete == experiments["views2"].recipe.incomplete == {"views": 2}
+
+
 def test_batch_sizes_are_compared_one_by_one():
     study = read_study(CFG / "studies/table10.yaml")
     experiments = arm_experiments(CFG / "detect/llvip.yaml", (), study)[1]

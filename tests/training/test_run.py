@@ -46,7 +46,21 @@ def test_views_begin_at_their_share_of_the_training_and_following_warms_up_from_
         run.begin_epoch(epoch, 20)
         views = run.incomplete(1)
         seen.append(None if views is None else round(views.distill, 6))
-    assert seen == [None] * 10 + [0.0, 0.5, 1.0, 1.5] + [2.0] * 6
+    assert seen == [None] * 10 + [0.0, 1.0] + [2.0] * 8
+
+
+def test_views_that_have_begun_go_on_where_the_number_of_epochs_changes_and_after_a_resume():
+    run = ModalityRun(NAMES, incomplete=IncompleteConfig(start=0.5), selection=Selection("mean", every=9))
+    run.take_in(SCORES)
+    seen = []
+    for epoch, epochs in ((1, 6), (2, 6), (3, 6), (4, 9), (5, 9)):  # as a run of a given time estimates them
+        run.begin_epoch(epoch, epochs)
+        seen.append((run.incomplete(1) is not None, run.begins_views, run.due(epoch)))
+    assert seen == [(False,) * 3, (False,) * 3, (True,) * 3, (True, False, False), (True, False, False)]
+    resumed = ModalityRun(NAMES, incomplete=IncompleteConfig(start=0.5))
+    resumed.load_state_dict(json.loads(json.dumps(run.state_dict())), epoch=5)
+    resumed.begin_epoch(5, 12)
+    assert resumed.views_since == 3 and resumed.incomplete(1) is not None and not resumed.begins_views
 
 
 def test_weights_of_mwam_reach_the_views():

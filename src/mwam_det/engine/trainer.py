@@ -347,7 +347,7 @@ class PairTrainer(BaseTrainer):
         balancer = self.run.balancer
         if self.run.incomplete_config is not None or (balancer is not None and balancer.needs_views):
             recompute = self.run.incomplete_config is not None and self.run.incomplete_config.checkpoint
-            self._attached.append(IncompleteViews(model, self._balance, recompute))
+            self._attached.append(IncompleteViews(model, self._balance if balancer else None, recompute))
         if self.heads is not None and self.mwam is not None:
             self._attached.append(AuxiliaryLoss(model, self.heads, self.mwam))
 
@@ -482,7 +482,14 @@ class PairTrainer(BaseTrainer):
         return self.mwam.last.share
 
     def validate(self) -> tuple[dict[str, float] | None, float | None]:
-        """Validate, on every combination of modalities where the run needs them."""
+        """Validate, on every combination of modalities where the run needs them.
+
+        Epochs before incomplete views begin are no rivals of those after, and patience counts from there.
+        """
+        if self.run.begins_views:
+            self.best_fitness = None
+        if self.run.begins_views or self.run.views_since is None:
+            self.stopper.best_fitness = 0.0  # at which it counts from the next epoch
         if not self._validates_combinations:
             return super().validate()
         due = self.run.due(self.epoch, self.epoch + 1 == self.epochs)

@@ -350,6 +350,8 @@ class HostTrainer:
 
     def _validate(self) -> tuple[bool, float]:
         """Validate as the selection asks; return whether this epoch is the best, and the loss on complete input."""
+        if self.run.begins_views:
+            self.best = -math.inf
         due = self.run.due(self.epoch - 1, self.epoch == self.host.settings.epochs)
         combinations = modality_combinations(self.names) if due else [self.names]
         found = self.evaluate(combinations)

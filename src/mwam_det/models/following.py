@@ -23,10 +23,10 @@ def follow(student: Any, teacher: Any, gains: Mapping[str, float]) -> Tensor:
         gains: Ultralytics' "cls" and "dfl", which weight classes and boxes; 1 if left out.
 
     Returns:
-        The loss times B, like Ultralytics' losses, 0-d, float32.
+        The mean over samples, 0-d, float32.
     """
     if isinstance(student, Tensor):
-        return confident_divergence(student, teacher) * len(student)
+        return confident_divergence(student, teacher)
     if isinstance(student, tuple):
         return follow(student[0], teacher[0], gains)
     if "one2many" in student:
@@ -43,7 +43,7 @@ def follow(student: Any, teacher: Any, gains: Mapping[str, float]) -> Tensor:
             continue
         distance = (_box_divergence if key == "boxes" else _distance)(values, teacher[key])
         loss = loss + gains.get("dfl", 1.0) * (distance * confidence[:, 0]).sum() / total
-    return loss * len(target)
+    return loss
 
 
 def _box_divergence(student: Tensor, teacher: Tensor) -> Tensor:

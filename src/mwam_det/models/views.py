@@ -191,7 +191,8 @@ class IncompleteViews:
         if views.distill:
             if isinstance(model.model[-1], RTDETRDecoder):
                 raise NotImplementedError(NO_DISTILLATION)
-            loss = loss.sum() + views.distillation(parts, partial(follow, gains=vars(model.args)))
+            following = views.distillation(parts, partial(follow, gains=vars(model.args)))
+            loss = loss.sum() + following * loss_multiple(model, batch)
         return loss, items
 
     def _with_measured(self, model: StockModel, views: Views, batch: dict[str, Any], output: Any) -> Any:

@@ -33,7 +33,7 @@ DROPOUT_PROBABILITY = 0.5
 """Default probability that the only view of a sample is incomplete."""
 
 WARM_UP = 0.2
-"""Share of the training in which the distillation loss rises from 0 to its weight."""
+"""Share of the training with views in which the distillation loss rises from 0 to its weight."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,12 @@ class IncompleteConfig(Settings):
             model's input is 0.
         weights: Share of the loss of each view. "equal": every combination counts the same; drawn views stand for those
             that were not drawn. "mwam": a combination counts by the mean weight K of the modalities that it keeps, or
-            is drawn with a probability in proportion to it. Or a list with a share of each view, the complete one
-            first, the others, where all are seen, in the order of `modality_combinations`; it is divided by its sum.
+            is drawn with a probability in proportion to it; several are drawn one after the other without replacement,
+            which evens them out. Or a list with a share of each view, the complete one first, the others, where all are
+            seen, in the order of `modality_combinations`; it is divided by its sum.
         p: With `views: 1`, the probability that a sample is incomplete, in [0, 1]; 0.5 if left out.
-        start: Share of the training, in [0, 1), after which incomplete views begin; before, input is complete.
+        start: Share of the training, in [0, 1), after which incomplete views begin; before, input is complete. The best
+            checkpoint is one from after, and early stopping counts from there.
         distill: Weight of a loss by which incomplete views follow the predictions of the complete one, weighted by its
             confidence; it rises from 0 within the first fifth of the training with views. 0 for none.
         checkpoint: Whether fusion, neck and head keep only the inputs of their layers and compute the rest again in the
@@ -187,8 +189,9 @@ class Views:
             absent: z, its replacement where it is absent, shape (1, …); 0 if left out.
 
         Returns:
-            Shape (V·B, …), dtype, device and memory format of `features`. The complete view is copied too: what fusions
-            read is one batch of all views, and the stream writes its part before there are others.
+            Shape (V·B, …), dtype, device and memory format of `features`. Of several views the complete one is copied
+            too: what fusions read is one batch of all, and the stream writes its part before there are others. Of a
+            single view, it may share memory with `features` or between samples: do not change it in place.
         """
         absent = features.new_zeros(1, *features.shape[1:]) if absent is None else absent.to(features)
         blocks = []
@@ -226,7 +229,8 @@ class Views:
         if isinstance(outputs, Mapping):
             return {key: self._part(value, view) for key, value in outputs.items()}
         if isinstance(outputs, list | tuple):
-            return type(outputs)(self._part(value, view) for value in outputs)
+            parts = [self._part(value, view) for value in outputs]
+            return type(outputs)(*parts) if hasattr(outputs, "_fields") else type(outputs)(parts)  # a named tuple
         return outputs
 
     def distillation(self, outputs: Sequence[Any], divergence: Callable[[Any, Any], Tensor]) -> Tensor:
@@ -269,7 +273,7 @@ def draw_views(
 
     Returns:
         The views. Incomplete combinations are drawn with equal probability, or with `weights` in proportion to the mean
-        weight of the modalities that they keep.
+        weight of the modalities that they keep, among those that a sample does not have yet.
 
     Raises:
         ValueError: If `weights` are needed and None.
@@ -319,12 +323,14 @@ def confident_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the divergence of predicted classes from a teacher's, KL(teacher ‖ student), weighted by its confidence.
 
     Args:
-        student: Logits, shape (B, classes, …).
+        student: Logits, shape (B, classes, …); a single one is that of a class against none.
         teacher: Logits of the same shape; no gradient reaches them.
 
     Returns:
         The mean over samples and places, each weighted by the teacher's highest probability, 0-d, float32.
     """
+    if student.shape[1] == 1:
+        student, teacher = (torch.cat([logits, torch.zeros_like(logits)], 1) for logits in (student, teacher))
     logs, target = student.float().log_softmax(1), teacher.detach().float().log_softmax(1)
     confidence = target.amax(1).exp()
     divergence = F.kl_div(logs, target, reduction="none", log_target=True).sum(1)

@@ -77,6 +77,7 @@ class ModalityRun:
         scores: The metric by available modalities, as last validated.
         epoch: The epoch that is trained, from 0.
         epochs: The number of epochs, as of the last `begin_epoch`.
+        views_since: The epoch from which on incomplete views are trained, 0 without `start`; None before it.
         attachments: What `attach` has attached to the streams: MWAM's modulator, then that of balancing.
     """
 
@@ -100,6 +101,7 @@ class ModalityRun:
         self.history = MWAMHistory(file, self.modalities) if mwam and file and rank <= 0 else None
         self.scores: dict[tuple[str, ...], float] = {}
         self.epoch, self.epochs = 0, 1
+        self.views_since = None if incomplete is not None and incomplete.start else 0
         self.attachments: list[Attachment] = []
         self.incomplete_config = incomplete
         self._seed, self._rank = seed, max(rank, 0)
@@ -114,6 +116,9 @@ class ModalityRun:
     def begin_epoch(self, epoch: int, epochs: int) -> int:
         """Begin an epoch (from 0) out of `epochs`; return the seed of what this process draws in it."""
         self.epoch, self.epochs = epoch, epochs
+        config = self.incomplete_config
+        if self.views_since is None and config is not None and epoch >= config.start * epochs:
+            self.views_since = epoch  # kept: a run of a given time changes `epochs` as it goes
         seed = self._seed * EPOCH_SEEDS + self._rank * RANK_SEEDS + epoch
         self._generator.manual_seed(seed)
         if self.balancer is not None:
@@ -179,12 +184,12 @@ class ModalityRun:
             The views, or None if the step sees the samples complete and once.
         """
         config = self.incomplete_config
-        if config is None or self.epoch < config.start * self.epochs:
+        if config is None or self.views_since is None:
             return self._views_of_balancing(count)
         weights = None
         if self.mwam is not None and config.weights == "mwam":
             weights = self._weights_of_mwam()
-        share = self.epoch / self.epochs - config.start
+        share = (self.epoch - self.views_since) / max(self.epochs - self.views_since, 1)
         return draw_views(count, self.modalities, config, weights, self._generator, min(share / WARM_UP, 1.0))
 
     def _weights_of_mwam(self) -> dict[str, float]:
@@ -281,10 +286,19 @@ class ModalityRun:
         measures = measures or (self.balancer is not None and self.balancer.needs_validation)
         return len(self.modalities) > 1 and (measures or self.selection.select != "full")
 
+    @property
+    def begins_views(self) -> bool:
+        """Whether this epoch is the first with incomplete views: earlier ones cannot be the best of what is asked for.
+
+        The loop forgets the best fitness then, before it validates.
+        """
+        return 0 < self.epoch == self.views_since
+
     def due(self, epoch: int, last: bool = False) -> bool:
         """Return whether the validation after an epoch covers every combination. All ranks must call together.
 
-        The first validation does, then that of each epoch that `selection.every` divides, and the last.
+        The first validation does, and the first with views, then that of each epoch that `selection.every` divides, and
+        the last.
 
         Args:
             epoch: The epoch that was trained, from 0, as Ultralytics counts them and `begin_epoch` does.
@@ -293,7 +307,7 @@ class ModalityRun:
         if not self.validates_combinations:
             return False
         known = len(self.scores) > 1
-        return from_first_rank(last or not known or epoch % self.selection.every == 0)
+        return from_first_rank(last or not known or self.begins_views or epoch % self.selection.every == 0)
 
     def take_in(
         self,
@@ -358,6 +372,7 @@ class ModalityRun:
             "balancer": self.balancer and self.balancer.state_dict(),
             "scores": {"+".join(available): score for available, score in self.scores.items()},
             "direction": self._direction.state_dict(),
+            "views_since": self.views_since,
         }
 
     def load_state_dict(self, state: Mapping[str, Any], epoch: int) -> None:
@@ -377,6 +392,7 @@ class ModalityRun:
             self.mwam.load_state_dict(state["mwam"])
         self.scores = {tuple(key.split("+")): score for key, score in state["scores"].items()}
         self._direction.load_state_dict(state["direction"])
+        self.views_since = state.get("views_since", self.views_since)  # missing in older states
         if self.history is not None:
             self.history.keep_epochs(epoch)
 
