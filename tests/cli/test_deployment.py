@@ -84,6 +84,8 @@ def test_a_modality_may_be_there_and_count_as_missing(section, log):
         (["train.imgsz=64", "--source", "rgb=a"], "unknown key 'train.imgsz'"),
         (["--source", "a", "b"], "--source a must be MODALITY=PATH: the model takes rgb, ir"),
         (["--source", "rgb=a", "rgb=b"], "--source names rgb twice"),
+        (["--source", "lidar=a"], "--source lidar=a: the model takes rgb, ir"),
+        (["batch=0", "--source", "rgb=a"], "batch=0 must be a whole number, at least 1"),
         (["conf=high", "--source", "rgb=a"], "conf=high"),
         (["imgsz=0", "--source", "rgb=a"], "imgsz=0"),
         (["missing=2", "--source", "rgb=a"], "unknown modality 2: choose from rgb, ir"),
@@ -171,7 +173,18 @@ def test_one_combination_is_validated_on_the_data_of_a_recipe(capsys, section, m
     assert main(words) == 0
     assert given[0]["missing"] == "ir" and given[0]["data"]["path"] == section["path"]
     assert Path("runs/pairs-val").is_dir()
+    assert Path(given[0]["project"]) == Path("runs").resolve()
     assert "choose from rgb, ir" in last_line_of_mistake(capsys, [*words, "missing=lidar"])
+    assert "no split 'night': choose from train, val" in last_line_of_mistake(capsys, [*words, "split=night"])
+
+
+@pytest.mark.parametrize("command", ["val", "robustness"])
+def test_an_exported_file_that_is_damaged_is_named(capsys, section, command):
+    pytest.importorskip("onnxruntime", reason="the extra export opens ONNX files")
+    Path("pairs.yaml").write_text(yaml.safe_dump({"data": section}, sort_keys=False))
+    Path("damaged.onnx").write_text("no weights")
+    line = last_line_of_mistake(capsys, [command, "damaged.onnx", "pairs.yaml", "device=cpu"])
+    assert line.startswith("error: damaged.onnx is not a loadable ONNX model")
 
 
 def last_line_of_mistake(capsys, words):

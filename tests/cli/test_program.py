@@ -91,6 +91,10 @@ def test_a_wrong_override_is_an_error_of_one_line(capsys, command, override, par
     assert part in mistake(capsys, *command, "night.yaml", override)
 
 
+def test_a_comparison_without_a_recipe_says_how_to_name_one(capsys):
+    assert "name a recipe, like cfg/demo.yaml" in mistake(capsys, "compare")
+
+
 def test_a_word_that_is_no_override_is_an_error_of_one_line(capsys):
     assert "'epochs' is not an override" in mistake(capsys, "train", "night.yaml", "epochs")
 
@@ -360,6 +364,27 @@ def test_a_device_that_is_not_there_is_an_error_of_one_line(capsys, folder):
     (folder / "best.pt").write_bytes(b"")
     for command in (["train", "night.yaml"], ["robustness", "best.pt", "night.yaml"]):
         assert "train.device=99 is not there" in mistake(capsys, *command, "train.device=99")
+        assert "report.device=99 is not there" in mistake(capsys, *command, "report.device=99")
+
+
+def test_a_report_that_would_fail_after_the_training_is_an_error_of_one_line_before_it(capsys):
+    assert "section 'report': batch=0 must be a whole number" in mistake(
+        capsys, "train", "night.yaml", "report.batch=0"
+    )
+
+
+def test_a_key_that_looks_like_one_of_the_command_is_taken_for_it(capsys):
+    for words in (["inspect", "night.yaml", "samples=5"], ["spectrum", "night.yaml", "sampel=5"]):
+        assert "did you mean 'sample'?" in mistake(capsys, *words)
+
+
+@pytest.mark.parametrize("name", ["out", "out/spectrum.csv"])
+def test_a_spectrum_takes_no_file_of_the_user(capsys, folder, name):
+    file = folder / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("my notes")
+    assert f"{name} exists and is not overwritten" in mistake(capsys, "spectrum", "night.yaml", "out")
+    assert file.read_text() == "my notes"
 
 
 def test_a_choice_by_validations_without_any_is_an_error_of_one_line(capsys):

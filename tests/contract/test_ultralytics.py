@@ -1,5 +1,6 @@
 """What this package assumes of stock Ultralytics. A failure here tells which file of ours to look at, and why."""
 
+import ast
 import inspect
 import re
 from pathlib import Path
@@ -34,7 +35,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, checks, plotting
 from ultralytics.utils.patches import image_open, imread
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from mwam_det.engine.arguments import NOT_FOR_RECIPES, OWN_ARGUMENTS
+from mwam_det.engine.arguments import NOT_FOR_RECIPES, OPTIMIZERS, OWN_ARGUMENTS
 from mwam_det.engine.plots import DRAWN_FROM
 
 RENEW = f"renew the snapshot: {COMMAND} (it was made with Ultralytics {recorded_version()}; {__version__} is installed)"
@@ -75,6 +76,14 @@ def file_of(cls: type) -> str:
 def source_of(thing) -> str:
     """Source with all white space as single blanks."""
     return " ".join(inspect.getsource(thing).split())
+
+
+# Names ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_optimizers_are_those_that_we_know():
+    (found,) = re.findall(r"optimizers = (\{[^}]*\})", source_of(BaseTrainer.build_optimizer))
+    assert ast.literal_eval(found) == set(OPTIMIZERS), "bring OPTIMIZERS in mwam_det/engine/arguments.py up to date"
 
 
 # Overrides -----------------------------------------------------------------------------------------------------------

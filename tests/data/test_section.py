@@ -495,6 +495,19 @@ def test_two_classes_of_one_name_are_refused(demo_section):
         resolve_dataset({**demo_section, "names": ["car", "bus", "car"]})
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": ["labels"]}, r"labels=\['labels'\] must be a folder"),
+        ({"path": ["pairs"]}, r"path=\['pairs'\] must be a folder"),
+        ({"names": {0: ["a"]}}, r"names: 0 is \['a'\]: the name of a class must be text"),
+    ],
+)
+def test_a_list_in_place_of_a_text_is_refused(root, changes, words):
+    with pytest.raises(DatasetError, match=words):
+        resolve_dataset(section(root, **changes))
+
+
 def test_keypoints_and_the_meaning_of_numbers_pass_on_to_ultralytics(root):
     data = resolve_dataset(section(root, kpt_shape=[3, 2], flip_idx=[2, 1, 0], label_mapping={0: 255, 1: 0})).as_dict()
     assert (data["kpt_shape"], data["flip_idx"], data["label_mapping"]) == ([3, 2], [2, 1, 0], {0: 255, 1: 0})

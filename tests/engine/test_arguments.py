@@ -4,6 +4,7 @@ from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT
 
 from mwam_det.engine.arguments import (
     OWN_ARGUMENTS,
+    check_batch,
     check_precision,
     check_train_arguments,
     freeze_with,
@@ -36,11 +37,24 @@ def test_what_goes_to_ultralytics_own_classes_is_theirs_alone():
         ({"freeze": "abc"}, "freeze='abc' must be a number"),
         ({"seed": 2**32}, "seed=4294967296 must be a whole number from 0 to 4294901760"),
         ({"seed": -1}, "seed=-1 must be"),
+        ({"optimizer": "SDG"}, "optimizer='SDG' must be one of auto, SGD"),
+        ({"workers": -3}, "workers=-3 must be at least 0"),
+        ({"classes": "car"}, "classes='car' must be the number of a class"),
+        ({"classes": [0, -1]}, r"classes=\[0, -1\] must be"),
+        ({"imgsz": [64, 64, 64]}, r"imgsz=\[64, 64, 64\] must be a number of pixels"),
+        ({"project": __file__}, "project=.*test_arguments.py is a file: name a folder"),
     ],
 )
 def test_wrong_train_arguments_are_refused_with_key_and_value(arguments, words):
     with pytest.raises(ValueError, match=words):
         check_train_arguments(arguments)
+
+
+@pytest.mark.parametrize("batch", [0, -1, 0.5, True, "all"])
+def test_only_training_finds_a_batch_by_itself(batch):
+    check_train_arguments({"optimizer": "adamw", "classes": [0, 2], "batch": 0.5})
+    with pytest.raises(ValueError, match=f"batch={batch!r} must be a whole number, at least 1"):
+        check_batch({"batch": batch})
 
 
 @pytest.mark.parametrize(

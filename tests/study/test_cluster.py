@@ -129,3 +129,8 @@ def test_a_cluster_without_cpus_is_refused():
 def test_what_makes_no_sense_is_refused(asked, words):
     with pytest.raises(ValueError, match=words):
         compare("none.yaml", **asked)
+
+
+def test_an_address_that_is_none_is_refused():
+    with pytest.raises(ConnectionError, match="cluster=here must be auto or ray://HOST:PORT"):
+        run_on_cluster([], None, "here", 1, Path(), log_of=None, changed=None, died=None)

@@ -17,9 +17,10 @@ def command_arguments(words: Sequence[str], known: Sequence[str]) -> dict[str, A
     arguments = read_arguments(words, known)
     from ultralytics.utils import DEFAULT_CFG_DICT
 
-    from mwam_det.engine.arguments import check_values
+    from mwam_det.engine.arguments import check_batch, check_values
 
     try:
+        check_batch(arguments)
         check_values({key: value for key, value in arguments.items() if key in DEFAULT_CFG_DICT})
     except ValueError as error:
         raise RecipeError(str(error)) from None

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import platform
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import mwam_det
 from mwam_det.cli.completion import completer_of, set_completer
+from mwam_det.recipe import KEYS as RECIPE_KEYS
+from mwam_det.recipe import RecipeError
 
 OVERRIDES_HELP = "section.key=value, like train.epochs=60, data.path=datasets/LLVIP or mwam=false"
 
@@ -84,6 +87,14 @@ def split_recipe(options: argparse.Namespace) -> tuple[str | None, list[str]]:
 
 
 def split_words(words: Sequence[str], keys: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split words into those with a command's own keys and those with the recipe's."""
+    """Split words into those with a command's own keys and those with the recipe's.
+
+    Raises:
+        RecipeError: If a key is neither, and looks like one of the command's.
+    """
     own_words = [word for word in words if word.partition("=")[0] in keys]
+    for name, equals, _ in (word.partition("=") for word in words):
+        known = "." in name or name in keys or name in RECIPE_KEYS or not equals
+        if not known and (near := get_close_matches(name, keys, 1)):
+            raise RecipeError(f"unknown key '{name}': did you mean '{near[0]}'?")
     return own_words, [word for word in words if word not in own_words]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from mwam_det.cli.checks import check_weights, command_arguments
@@ -57,13 +59,16 @@ def run(options: argparse.Namespace) -> int:
             raise RecipeError(f"--source names {name} twice: give a folder or a pattern for several images")
         if name in names:
             source[name] = path
-        else:
+        elif get_close_matches(name, [*KEYS, *names], 1):
             rest.append(word)
+        else:
+            raise RecipeError(f"--source {word}: the model takes {', '.join(names)}")
     arguments |= command_arguments(rest, [*KEYS, *names])
     if not isinstance(arguments.get("missing", []), str | list):
         raise RecipeError(f"missing={arguments['missing']!r} must name modalities: choose from {', '.join(names)}")
     check_device(arguments.get("device"), "device")
-    arguments = {"project": str(RUNS.resolve()), "name": "predict", "save": True, **arguments}
+    arguments = {"name": "predict", "save": True, **arguments}
+    arguments["project"] = str(Path(arguments.get("project", RUNS)).resolve())
     pairs = objects = 0
     try:
         for result in model.predict(source, stream=True, **arguments):

@@ -29,7 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         mistake of the user, 130 if interrupted.
     """
     tolerate_encodings()  # of the help and of Ultralytics' output
-    parser = argparse.ArgumentParser(prog="mwam-det", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="mwam-det",
+        description="Train and use models of several sensors that keep working when one fails.",
+    )
     parser.add_argument("--version", action=Versions, nargs=0, help="print the versions of what is installed, and exit")
     commands = parser.add_subparsers(dest="command", required=True)
     for command in COMMANDS:

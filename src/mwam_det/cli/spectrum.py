@@ -54,8 +54,11 @@ def run(options: argparse.Namespace) -> int:
     sample = sample_size(own_words, SAMPLE, "images")
     experiment = load(recipe, overrides)
     from mwam_det.hosts.experiment import new_folder
-    from mwam_det.study.spectra import measure_spectra, save_spectra, spectrum_tables
+    from mwam_det.study.spectra import FILES, measure_spectra, save_spectra, spectrum_tables
 
+    for folder in map(Path, folders):
+        if taken := [path for path in (folder, *(folder / name for name in FILES)) if path.is_file()]:
+            raise RecipeError(f"{taken[0]} exists and is not overwritten: name another folder")
     try:
         spectra = measure_spectra(experiment, sample)
     except ValueError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from mwam_det.cli.checks import check_order, check_weights, command_arguments
@@ -35,17 +36,22 @@ def run(options: argparse.Namespace) -> int:
     """Validate; Ultralytics prints the metrics."""
     check_order("val", options.weights, options.recipe)
     own_words, overrides = split_words(options.overrides, KEYS)
-    recipe = load(options.recipe, overrides).recipe
+    experiment: Any = load(options.recipe, overrides)
+    recipe = experiment.recipe
     arguments = command_arguments(own_words, KEYS)
     if recipe.task in HOST_TASKS:
         raise RecipeError(f"val is for models of Ultralytics, not for task={recipe.task}: use `mwam-det robustness`")
     check_weights(options.weights)
-    from mwam_det.engine.experiment import RUNS, check_device, load_model
+    from mwam_det.data.paired_data import check_split
+    from mwam_det.engine.experiment import RUNS, check_device, damage_in_words, load_model
 
     check_device(arguments.get("device"), "device")
-    arguments = {"project": str(RUNS.resolve()), "name": f"{recipe.name}-val", **arguments}
+    check_split(experiment.dataset, arguments.get("split", "val"))
+    arguments = {"name": f"{recipe.name}-val", **arguments}
+    arguments["project"] = str(Path(arguments.get("project", RUNS)).resolve())
     try:
-        load_model(options.weights).val(data=recipe.data, **arguments)
+        with damage_in_words():
+            load_model(options.weights).val(data=recipe.data, **arguments)
     except ValueError as error:  # an unknown modality, or all are missing
         raise RecipeError(str(error)) from None
     return 0

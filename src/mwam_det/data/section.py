@@ -148,6 +148,9 @@ def _check_required(section: Mapping[str, Any]) -> None:
         if not section.get(key):
             hint = ": name a folder, or . if there are no folders of splits" if key in SPLITS else ""
             raise DatasetError(f"the key '{key}' is missing or empty{hint}")
+    for key in ("path", "labels"):
+        if not isinstance(value := section.get(key) or "", str | Path):
+            raise DatasetError(f"{key}={value!r} must be a folder")
 
 
 def _root(section: Mapping[str, Any]) -> Path:
@@ -251,6 +254,8 @@ def _class_names(names: Any) -> dict[int, str]:
         raise DatasetError(
             f"names: {switches[0]} is {names[switches[0]]}: YAML reads yes, no, on and off as booleans, so quote it"
         )
+    if parts := [(number, name) for number, name in names.items() if isinstance(name, list | Mapping)]:
+        raise DatasetError(f"names: {parts[0][0]} is {parts[0][1]!r}: the name of a class must be text")
     named = {number: str(names[number]) for number in range(len(names))}
     if twice := sorted(name for name, count in Counter(named.values()).items() if count > 1):
         raise DatasetError(f"names holds {', '.join(twice)} more than once: give each class a unique name")

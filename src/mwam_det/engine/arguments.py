@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +32,12 @@ LARGEST_SEED = 2**32 - 2**16
 
 MOST_LAYERS = 1000
 """No model has more layers."""
+
+OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop")
+"""Ultralytics' optimizers, whose names it checks only once the data are read."""
+
+AT_LEAST_0 = ("workers", "warmup_epochs", "close_mosaic")
+"""Numbers whose sign Ultralytics does not check."""
 
 NOT_FOR_RECIPES = {"task", "mode", "model", "data", "cfg", "split", "pretrained"}
 """Ultralytics arguments that other keys of a recipe set, so that its train section may not hold them."""
@@ -88,7 +95,7 @@ def check_values(arguments: Mapping[str, Any]) -> None:
         ValueError: If a value is invalid; the message names key, value and choices.
     """
     sides = arguments.get("imgsz", 640)
-    for side in sides if isinstance(sides, list) and sides else [sides]:
+    for side in sides if isinstance(sides, list) and len(sides) in (1, 2) else [sides]:
         if isinstance(side, bool) or not isinstance(side, int) or side < 1:
             raise ValueError(f"imgsz={sides!r} must be a number of pixels, or a list of height and width")
     seed = arguments.get("seed", 0)
@@ -96,11 +103,32 @@ def check_values(arguments: Mapping[str, Any]) -> None:
         raise ValueError(f"seed={seed!r} must be a whole number from 0 to {LARGEST_SEED}")
     if (cache := arguments.get("cache")) not in (None, True, False, "ram", "disk"):
         raise ValueError(f"cache={cache!r} must be true, false, ram or disk")
+    if str(optimizer := arguments.get("optimizer", "auto")).lower() not in map(str.lower, OPTIMIZERS):
+        raise ValueError(f"optimizer={optimizer!r} must be one of {', '.join(OPTIMIZERS)}")
+    for key in AT_LEAST_0:
+        if isinstance(value := arguments.get(key, 0), int | float) and value < 0:
+            raise ValueError(f"{key}={value} must be at least 0")
+    classes = arguments.get("classes")
+    for number in [] if classes is None else classes if isinstance(classes, list) else [classes]:
+        if type(number) is not int or number < 0:
+            raise ValueError(f"classes={classes!r} must be the number of a class, counted from 0, or a list of them")
+    if isinstance(project := arguments.get("project"), str) and os.path.isfile(project):
+        raise ValueError(f"project={project} is a file: name a folder")
     try:
         refuse_unsupported(arguments)
         get_cfg(overrides=dict(arguments))
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(" ".join(str(error).split())) from None
+
+
+def check_batch(arguments: Mapping[str, Any]) -> None:
+    """Check the mini-batch of a validation, prediction or export: only training finds a size by itself.
+
+    Raises:
+        ValueError: If it is not a whole number, at least 1.
+    """
+    if type(batch := arguments.get("batch", 1)) is not int or batch < 1:
+        raise ValueError(f"batch={batch!r} must be a whole number, at least 1")
 
 
 def freeze_with(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ from mwam_det.data.paired_data import PairedData, check_labels, check_split
 from mwam_det.data.section import SPLITS, check_keys, resolve_dataset
 from mwam_det.data.splits import groups_of
 from mwam_det.engine.arguments import (
+    check_batch,
     check_coco,
     check_precision,
     check_run,
@@ -119,7 +121,12 @@ class UltralyticsExperiment:
         """
         check_split(self.dataset, self.split)
         check_splits(self.dataset)
+        self._check_devices()
+
+    def _check_devices(self) -> None:
         check_device(self.recipe.train.get("device"))
+        if "device" in self._report:
+            check_device(self._report["device"], "report.device")
 
     def train(self) -> tuple[RobustnessReport | None, Path]:
         """Train in a run folder of the recipe's name, or resume the run that `train.resume` names.
@@ -145,7 +152,7 @@ class UltralyticsExperiment:
             arguments["resume"] = str(last)
             if is_trained(self._resumable(last)):
                 return self._finish(last), last.parent.parent
-        check_device(arguments.get("device"))
+        self._check_devices()
         try:
             check_precision(arguments.get("amp"), arguments.get("device"))
         except ValueError as error:
@@ -197,11 +204,12 @@ class UltralyticsExperiment:
         if shared.get("batch", 1) < 1:  # Ultralytics finds a batch size for training alone
             del shared["batch"]
         options = {**shared, **self._report}
-        check_device(options.get("device"))
+        check_device(options.get("device"), "report.device" if "device" in self._report else "train.device")
         model = load_model(weights)
         place = {"project": str(RUNS.resolve()), "name": f"{recipe.name}-robustness", "task": model.task, "mode": "val"}
         folder = Path(get_save_dir(get_cfg(overrides=place)))
-        return model.robustness(self.dataset, save_dir=folder, **options), folder
+        with damage_in_words():
+            return model.robustness(self.dataset, save_dir=folder, **options), folder
 
     def _train(self, arguments: Mapping[str, Any], report: Any = None) -> tuple[RobustnessReport | None, Path]:
         recipe = self.recipe
@@ -268,13 +276,28 @@ def load_model(model: str | Path, **options: Any) -> Any:
     from mwam_det.engine.facade import MultimodalYOLO  # slow to import: not before the recipe is checked
 
     try:
-        return MultimodalYOLO(str(model), **options)
+        with damage_in_words():
+            return MultimodalYOLO(str(model), **options)
     except FileNotFoundError:
         raise
     except OSError as error:  # torch raises it for some truncated files, without their name
         raise RecipeError(f"{model} cannot be read as weights, it may not be whole: {error}") from None
-    except TypeError as error:  # Ultralytics raises it for a file without weights
-        raise RecipeError(str(error).splitlines()[0].removeprefix("ERROR ❌️ ")) from None
+
+
+@contextmanager
+def damage_in_words() -> Iterator[None]:
+    """Say in one sentence what Ultralytics finds wrong with a file: an exported one is opened only by its validation.
+
+    Raises:
+        RecipeError: If a file holds no weights.
+    """
+    try:
+        yield
+    except TypeError as error:
+        mark, text = "ERROR ❌️ ", str(error)
+        if not text.startswith(mark):
+            raise
+        raise RecipeError(text.splitlines()[0].removeprefix(mark)) from None
 
 
 def check_device(device: Any, key: str = "train.device") -> None:
@@ -339,6 +362,7 @@ def _check_report(section: Mapping[str, Any]) -> None:
     refuse_unknown_keys(section, REPORT_KEYS)
     ours = ("split", "fill", "degradations", "coco")
     check_train_arguments({key: section[key] for key in REPORT_KEYS if key not in ours and key in section})
+    check_batch(section)
     check_choice("fill", section.get("fill", "zero"), FILLS)
     if not isinstance(section.get("coco", False), bool):
         raise ValueError(f"coco={section['coco']!r} must be true or false")

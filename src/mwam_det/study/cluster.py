@@ -49,7 +49,10 @@ def run_on_cluster(
         raise ImportError('cluster needs Ray: pip install "mwam-det[cluster]"') from None
 
     if not ray.is_initialized():
-        ray.init(address=address, log_to_driver=False)
+        try:
+            ray.init(address=address, log_to_driver=False)
+        except ValueError as error:
+            raise ConnectionError(f"cluster={address} must be auto or ray://HOST:PORT: {error}") from None
     cpus, gpus = _shares(ray.nodes(), jobs)
     remote: Any = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES, max_calls=1)(_work_on_node)
     device = "0" if gpus else None  # Ray shows a task only its own GPUs, counted from 0

@@ -141,7 +141,7 @@ def compare(
         raise RecipeError(f"devices={','.join(devices)} and cluster={cluster}: Ray assigns the GPUs of its nodes")
     study = read_study(arms)
     if (recipe := recipe or study.recipe) is None:
-        raise RecipeError(f"name a recipe: {arms} has no key 'recipe'")
+        raise RecipeError("name a recipe, like cfg/demo.yaml, or with --arms a study that has the key 'recipe'")
     if seeds is None:
         seeds = SEEDS if study.seeds is None else study.seeds
     check_seeds(seeds)
@@ -151,6 +151,8 @@ def compare(
     command = shlex.join(["mwam-det", "compare", str(recipe), *overrides, "--arms", named, "--seeds", str(seeds)])
     for experiment in experiments.values():
         experiment.check()
+    for device in devices:  # on which every arm may come to be trained
+        experiment.with_training({**experiment.recipe.train, "device": device}).check()
     folder = Path(str(base.train.get("project") or "runs")) / f"{base.train.get('name') or base.name}-compare"
     folder = folder.expanduser().resolve()
     cells = [

@@ -18,6 +18,8 @@ from mwam_det.robustness.style import CONTRASTS, png, tidy
 
 PERCENTILES = (10, 90)
 
+FILES = ("spectrum.json", "spectrum.csv", "spectrum.png")
+
 
 @dataclass(frozen=True)
 class Spectrum:
@@ -139,7 +141,7 @@ def spectrum_tables(spectra: Mapping[str, Spectrum]) -> list[tuple[str, list[lis
 
 
 def save_spectra(spectra: Mapping[str, Spectrum], folder: Path) -> list[Path]:
-    """Write spectrum.json, spectrum.csv (one row per modality and ring) and spectrum.png, and return the files."""
+    """Write `FILES`, the CSV with a row per modality and ring, and return their paths."""
     content = {}
     rows: list[Sequence[Any]] = []
     for name, spectrum in spectra.items():
@@ -160,7 +162,7 @@ def save_spectra(spectra: Mapping[str, Spectrum], folder: Path) -> list[Path]:
 
 
 def save_files(folder: Path, content: Mapping[str, Any], rows: Iterable[Sequence[Any]], figure: Figure) -> list[Path]:
-    """Write spectrum.json, spectrum.csv and spectrum.png, each whole or not at all, and return the files.
+    """Write `FILES`, each whole or not at all, and return their paths.
 
     Args:
         folder: Their folder.
@@ -168,7 +170,7 @@ def save_files(folder: Path, content: Mapping[str, Any], rows: Iterable[Sequence
         rows: Rows of the CSV, the header first.
         figure: The picture.
     """
-    files = [folder / f"spectrum.{suffix}" for suffix in ("json", "csv", "png")]
+    files = [folder / name for name in FILES]
     write_json(files[0], content)
     write_csv(files[1], rows)
     with written_whole(files[2]) as unfinished:

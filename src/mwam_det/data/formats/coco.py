@@ -98,10 +98,10 @@ def _json_files(source: Path, options: Mapping[str, Any]) -> dict[str, Path]:
     if existing := {split: file for split, file in files.items() if file.is_file()}:
         return existing
     found = [path for pattern in ("*.json", "*/*.json") for path in sorted(source.glob(pattern))]
-    listed = ", ".join(str(path.relative_to(source)) for path in found[:8]) or "none"
+    listed = ", ".join(str(path.relative_to(source)) for path in found[:8])
     raise ConversionError(
         f"there is no {files['train']}: name the JSON with the option json, in which {{split}} stands for "
-        f"{', '.join(SPLITS)} (in {source} there are: {listed})"
+        f"{', '.join(SPLITS)} (in {source} there " + (f"are: {listed})" if listed else "is no JSON)")
     )
 
 
