@@ -489,7 +489,7 @@ class PairTrainer(BaseTrainer):
         if self.run.begins_views:
             self.best_fitness = None
         if self.run.begins_views or self.run.views_since is None:
-            self.stopper.best_fitness = 0.0  # at which it counts from the next epoch
+            self.stopper.best_fitness = 0.0  # which it takes for no best yet
         if not self._validates_combinations:
             return super().validate()
         due = self.run.due(self.epoch, self.epoch + 1 == self.epochs)
