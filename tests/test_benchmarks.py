@@ -37,6 +37,7 @@ def benchmark(folder, name, *arguments):
     [
         ("step_overhead", ["--amp", "bf16", "--contiguous"], ["bf16, contiguous", "views 2, checkpoint"]),
         ("step_overhead", ["--balancing"], ["fp32", "OGM-GE", "AGM", "MMPareto"]),
+        ("metric_cost", [], ["fp32", "uint8", "float32"]),
         ("metric_cost", ["--amp", "bf16", "--channels-last"], ["channels last, cpu, bf16", "bfloat16"]),
         ("metric_cost", ["--amp"], ["fp16", "float16"]),
     ],
