@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -55,8 +55,8 @@ class Experiment(Protocol):
     def with_training(self, train: Mapping[str, Any]) -> Experiment:
         """Return the same experiment with another train section."""
 
-    def check(self) -> None:
-        """Check what would otherwise fail after hours: the data, its splits and the device."""
+    def check(self, devices: Sequence[str] = ()) -> None:
+        """Check what would otherwise fail after hours: the data, its splits, its device, and others it may be given."""
 
     def train(self) -> tuple[RobustnessReport | None, Path]:
         """Train in a new run folder, or resume the run that `train.resume` names.

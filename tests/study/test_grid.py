@@ -361,6 +361,13 @@ def test_the_arms_of_every_study_are_recipes_that_differ(file):
     assert file.read_text(encoding="utf-8").startswith("# Table " if file.stem.startswith("table") else "# ")
 
 
+def test_a_device_that_is_not_there_is_refused_before_any_run_begins():
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(RecipeError, match="devices=cuda:77 is not there"):
+        compare("night.yaml", (), "baseline", 1, devices=("cpu", "cuda:77"))
+    assert sorted(Path().rglob("*")) == before
+
+
 def test_the_study_of_the_cure_has_every_way_the_specialists_and_equal_times():
     study = read_study(CFG / "studies/robust.yaml")
     assert {*study.arms} >= {

@@ -104,3 +104,9 @@ def test_what_cannot_be_compared_is_said_before_anything_is_trained(recipe, tmp_
     with pytest.raises(RecipeError, match=words):
         compare(recipe, overrides, arms=arms, seeds=1)
     assert not list(tmp_path.glob("runs/*/*/seed0"))
+
+
+def test_a_device_that_is_not_there_is_refused_before_any_run_begins(recipe, tmp_path):
+    with pytest.raises(RecipeError, match="cuda:77 is not there"):
+        compare(recipe, arms="baseline", seeds=1, devices=("cpu", "cuda:77"))
+    assert not list(tmp_path.glob("runs/*"))

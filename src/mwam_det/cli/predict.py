@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from mwam_det.cli.checks import check_weights, command_arguments
@@ -45,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     check_weights(options.weights)
     arguments = command_arguments(options.overrides, KEYS)  # as much as can be checked before the weights are read
     from mwam_det.engine.deployment import modalities_of_model
-    from mwam_det.engine.experiment import RUNS, check_device, load_model
+    from mwam_det.engine.experiment import check_device, load_model, runs_folder
     from mwam_det.engine.measures import PARTS
 
     model = load_model(options.weights)
@@ -67,8 +66,7 @@ def run(options: argparse.Namespace) -> int:
     if not isinstance(arguments.get("missing", []), str | list):
         raise RecipeError(f"missing={arguments['missing']!r} must name modalities: choose from {', '.join(names)}")
     check_device(arguments.get("device"), "device")
-    arguments = {"name": "predict", "save": True, **arguments}
-    arguments["project"] = str(Path(arguments.get("project", RUNS)).resolve())
+    arguments = {"name": "predict", "save": True, **arguments, "project": runs_folder(arguments)}
     pairs = objects = 0
     try:
         for result in model.predict(source, stream=True, **arguments):

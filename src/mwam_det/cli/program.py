@@ -54,6 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"Continue with the same command and train.resume={resume}" if resume else options.stopped
         print(f"\nStopped. {hint}".rstrip(), file=sys.stderr)
         return 130
-    except (RecipeError, DatasetError, NotImplementedError, OSError) as error:
+    except (RecipeError, DatasetError, NotImplementedError, OSError) as error:  # the user's mistakes, and full disks
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -56,15 +56,14 @@ def run(options: argparse.Namespace) -> int:
     from mwam_det.hosts.experiment import new_folder
     from mwam_det.study.spectra import FILES, measure_spectra, save_spectra, spectrum_tables
 
-    for folder in map(Path, folders):
-        if taken := [path for path in (folder, *(folder / name for name in FILES)) if path.is_file()]:
-            raise RecipeError(f"{taken[0]} exists and is not overwritten: name another folder")
+    folder = Path(folders[0]) if folders else None
+    if folder and (taken := [path for path in (folder, *(folder / name for name in FILES)) if path.is_file()]):
+        raise RecipeError(f"{taken[0]} exists and is not overwritten: name another folder")
     try:
         spectra = measure_spectra(experiment, sample)
     except ValueError as error:
         raise RecipeError(str(error)) from None
-    if folders:
-        folder = Path(folders[0])
+    if folder:
         folder.mkdir(parents=True, exist_ok=True)
     else:
         folder = new_folder(Path("runs"), f"{experiment.recipe.name}-spectrum")

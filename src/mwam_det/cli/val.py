@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from mwam_det.cli.checks import check_order, check_weights, command_arguments
@@ -43,12 +42,11 @@ def run(options: argparse.Namespace) -> int:
         raise RecipeError(f"val is for models of Ultralytics, not for task={recipe.task}: use `mwam-det robustness`")
     check_weights(options.weights)
     from mwam_det.data.paired_data import check_split
-    from mwam_det.engine.experiment import RUNS, check_device, damage_in_words, load_model
+    from mwam_det.engine.experiment import check_device, damage_in_words, load_model, runs_folder
 
     check_device(arguments.get("device"), "device")
     check_split(experiment.dataset, arguments.get("split", "val"))
-    arguments = {"name": f"{recipe.name}-val", **arguments}
-    arguments["project"] = str(Path(arguments.get("project", RUNS)).resolve())
+    arguments = {"name": f"{recipe.name}-val", **arguments, "project": runs_folder(arguments)}
     try:
         with damage_in_words():
             load_model(options.weights).val(data=recipe.data, **arguments)

@@ -117,7 +117,7 @@ def check_values(arguments: Mapping[str, Any]) -> None:
     try:
         refuse_unsupported(arguments)
         get_cfg(overrides=dict(arguments))
-    except (TypeError, ValueError, NotImplementedError) as error:
+    except (TypeError, ValueError, NotImplementedError) as error:  # of a wrong type, a wrong value, or unsupported
         raise ValueError(" ".join(str(error).split())) from None
 
 

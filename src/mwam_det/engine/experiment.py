@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -112,16 +112,18 @@ class UltralyticsExperiment:
         """Return the same experiment with another train section."""
         return replace(self, recipe=replace(self.recipe, train=dict(train)))
 
-    def check(self) -> None:
-        """Check what would otherwise fail after hours: the data, its splits and the device.
+    def check(self, devices: Sequence[str] = ()) -> None:
+        """Check what would otherwise fail after hours: the data, its splits and the device; see `Experiment.check`.
 
         Raises:
             DatasetError: If the dataset cannot be used.
-            RecipeError: If the device is not available.
+            RecipeError: If a device is not available.
         """
         check_split(self.dataset, self.split)
         check_splits(self.dataset)
         self._check_devices()
+        for device in devices:
+            check_device(device, "devices")
 
     def _check_devices(self) -> None:
         check_device(self.recipe.train.get("device"))
@@ -143,7 +145,7 @@ class UltralyticsExperiment:
 
         recipe = self.recipe
         arguments = {**recipe.train, "name": str(recipe.train.get("name") or recipe.name)}
-        arguments["project"] = str(Path(arguments.get("project") or RUNS).resolve())
+        arguments["project"] = runs_folder(arguments)
         if arguments.get("resume"):
             try:
                 last = checkpoint_to_resume(arguments["resume"], arguments["project"], arguments["name"])
@@ -298,6 +300,11 @@ def damage_in_words() -> Iterator[None]:
         if not text.startswith(mark):
             raise
         raise RecipeError(text.splitlines()[0].removeprefix(mark)) from None
+
+
+def runs_folder(arguments: Mapping[str, Any]) -> str:
+    """Return the absolute path of `project`, or of `RUNS`: Ultralytics would put a relative one below its own."""
+    return str(Path(arguments.get("project") or RUNS).resolve())
 
 
 def check_device(device: Any, key: str = "train.device") -> None:

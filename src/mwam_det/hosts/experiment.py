@@ -149,15 +149,16 @@ class HostExperiment:
         """Return the same experiment with another train section."""
         return self.from_dict(self.name, {**self.content, "train": dict(train)})
 
-    def check(self) -> None:
-        """Check what would otherwise fail after hours: the data, its splits and the device.
+    def check(self, devices: Sequence[str] = ()) -> None:
+        """Check what would otherwise fail after hours: the data, its splits and the device; see `Experiment.check`.
 
         Raises:
             RecipeError: If one of them cannot be used.
         """
         try:
             find_samples(self.data, self.task == SEGMENTATION)
-            self.settings.find_device()
+            for settings in (self.settings, *(replace(self.settings, device=device) for device in devices)):
+                settings.find_device()
         except ValueError as error:
             raise RecipeError(str(error)) from None
 

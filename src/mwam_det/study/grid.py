@@ -150,9 +150,7 @@ def compare(
     named = str(arms) if isinstance(arms, str | Path) else ",".join(arms)
     command = shlex.join(["mwam-det", "compare", str(recipe), *overrides, "--arms", named, "--seeds", str(seeds)])
     for experiment in experiments.values():
-        experiment.check()
-    for device in devices:  # on which every arm may come to be trained
-        experiment.with_training({**experiment.recipe.train, "device": device}).check()
+        experiment.check(devices)
     folder = Path(str(base.train.get("project") or "runs")) / f"{base.train.get('name') or base.name}-compare"
     folder = folder.expanduser().resolve()
     cells = [
