@@ -8,7 +8,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from mwam_det.core.balancing.methods import METHODS
 from mwam_det.core.config import MWAMConfig
 from mwam_det.data.section import SECTION_KEYS
-from mwam_det.engine.arguments import NOT_FOR_RECIPES
+from mwam_det.engine.arguments import NOT_FOR_RECIPES, OF_OTHER_COMMANDS
 from mwam_det.experiments import experiment_of
 from mwam_det.files.values import parse_value
 from mwam_det.hosts.data.layout import SECTION_KEYS as HOST_DATA_KEYS
@@ -36,7 +36,7 @@ def test_the_keys_are_those_that_recipes_take(task):
         "mwam": names(MWAMConfig),
         "incomplete": names(IncompleteConfig),
         "balancing": {"method"}.union(*(names(config) for config, _ in METHODS.values())),
-        "train": names(TrainSettings) if host else DEFAULT_CFG_DICT.keys() - NOT_FOR_RECIPES,
+        "train": names(TrainSettings) if host else DEFAULT_CFG_DICT.keys() - NOT_FOR_RECIPES - OF_OTHER_COMMANDS,
         "report": {"split"} if host else set(REPORT_KEYS),
         "select": SELECT,
     }

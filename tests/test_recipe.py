@@ -4,7 +4,7 @@ import pytest
 import yaml
 from sections import people
 
-from mwam_det.engine.arguments import NOT_FOR_RECIPES
+from mwam_det.engine.arguments import NOT_FOR_RECIPES, OF_OTHER_COMMANDS
 from mwam_det.experiments import load
 from mwam_det.recipe import Recipe, RecipeError, format_override, read_arguments, read_recipe
 
@@ -404,6 +404,11 @@ def test_a_recipe_without_data_is_refused(tmp_path):
 @pytest.mark.parametrize("key", sorted(NOT_FOR_RECIPES))
 def test_an_argument_that_the_recipe_says_elsewhere_is_refused_in_train(tmp_path, key):
     assert f"'{key}' does not belong in the train section" in refusal(tmp_path, train={key: "x"})
+
+
+@pytest.mark.parametrize("key", sorted(OF_OTHER_COMMANDS))
+def test_an_argument_that_a_training_does_not_read_is_refused_in_train(tmp_path, key):
+    assert f"'{key}' does nothing in a training" in refusal(tmp_path, train={key: "x"})
 
 
 @pytest.mark.parametrize("override", ["train.epochs", "=3", "", "train.epochs 3"])

@@ -43,6 +43,7 @@ def recipe_keys(task: str = "detect") -> dict[str, dict[str, Key]]:
     """Return the keys of each section of a recipe for a task; the section "" holds those of the top level."""
     top = _only(KEYS, _arguments("recipe", "Recipe"))
     stock = _ultralytics()
+    elsewhere = _literal("engine.arguments", "NOT_FOR_RECIPES") | _literal("engine.arguments", "OF_OTHER_COMMANDS")
     shared = {key: replace(stock[key], default="") for key in stock}  # a report uses the values of the training
     sections = {
         "": top,
@@ -50,7 +51,7 @@ def recipe_keys(task: str = "detect") -> dict[str, dict[str, Key]]:
         "mwam": _arguments("core.config", "MWAMConfig"),
         "incomplete": _arguments("training.incomplete", "IncompleteConfig"),
         "balancing": _balancing(),
-        "train": {key: stock[key] for key in stock if key not in _literal("engine.arguments", "NOT_FOR_RECIPES")},
+        "train": {key: stock[key] for key in stock if key not in elsewhere},
         "report": _only(REPORT_KEYS, shared | _arguments("engine.facade", "robustness")),
         "select": {"by" if k == "select" else k: v for k, v in _arguments("training.selection", "Selection").items()},
     }

@@ -35,7 +35,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, checks, plotting
 from ultralytics.utils.patches import image_open, imread
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from mwam_det.engine.arguments import NOT_FOR_RECIPES, OPTIMIZERS, OWN_ARGUMENTS
+from mwam_det.engine.arguments import NOT_FOR_RECIPES, OF_OTHER_COMMANDS, OPTIMIZERS, OWN_ARGUMENTS
 from mwam_det.engine.plots import DRAWN_FROM
 
 RENEW = f"renew the snapshot: {COMMAND} (it was made with Ultralytics {recorded_version()}; {__version__} is installed)"
@@ -321,8 +321,19 @@ def test_arguments_of_ours_are_unknown_to_ultralytics():
 
 
 def test_arguments_that_recipes_may_not_set_are_known_to_ultralytics():
-    gone = NOT_FOR_RECIPES - DEFAULT_CFG_DICT.keys()
-    assert not gone, f"Ultralytics lost its arguments {gone}: see NOT_FOR_RECIPES in mwam_det/engine/arguments.py"
+    gone = (NOT_FOR_RECIPES | OF_OTHER_COMMANDS) - DEFAULT_CFG_DICT.keys()
+    assert not gone, (
+        f"Ultralytics lost its arguments {gone}: see NOT_FOR_RECIPES and OF_OTHER_COMMANDS in "
+        "mwam_det/engine/arguments.py"
+    )
+
+
+def test_arguments_that_a_training_does_not_read_are_read_by_no_trainer_and_no_dataset():
+    root = Path(inspect.getfile(BaseTrainer)).parents[1]
+    files = [root / "engine/trainer.py", *root.glob("models/**/train.py"), *root.glob("data/*.py")]
+    read = {key for file in files for key in OF_OTHER_COMMANDS
+            if re.search(rf"\bargs\.{key}\b", file.read_text(encoding="utf-8"))}  # fmt: skip
+    assert not read, f"a training reads {read} now: take them out of OF_OTHER_COMMANDS in mwam_det/engine/arguments.py"
 
 
 def test_an_argument_is_accepted_if_and_only_if_the_base_configuration_has_it():

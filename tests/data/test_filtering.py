@@ -100,11 +100,11 @@ def test_filters_come_in_the_order_of_the_modalities():
         ({"ir": {}}, r"filter: ir={} must be {low: n} or {high: n}"),
         ({"ir": {"low": 4, "high": 2}}, "must be {low: n} or {high: n}"),
         ({"ir": {"band": 4}}, "filter: ir has the key 'band': choose from low, high"),
-        ({"ir": {"low": 0}}, "filter: ir.low=0 must be an integer number of coefficients, at least 1"),
-        ({"ir": {"high": -3}}, "filter: ir.high=-3 must be an integer"),
-        ({"ir": {"low": 2.5}}, "filter: ir.low=2.5 must be an integer"),
-        ({"ir": {"low": True}}, "filter: ir.low=True must be an integer"),
-        ({"ir": {"low": "16"}}, "filter: ir.low='16' must be an integer"),
+        ({"ir": {"low": 0}}, "filter: ir.low=0 must be a whole number of coefficients, at least 1"),
+        ({"ir": {"high": -3}}, "filter: ir.high=-3 must be a whole number"),
+        ({"ir": {"low": 2.5}}, "filter: ir.low=2.5 must be a whole number"),
+        ({"ir": {"low": True}}, "filter: ir.low=True must be a whole number"),
+        ({"ir": {"low": "16"}}, "filter: ir.low='16' must be a whole number"),
     ],
 )
 def test_what_is_no_filter_is_refused_with_the_choices(value, message):

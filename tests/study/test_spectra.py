@@ -53,7 +53,7 @@ def test_the_command_measures_what_training_reads_filters_included(recipe, tmp_p
     [
         (["sample=0"], "sample=0 must be a whole number of images"),
         (["one", "two"], "name one folder for the results"),
-        (["data.filter={ir: {low: 0}}"], "filter: ir.low=0 must be an integer number"),
+        (["data.filter={ir: {low: 0}}"], "filter: ir.low=0 must be a whole number"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_measured(recipe, words, message, capsys):

@@ -67,7 +67,7 @@ def _filter(name: str, content: Any) -> WindowFilter:
     if keeps not in PASSES:
         raise ValueError(f"filter: {name} has the key {keeps!r}: choose from {', '.join(PASSES)}")
     if type(window) is not int or window < 1:
-        raise ValueError(f"filter: {name}.{keeps}={window!r} must be an integer number of coefficients, at least 1")
+        raise ValueError(f"filter: {name}.{keeps}={window!r} must be a whole number of coefficients, at least 1")
     return WindowFilter(keeps, window)
 
 

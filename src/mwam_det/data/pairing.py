@@ -134,7 +134,7 @@ def find_partners(
         if not any(stem in index for stem in same_stem):
             raise DatasetError(
                 f"no image of {first} in {first_folder} has a partner of {name} in {folder}: partners have the same "
-                f"name except for the file extension and the keys 'suffix' and 'match', but these are called "
+                f"name except for the file extension and a recipe's keys 'suffix' and 'match', but these are called "
                 f"'{next(iter(same_stem))}' and '{next(iter(index))}'{_hint({first: same_stem, name: index})}"
             )
         for file, stem in stems.items():

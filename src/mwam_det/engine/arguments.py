@@ -42,6 +42,12 @@ AT_LEAST_0 = ("workers", "warmup_epochs", "close_mosaic")
 NOT_FOR_RECIPES = {"task", "mode", "model", "data", "cfg", "split", "pretrained"}
 """Ultralytics arguments that other keys of a recipe set, so that its train section may not hold them."""
 
+OF_OTHER_COMMANDS = {
+    "dnn", "dynamic", "embed", "format", "line_width", "opset", "optimize", "retina_masks", "save_crop", "save_frames",
+    "show", "show_boxes", "simplify", "source", "stream_buffer", "tracker", "vid_stride", "workspace",
+}  # fmt: skip
+"""Ultralytics arguments that nothing reads in a training, but only in a prediction, tracking or export."""
+
 
 def with_own_arguments(cfg: Any) -> dict[str, Any]:
     """Return Ultralytics' base configuration with our arguments added, so that `get_cfg` accepts overrides of both."""
@@ -79,10 +85,12 @@ def check_train_arguments(arguments: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If a key is unknown (the nearest known one is named) or not allowed, or a value is invalid.
     """
-    known = [key for key in DEFAULT_CFG_DICT if key not in NOT_FOR_RECIPES]
+    known = [key for key in DEFAULT_CFG_DICT if key not in NOT_FOR_RECIPES | OF_OTHER_COMMANDS]
     for key in arguments:
         if key in NOT_FOR_RECIPES:
             raise ValueError(f"'{key}' does not belong in the train section: see the recipe's other keys")
+        if key in OF_OTHER_COMMANDS:
+            raise ValueError(f"'{key}' does nothing in a training: it belongs to predict or export")
     refuse_unknown_keys(arguments, known)
     freeze_with(0, arguments.get("freeze"))
     check_values(arguments)
