@@ -81,9 +81,9 @@ def test_numbers_with_an_exponent_are_numbers_in_file_and_override(tmp_path, tex
 
 
 def test_numbers_inside_lists_and_sections_are_numbers_too(tmp_path):
-    recipe = load(recipe_file(tmp_path), ["mwam={sigma: 1e-5}", "train.classes=[0, 2]"]).recipe
+    recipe = load(recipe_file(tmp_path), ["mwam={sigma: 1e-5}", "train.freeze=[0, 2]"]).recipe
     assert recipe.mwam == {"sigma": 1e-5}
-    assert recipe.train["classes"] == [0, 2]
+    assert recipe.train["freeze"] == [0, 2]
 
 
 @pytest.mark.parametrize("text", ["e3", "1e", "0x1e3g", "v1e3", "1e3.yaml"])
@@ -431,6 +431,7 @@ def test_a_recipe_is_checked_without_a_look_at_the_folders_of_its_data(tmp_path)
     [
         ("train.imgsz=abc", "imgsz='abc' must be a number of pixels"),
         ("train.imgsz=0", "imgsz=0"),
+        ("train.classes=[0, 7]", "classes=[0, 7] selects class 7: choose from 0 to 0"),
         ("train.cache=xyz", "cache='xyz' must be true, false, ram or disk"),
         ("data.modalities=5", "data.modalities='5' must map names to folders"),
         ("report.degradations=5", "degradations=5"),

@@ -176,6 +176,11 @@ def test_classes_that_mean_something_else_are_refused(trained, demo_section, tmp
         trained.robustness(section, save_dir=tmp_path, imgsz=64)
 
 
+def test_a_class_that_does_not_exist_is_not_selected(trained, demo_section, tmp_path):
+    with pytest.raises(ValueError, match=r"classes=\[0, 3\] selects class 3: choose from 0 to 2"):
+        trained.robustness(demo_section, save_dir=tmp_path, imgsz=64, classes=[0, 3])
+
+
 def test_weights_given_as_a_path_are_checked_too(demo_section, tmp_path):
     from mwam_det.engine.validator import MultimodalValidator
 

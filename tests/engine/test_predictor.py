@@ -218,6 +218,8 @@ def test_impossible_combinations_are_refused(model, section):
         model.predict(folders(section), missing=["rgb", "ir"], **QUIET)
     with pytest.raises(ValueError, match="choose from rgb, ir"):
         model.predict(folders(section), missing="lidar", **QUIET)
+    with pytest.raises(ValueError, match="classes=9 selects class 9: choose from 0 to "):
+        model.predict(folders(section), classes=9, **QUIET)
     with pytest.raises(ValueError, match="tensors for only some"):
         model.predict((torch.rand(1, 3, 64, 64), np.zeros((64, 64, 3), np.uint8)), **QUIET)
 

@@ -129,6 +129,17 @@ def check_values(arguments: Mapping[str, Any]) -> None:
         raise ValueError(" ".join(str(error).split())) from None
 
 
+def check_selected(classes: Any, count: int) -> None:
+    """Check that Ultralytics' argument `classes`, a number or a list of them, selects classes that exist.
+
+    Raises:
+        ValueError: If there are fewer; Ultralytics would train on nothing, and find nothing.
+    """
+    for number in [] if classes is None else classes if isinstance(classes, list | tuple) else [classes]:
+        if number >= count:
+            raise ValueError(f"classes={classes!r} selects class {number}: choose from 0 to {count - 1}")
+
+
 def check_batch(arguments: Mapping[str, Any]) -> None:
     """Check the mini-batch of a validation, prediction or export: only training finds a size by itself.
 
@@ -185,19 +196,21 @@ def check_run(
 
     Args:
         config: The settings of the run.
-        arguments: `share_backbone`, `val` and `compile`, if given.
+        arguments: `share_backbone`, `val`, `compile` and `classes`, if given.
         task: Task of the model.
         stretched: Whether the model is RT-DETR, whose images are stretched.
         modalities: All modalities; empty if not known yet.
-        classes: Number of classes.
+        classes: Number of classes; 0 if not known yet.
 
     Raises:
-        ValueError: If the settings contradict each other, see `RunConfig.check`, or need a backbone for each modality
-            where all share one.
+        ValueError: If the settings contradict each other, see `RunConfig.check`, need a backbone for each modality
+            where all share one, or select classes that do not exist.
         NotImplementedError: If the model has no heads for `mwam.mode`, compiled ones included, or no outputs for
             `incomplete.distill`.
     """
     check_shared_backbone(arguments.get("share_backbone", False), config)
+    if classes:
+        check_selected(arguments.get("classes"), classes)
     scores = task == "classify" or (task == "semantic" and classes > 1)
     config.check(modalities, classes=scores, validates=arguments.get("val", True))
     if stretched and config.incomplete is not None and config.incomplete.distill:

@@ -22,7 +22,7 @@ from mwam_det.data.modality import Modality
 from mwam_det.data.names import class_folders
 from mwam_det.data.paired_data import PairedData
 from mwam_det.data.sources import Pair, PairLoader, by_modality, missing_modalities, stack_tensors
-from mwam_det.engine.arguments import without_own_arguments
+from mwam_det.engine.arguments import check_selected, without_own_arguments
 from mwam_det.engine.compat import use_bundled_font
 from mwam_det.engine.deployment import modalities_of_model, stacked_inputs
 from mwam_det.engine.geometry import Placement
@@ -142,8 +142,10 @@ class PairPredictor(BasePredictor):
         Raises:
             DatasetError: If the model does not record its modalities.
             FileNotFoundError: If a file or folder does not exist.
-            ValueError: If the source cannot be paired, or everything is missing.
+            ValueError: If the source cannot be paired, everything is missing, or `classes` selects one that does not
+                exist.
         """
+        check_selected(self.args.classes, len(self.model.names))
         source = source if isinstance(source, PairSource) else PairSource(source)
         self.modalities = modalities_of_model(self.model, source.data)
         named = by_modality(source.given, self.modalities)

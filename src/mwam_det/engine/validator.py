@@ -21,7 +21,7 @@ from mwam_det.data.modality import Modality, modalities_of
 from mwam_det.data.paired_data import save_dataset_yaml
 from mwam_det.data.section import resolve_dataset
 from mwam_det.data.splits import groups_of, source_of
-from mwam_det.engine.arguments import without_own_arguments
+from mwam_det.engine.arguments import check_selected, without_own_arguments
 from mwam_det.engine.compat import use_bundled_font
 from mwam_det.engine.deployment import describe, stacked_inputs
 from mwam_det.engine.plots import predictions_beside, wide_batch
@@ -60,7 +60,7 @@ class PairValidator(BaseValidator):
 
         Raises:
             DatasetError: If the dataset cannot be used, or its modalities or classes are not those of the model.
-            ValueError: If a missing modality is unknown or all are missing.
+            ValueError: If a missing modality is unknown, all are missing, or `classes` selects one that does not exist.
         """
         if trainer is not None:
             check_missing(self.missing, trainer.data["modalities"])
@@ -72,6 +72,7 @@ class PairValidator(BaseValidator):
             model, _ = load_checkpoint(model)
         check_modalities(model, data.channels)
         check_task(model, self.args.task)
+        check_selected(self.args.classes, len(data.names))
         if self.args.single_cls:
             data = data.as_single_class()
         else:
