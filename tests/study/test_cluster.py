@@ -58,9 +58,9 @@ def test_a_lost_node_costs_its_own_task_time_and_no_other_anything(cluster, tmp_
         node = ray.get_runtime_context().get_node_id()
         begun = [*place.log.parent.glob(f"{place.task}.begun*")]
         (place.log.parent / f"{place.task}.begun{len(begun)}").write_text(node)
-        if not begun:  # the first time, each waits for the other and for the loss of a node
-            while not (place.log.parent / "go").exists():
-                time.sleep(0.05)
+        go, lost = place.log.parent / "go", place.log.parent / "lost"
+        while not begun and (not go.exists() or lost.read_text() == node):
+            time.sleep(0.05)  # each waits for the other; that of the lost node must not end before Ray has ended it
         print(place.task, "was done")
 
     seen, died = [], {}
@@ -69,7 +69,8 @@ def test_a_lost_node_costs_its_own_task_time_and_no_other_anything(cluster, tmp_
         seen.append(running)
         if len(seen) == 1:
             until(lambda: len([*tmp_path.glob("*.begun0")]) == 2)
-            cluster.remove_node(next(nodes), allow_graceful=False)
+            (tmp_path / "lost").write_text((node := next(nodes)).node_id)
+            cluster.remove_node(node, allow_graceful=False)
             (tmp_path / "go").touch()
 
     run_on_cluster(
