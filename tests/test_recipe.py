@@ -4,6 +4,7 @@ import pytest
 import yaml
 from sections import people
 
+from mwam_det.data.errors import DatasetError
 from mwam_det.engine.arguments import NOT_FOR_RECIPES, OF_OTHER_COMMANDS
 from mwam_det.experiments import load
 from mwam_det.recipe import Recipe, RecipeError, format_override, read_arguments, read_recipe
@@ -441,6 +442,12 @@ def test_a_recipe_is_checked_without_a_look_at_the_folders_of_its_data(tmp_path)
 )
 def test_a_value_that_no_one_can_use_is_refused_before_anything_starts(tmp_path, override, words):
     assert words in refusal(tmp_path, override)
+
+
+def test_class_names_that_are_none_are_refused_with_the_data(tmp_path):
+    experiment = load(recipe_file(tmp_path, data={**DATA, "path": str(tmp_path), "names": 5}))
+    with pytest.raises(DatasetError, match="names=5 must be a list"):
+        _ = experiment.dataset
 
 
 # Tasks ---------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from mwam_det.experiments import HOST_TASKS
 from mwam_det.hosts.data.layout import find_samples
 from mwam_det.hosts.data.looking import look_at_samples
 from mwam_det.hosts.data.samples import check_files
-from mwam_det.hosts.experiment import CLASSIFICATION, MODELS, SEGMENTATION, HostExperiment, load_host, new_folder
+from mwam_det.hosts.experiment import CLASSIFICATION, MODELS, SEGMENTATION, HostExperiment, load_host
 from mwam_det.hosts.loop import HostTrainer
 from mwam_det.training.incomplete import IncompleteConfig
 
@@ -200,7 +200,7 @@ def test_an_interrupted_run_is_gone_on_with_by_the_same_command(pictures, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(HostTrainer, "_validate", interrupt_in_the_second_epoch)
         assert main(["train", file, *FAST, "train.epochs=2"]) == 130
-    assert "train.resume=true" in capsys.readouterr().err
+    assert "train.resume=runs/tiny/weights/last.pt" in capsys.readouterr().err
     assert main(["train", file, *FAST, "train.epochs=2", "train.resume=true"]) == 0
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny"]
     assert len((tmp_path / "runs/tiny/history.csv").read_text().splitlines()) == 3
@@ -223,6 +223,20 @@ def test_a_run_that_died_after_its_last_epoch_is_finished_by_a_resume(pictures, 
     assert main(["train", file, *FAST, "train.resume=true"]) == 0
     assert (run / "robustness.json").is_file() and (run / "mwam.png").is_file()
     assert (run / "history.csv").read_bytes() == history and not list(run.rglob("*unfinished*"))
+
+
+def test_a_run_interrupted_before_its_first_checkpoint_names_no_other_run(pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(MODELS[CLASSIFICATION], "resnet18-concat", lambda channels, classes: Toy())
+    file = recipe(tmp_path, content(pictures))
+    assert main(["train", file, *FAST]) == 0
+
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HostTrainer, "_validate", interrupt)
+    assert main(["train", file, *FAST]) == 130
+    assert "Stopped" in (message := capsys.readouterr().err) and "train.resume" not in message
 
 
 @pytest.mark.slow
@@ -252,7 +266,9 @@ def test_a_checkpoint_is_used_and_evaluated_as_it_was_trained(pictures, tmp_path
     ]
     assert reports[0]["combinations"] == reports[1]["combinations"]
     assert main(["robustness", str(best), file, "data.names={0: b, 1: a}", *FAST]) == 2
-    assert "but the recipe has (('rgb', 'ir'), ('b', 'a'))" in capsys.readouterr().err
+    assert "but the recipe has ({'rgb': 3, 'ir': 3}, ('b', 'a'))" in capsys.readouterr().err
+    assert main(["robustness", str(best), file, "data.channels={ir: 1}", *FAST]) == 2
+    assert "but the recipe has ({'rgb': 3, 'ir': 1}, ('a', 'b'))" in capsys.readouterr().err
     assert main(["robustness", "none.pt", file, *FAST]) == 2
     assert "there are no weights none.pt" in capsys.readouterr().err
 
@@ -268,16 +284,12 @@ def test_training_and_evaluation_leave_a_core_to_others(pictures, tmp_path, monk
     assert limited == [torch.device("cpu")] * 2
 
 
-def test_a_second_run_of_one_name_gets_a_folder_of_its_own(tmp_path):
-    assert [new_folder(tmp_path, "run").name for _ in range(3)] == ["run", "run-2", "run-3"]
-
-
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
         (["data.path=nowhere"], "data.path=nowhere is not a folder"),
         (["train.device=cuda:77"], "train.device=cuda:77 is not there"),
-        (["train.resume=true"], "there is no runs/tiny"),
+        (["train.resume=true"], "/runs/tiny*/weights/last.pt"),
         (["train.resume=last.pt"], "train.resume=last.pt is not a file"),
         (["pretrained=none.pth"], "pretrained=none.pth is not a file"),
     ],
@@ -344,7 +356,7 @@ def test_a_host_says_what_spoils_its_training_and_not_again_on_resume(tmp_path, 
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Note: depth")]
     assert len(notes) == 2
     assert "depth fills only levels" in notes[0]
-    assert "do not fit 'range: {depth: [0.0, 10000.0]}'" in notes[0]
+    assert "do not fit 'range: {depth: [0, 10000]}'" in notes[0]
     assert "depth has another aspect ratio than rgb in 8 of 8 pairs (48×64 px" in notes[1]
     assert main(["train", file, "train.resume=true"]) == 0
     assert "Note:" not in capsys.readouterr().out

@@ -6,7 +6,9 @@ import argparse
 from typing import Any
 
 from mwam_det.cli.checks import load_with_objects, sample_size
+from mwam_det.cli.next_steps import shown
 from mwam_det.cli.parser import OVERRIDES_HELP, add_command, add_overrides, split_words
+from mwam_det.files.runs import new_folder, runs_folder
 from mwam_det.files.writing import write_json
 
 EXAMPLES = (
@@ -28,7 +30,6 @@ def run(options: argparse.Namespace) -> int:
     own_words, overrides = split_words(options.overrides, ("sample",))
     recipe = load_with_objects(options.recipe, overrides, "inspect counts and draws objects")
     from rich.console import Console
-    from ultralytics.utils.files import increment_path
 
     from mwam_det.core.config import mwam_config
     from mwam_det.data.inspection.contact_sheet import draw_contact_sheet
@@ -36,7 +37,6 @@ def run(options: argparse.Namespace) -> int:
     from mwam_det.data.inspection.sampling import DEFAULT_SAMPLE
     from mwam_det.data.inspection.tables import tables
     from mwam_det.data.section import resolve_dataset
-    from mwam_det.engine.experiment import RUNS
 
     sample = sample_size(own_words, DEFAULT_SAMPLE, "pairs")
     data = resolve_dataset(recipe.data)
@@ -52,9 +52,9 @@ def run(options: argparse.Namespace) -> int:
         task=recipe.task,
         arguments=recipe.train,
     )
-    folder = increment_path(RUNS / f"{recipe.name}-inspect", mkdir=True)
+    folder = new_folder(runs_folder(), f"{recipe.name}-inspect")
     write_json(folder / "inspection.json", inspection.to_dict())
     draw_contact_sheet(pictures, folder / "pairs.png")
     Console().print(tables(inspection))
-    print(f"Figures: {folder / 'inspection.json'}\nPairs with their boxes: {folder / 'pairs.png'}")
+    print(f"Figures: {shown(folder / 'inspection.json')}\nPairs with their boxes: {shown(folder / 'pairs.png')}")
     return 0

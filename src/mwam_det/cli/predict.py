@@ -8,6 +8,7 @@ from typing import Any
 
 from mwam_det.cli.checks import check_weights, command_arguments
 from mwam_det.cli.parser import add_command, add_overrides, add_weights
+from mwam_det.files.runs import runs_folder
 from mwam_det.recipe import RecipeError
 
 KEYS = (
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     check_weights(options.weights)
     arguments = command_arguments(options.overrides, KEYS)  # as much as can be checked before the weights are read
     from mwam_det.engine.deployment import modalities_of_model
-    from mwam_det.engine.experiment import check_device, load_model, runs_folder
+    from mwam_det.engine.experiment import check_device, load_model
     from mwam_det.engine.measures import PARTS
 
     model = load_model(options.weights)
@@ -66,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     if not isinstance(arguments.get("missing", []), str | list):
         raise RecipeError(f"missing={arguments['missing']!r} must name modalities: choose from {', '.join(names)}")
     check_device(arguments.get("device"), "device")
-    arguments = {"name": "predict", "save": True, **arguments, "project": runs_folder(arguments)}
+    arguments = {"name": "predict", "save": True, **arguments, "project": str(runs_folder(arguments.get("project")))}
     pairs = objects = 0
     try:
         for result in model.predict(source, stream=True, **arguments):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from mwam_det.cli import compare, convert, crops, export, init, inspect, predict, robustness, spectrum, train, val
 from mwam_det.cli.completion import answer
+from mwam_det.cli.next_steps import shown
 from mwam_det.cli.parser import Versions
 from mwam_det.data.errors import DatasetError
 from mwam_det.files.terminal import tolerate_encodings
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return options.run(options)
     except KeyboardInterrupt as interruption:
         resume = getattr(interruption, "resume", None)  # a training's checkpoint
-        hint = f"Continue with the same command and train.resume={resume}" if resume else options.stopped
+        hint = f"Continue with the same command and train.resume={shown(resume)}" if resume else options.stopped
         print(f"\nStopped. {hint}".rstrip(), file=sys.stderr)
         return 130
     except (RecipeError, DatasetError, NotImplementedError, OSError) as error:  # the user's mistakes, and full disks

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mwam_det.cli.checks import sample_size
+from mwam_det.cli.next_steps import shown
 from mwam_det.cli.parser import OVERRIDES_HELP, add_command, add_overrides, split_recipe, split_words
 from mwam_det.experiments import load
+from mwam_det.files.runs import new_folder, runs_folder
 from mwam_det.recipe import RecipeError
 
 KEYS = ("sample",)
@@ -53,7 +55,6 @@ def run(options: argparse.Namespace) -> int:
         raise RecipeError(f"name one folder for the results, not {' and '.join(folders)}")
     sample = sample_size(own_words, SAMPLE, "images")
     experiment = load(recipe, overrides)
-    from mwam_det.hosts.experiment import new_folder
     from mwam_det.study.spectra import FILES, measure_spectra, save_spectra, spectrum_tables
 
     folder = Path(folders[0]) if folders else None
@@ -66,10 +67,10 @@ def run(options: argparse.Namespace) -> int:
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
     else:
-        folder = new_folder(Path("runs"), f"{experiment.recipe.name}-spectrum")
+        folder = new_folder(runs_folder(), f"{experiment.recipe.name}-spectrum")
     for title, rows in spectrum_tables(spectra):
         _print(title, rows)
-    print("\n".join(map(str, save_spectra(spectra, folder))))
+    print("\n".join(map(shown, save_spectra(spectra, folder))))
     return 0
 
 

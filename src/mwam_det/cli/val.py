@@ -8,6 +8,7 @@ from typing import Any
 from mwam_det.cli.checks import check_order, check_weights, command_arguments
 from mwam_det.cli.parser import OVERRIDES_HELP, add_command, add_overrides, add_weights, split_words
 from mwam_det.experiments import load
+from mwam_det.files.runs import runs_folder
 from mwam_det.recipe import HOST_TASKS, RecipeError
 
 KEYS = (
@@ -42,11 +43,11 @@ def run(options: argparse.Namespace) -> int:
         raise RecipeError(f"val is for models of Ultralytics, not for task={recipe.task}: use `mwam-det robustness`")
     check_weights(options.weights)
     from mwam_det.data.paired_data import check_split
-    from mwam_det.engine.experiment import check_device, damage_in_words, load_model, runs_folder
+    from mwam_det.engine.experiment import check_device, damage_in_words, load_model
 
     check_device(arguments.get("device"), "device")
     check_split(experiment.dataset, arguments.get("split", "val"))
-    arguments = {"name": f"{recipe.name}-val", **arguments, "project": runs_folder(arguments)}
+    arguments = {"name": f"{recipe.name}-val", **arguments, "project": str(runs_folder(arguments.get("project")))}
     try:
         with damage_in_words():
             load_model(options.weights).val(data=recipe.data, **arguments)

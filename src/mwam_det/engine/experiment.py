@@ -34,6 +34,7 @@ from mwam_det.engine.arguments import (
     freeze_with,
     refuse_unsupported,
 )
+from mwam_det.files.runs import runs_folder
 from mwam_det.files.yaml_text import read_yaml
 from mwam_det.models.two_stream import FUSIONS, takes_stretched, task_of, two_stream_cfg
 from mwam_det.models.weights import pretrained_files
@@ -48,9 +49,6 @@ TASKS = ("detect", "obb", "segment", "pose", "semantic", "classify")
 
 STOCK_NAMES = ("yolo", "rtdetr")
 """Prefixes of the names of Ultralytics' descriptions and weights."""
-
-RUNS = Path("runs")
-"""Parent of the folders of results, in the working directory, which are named after the recipe."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ class UltralyticsExperiment:
 
         recipe = self.recipe
         arguments = {**recipe.train, "name": str(recipe.train.get("name") or recipe.name)}
-        arguments["project"] = runs_folder(arguments)
+        arguments["project"] = str(runs_folder(arguments.get("project")))
         if arguments.get("resume"):
             try:
                 last = checkpoint_to_resume(arguments["resume"], arguments["project"], arguments["name"])
@@ -203,12 +201,12 @@ class UltralyticsExperiment:
 
         recipe = self.recipe
         shared = {key: recipe.train[key] for key in VALIDATION_ARGUMENTS if key in recipe.train and key != "imgsz"}
-        if shared.get("batch", 1) < 1:  # Ultralytics finds a batch size for training alone
-            del shared["batch"]
+        if (shared.get("batch") or 0) < 1:  # Ultralytics finds a batch size for training alone
+            shared.pop("batch", None)
         options = {**shared, **self._report}
         check_device(options.get("device"), "report.device" if "device" in self._report else "train.device")
         model = load_model(weights)
-        place = {"project": str(RUNS.resolve()), "name": f"{recipe.name}-robustness", "task": model.task, "mode": "val"}
+        place = {"project": str(runs_folder()), "name": f"{recipe.name}-robustness", "task": model.task, "mode": "val"}
         folder = Path(get_save_dir(get_cfg(overrides=place)))
         with damage_in_words():
             return model.robustness(self.dataset, save_dir=folder, **options), folder
@@ -302,11 +300,6 @@ def damage_in_words() -> Iterator[None]:
         raise RecipeError(text.splitlines()[0].removeprefix(mark)) from None
 
 
-def runs_folder(arguments: Mapping[str, Any]) -> str:
-    """Return the absolute path of `project`, or of `RUNS`: Ultralytics would put a relative one below its own."""
-    return str(Path(arguments.get("project") or RUNS).resolve())
-
-
 def check_device(device: Any, key: str = "train.device") -> None:
     """Check that a device, as Ultralytics names it, is available; `key` is the user's name of the setting.
 
@@ -349,7 +342,8 @@ def _check(content: Mapping[str, Any]) -> None:
     stretched = described is not None and takes_stretched(described)
     beside = ("incomplete", "balancing", "share_backbone")
     arguments = {**train, **{key: content[key] for key in beside if key in content}}
-    classes = len(content["data"].get("names") or ())
+    names = content["data"].get("names")
+    classes = len(names) if isinstance(names, list | Mapping) else 0  # checked with the data
     try:
         check_run(config, arguments, task, stretched, modalities, classes)
         refuse_unsupported(arguments)

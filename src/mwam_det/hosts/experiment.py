@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader
 from mwam_det.core.config import MWAMConfig, refuse_unknown_keys
 from mwam_det.core.missing import modality_combinations
 from mwam_det.data.inspection.sampling import evenly
-from mwam_det.hosts.data.layout import HostData, channels_of, check_section, find_samples
+from mwam_det.files.runs import new_folder, runs_folder
+from mwam_det.hosts.data.layout import SPLITS, HostData, channels_of, check_section, find_samples
 from mwam_det.hosts.data.looking import look_at_samples
 from mwam_det.hosts.data.samples import Augmentation, MultimodalDataset, Normalise, check_files, count_labels
 from mwam_det.hosts.evaluation import Evaluation, evaluate
@@ -111,7 +112,7 @@ class HostExperiment:
         if not (pretrained is None or pretrained is False or isinstance(pretrained, str | Mapping)):
             raise ValueError(f"pretrained={pretrained!r} must be a file, or map modalities to files")
         in_section("report", refuse_unknown_keys, report := section_of(content, "report"), REPORT_KEYS)
-        splits = [split for split in ("train", "val", "test") if data.get(split)]
+        splits = [split for split in SPLITS if data.get(split)]
         check_choice("report.split", split := report.get("split", "val"), splits)
         config = RunConfig.read(content)
         experiment = cls(
@@ -176,8 +177,6 @@ class HostExperiment:
             return train_experiment(self)
         except (ValueError, FloatingPointError) as error:
             raise RecipeError(f"{self.name}: {error}") from None
-        except KeyboardInterrupt:
-            raise Interrupted("true") from None
 
     def go_on(self, folder: Path) -> None:
         """Train in a folder, or resume its run, wherever that stopped."""
@@ -295,13 +294,13 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
 
     Raises:
         ValueError: If the data, weights or the checkpoint to resume from cannot be used; before anything is written.
-        KeyboardInterrupt: On Ctrl-C; only the epoch is lost.
+        Interrupted: On Ctrl-C, with what to resume from; only the epoch is lost.
     """
     settings = experiment.settings
     limit_threads(settings.find_device())
     checkpoint = None
     if settings.resume:
-        last = checkpoint_to_resume(settings.resume, settings.project, settings.name or experiment.name)
+        last = checkpoint_to_resume(settings.resume, runs_folder(settings.project), settings.name or experiment.name)
         checkpoint, folder = load_checkpoint(last), last.parent.parent
         _check_resumable(checkpoint, experiment, last)
     data = find_samples(experiment.data, experiment.task == SEGMENTATION)
@@ -321,7 +320,7 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
     statistics = sets["train"].statistics() if checkpoint is None else checkpoint["statistics"]
     describe = {"recipe": _plain(experiment), "classes": list(data.classes), "statistics": statistics}
     if folder is None:
-        folder = new_folder(Path(settings.project), settings.name or experiment.name)
+        folder = new_folder(runs_folder(settings.project), settings.name or experiment.name)
     folder.mkdir(parents=True, exist_ok=True)
     trainer = HostTrainer(
         Host(
@@ -340,13 +339,16 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
     )
     if checkpoint is not None:
         trainer.resume(checkpoint)
-    trainer.train()
-    if trainer.run.history is not None:
-        draw_history(trainer.run.history.file, folder / "mwam.png")
-    best = folder / "weights" / "best.pt"
-    trainer.model.load_state_dict(load_checkpoint(best)["model"])
-    found = _evaluated(experiment, data, trainer.model, task, trainer.normalise, trainer.device)
-    return _report(experiment, data, task.metric, found, best, folder), folder
+    best, last = (folder / "weights" / name for name in ("best.pt", "last.pt"))
+    try:
+        trainer.train()
+        if trainer.run.history is not None:
+            draw_history(trainer.run.history.file, folder / "mwam.png")
+        trainer.model.load_state_dict(load_checkpoint(best)["model"])
+        found = _evaluated(experiment, data, trainer.model, task, trainer.normalise, trainer.device)
+        return _report(experiment, data, task.metric, found, best, folder), folder
+    except KeyboardInterrupt:
+        raise Interrupted(last if last.is_file() else None) from None
 
 
 def _warn_of_samples(experiment: HostExperiment, data: HostData, sizes: Sequence[Sequence[tuple[int, int]]]) -> None:
@@ -377,9 +379,10 @@ def evaluate_experiment(
     limit_threads(device := settings.find_device())
     model, normalise, classes = load_host(weights)
     data = find_samples(experiment.data, experiment.task == SEGMENTATION)
-    known, names = (tuple(model.streams), tuple(classes)), tuple(modality.name for modality in data.modalities)
-    if known != (names, data.classes):
-        raise ValueError(f"{weights} knows modalities and classes {known}, but the recipe has {(names, data.classes)}")
+    known = _channels(load_checkpoint(weights)["recipe"]["data"]), tuple(classes)
+    given = _channels(experiment.data), data.classes
+    if (list(known[0].items()), known[1]) != (list(given[0].items()), given[1]):
+        raise ValueError(f"{weights} takes the modalities and classes {known}, but the recipe has {given}")
     samples = data.splits[experiment.split]
     with Progress() as progress:
         check_files(samples, data.modalities, progress)
@@ -387,7 +390,7 @@ def evaluate_experiment(
         count_labels(samples, len(classes))
     task = Classification(len(classes)) if experiment.task == CLASSIFICATION else Segmentation(len(classes))
     found = _evaluated(experiment, data, model.to(device), task, normalise, device)
-    folder = folder or new_folder(Path(settings.project), f"{settings.name or experiment.name}-robustness")
+    folder = folder or new_folder(runs_folder(settings.project), f"{settings.name or experiment.name}-robustness")
     return _report(experiment, data, task.metric, found, weights, folder), folder
 
 
@@ -468,10 +471,14 @@ def load_host(file: Path) -> tuple[Any, Normalise, list[str]]:
     """
     content = load_checkpoint(file)
     recipe, classes = content["recipe"], content["classes"]
-    channels = {name: channels_of(recipe["data"], name) for name in recipe["data"]["modalities"]}
-    model = MODELS[recipe["task"]][recipe["model"]](channels, len(classes))
+    model = MODELS[recipe["task"]][recipe["model"]](_channels(recipe["data"]), len(classes))
     model.load_state_dict(content["model"])
     return model.eval(), Normalise(content["statistics"]), classes
+
+
+def _channels(section: Mapping[str, Any]) -> dict[str, int]:
+    """Return the channels of each modality of a data section."""
+    return {name: channels_of(section, name) for name in section["modalities"]}
 
 
 def load_checkpoint(file: Path) -> dict[str, Any]:
@@ -508,16 +515,3 @@ def _plain(experiment: HostExperiment) -> dict[str, Any]:
     for key in ("device", "workers", "project", "name", "resume"):
         del content["train"][key]
     return content
-
-
-def new_folder(project: Path, name: str) -> Path:
-    """Make a new run folder: name, name-2, name-3 and so on."""
-    number = 1
-    while True:
-        folder = project / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return folder

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mwam_det.experiments import Experiment, share_threads
 from mwam_det.files.locks import Hold
+from mwam_det.files.runs import runs_folder
 from mwam_det.files.terminal import tolerate_encodings
 from mwam_det.files.writing import write_json
 from mwam_det.recipe import Recipe, RecipeError
@@ -151,8 +152,7 @@ def compare(
     command = shlex.join(["mwam-det", "compare", str(recipe), *overrides, "--arms", named, "--seeds", str(seeds)])
     for experiment in experiments.values():
         experiment.check(devices)
-    folder = Path(str(base.train.get("project") or "runs")) / f"{base.train.get('name') or base.name}-compare"
-    folder = folder.expanduser().resolve()
+    folder = runs_folder(base.train.get("project")) / f"{base.train.get('name') or base.name}-compare"
     cells = [
         Cell(arm, seed, _seeded(experiment, seed), folder / arm / f"seed{seed}")
         for seed in range(seeds)
