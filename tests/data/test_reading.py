@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mwam_det.data.levels import map_to_bytes
 from mwam_det.data.modality import Modality
-from mwam_det.data.reading import map_to_bytes, place, read_image, reduction_of, scaling
+from mwam_det.data.reading import place, read_image, reduction_of, scaling
 
 SIZE = (24, 40)
 RNG = np.random.default_rng(0)

@@ -83,6 +83,12 @@ def test_a_range_says_which_values_of_16_bits_become_bytes(tmp_path):
     assert read_pixels(file, HostModality("depth", 1, (500, 1500))).ravel().tolist() == [0, 0, 128, 255, 255]
 
 
+@pytest.mark.parametrize(("value_range", "levels"), [((0, 100), [0, 128, 255, 0, 0]), ("minmax", [0, 85, 255, 0, 0])])
+def test_what_is_no_finite_number_becomes_0_as_in_a_detector(tmp_path, value_range, levels):
+    file = write(tmp_path / "heat.tiff", np.array([[0, 50, 150, np.inf, np.nan]], np.float32))
+    assert read_pixels(file, HostModality("heat", 1, value_range)).ravel().tolist() == levels
+
+
 def test_16_bits_without_a_range_are_refused(tmp_path):
     file = write(tmp_path / "depth.png", np.zeros((4, 4), np.uint16))
     with pytest.raises(ValueError, match=r"depth.png has values of type uint16: say in data.range .* \{depth: \["):
@@ -189,6 +195,12 @@ def test_a_label_that_is_no_class_is_refused_with_its_file(rooms):
     samples = find_samples(rooms_section(rooms), segmentation=True).splits["train"]
     with pytest.raises(ValueError, match=r"labels_40.0000.png has the label 3, but there are 2 classes"):
         count_labels(samples, 2)
+
+
+def test_labels_that_are_no_whole_numbers_are_refused_by_name(tmp_path):
+    file = write(tmp_path / "labels.tiff", np.ones((4, 4), np.float32))
+    with pytest.raises(ValueError, match=r"labels.tiff cannot be read as labels: .* one class number per pixel"):
+        read_labels(file)
 
 
 @pytest.mark.parametrize("read", [lambda file: read_pixels(file, HostModality("rgb")), read_labels])

@@ -16,10 +16,11 @@ from ultralytics.utils import TQDM
 
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.errors import DatasetError
+from mwam_det.data.levels import AS_STORED
 from mwam_det.data.modality import Modality
 from mwam_det.data.names import class_folders
 from mwam_det.data.paired_data import PairedData
-from mwam_det.data.reading import AS_STORED, decode, place
+from mwam_det.data.reading import decode, place
 from mwam_det.files.locks import LOCK, Hold
 
 MARGIN = 0.1

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from mwam_det.core.checks import is_finite_number
 from mwam_det.data.errors import DatasetError
 from mwam_det.data.filtering import WindowFilter, read_filters
+from mwam_det.data.levels import read_range
 from mwam_det.data.names import check_modality_names
 from mwam_det.data.naming import Naming, match_pattern
 
 READING_KEYS = ("suffix", "match", "range", "align", "filter")
 """Keys of a resolved dataset that define, by modality, how files are found and read; modalities may be left out."""
 CHANNELS = (1, 3)
-RANGES = ("percentile", "minmax")
-"""Ranges taken from each image."""
 VISIBLE_NAMES = ("rgb", "visible", "vis", "color", "colour")
 """Names of a modality that takes colour augmentation by default."""
 
@@ -34,8 +32,8 @@ class Modality:
         start: Its first channel in the stacked image.
         visible: Whether it takes colour augmentation.
         suffix: Suffix of the stems of its files, see `resolve_dataset`.
-        value_range: Values that become 0 and 255: (lo, hi), one of `RANGES`, or None for 8-bit files unchanged and the
-            high byte of 16-bit ones.
+        value_range: Values that become 0 and 255, see `mwam_det.data.levels.read_range`; or None for 8-bit files
+            unchanged and the high byte of 16-bit ones.
         align: Rows of the 3×3 matrix that maps its pixels to pixels of the first modality, or None.
         match: Regular expression of the stems of its files, see `resolve_dataset`, or "" for none.
         filter: The frequencies that are kept, or None for all.
@@ -206,25 +204,18 @@ def _channels(name: str, value: Any) -> int:
     return value
 
 
-def _range(name: str, value: Any) -> list[float] | str:
-    if isinstance(value, str) and value in RANGES:
-        return value
-    if isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value)) and value[0] < value[1]:
-        return list(value)
-    raise DatasetError(
-        f"range: {name}={value!r} must be two numbers [lo, hi], lo below hi, or one of {', '.join(RANGES)}"
-    )
+def _range(name: str, value: Any) -> tuple[float, float] | str:
+    try:
+        return read_range(name, value)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
 
 
 def _matrix(name: str, value: Any) -> list[list[float]]:
     rows = value if isinstance(value, list | tuple) else []
     sizes = [len(row) if isinstance(row, list | tuple) else 0 for row in rows]
-    if sizes != [3, 3, 3] or not all(_is_number(number) for row in rows for number in row):
+    if sizes != [3, 3, 3] or not all(is_finite_number(number) for row in rows for number in row):
         raise DatasetError(f"align: {name}={value!r} must be a matrix of three rows with three numbers each")
     if np.linalg.matrix_rank(np.array(rows, float)) < 3:
         raise DatasetError(f"align: {name}={value!r} is singular: it maps the image onto a line or a point")
     return [list(row) for row in rows]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max  # type: ignore[operator]

@@ -21,9 +21,10 @@ from ultralytics.utils.patches import PIL_FALLBACK_SUFFIXES
 
 from mwam_det.data.affixes import find_namings
 from mwam_det.data.errors import DatasetError
+from mwam_det.data.levels import AS_STORED
 from mwam_det.data.modality import Modality
 from mwam_det.data.naming import Naming, has_naming, shared_part
-from mwam_det.data.reading import AS_STORED, decode, has_codec, read_image
+from mwam_det.data.reading import decode, has_codec, read_image
 from mwam_det.files.folders import list_files
 from mwam_det.files.images import DAMAGED, ORIENTATION, check_pixels, most_pixels
 from mwam_det.files.values import format_value

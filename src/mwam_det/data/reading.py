@@ -12,12 +12,8 @@ from ultralytics.utils.patches import PIL_FALLBACK_SUFFIXES, imread
 
 from mwam_det.data.filtering import apply_filter
 from mwam_det.data.geometry import scaling
+from mwam_det.data.levels import AS_STORED, map_to_bytes
 from mwam_det.data.modality import Modality
-
-AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
-"""Reads unchanged values, but upright and without transparency, unlike IMREAD_UNCHANGED."""
-
-PERCENTILES = (1, 99)
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 FLAGS = {
@@ -118,38 +114,6 @@ def as_stacked(pixels: np.ndarray, modality: Modality) -> np.ndarray:
     if modality.value_range is not None:
         pixels = map_to_bytes(pixels, modality.value_range)
     return _filtered(_with_channels(pixels, modality.channels), modality)
-
-
-def map_to_bytes(pixels: np.ndarray, value_range: tuple[float, float] | str) -> np.ndarray:
-    """Map the values of an image linearly to 0…255, clipped and rounded.
-
-    Args:
-        pixels: Shape (H, W, C), integer or float.
-        value_range: The values (lo, hi) that become 0 and 255, lo < hi; or "minmax" or "percentile" (1st and 99th),
-            taken from all finite values of this image.
-
-    Returns:
-        The shape of `pixels`, uint8. Non-finite values become 0, and so does everything if all finite values are equal.
-    """
-    finite = None if np.issubdtype(pixels.dtype, np.integer) else np.isfinite(pixels)
-    if isinstance(value_range, str):
-        counted = pixels if finite is None else pixels[finite]
-        if not counted.size:
-            return np.zeros(pixels.shape, np.uint8)
-        if value_range == "minmax":
-            low, high = float(counted.min()), float(counted.max())
-        else:
-            low, high = np.percentile(counted, PERCENTILES).tolist()
-        if low == high:
-            return np.zeros(pixels.shape, np.uint8)
-    else:
-        low, high = value_range
-    values = pixels.astype(np.result_type(pixels.dtype, np.float32))
-    if finite is not None:
-        values[~finite] = low
-    values -= low
-    values *= 255 / (high - low)
-    return np.rint(values, out=values).clip(0, 255, out=values).astype(np.uint8)
 
 
 def reduction_of(file: str | Path, modality: Modality, size: tuple[int, int], target: tuple[int, int]) -> int:

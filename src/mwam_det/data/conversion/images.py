@@ -9,9 +9,10 @@ from pathlib import Path
 import cv2
 
 from mwam_det.data.conversion.model import ConversionError, Crop
+from mwam_det.data.levels import AS_STORED
 from mwam_det.data.modality import Modality
 from mwam_det.data.pairing import image_size
-from mwam_det.data.reading import AS_STORED, decode
+from mwam_det.data.reading import decode
 from mwam_det.files.writing import written_whole
 
 JPEG_QUALITY = 95

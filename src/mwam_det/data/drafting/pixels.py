@@ -12,7 +12,8 @@ import numpy as np
 
 from mwam_det.data.inspection.pixels import COLOUR_CHROMA, format_of, mean_chroma
 from mwam_det.data.inspection.sampling import evenly
-from mwam_det.data.reading import AS_STORED, decode
+from mwam_det.data.levels import AS_STORED
+from mwam_det.data.reading import decode
 from mwam_det.files.images import check_pixels
 
 LOOKED_AT = 12

@@ -30,7 +30,6 @@ image or annotation leaves that one out. Both name the file and the key.
 from __future__ import annotations
 
 import json
-import random
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -52,6 +51,7 @@ from mwam_det.data.conversion.untrusted import LARGEST_COORDINATE, box_of, folde
 from mwam_det.data.naming import NamesByEnd, has_naming, match_pattern, shared_part
 from mwam_det.data.pairing import list_images, stem_of
 from mwam_det.data.section import SPLITS
+from mwam_det.data.splits import validation_part
 
 MODALITIES = {"rgb": "visible", "ir": "infrared"}
 WORDS = {"val": ("val", "valid", "validation")}
@@ -83,12 +83,11 @@ def read(source: Path, options: Mapping[str, Any], report: Report) -> Iterator[S
     if not 0 < share < 1:
         raise ConversionError(f"val_share={share} must lie between 0 and 1, like 0.2")
     samples = list(_read_split(source, "train", files["train"], contents["train"], numbers, options, report))
-    count = max(min(1, len(samples) - 1), round(share * len(samples)))  # no part is empty if possible
-    held_back = set(random.Random(0).sample(range(len(samples)), min(count, max(len(samples) - 1, 0))))
-    report.notes.append(f"one JSON for all: {len(held_back)} images were drawn at random for val, see {DRAWN}")
-    report.files[DRAWN] = "".join(f"{samples[i].stem}\n" for i in sorted(held_back))
-    for i, sample in enumerate(samples):
-        yield replace(sample, split="val" if i in held_back else "train")
+    drawn = validation_part([sample.stem for sample in samples], seed=0, share=share)
+    report.notes.append(f"one JSON for all: {len(drawn)} images were drawn at random for val, see {DRAWN}")
+    report.files[DRAWN] = "".join(f"{stem}\n" for stem in sorted(drawn))
+    for sample in samples:
+        yield replace(sample, split="val" if sample.stem in drawn else "train")
 
 
 def _json_files(source: Path, options: Mapping[str, Any]) -> dict[str, Path]:

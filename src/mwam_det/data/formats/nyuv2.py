@@ -32,8 +32,9 @@ from ultralytics.data.utils import IMG_FORMATS
 from mwam_det.data.conversion.model import ConversionError, Format, Label, Report, SourcePair
 from mwam_det.data.conversion.offers import OFFERS
 from mwam_det.data.conversion.untrusted import files_by_stem, number, read_lines, require_folders
+from mwam_det.data.levels import AS_STORED
 from mwam_det.data.pairing import image_size, list_images
-from mwam_det.data.reading import AS_STORED, decode
+from mwam_det.data.reading import decode
 from mwam_det.files.images import check_pixels
 
 SPLITS = {"train": "train", "test": "val"}

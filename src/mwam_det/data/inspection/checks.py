@@ -38,7 +38,6 @@ def look_before_training(datasets: Sequence[PairedDataset], imgsz: int, views: b
         files,
         imgsz,
         same_files(files, chosen),
-        next((modality.name for modality in modalities if modality.visible), None),
         compared=len(chosen),
         views=views,
     )

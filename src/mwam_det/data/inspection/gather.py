@@ -97,7 +97,7 @@ def inspect_dataset(
     shares = [share for share in flat if share is not None]
     files = {modality.name: files_of(datasets.values(), modality.name) for modality in modalities}
     same = same_files(files)
-    seen = pair_figures(modalities, measured, sizes_of(datasets.values()), files, imgsz, same, keys["visible"])
+    seen = pair_figures(modalities, measured, sizes_of(datasets.values()), files, imgsz, same)
     inspection = Inspection(
         **{field.name: getattr(seen, field.name) for field in fields(seen)},
         path=data.path,

@@ -9,8 +9,9 @@ import numpy as np
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection.pairs import MeasuredPair, SeenFile, compare_files, see_file, square
 from mwam_det.data.inspection.views import SIDE
+from mwam_det.data.levels import AS_STORED
 from mwam_det.data.modality import Modality
-from mwam_det.data.reading import AS_STORED, as_stacked, decode, place
+from mwam_det.data.reading import as_stacked, decode, place
 
 
 def measure_pair(dataset: PairedDataset, index: int) -> MeasuredPair:

@@ -215,7 +215,6 @@ def pair_figures(
     files: Mapping[str, Sequence[str]],
     imgsz: int,
     same_files: Mapping[str, Mapping[str, Sequence[int]]],
-    visible: str | None,
     compared: int | None = None,
     views: bool = True,
     aligns: bool = True,
@@ -229,7 +228,6 @@ def pair_figures(
         files: The files of each modality, for all pairs.
         imgsz: Training size, longer side in pixels.
         same_files: By modality and by each earlier one, the indices of pairs whose two files have the same bytes.
-        visible: The camera's modality, or None.
         compared: Number of pairs compared for `same_files`; all by default.
         views: Whether labels have positions in the image, so that views must agree.
         aligns: See `PairFigures`.
@@ -237,7 +235,7 @@ def pair_figures(
     first = files[modalities[0].name]
     return PairFigures(
         imgsz=imgsz,
-        visible=visible,
+        visible=next((modality.name for modality in modalities if modality.visible), None),
         pairs=len(sizes),
         sampled=len(measured),
         modalities={

@@ -8,7 +8,8 @@ Keys:
     names: The classes: a list, or a mapping from their numbers 0, 1, …
     labels: For segmentation, the folder of the labels.
     channels: By modality, 1 or 3; 3 if left out.
-    range: By modality, the values that become 0 and 255, for files of more than 8 bits; null for files of 8 bits.
+    range: By modality, the values that become 0 and 255, or "percentile" or "minmax" of each image, for files of more
+        than 8 bits; null for files of 8 bits.
     filter: Which frequencies of a modality are kept, {ir: {low: 16}} or {ir: {high: 16}}: those inside the n×n window
         in the middle of the shifted 2-D FFT of the file's image, or those outside of it; false for all.
     groups: By name, a pattern of file names such as "day_*" of the first modality: the report covers each group too.
@@ -34,7 +35,6 @@ list, sorted.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -43,6 +43,7 @@ from typing import Any
 
 from mwam_det.core.config import refuse_unknown_keys
 from mwam_det.data.filtering import read_filters
+from mwam_det.data.levels import read_range
 from mwam_det.data.names import check_modality_names
 from mwam_det.hosts.data.samples import PICTURES, HostModality, HostSample
 
@@ -136,16 +137,9 @@ def _check_modalities(section: Mapping[str, Any], format_: str) -> None:
         if number not in (1, 3):
             raise ValueError(f"channels={{{name}: {number!r}}} must be 1 or 3")
     for name, value in section.get("range", {}).items():
-        if value is None:  # as if left out
-            continue
-        pair = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
-        if len(pair) != 2 or not all(map(_is_number, pair)) or not pair[0] < pair[1]:
-            raise ValueError(f"range={{{name}: {value!r}}} must be two numbers, the smaller first")
+        if value is not None:  # as if left out
+            read_range(name, value)
     read_filters(section.get("filter"), modalities)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _class_names(names: Any) -> tuple[str, ...]:
@@ -172,9 +166,10 @@ def find_samples(section: Mapping[str, Any], segmentation: bool) -> HostData:
     root = Path(section["path"]).expanduser()
     if not os.path.isdir(root):  # unlike Path.is_dir, not an error where the name is too long
         raise ValueError(f"data.path={section['path']} is not a folder")
-    ranges, filters = section.get("range", {}), read_filters(section.get("filter"), section["modalities"])
+    ranges = {name: read_range(name, value) for name, value in section.get("range", {}).items() if value is not None}
+    filters = read_filters(section.get("filter"), section["modalities"])
     modalities = tuple(
-        HostModality(name, channels_of(section, name), _pair(ranges.get(name)), filters.get(name))
+        HostModality(name, channels_of(section, name), ranges.get(name), filters.get(name))
         for name in section["modalities"]
     )
     classes = _class_names(section.get("names", []))
@@ -218,10 +213,6 @@ def _frames(folder: Path, class_name: str, video: str) -> Path:
     """Return where the frames of a video are, or would be: in a folder of its class, or beside all others."""
     by_class = folder / class_name / video
     return by_class if by_class.is_dir() else folder / video
-
-
-def _pair(value: Sequence[float] | None) -> tuple[float, float] | None:
-    return None if value is None else (float(value[0]), float(value[1]))
 
 
 def _folder(root: Path, place: str, split: str) -> Path:

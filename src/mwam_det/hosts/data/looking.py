@@ -14,7 +14,8 @@ from mwam_det.data.inspection.duplicates import same_files
 from mwam_det.data.inspection.findings import pair_findings_of
 from mwam_det.data.inspection.pairs import MeasuredPair, SeenFile, compare_files, pair_figures, see_file, square
 from mwam_det.data.inspection.sampling import TRAINING_SAMPLE, evenly
-from mwam_det.hosts.data.samples import AS_STORED, HostModality, HostSample, decode_file, frame_at, read_modality
+from mwam_det.data.levels import AS_STORED
+from mwam_det.hosts.data.samples import HostModality, HostSample, decode_file, frame_at, read_modality
 
 
 def look_at_samples(
@@ -53,7 +54,6 @@ def look_at_samples(
         files,
         imgsz,
         same_files(files, chosen),
-        visible=None,  # no host reads one modality in another way
         compared=len(chosen),
         views=views,
         aligns=False,
@@ -63,10 +63,10 @@ def look_at_samples(
 
 @dataclass(frozen=True)
 class _Read:
-    """How a modality is read, see `mwam_det.data.inspection.pairs.ReadModality`."""
+    """How a modality is read, see `mwam_det.data.inspection.pairs.ReadModality`. Hosts treat all modalities alike."""
 
     name: str
-    value_range: tuple[float, float] | None
+    value_range: tuple[float, float] | str | None
     visible: bool = False
     align: None = None
 

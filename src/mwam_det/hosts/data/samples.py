@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mwam_det.data.filtering import WindowFilter, apply_filter
+from mwam_det.data.levels import AS_STORED, map_to_bytes
 from mwam_det.files.images import check_pixels
 from mwam_det.hosts.progress import Progress
 
@@ -25,9 +26,6 @@ IMAGES_FOR_STATISTICS = 256
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
-AS_STORED = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
-"""Reads values as they are in the file, yet upright and without transparency."""
-
 
 @dataclass(frozen=True)
 class HostModality:
@@ -36,13 +34,14 @@ class HostModality:
     Attributes:
         name: Its name.
         channels: 1 or 3; of frames in several folders, their number.
-        value_range: The values of a file that become 0 and 255, the smaller first; None for files of 8 bits.
+        value_range: The values of a file that become 0 and 255, the smaller first, one of
+            `mwam_det.data.levels.RANGES`, or None for files of 8 bits.
         filter: Which of its frequencies are kept, or None for all.
     """
 
     name: str
     channels: int = 3
-    value_range: tuple[float, float] | None = None
+    value_range: tuple[float, float] | str | None = None
     filter: WindowFilter | None = None
 
 
@@ -231,9 +230,7 @@ def read_pixels(file: Path, modality: HostModality) -> np.ndarray:
     if pixels is None:
         raise ValueError(f"{file} cannot be read as an image")
     if modality.value_range is not None:
-        low, high = modality.value_range
-        values = (pixels.astype(np.float32) - low) * (255 / (high - low))
-        pixels = np.rint(np.nan_to_num(values)).clip(0, 255).astype(np.uint8)
+        pixels = map_to_bytes(pixels, modality.value_range)
     elif pixels.dtype != np.uint8:
         raise ValueError(
             f"{file} has values of type {pixels.dtype}: say in data.range which of them become 0 and 255, like "
@@ -285,10 +282,8 @@ def read_labels(file: Path) -> np.ndarray:
         ValueError: If the file cannot be read, is too large or is not a grey picture.
     """
     labels = decode_file(file, cv2.IMREAD_UNCHANGED)
-    if labels is None or labels.ndim != 2:
-        raise ValueError(
-            f"{file} cannot be read as labels: it must be a grey picture with the number of a class a pixel"
-        )
+    if labels is None or labels.ndim != 2 or labels.dtype.kind not in "iu":
+        raise ValueError(f"{file} cannot be read as labels: it must be a grey picture with one class number per pixel")
     return labels
 
 
