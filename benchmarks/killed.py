@@ -90,7 +90,7 @@ class Moment:
 IMPORTS = """
 import cv2
 import mwam_det.hosts.experiment as experiment, mwam_det.hosts.loop as loop
-import mwam_det.study.comparison as comparison, mwam_det.engine.facade as facade, mwam_det.engine.saving as saving
+import mwam_det.study.files as studies, mwam_det.engine.facade as facade, mwam_det.engine.saving as saving
 import mwam_det.engine.trainer as trainer, mwam_det.robustness.files as files
 
 Trainer, Host = trainer.PairTrainer, loop.HostTrainer
@@ -123,7 +123,7 @@ MOMENTS = (
     Moment("crops", "among the pictures", "before(cv2, 'imwrite', nth(5))"),
     Moment("crops", "before they are put in their place", "before(pathlib.Path, 'rename')"),
     Moment("compare", "in the second epoch of a run", "before(Trainer, 'preprocess_batch', second)"),
-    Moment("compare", "between two runs", "before(comparison.Comparison, 'save')"),
+    Moment("compare", "between two runs", "before(studies, 'save_comparison')"),
 )
 
 SHORT = ["train.epochs=3", "train.device=cpu", "train.batch=4", "train.imgsz=64"]

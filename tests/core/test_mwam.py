@@ -289,6 +289,16 @@ def test_reset_forgets_bank_counts_and_weights():
     assert mwam.last is None and not mwam.bank.values and [w.item() for w in mwam.weights.values()] == [1, 1]
 
 
+def test_reset_forgets_for_how_long_a_modality_has_shown_no_detail():
+    mwam, grey = MWAM(["rgb", "ir"]), {**batch(0), "ir": torch.full_like(batch(0)["ir"], 7)}
+    for _ in range(19):
+        mwam.observe(grey)
+    mwam.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mwam.observe(grey)
+
+
 def test_inputs_that_are_not_the_modalities_are_refused():
     with pytest.raises(ValueError, match=r"\['rgb'\]"):
         MWAM(["rgb", "ir"]).observe({"rgb": torch.rand(1, 3, 16, 16)})

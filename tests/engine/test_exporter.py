@@ -250,6 +250,7 @@ def test_a_dynamic_file_predicts_and_reports_at_the_size_that_it_was_exported_at
 def test_the_commands_that_an_export_prints_run(weights, section, tmp_path, log, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     model = MultimodalYOLO(copied(weights, tmp_path / "a folder"))
+    section = {**section, "val": ["val", "val"]}  # several folders
     model.model.args["data"] = save_dataset_yaml(resolve_dataset(section).as_dict(), tmp_path)
     model.export(format="torchscript", imgsz=64)
     text = "".join(text for _, text in log)

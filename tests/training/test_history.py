@@ -49,6 +49,8 @@ def test_a_resumed_run_continues_after_its_last_whole_epoch(tmp_path):
         first.flush()
     second = MWAMHistory(tmp_path / "mwam.csv", ["rgb", "ir"])
     second.keep_epochs(2)
+    assert rows(second.file) == [(1, 1, 2), (2, 2, 3)], "the file is whole at once, and stays so"
+    assert b"\r" not in second.file.read_bytes()
     second.append(3, observation(7))
     second.flush()
     assert rows(second.file) == [(1, 1, 2), (2, 2, 3), (3, 3, 8)]

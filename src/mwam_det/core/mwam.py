@@ -71,13 +71,13 @@ class MWAM:
         self.config = config or MWAMConfig()
         self.bank = FRMBank(self.config.omega, self.config.bank_start)
         self._warned_of_sizes = False
-        self._constant: Counter[str] = Counter()
         self.reset()
 
     def reset(self) -> None:
         """Forget the bank and all counts, as before the first mini-batch."""
         self.bank.reset()
         self.skipped: Counter[str] = Counter()
+        self._constant: Counter[str] = Counter()
         self.last: Observation | None = None
         self.weights = {name: torch.ones(()) for name in self.modalities}
         self.frozen = False
@@ -233,7 +233,7 @@ class MWAM:
             warnings.warn(f"MWAM has nothing to go by ({reason}): the weights are 1", stacklevel=4)
 
     def _warn_of_constant_modalities(self, observation: Observation) -> None:
-        """Warn once of a modality that shows no detail in many consecutive mini-batches, while another one does."""
+        """Warn of a modality without detail in `CONSTANT_FOR` mini-batches in a row, while another one has some."""
         count = len(self.modalities)
         if count == 1 or all(map(math.isnan, observation.share.values())):
             return

@@ -122,7 +122,7 @@ def use_bundled_font() -> None:
 
 
 @torch.no_grad()
-def half_precision_works(model: nn.Module, channels: int, dtype: torch.dtype = torch.float16) -> bool:
+def half_precision_works(model: nn.Module, channels: int) -> bool:
     """Return whether mixed precision approximates the float32 outputs of a model on its device.
 
     Ultralytics checks this with a single-stream model that it downloads, and falls back to float32 on GPUs that give
@@ -131,7 +131,6 @@ def half_precision_works(model: nn.Module, channels: int, dtype: torch.dtype = t
     Args:
         model: The detector, on the device in question. Its mode and statistics are unchanged.
         channels: Channels of the stacked image.
-        dtype: The lower precision.
 
     Returns:
         False if an output is NaN, Inf or far off.
@@ -142,7 +141,7 @@ def half_precision_works(model: nn.Module, channels: int, dtype: torch.dtype = t
     model.eval()
     try:
         exact = model(images)[0]
-        with autocast(dtype, device=device.type):
+        with autocast(torch.float16, device=device.type):
             rough = model(images)[0]
     finally:
         model.train(training)

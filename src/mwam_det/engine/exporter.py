@@ -20,6 +20,7 @@ from mwam_det.data.build import build_paired_dataset
 from mwam_det.data.errors import DatasetError
 from mwam_det.data.paired_data import check_split
 from mwam_det.data.section import resolve_dataset
+from mwam_det.data.splits import groups_of
 from mwam_det.engine.arguments import without_own_arguments
 from mwam_det.engine.deployment import DESCRIBED, INPUTS, describe, separate_inputs
 from mwam_det.engine.validator import check_modalities
@@ -62,7 +63,7 @@ def commands_for(model: StockModel, file: str) -> list[str]:
     """
     data = str(model.args.get("data") or "")
     try:
-        folders = resolve_dataset(data).splits["val"]
+        folders = groups_of(resolve_dataset(data).splits["val"])[0].folders[0]
     except DatasetError:
         folders, data = {}, "DATA.yaml"
     names = describe(model).get("modalities", {})

@@ -9,6 +9,7 @@ from typing import Any
 from ultralytics.nn.tasks import torch_safe_load
 from ultralytics.utils.plotting import plot_results
 
+from mwam_det.core.config import mwam_config
 from mwam_det.engine.compat import without_chatter
 from mwam_det.engine.facade import VALIDATION_ARGUMENTS, MultimodalYOLO
 from mwam_det.engine.saving import finish_checkpoints, repair_best
@@ -29,7 +30,7 @@ def finish_run(last: Path, data: Any, robustness: bool | Mapping[str, Any] = Tru
     """
     folder, best = last.parent.parent, last.with_name("best.pt")
     content = torch_safe_load(last)[0]
-    trained_with, state = content["train_args"], content["train_args"].get("run_state") or {}
+    trained_with = content["train_args"]
     if content["epoch"] >= 0:
         repair_best(last, best, content)
     with without_chatter():
@@ -42,7 +43,17 @@ def finish_run(last: Path, data: Any, robustness: bool | Mapping[str, Any] = Tru
         return None
     options = dict(robustness) if isinstance(robustness, Mapping) else {}
     shared = {key: trained_with[key] for key in VALIDATION_ARGUMENTS}
-    measured = (state.get("mwam") or {}).get("last")
-    shares = measured["share"] if measured else None
+    shares = last_shares(trained_with)
     model = MultimodalYOLO(best if best.is_file() else last)
     return model.robustness(data, **{"save_dir": folder, "shares": shares, **shared, **options})
+
+
+def last_shares(trained_with: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return T of every modality as a run last measured it in the frequencies, or None without such a measurement.
+
+    Args:
+        trained_with: The arguments in a checkpoint of a run that is not finished, with its state.
+    """
+    last = ((trained_with.get("run_state") or {}).get("mwam") or {}).get("last")
+    config = mwam_config(trained_with.get("mwam"))
+    return last["share"] if last and config is not None and config.preference == "frequency" else None

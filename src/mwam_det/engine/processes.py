@@ -94,7 +94,7 @@ def refuse_to_delete(folder: Path) -> None:
 
 
 @contextmanager
-def told_in_a_sentence(folder: Path) -> Iterator[None]:
+def failures_in_words(folder: Path) -> Iterator[None]:
     """Report the premature end of a process of this training in a sentence, with how to continue.
 
     The launcher ends the other processes and prints the first error of a process, which is recorded where torchrun

@@ -51,10 +51,10 @@ from mwam_det.engine.plots import wide_batch
 from mwam_det.engine.processes import (
     check_processes,
     device_of_worker,
+    failures_in_words,
     number_of_processes,
     refuse_to_delete,
     shared_folder,
-    told_in_a_sentence,
 )
 from mwam_det.engine.resuming import capture, capture_rank, restore_epoch, restore_weights
 from mwam_det.engine.saving import CheckpointPath, finish_checkpoints, read_record, repair_best
@@ -186,10 +186,10 @@ class PairTrainer(BaseTrainer):
         """Train, and release the run folder.
 
         Raises:
-            ChildProcessError, ConnectionError: If a process of several fails, see `told_in_a_sentence`.
+            ChildProcessError, ConnectionError: If a process of several fails, see `failures_in_words`.
         """
         try:
-            with told_in_a_sentence(self.save_dir):
+            with failures_in_words(self.save_dir):
                 super().train()
         finally:
             if self._hold is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -36,7 +37,8 @@ class Hold:
     def release(self) -> None:
         """Release the folder and remove the lock file."""
         if self._lock.is_locked:
-            Path(self._lock.lock_file).unlink(missing_ok=True)
+            with suppress(OSError):  # Windows does not remove an open file
+                Path(self._lock.lock_file).unlink()
             self._lock.release()
 
     def __enter__(self) -> Hold:

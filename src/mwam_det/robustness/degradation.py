@@ -370,8 +370,8 @@ def fill(
     Args:
         images: The missing modality, shape (B, C, H, W), float; determines shape, dtype and device.
         name: "zero"; "mean", one value per channel; or "noise", every value uniform in [0, 1].
-        mean: For "mean": the mean of each channel over the training set, shape (C,), in [0, 1]; not that of the image,
-            which a missing sensor does not deliver.
+        mean: For "mean": the mean of each channel over a set of images, shape (C,), in [0, 1] (a report takes the split
+            that it evaluates); not that of the image, which a missing sensor does not deliver.
         keys: For "noise": as in `degrade`. Images with equal keys get equal noise.
         seed: As in `degrade`.
 

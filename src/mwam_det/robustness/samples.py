@@ -100,7 +100,7 @@ def _paint(axis: Axes, classes: np.ndarray) -> None:
     axis.imshow(colours[classes], extent=(0, width, height, 0), interpolation="nearest")
 
 
-def judge(labels: Boxes, found: Boxes, iou: float = IOU) -> tuple[np.ndarray, np.ndarray]:
+def judge(labels: Boxes, found: Boxes) -> tuple[np.ndarray, np.ndarray]:
     """Match predictions with objects.
 
     Predictions are matched in the order of their scores, each with the remaining object of its class that it overlaps
@@ -109,7 +109,6 @@ def judge(labels: Boxes, found: Boxes, iou: float = IOU) -> tuple[np.ndarray, np
     Args:
         labels: The objects.
         found: The predictions.
-        iou: Minimum overlap of a hit.
 
     Returns:
         Whether each prediction is a hit, and whether each object was found, shapes (N_found,) and (N_labels,), bool.
@@ -121,7 +120,7 @@ def judge(labels: Boxes, found: Boxes, iou: float = IOU) -> tuple[np.ndarray, np
     overlaps[found.classes[:, None] != labels.classes] = 0
     for index in np.argsort(-found.scores, kind="stable"):
         free = np.where(taken, 0, overlaps[index])
-        if free.max() >= iou:
+        if free.max() >= IOU:
             hits[index] = taken[free.argmax()] = True
     return hits, taken
 

@@ -44,7 +44,7 @@ class MWAMHistory:
     def flush(self) -> None:
         """Write the pending rows."""
         with self.file.open("a" if self._begun else "w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
+            writer = csv.writer(stream, lineterminator="\n")
             if not self._begun:
                 writer.writerow(self.header)
             writer.writerows(self._pending)
@@ -77,9 +77,8 @@ class MWAMHistory:
     def keep_epochs(self, last: int) -> None:
         """Continue the file of an interrupted run after epoch `last`; rows of an epoch cut short are dropped."""
         header, rows = keep_epochs(self.file, last)
-        self._begun, self._pending = False, [[*row] for row in rows] if header == self.header else []
-        self._written = 0
-        self.flush()
+        self._begun, self._pending, self._latest = header == self.header, [], [[*row] for row in rows]
+        self._written = len(rows) if self._begun else 0
 
 
 def keep_epochs(file: Path, last: int) -> tuple[list[str], list[list[str]]]:
