@@ -1,4 +1,4 @@
-"""The benchmarks of a step and of the metric run, in mixed precision too, on inputs too small to measure anything."""
+"""Benchmarks run, in mixed precision too, on inputs too small to measure anything."""
 
 import os
 import subprocess
@@ -54,3 +54,17 @@ def test_a_benchmark_prints_its_table(tmp_path, name, arguments, words):
 def test_half_precision_of_a_step_needs_a_gpu(tmp_path):
     ended = benchmark(tmp_path, "step_overhead", "--amp")
     assert ended.returncode == 2 and "--amp fp16 needs a GPU" in ended.stderr
+
+
+def test_one_class_is_compared_over_the_runs_of_each_arm(tmp_path):
+    for arm, both in (("baseline", (0.5, 0.7)), ("views", (0.6, 0.9))):
+        for seed, value in enumerate(both):
+            folder = tmp_path / "runs" / arm / f"seed{seed}"
+            folder.mkdir(parents=True)
+            rows = ["available,class,objects,mAP50", f"ir,boat,7,{value / 2}", f"rgb+ir,boat,7,{value}"]
+            (folder / "robustness_classes.csv").write_text("\n".join([*rows, "ir,cow,1,0.1", "rgb+ir,cow,1,0.1"]))
+    command = [sys.executable, str(ROOT / "benchmarks" / "by_class.py"), str(tmp_path / "runs")]
+    ended = subprocess.run([*command, "boat"], capture_output=True, text=True)
+    assert "0.375 ± 0.106 │ 0.750 ± 0.212 │ +0.150 [-0.485, +0.785]" in ended.stdout, ended.stderr
+    ended = subprocess.run([*command, "ship"], capture_output=True, text=True)
+    assert ended.returncode and "has no class ship: choose from boat, cow" in ended.stderr
