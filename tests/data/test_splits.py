@@ -125,11 +125,14 @@ def test_a_folder_without_splits_is_train_and_val_and_that_is_told(tmp_path, cap
         write_pair(tmp_path / "flat", f"{number:04}", number)
     data = resolved(tmp_path / "flat", train=".", val=".")
     check(data, range(3))
-    assert not [record for record in caplog.records if "the same pairs" in record.message]
+    assert not [record for record in caplog.records if "also in train" in record.message]
     build(data, mode="train")
-    assert [record.levelname for record in caplog.records if "train and val are the same pairs" in record.message] == [
-        "WARNING"
-    ]
+    assert [record.levelname for record in caplog.records if "3 of 3 pairs of val are also in train" in record.message]
+
+
+def test_pairs_of_val_that_are_in_train_too_are_counted(root, caplog):
+    build(resolved(root, train=["train", "val/0004.png"]), mode="train")
+    assert [record.message for record in caplog.records if "1 of 2 pairs of val are also in train" in record.message]
 
 
 def test_a_folder_without_splits_is_divided_by_lists(tmp_path):
@@ -151,6 +154,31 @@ def test_a_list_finds_images_below_folders_of_splits(tmp_path):
     check(resolved(tmp_path / "set", **folders, train="a.txt"), [1, 3, 4])
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_name_that_each_split_has_is_that_of_neither_unless_its_path_tells(tmp_path, split):
+    folders = {"modalities": {"rgb": "{split}/rgb", "ir": "{split}/ir"}, "labels": "{split}/labels"}
+    for place in ("train", "val"):
+        for number in range(2):
+            write_pair(tmp_path / "set" / place, f"{number:04}", number, ("rgb", "ir"))
+    for names in (["0000", "0001"], ["0000.png", "0001.png"]):
+        write_list(tmp_path / "set/a.txt", names)
+        with pytest.raises(DatasetError, match="2 of 2 entries of .*a.txt name no image, or several, of rgb"):
+            build(resolved(tmp_path / "set", **folders, train="a.txt"))
+    write_list(tmp_path / "set/a.txt", [f"/data/set/{split}/rgb/0000.png", f"D:\\x\\{split}\\rgb\\0001.png"])
+    files = build(resolved(tmp_path / "set", **folders, train="a.txt")).im_files
+    assert files == [str(tmp_path / f"set/{split}/rgb/{number:04}.png") for number in range(2)]
+
+
+def test_a_path_of_another_machine_names_no_image_of_another_split_in_whatever_case(root):
+    write_list(root / "a.txt", [f"D:\\set\\Train\\{number:04}.png" for number in range(5)])
+    check(resolved(root, train="a.txt"), [0, 1, 2])
+
+
+def test_a_list_may_end_in_capitals(root):
+    write_list(root / "A.TXT", ["train/0001"])
+    check(resolved(root, train="A.TXT"), [1])
+
+
 def test_a_list_names_images_with_suffixes_by_their_stems_or_by_what_they_share(tmp_path):
     for number in range(4):
         write_pair(tmp_path, f"{number:04}", number, ("images", "images"), ending=("_co", "_ir"))
@@ -164,7 +192,8 @@ def test_entries_that_name_no_image_are_counted_and_one_is_shown(root, caplog):
     check(resolved(root, train="a.txt"), [0])
     (message,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert (
-        f"2 of 3 entries of {root / 'a.txt'} name no image of rgb in {root / 'visible'}, like 'train/0009'" in message
+        f"2 of 3 entries of {root / 'a.txt'} name no image, or several, of rgb in {root / 'visible'}, like 'train/0009'"
+        in message
     )
 
 
@@ -177,7 +206,12 @@ def test_a_name_that_several_images_have_is_no_entry(root):
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (["x/0009.png"], "1 of 1 entries of .* name no image of rgb in .*, like 'x/0009.png'; there is .*0000.png"),
+        (
+            ["x/0009.png"],
+            "1 of 1 entries of .* name no image, or several, of rgb in .*, like 'x/0009.png'; there is .*0000.png",
+        ),
+        (b"", "a.txt is empty: it must name images of rgb, one per line"),
+        (b" \r\n\r\n", "a.txt is empty"),
         (b"\xff\xfe\x00", "a.txt cannot be read as a list of images"),
     ],
 )

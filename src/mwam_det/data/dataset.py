@@ -143,8 +143,13 @@ class PairedDataset(YOLODataset):
                 for folder, count in counts.items()
                 if count
             ]
-        if self.augment and self.data.get("train") == self.data.get("val"):
-            warnings.append("train and val are the same pairs: validation measures how well they are remembered")
+        if self.augment:
+            validated, _ = list_split(groups_of(self.data["splits"]["val"]), self.modalities, self.data["path"])
+            if both := len(validated.keys() & self._folders_of.keys()):
+                warnings.append(
+                    f"{both} of {len(validated)} pairs of val are also in train: validation measures how well they are "
+                    "remembered"
+                )
         for warning in warnings:
             LOGGER.warning(f"{self.prefix}{warning}")
         return files

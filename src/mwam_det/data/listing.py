@@ -113,11 +113,14 @@ def _listed(
         chosen, unknown = choose_listed(listed, folder_of, first.naming, root)
     except ValueError as error:
         raise DatasetError(str(error)) from None
+    name = source_of([group], first.name)
+    if not unknown and not chosen:
+        raise DatasetError(f"{name} is empty: it must name images of {first.name}, one per line")
     if not unknown:
         return {file: images[file] for file in chosen}, None
     searched = ", ".join(dict.fromkeys(folders[first.name] for folders in group.folders))
     warning = (
-        f"{len(unknown)} of {len(unknown) + len(chosen)} entries of {source_of([group], first.name)} name no image of "
+        f"{len(unknown)} of {len(unknown) + len(chosen)} entries of {name} name no image, or several, of "
         f"{first.name} in {searched}, like '{unknown[0]}'"
     )
     if not chosen:

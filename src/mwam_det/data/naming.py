@@ -61,6 +61,12 @@ def without_image_suffix(path: str) -> str:
     return stem if dot and suffix.lower() in IMG_FORMATS else path
 
 
+def in_other_split(path: str, other: str) -> bool:
+    """Return whether two paths, with "/" as separator, lie in folders of different splits, in upper or lower case."""
+    splits = [{SPLIT_WORDS[part] for part in each.lower().split("/") if part in SPLIT_WORDS} for each in (path, other)]
+    return bool(splits[0] and splits[1] and splits[0].isdisjoint(splits[1]))
+
+
 class NamesByEnd:
     """Names below a folder, found by paths written on other machines.
 
@@ -91,7 +97,4 @@ class NamesByEnd:
         same = self._by_last_part.get(parts[-1], []) if parts else []
         if len(same) != 1:
             return None
-        splits = [
-            {SPLIT_WORDS[p] for p in path_parts if p in SPLIT_WORDS} for path_parts in (parts, same[0].split("/"))
-        ]
-        return None if splits[0] and splits[1] and splits[0] != splits[1] else same[0]
+        return None if in_other_split("/".join(parts), same[0]) else same[0]

@@ -19,7 +19,7 @@ from typing import Any
 
 from ultralytics.data.utils import IMG_FORMATS
 
-from mwam_det.data.naming import NamesByEnd, Naming, shared_part, without_image_suffix
+from mwam_det.data.naming import NamesByEnd, Naming, in_other_split, shared_part, without_image_suffix
 
 LIST_SUFFIX = ".txt"
 SPLIT = "{split}"
@@ -63,11 +63,11 @@ def resolve_split(root: Path, templates: Mapping[str, str], value: Any) -> dict[
             raise ValueError(f"{item!r} must name a folder, a text file that lists images, or an image")
         text = str(item)
         folders = {name: str(_folder(root, template, text)) for name, template in templates.items()}
-        suffix = Path(text).suffix.lower()
-        if os.path.isdir(next(iter(folders.values()))) or suffix[1:] not in (LIST_SUFFIX[1:], *IMG_FORMATS):
+        is_image = Path(text).suffix[1:].lower() in IMG_FORMATS
+        if os.path.isdir(next(iter(folders.values()))) or not (is_image or _is_list(text)):
             groups.append(Group((folders,)))
             continue
-        entry = _list_file(root, first, text) if suffix == LIST_SUFFIX else text
+        entry = _list_file(root, first, text) if _is_list(text) else text
         if groups and groups[-1].listed is not None:
             groups[-1] = Group(groups[-1].folders, (*groups[-1].listed, entry))
         else:
@@ -99,8 +99,8 @@ def source_of(groups: Sequence[Group], first: str) -> str:
         if group.listed is None:
             parts += [folders[first] for folders in group.folders]
         else:
-            parts += [entry for entry in group.listed if entry.endswith(LIST_SUFFIX)]
-            images = [entry for entry in group.listed if not entry.endswith(LIST_SUFFIX)]
+            parts += filter(_is_list, group.listed)
+            images = [entry for entry in group.listed if not _is_list(entry)]
             parts += images[:SHOWN]
             if len(images) > SHOWN:
                 digest = hashlib.sha256("\n".join(images).encode()).hexdigest()[:8]
@@ -128,12 +128,11 @@ def choose_listed(
     Raises:
         ValueError: If a list cannot be read; the message names it.
     """
-    index = _Index(files, naming)
+    index = _Index(files, naming, root)
     chosen: dict[str, None] = {}
     unknown = []
     for entry, folder in _entries(listed):
-        bases = [*([folder] if folder else []), str(root), *dict.fromkeys(files.values()), os.getcwd()]
-        if (file := index.find(entry, bases)) is not None:
+        if (file := index.find(entry, [*([folder] if folder else []), str(root)])) is not None:
             chosen[file] = None
         else:
             unknown.append(entry)
@@ -150,36 +149,48 @@ def validation_part(names: Collection[str], seed: int, share: float) -> set[str]
 class _Index:
     """Images by every name that a list may use."""
 
-    def __init__(self, files: Mapping[str, str], naming: Naming):
+    def __init__(self, files: Mapping[str, str], naming: Naming, root: str | Path):
         self._by_path: defaultdict[str, list[str]] = defaultdict(list)
+        self._folders = list(dict.fromkeys(files.values()))
+        by_place: defaultdict[str, list[str]] = defaultdict(list)
         by_stem: defaultdict[str, list[str]] = defaultdict(list)
         by_shared: defaultdict[str, list[str]] = defaultdict(list)
+        self._place: dict[str, str] = {}
         for file, folder in files.items():
             stem = without_image_suffix(Path(file).relative_to(folder).as_posix())
+            below_root = Path(file).is_relative_to(root)
+            self._place[file] = without_image_suffix(Path(file).relative_to(root if below_root else folder).as_posix())
+            by_place[self._place[file]].append(file)
             by_stem[stem].append(file)
             by_shared[shared_part(stem, naming)].append(file)
             for path in {file, without_image_suffix(file)}:
                 self._by_path[os.path.normpath(path)].append(file)
-        self._by_name = [(names, NamesByEnd(names)) for names in (by_stem, by_shared)]
+        self._by_name = [(names, NamesByEnd(names)) for names in (by_place, by_stem, by_shared)]
 
     def find(self, entry: str, bases: Iterable[str]) -> str | None:
-        """Return the only image that an entry can mean, given the folders to which it may be relative."""
+        """Return the only image that an entry can mean, given the folders that it is first taken to be relative to."""
         path = entry.replace("\\", "/")
-        for base in bases:
+        for together in (*([base] for base in bases), self._folders, [os.getcwd()]):
             for spelling in (path, without_image_suffix(path)):
-                if len(found := self._by_path.get(os.path.normpath(os.path.join(base, spelling)), [])) == 1:
-                    return found[0]
+                places = [os.path.normpath(os.path.join(base, spelling)) for base in together]
+                found = {file for place in places for file in self._by_path.get(place, [])}
+                if len(found) == 1:
+                    return found.pop()
         for names, ends in self._by_name:
             name = ends.find(path)
-            if name is not None and len(names[name]) == 1:
+            if name is not None and len(names[name]) == 1 and not in_other_split(path, self._place[names[name][0]]):
                 return names[name][0]
         return None
+
+
+def _is_list(entry: str) -> bool:
+    return entry.lower().endswith(LIST_SUFFIX)
 
 
 def _entries(listed: Iterable[str]) -> Iterable[tuple[str, str | None]]:
     """Yield every entry, and the folder of its list if it comes from one."""
     for item in listed:
-        if not item.endswith(LIST_SUFFIX):
+        if not _is_list(item):
             yield item, None
             continue
         try:
