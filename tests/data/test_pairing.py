@@ -23,6 +23,7 @@ from mwam_det.data.pairing import (
     verify_pair,
 )
 from mwam_det.data.reading import decode
+from mwam_det.data.sources import read_pair
 from mwam_det.files.values import parse_value
 
 SIZE = (24, 40)
@@ -392,11 +393,21 @@ def test_garbage_behind_a_true_signature_is_refused_and_nothing_is_installed_to_
 FLOAT = np.random.default_rng(2).uniform(280, 320, SIZE).astype(np.float32)
 
 
-@pytest.mark.parametrize("image", [FLOAT, np.dstack([FLOAT] * 3), FLOAT.astype(np.int32), FLOAT.astype(np.float64)])
+@pytest.mark.parametrize(
+    "image",
+    [
+        FLOAT,
+        np.dstack([FLOAT] * 3),
+        *(FLOAT.astype(dtype) for dtype in (np.int32, np.float64, np.int16)),
+        (FLOAT - 300).astype(np.int8),
+    ],
+)
 def test_values_that_have_no_8_bit_reading_are_refused_with_the_key_that_says_how(tmp_path, image):
     file = write(tmp_path / "kelvin.tif", image)
     with pytest.raises(ValueError, match=f"kelvin.tif has values of type {image.dtype}: set the key 'range'"):
         image_size(file)
+    with pytest.raises(ValueError, match=f"kelvin.tif has values of type {image.dtype}"):
+        read_pair({"ir": str(file)}, [Modality("ir", 1)], (), (64, 64), "pair")
     for channels in (1, 3):
         assert image_size(file, Modality("ir", channels, value_range=(280, 320))) == SIZE
 

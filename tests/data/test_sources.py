@@ -92,6 +92,15 @@ def test_what_names_no_modality_is_refused(source, words):
         by_modality(source, BOTH)
 
 
+def test_bytes_stacked_with_16_bits_are_refused_unless_their_range_is_known():
+    deep = np.dstack([picture(0).astype(np.uint16), picture(1, channels=1).astype(np.uint16) * 257])
+    with pytest.raises(ValueError, match="stacked as uint16, and rgb has no value above 255"):
+        by_modality(deep, BOTH)
+    assert by_modality(deep, (Modality("rgb", 3, 0, value_range=(0, 255)), BOTH[1])).keys() == {"rgb", "ir"}
+    black = np.zeros_like(deep)
+    assert not by_modality(black, BOTH)["rgb"].any()
+
+
 def test_what_is_not_given_is_missing_like_what_is_named():
     assert missing_modalities({"rgb": "a"}, BOTH) == ("ir",)
     assert missing_modalities({"rgb": "a", "ir": "b"}, BOTH, "rgb") == ("rgb",)

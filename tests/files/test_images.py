@@ -103,8 +103,8 @@ def test_a_header_states_how_an_image_is_turned_upright(tmp_path, suffix):
     exif[274] = 6
     Image.new("RGB", (30, 20)).save(tmp_path / f"turned{suffix}", exif=exif)
     Image.new("RGB", (30, 20)).save(tmp_path / f"plain{suffix}")
-    assert read_header(tmp_path / f"turned{suffix}") == Header("RGB", False, 6, 1)
-    assert read_header(tmp_path / f"plain{suffix}") == Header("RGB", False, 1, 1)
+    assert read_header(tmp_path / f"turned{suffix}") == Header("RGB", False, 6, 1, 3 if suffix == ".tif" else 0)
+    assert read_header(tmp_path / f"plain{suffix}") == Header("RGB", False, 1, 1, 3 if suffix == ".tif" else 0)
 
 
 def test_a_header_states_transparency_and_pages(tmp_path):
@@ -112,7 +112,7 @@ def test_a_header_states_transparency_and_pages(tmp_path):
     assert read_header(tmp_path / "clear.png") == Header("RGBA", True, 1, 1)
     page, preview = Image.new("L", (30, 20)), Image.new("L", (15, 10))
     page.save(tmp_path / "pages.tif", save_all=True, append_images=[page, preview])
-    assert read_header(tmp_path / "pages.tif") == Header("L", False, 1, 2)  # a preview is no page
+    assert read_header(tmp_path / "pages.tif") == Header("L", False, 1, 2, bands=1)  # a preview is no page
 
 
 def test_what_is_no_image_states_nothing(tmp_path):

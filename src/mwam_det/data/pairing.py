@@ -21,10 +21,9 @@ from ultralytics.utils.patches import PIL_FALLBACK_SUFFIXES
 
 from mwam_det.data.affixes import find_namings
 from mwam_det.data.errors import DatasetError
-from mwam_det.data.levels import AS_STORED
 from mwam_det.data.modality import Modality
 from mwam_det.data.naming import Naming, has_naming, shared_part
-from mwam_det.data.reading import decode, has_codec, read_image
+from mwam_det.data.reading import TIFF_SUFFIXES, check_stored, has_codec, read_image
 from mwam_det.files.folders import list_files
 from mwam_det.files.images import DAMAGED, ORIENTATION, check_pixels, most_pixels
 from mwam_det.files.values import format_value
@@ -191,13 +190,10 @@ def image_size(file: str | Path, modality: Modality = PLAIN) -> tuple[int, int]:
         raise ValueError(f"{file} cannot be read ({error})") from None
     if pixels is None and file.suffix.lower() in PIL_FALLBACK_SUFFIXES and not has_codec(file):
         raise ValueError(f"{file} cannot be read (Pillow has no codec for it; for HEIF, install pi-heif)")
-    if pixels is None or pixels.dtype != np.uint8 or pixels.shape[2] != modality.channels:
-        stored = decode(file, AS_STORED) if modality.value_range is None else None
-        if stored is not None and stored.dtype not in (np.uint8, np.uint16):
-            raise ValueError(
-                f"{file} has values of type {stored.dtype}: set the key 'range' to the values that become 0 and 255, "
-                "like [lo, hi], percentile or minmax"
-            )
+    is_read = pixels is not None and pixels.dtype == np.uint8 and pixels.shape[2] == modality.channels
+    if modality.value_range is None and (not is_read or file.suffix.lower() in TIFF_SUFFIXES):
+        check_stored(file)
+    if pixels is None or not is_read:
         raise ValueError(f"{file} is not an image that can be read as 8 bit")
     height, width = pixels.shape[:2]
     if min(height, width) < SMALLEST_SIDE:

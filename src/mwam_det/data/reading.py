@@ -16,6 +16,7 @@ from mwam_det.data.levels import AS_STORED, map_to_bytes
 from mwam_det.data.modality import Modality
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
+TIFF_SUFFIXES = (".tif", ".tiff")
 FLAGS = {
     (1, 1): cv2.IMREAD_GRAYSCALE,
     (2, 1): cv2.IMREAD_REDUCED_GRAYSCALE_2,
@@ -74,6 +75,20 @@ def read_image(file: str | Path, modality: Modality, reduction: int = 1) -> np.n
         return None if pixels is None else as_stacked(pixels, modality)
     pixels = decode(file, FLAGS[reduction, modality.channels])
     return pixels if pixels is None else _filtered(pixels, modality)
+
+
+def check_stored(file: str | Path) -> None:
+    """Check that a file has an 8-bit reading without a range: OpenCV makes one of signed TIFF files too, by wrapping.
+
+    Raises:
+        ValueError: If its values are signed, of more than 16 bits, or float.
+    """
+    stored = decode(file, AS_STORED)
+    if stored is not None and stored.dtype not in (np.uint8, np.uint16):
+        raise ValueError(
+            f"{file} has values of type {stored.dtype}: set the key 'range' to the values that become 0 and 255, "
+            "like [lo, hi], percentile or minmax"
+        )
 
 
 def from_pillow(image: Image.Image) -> np.ndarray:

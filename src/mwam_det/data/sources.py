@@ -23,7 +23,7 @@ from mwam_det.core.missing import check_missing
 from mwam_det.data.dataset import Fit, target_size
 from mwam_det.data.modality import Modality
 from mwam_det.data.pairing import find_partners, list_images, select_files, stem_of
-from mwam_det.data.reading import as_stacked, from_pillow, place, read_image, reduction_of
+from mwam_det.data.reading import TIFF_SUFFIXES, as_stacked, check_stored, from_pillow, place, read_image, reduction_of
 from mwam_det.files.images import check_pixels
 
 Item = str | np.ndarray
@@ -104,7 +104,14 @@ def _unstacked(source: np.ndarray | Tensor, modalities: Sequence[Modality]) -> d
         if source.ndim in (3, 4) and source.shape[-3] == channels:
             return {modality.name: source[..., modality.slice, :, :] for modality in modalities}
     elif source.ndim == 3 and source.shape[2] == channels:
-        return {modality.name: np.ascontiguousarray(source[..., modality.slice]) for modality in modalities}
+        named = {modality.name: np.ascontiguousarray(source[..., modality.slice]) for modality in modalities}
+        for modality in modalities if source.dtype == np.uint16 else ():
+            if modality.value_range is None and 0 < named[modality.name].max(initial=0) <= np.iinfo(np.uint8).max:
+                raise ValueError(
+                    f"source is stacked as uint16, and {modality.name} has no value above 255: its high byte, which is "
+                    f"read of 16 bits, is 0; give each image in its own type, like {{{modality.name!r}: …}}"
+                )
+        return named
     return None
 
 
@@ -566,7 +573,10 @@ def _as_stored(pixels: np.ndarray) -> np.ndarray:
 def _pixels(item: Item, modality: Modality, path: str) -> np.ndarray:
     """Read an image of a modality at its own size, shape (H, W, C_m), uint8."""
     if isinstance(item, str):
-        pixels, what = read_image(item, modality) if check_pixels(item) else None, item
+        is_known, what = check_pixels(item), item
+        if is_known and modality.value_range is None and item.lower().endswith(TIFF_SUFFIXES):
+            check_stored(item)
+        pixels = read_image(item, modality) if is_known else None
         if pixels is None:
             raise FileNotFoundError(f"cannot read {item}, the {modality.name} image")
     else:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from PIL import Image
 from PIL.ImageFile import ImageFile
-from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, ImageFileDirectory_v2
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, SAMPLESPERPIXEL, ImageFileDirectory_v2
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """Signatures of TIFF and BigTIFF, of which Ultralytics decodes every page."""
@@ -65,7 +65,8 @@ def stated_sizes(file: str | Path) -> Iterator[tuple[int, int]]:
         head = stream.read(16)
         if head[:4] in TIFF:
             with suppress(*DAMAGED):
-                yield from _pages(stream, head)
+                for page in _pages(stream, head):
+                    yield page[IMAGELENGTH], page[IMAGEWIDTH]
             return
     image = _open(file, head)
     if image is not None:
@@ -82,12 +83,14 @@ class Header:
         transparent: Whether it has an alpha channel or a transparent colour.
         orientation: EXIF orientation, 1 to 8; 1 for upright.
         pages: Number of pages of the size of the first one; more than 1 only in a TIFF.
+        bands: Number of channels that a TIFF states, which may be more than are read; 0 for other formats.
     """
 
     mode: str | None = None
     transparent: bool = False
     orientation: int = 1
     pages: int = 1
+    bands: int = 0
 
 
 def read_header(file: str | Path) -> Header:
@@ -98,21 +101,28 @@ def read_header(file: str | Path) -> Header:
     """
     sizes = list(stated_sizes(file))
     pages = max(sizes.count(sizes[0]), 1) if sizes else 1
+    bands = 0
     with open(file, "rb") as stream:
-        image = _open(file, stream.read(16))
+        if (head := stream.read(16))[:4] in TIFF:
+            with suppress(*DAMAGED, StopIteration):
+                bands = int(next(_pages(stream, head)).get(SAMPLESPERPIXEL, 1))
+    image = _open(file, head)
     if image is None:
-        return Header(pages=pages)
+        return Header(pages=pages, bands=bands)
     with image:
         orientation = 1
         with suppress(*DAMAGED):
             orientation = image.getexif().get(ORIENTATION, 1)
         transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
         known = orientation if orientation in range(1, 9) else 1
-        return Header(image.mode, transparent, known, pages)
+        return Header(image.mode, transparent, known, pages, bands)
 
 
-def _pages(stream: BinaryIO, head: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the size of each page of a TIFF, including pixel formats that Pillow cannot decode."""
+def _pages(stream: BinaryIO, head: bytes) -> Iterator[ImageFileDirectory_v2]:
+    """Yield the tags of each page of a TIFF, including pixel formats that Pillow cannot decode.
+
+    The next page is read into the same object.
+    """
     page = ImageFileDirectory_v2(head if head[2] == 43 or head[3] == 43 else head[:8])
     seen = set()
     while page.next and page.next not in seen:
@@ -121,7 +131,7 @@ def _pages(stream: BinaryIO, head: bytes) -> Iterator[tuple[int, int]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about truncated tags
             page.load(stream)
-        yield page[IMAGELENGTH], page[IMAGEWIDTH]
+        yield page
 
 
 @cache

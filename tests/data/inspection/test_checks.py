@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 from pathlib import Path
 
 import cv2
@@ -209,6 +210,41 @@ def test_a_fourth_channel_that_is_not_read_is_named(tmp_path, suffix, dtype):
     (sentence,) = said_of(section)
     assert f"rgb has 4 channels in 12 of 12 sampled pairs, like /visible/train/000{suffix}" in sentence
     assert "reads only the first 3" in sentence
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_bands_of_a_tiff_that_no_decoder_gives_are_named_too(tmp_path, dtype):
+    section = write_pairs(tmp_path, suffixes=(".png", ".tif"))
+    for split in ("train", "val"):
+        for file in files(section, "ir", split):
+            grey = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE).astype(dtype) * (257 if dtype == np.uint16 else 1)
+            write_bands(file, np.dstack([grey, grey[::-1]]))
+    (sentence,) = said_of(section)
+    assert "ir has 2 channels in 12 of 12 sampled pairs" in sentence
+
+
+@pytest.mark.parametrize("varies", [True, False])
+def test_an_unspecified_fourth_band_of_a_tiff_counts_if_it_varies(tmp_path, varies):
+    section = write_pairs(tmp_path, suffixes=(".tif", ".png"))
+    for split in ("train", "val"):
+        for file in files(section, "rgb", split):
+            image = Image.open(file).convert("RGB")
+            band = image.getchannel(0) if varies else Image.new("L", image.size, 255)
+            Image.merge("RGBX", (*image.split(), band)).save(file)
+    assert [("rgb has 4 channels" in sentence) for sentence in said_of(section)] == [True] * varies
+
+
+def write_bands(file, pixels):
+    """Write a TIFF of one strip whose first band is grey and the others unspecified, little-endian."""
+    height, width, bands = pixels.shape
+    bits = pixels.dtype.itemsize * 8
+    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, bands, bits | bits << 16), (259, 3, 1, 1), (262, 3, 1, 1),
+            (273, 4, 1, 8), (277, 3, 1, bands), (278, 3, 1, height), (279, 4, 1, pixels.nbytes), (284, 3, 1, 1),
+            (338, 3, 1, 0)]  # fmt: skip
+    data = pixels.tobytes()
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = b"II*\0" + struct.pack("<I", 8 + len(data))
+    Path(file).write_bytes(head + data + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0))
 
 
 def test_the_second_channel_of_a_grey_image_is_named_as_such(tmp_path):

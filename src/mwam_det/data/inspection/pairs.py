@@ -152,12 +152,14 @@ def lost_of(path: str, header: Header, read: int) -> tuple[str, int]:
     if header.pages > 1:
         return f"{header.pages} pages", read
     known = header.mode is not None and not header.transparent  # CMYK is converted to three channels
-    if known or path.lower().endswith(JPEG):
+    if (known and (header.mode == "CMYK" or header.bands <= read)) or path.lower().endswith(JPEG):
         return "", read
     pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.ndim == 2 or pixels.shape[2] <= 3:
+    channels = 1 if pixels is None or pixels.ndim == 2 else pixels.shape[2]
+    if header.bands > max(channels, read) and header.mode not in ("LA", "La"):
+        return f"{header.bands} channels", header.bands  # whether the others vary is not known: they are not decoded
+    if pixels is None or channels <= 3:
         return "", read
-    channels = pixels.shape[2]
     varies = any(bool((pixels[..., i] != pixels[0, 0, i]).any()) for i in range(3, channels))
     if header.mode in ("LA", "La"):  # decoded to four
         channels = 2
