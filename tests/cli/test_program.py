@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
 import yaml
 from pages import command_parser, parse
 from sections import people
@@ -138,6 +139,14 @@ def test_a_checkpoint_that_is_not_whole_is_an_error_that_names_it(capsys, folder
 def test_a_model_that_holds_no_weights_is_an_error_of_one_line(capsys, folder):
     (folder / "best.pt").write_bytes(b"no weights")
     assert "best.pt" in mistake(capsys, "train", "night.yaml", "model=best.pt")
+
+
+@pytest.mark.parametrize("content", [[1, 2], torch.nn.Linear(2, 2), {"model": torch.nn.Linear(2, 2)}])
+def test_a_file_that_holds_another_object_is_an_error_of_one_line(capsys, folder, content):
+    torch.save(content, folder / "best.pt")
+    words = "best.pt holds no model of Ultralytics"
+    assert words in mistake(capsys, "train", "night.yaml", "model=best.pt")
+    assert words in mistake(capsys, "predict", "best.pt", "--source", "rgb=a", "ir=b")
 
 
 def test_nothing_to_resume_is_an_error_of_one_line(capsys, folder):

@@ -282,6 +282,8 @@ def load_model(model: str | Path, **options: Any) -> Any:
         raise
     except OSError as error:  # torch raises it for some truncated files, without their name
         raise RecipeError(f"{model} cannot be read as weights, it may not be whole: {error}") from None
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
 
 
 @contextmanager

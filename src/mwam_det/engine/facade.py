@@ -10,7 +10,7 @@ from typing import Any
 
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.models import YOLO
-from ultralytics.nn.tasks import yaml_model_load
+from ultralytics.nn.tasks import BaseModel, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, RANK
 
 from mwam_det.core.config import refuse_unknown_keys
@@ -132,6 +132,7 @@ class MultimodalYOLO(YOLO):
 
         Raises:
             FileNotFoundError: If there is no such file. Nothing is downloaded.
+            ValueError: If a checkpoint holds something else than a model of Ultralytics.
         """
         if not Path(weights).exists():
             raise FileNotFoundError(
@@ -144,8 +145,13 @@ class MultimodalYOLO(YOLO):
             if size is not None:
                 self.overrides["imgsz"] = size if self.task == "classify" else max(size)
             return
-        super()._load(weights, task)
-        if "streams" not in getattr(self.model, "yaml", {}):
+        try:
+            super()._load(weights, task)
+        except AttributeError as error:  # of whatever else was pickled
+            raise ValueError(f"{weights} holds no model of Ultralytics ({error})") from None
+        if not isinstance(self.model, BaseModel):
+            raise ValueError(f"{weights} holds no model of Ultralytics, but a {type(self.model).__name__}")
+        if "streams" not in self.model.yaml:
             self._start_from(weights, self.model)
 
     def _start_from(self, weights: str, stock: StockModel) -> None:

@@ -245,7 +245,7 @@ def test_a_folder_that_is_not_kaist_is_refused_with_what_was_looked_for(tmp_path
         convert(KAIST, tmp_path / "k", tmp_path / "out")
     add(tmp_path / "k", "set00/V000/I00001", text=None)
     (tmp_path / "k/annotations-xml").mkdir()
-    with pytest.raises(ConversionError, match="no folder annotations.*only annotations-xml, set00, train"):
+    with pytest.raises(ConversionError, match=r"annotations is not a folder \(.* has annotations-xml, set00, train\)"):
         convert(KAIST, tmp_path / "k", tmp_path / "out")
 
 

@@ -121,8 +121,8 @@ def _annotation_folders(source: Path, names: str) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise ConversionError(
-                f"{source} has no folder {folder.relative_to(source)}, only {folders_in(source)}: name the folder of "
-                "the annotations with the option annotations"
+                f"{folder} is not a folder ({source} has {folders_in(source)}): name the folder of the annotations "
+                "with the option annotations"
             )
     return folders
 

@@ -121,6 +121,7 @@ class AlignmentFigures:
         same_file: Compared pairs whose two files have the same bytes, by earlier modality.
         same_picture: Sampled pairs that show the same picture, whatever the colours, by earlier modality.
         swapped: Sampled pairs in which this modality has colour but the visible one has not.
+        turned_apart: Sampled pairs whose two files are turned differently by EXIF.
         looked: Whether the position of its view matters, which it does not for labels of whole images.
         edges_agree: Sampled pairs whose edges agree clearly enough to determine their shift.
         shifts_agree: Those of them with nearly the same shift.
@@ -141,6 +142,7 @@ class AlignmentFigures:
     same_file: dict[str, int]
     same_picture: dict[str, int]
     swapped: int
+    turned_apart: int
     looked: bool
     edges_agree: int
     shifts_agree: int

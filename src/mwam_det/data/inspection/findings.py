@@ -56,6 +56,7 @@ def _pair_findings(figures: PairFigures) -> _Found:
     yield from _pixel_findings(figures)
     yield from _lost_findings(figures)
     yield from _size_findings(figures)
+    yield from _turn_findings(figures)
     yield from _view_findings(figures)
 
 
@@ -180,6 +181,18 @@ def _size_findings(inspection: PairFigures) -> _Found:
                 f"{name} has a size unlike the others in {len(figures.odd):,} of {inspection.pairs:,} pairs, like "
                 f"{shown}, where most have {next(iter(figures.sizes))}. Are these files complete, and of the same "
                 "sensor?",
+            )
+
+
+def _turn_findings(inspection: PairFigures) -> _Found:
+    """Find pairs that EXIF turns unlike the others; one modality turned in all of them shows in its view."""
+    for name, figures in inspection.alignment.items():
+        if figures.looked and 0 < figures.turned_apart < figures.sampled:
+            yield (
+                _COSTLY,
+                f"The EXIF tags of {name} and {inspection.first_modality} turn them differently in "
+                f"{figures.turned_apart:,} of {figures.sampled:,} sampled pairs, like "
+                f"{figures.examples['turned_apart'][0]}, and not in the others: which tags are wrong?",
             )
 
 

@@ -349,6 +349,7 @@ def _alignment_figures(
             for pair in measured
             if pair.files[visible].chroma < GREY_CHROMA and pair.files[index].chroma > COLOUR_CHROMA
         ]
+    apart = [pair.files[0].path for pair in measured if pair.files[index].orientation != pair.files[0].orientation]
     same = {
         modalities[other].name: [pair.files[0].path for pair in measured if other in pair.same_as[index]]
         for other in range(index)
@@ -379,6 +380,7 @@ def _alignment_figures(
         same_file={name: len(files) for name, files in same_files.items() if files},
         same_picture={name: len(files) for name, files in same.items() if files},
         swapped=len(swapped),
+        turned_apart=len(apart),
         looked=views,
         edges_agree=edges_agree,
         shifts_agree=shifts_agree,
@@ -394,6 +396,7 @@ def _alignment_figures(
                 **{f"same_file {name}": files for name, files in same_files.items()},
                 **{f"same_picture {name}": files for name, files in same.items()},
                 "swapped": swapped,
+                "turned_apart": apart,
             }
         ),
     )
