@@ -120,7 +120,7 @@ MOMENTS = (
     Moment("host", "in the evaluation", "before(experiment, 'draw_history')"),
     Moment("convert", "while the first marker is written", "before(os, 'replace', nth(1))"),
     Moment("convert", "among the images", "before(os, 'replace', nth(4))"),
-    Moment("crops", "among the pictures", "before(cv2, 'imwrite', nth(5))"),
+    Moment("crops", "among the pictures", "before(cv2, 'imencode', nth(5))"),
     Moment("crops", "before they are put in their place", "before(pathlib.Path, 'rename')"),
     Moment("compare", "in the second epoch of a run", "before(Trainer, 'preprocess_batch', second)"),
     Moment("compare", "between two runs", "before(studies, 'save_comparison')"),

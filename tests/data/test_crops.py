@@ -1,5 +1,7 @@
 """Objects cut out of pairs for classifiers."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -152,10 +154,26 @@ def test_values_that_png_cannot_hold_stay_what_they_are(tmp_path):
 
 def test_a_picture_that_cannot_be_written_ends_in_an_error_and_no_folder(tmp_path, monkeypatch):
     data = resolve_dataset(section_of(tmp_path / "set", box(0, 20, 20, 20, 20)))
-    monkeypatch.setattr(cv2, "imwrite", lambda *args: False)
-    with pytest.raises(OSError, match=r"_0\.png cannot be written"):
-        cut_objects(data, tmp_path / "crops")
+
+    def disk_is_full(file, content):
+        raise OSError(28, "No space left on device", str(file))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", disk_is_full)
+        with pytest.raises(OSError, match=r"No space left on device: .*_0\.png"):
+            cut_objects(data, tmp_path / "crops")
     assert not (tmp_path / "crops").exists()
+
+
+def test_names_in_no_encoding_are_kept(tmp_path):
+    section = section_of(tmp_path / "set", box(0, 20, 20, 20, 20))
+    try:
+        for file in (tmp_path / "set").rglob("day_1.*"):
+            file.rename(file.with_name(f"\udcfc{file.name}"))
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("the file system takes no such names")
+    assert cut_objects(resolve_dataset(section), tmp_path / "crops")["val"].total() == 2
+    assert (tmp_path / "crops/val/rgb/chair/\udcfcday_1_0.png").is_file()
 
 
 def test_of_one_class_it_is_said_that_there_is_nothing_to_classify(tmp_path, capsys, monkeypatch):

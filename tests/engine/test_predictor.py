@@ -274,6 +274,18 @@ def test_pictures_labels_and_crops_are_saved(model, section, tmp_path):
     assert len(list((folder / "crops" / "car").iterdir())) == sum(map(len, results))
 
 
+def test_pictures_of_names_in_no_encoding_are_saved_under_a_printable_one(model, section, tmp_path):
+    pair = {}
+    try:
+        for name, folder in folders(section).items():
+            pair[name] = str(tmp_path / f"{name}\udcfc.png")
+            Path(pair[name]).write_bytes(Path(folder, "0.png").read_bytes())
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("the file system takes no such names")
+    model.predict(pair, save=True, project=str(tmp_path), name="run", **QUIET)
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["rgb\\udcfc.jpg"]
+
+
 def test_one_side_alone_is_saved_as_one_picture(model, section, tmp_path):
     source = {"ir": f"{folders(section)['ir']}/0.png"}
     model.predict(source, save=True, project=str(tmp_path), name="run", **QUIET)

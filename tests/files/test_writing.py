@@ -1,8 +1,10 @@
 """Files that are there whole or not at all."""
 
+import json
+
 import pytest
 
-from mwam_det.files.writing import written_whole
+from mwam_det.files.writing import write_json, written_whole
 
 
 def test_a_file_is_replaced_when_all_of_it_is_written(tmp_path):
@@ -23,3 +25,8 @@ def test_after_an_error_the_file_is_as_it_was_and_nothing_lies_beside_it(tmp_pat
         place.write_text("half")
         raise error
     assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_name_in_no_encoding_is_an_escape_of_json(tmp_path):
+    write_json(tmp_path / "a.json", {"file": "caf\udce9.png"})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"file": "caf\udce9.png"}

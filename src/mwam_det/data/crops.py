@@ -129,8 +129,7 @@ def _cut_split(
                         f"two pairs would be written to {file.name}: names must differ in more than case"
                     )
                 file.parent.mkdir(parents=True, exist_ok=True)
-                if not cv2.imwrite(str(file), image[squares[i]]):
-                    raise OSError(f"{file} cannot be written")
+                file.write_bytes(cv2.imencode(suffix, image[squares[i]])[1])  # imwrite takes no name in no encoding
     return count
 
 

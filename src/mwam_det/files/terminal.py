@@ -31,3 +31,8 @@ def holds(encoding: str, text: str) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
+
+
+def printable(text: str) -> str:
+    r"""Return a name that any library can show or write: bytes in no encoding become escapes like "\udcfc"."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -34,9 +34,10 @@ def written_whole(file: Path) -> Iterator[Path]:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write plain values as indented JSON, whole or not at all."""
+    """Write plain values as indented JSON, whole or not at all; names in no encoding as JSON's escapes."""
     with written_whole(file) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_csv(file: Path, rows: Iterable[Sequence[Any]]) -> None:

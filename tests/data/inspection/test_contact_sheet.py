@@ -39,3 +39,9 @@ def test_a_sheet_has_a_row_for_every_pair_and_a_column_for_every_modality(tmp_pa
     assert 1.8 < two_rows[0] / one_row[0] < 2
     assert two_rows[1] == one_row[1]
     assert 2.8 < one_row[1] / one_column[1] < 3
+
+
+def test_a_title_in_no_encoding_is_drawn(tmp_path):
+    picture = Picture("val: \udcfc0", {"rgb": np.zeros((20, 20, 3), np.uint8)}, np.zeros((0, 4)), [])
+    draw_contact_sheet([picture], tmp_path / "pairs.png")
+    assert cv2.imread(str(tmp_path / "pairs.png")) is not None

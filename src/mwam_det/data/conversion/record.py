@@ -137,7 +137,7 @@ def write_text(target: Path, text: str) -> None:
     """Write a text file atomically, creating its folders."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(target) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")  # an escape of JSON
 
 
 def as_json(content: Any) -> str:
