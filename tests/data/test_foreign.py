@@ -25,7 +25,7 @@ def keys(layout, order="{split}_{name}", splits=("train", "val")) -> dict:
     }
 
 
-@pytest.mark.parametrize("order", ["{split}_{name}", "{name}_{split}"])
+@pytest.mark.parametrize("order", ["{split}_{name}", "{name}_{split}", "{name}-{split}"])
 @pytest.mark.parametrize("splits", [("train", "val"), ("train", "val", "test")])
 def test_folders_of_splits_below_those_of_modalities_become_both(order, splits):
     section = shown_for({**keys("/d/{folder}/{split}", order, splits), "nc": 1, "names": ["thing"]})
@@ -43,6 +43,12 @@ def test_folders_of_modalities_below_those_of_splits_hold_the_split():
     assert section["path"] == os.path.join("set", "images")
     assert section["modalities"] == {"rgb": "{split}/visible", "ir": "{split}/infrared"}
     assert section["names"] == {0: "a"}
+
+
+def test_splits_without_a_modality_beside_those_with_one_are_those_of_rgb():
+    content = {"train": "/d/visible/train", "val": "/d/visible/val", "train_ir": "/d/infrared/train"}
+    section = shown_for({**content, "val_ir": "/d/infrared/val", "train_labels": "/d/labels/train"})
+    assert section["path"] == "/d" and section["modalities"] == {"rgb": "visible", "ir": "infrared"}
 
 
 def test_lists_of_images_are_those_of_the_first_modality():

@@ -129,7 +129,8 @@ def _cut_split(
                         f"two pairs would be written to {file.name}: names must differ in more than case"
                     )
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(cv2.imencode(suffix, image[squares[i]])[1])  # imwrite takes no name in no encoding
+                # not imwrite, which crashes on a name in no encoding
+                file.write_bytes(cv2.imencode(suffix, image[squares[i]])[1].tobytes())
     return count
 
 

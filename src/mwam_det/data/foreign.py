@@ -12,8 +12,8 @@ from mwam_det.data.splits import LIST_SUFFIX, SPLIT
 from mwam_det.files.values import format_value
 
 _WORDS = "|".join(SPLIT_WORDS)
-SPLIT_AND_MODALITY = (rf"(?P<split>{_WORDS})_(?P<modality>\w+)", rf"(?P<modality>\w+)_(?P<split>{_WORDS})")
-"""Keys such as train_rgb and ir_val."""
+SPLIT_AND_MODALITY = (rf"(?P<split>{_WORDS})[_-](?P<modality>\w+)", rf"(?P<modality>\w+)[_-](?P<split>{_WORDS})")
+"""Keys such as train_rgb and ir-val."""
 
 
 def refuse_foreign_keys(content: Mapping[str, Any]) -> None:
@@ -24,8 +24,11 @@ def refuse_foreign_keys(content: Mapping[str, Any]) -> None:
         match = next((m for pattern in SPLIT_AND_MODALITY if (m := re.fullmatch(pattern, str(key).lower()))), None)
         if match is not None:
             keys.append(key)
-            paths.setdefault(match["modality"], {})[SPLIT_WORDS[match["split"]]] = value
+            if match["modality"] not in ("label", "labels"):
+                paths.setdefault(match["modality"], {})[SPLIT_WORDS[match["split"]]] = value
     if keys:
+        if "rgb" not in paths and "train" in content:  # as in train and train_ir
+            paths = {"rgb": {split: content[split] for split in ("train", "val", "test") if split in content}, **paths}
         raise ValueError(
             f"{', '.join(keys)}: here each modality names a folder, and each split a folder in it. Write a section "
             f"like {_section(content, paths)}"

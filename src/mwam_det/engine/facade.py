@@ -149,8 +149,8 @@ class MultimodalYOLO(YOLO):
             super()._load(weights, task)
         except AttributeError as error:  # of whatever else was pickled
             raise ValueError(f"{weights} holds no model of Ultralytics ({error})") from None
-        if not isinstance(self.model, BaseModel):
-            raise ValueError(f"{weights} holds no model of Ultralytics, but a {type(self.model).__name__}")
+        if not isinstance(loaded := self.model, BaseModel):
+            raise ValueError(f"{weights} holds no model of Ultralytics, but a {type(loaded).__name__}")
         if "streams" not in self.model.yaml:
             self._start_from(weights, self.model)
 

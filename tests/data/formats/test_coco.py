@@ -405,6 +405,29 @@ def test_a_path_of_another_machine_that_may_mean_several_files_is_left_out(tmp_p
     }
 
 
+def test_of_two_entries_of_a_pair_that_of_rgb_counts(tmp_path):
+    images = [
+        image(i, f"{folder}/{n}.png") for i, (folder, n) in enumerate((f, n) for n in "12" for f in ("rgb", "ir"))
+    ]
+    root = make_set(tmp_path / "s", images, [thing(0), thing(3), thing(2)], draw=False)
+    for folder in ("rgb", "ir"):
+        for number in "12":
+            write(root / folder / f"{number}.png", picture())
+    record = convert(COCO, root, tmp_path / "out", {"rgb": "rgb", "ir": "ir"})
+    assert record["splits"]["train"]["pairs"] == 2
+    assert reasons(record) == {"image: an entry of ir, of a pair that has one of rgb": 2}
+    assert [len(rows(tmp_path / f"out/labels/train/{number}.txt")) for number in "12"] == [1, 1]
+
+
+def test_several_entries_of_every_image_are_the_reason_that_none_is_left(tmp_path):
+    images = [image(0, "1.png"), image(1, "/x/1.png")]
+    root = make_set(tmp_path / "s", images, [thing(0)], draw=False)
+    write(root / "rgb" / "1.png", picture())
+    write(root / "ir" / "1.png", picture())
+    with pytest.raises(ConversionError, match="several entries name each image in .*rgb: keep one of each"):
+        convert(COCO, root, tmp_path / "out", {"rgb": "rgb", "ir": "ir"})
+
+
 @pytest.mark.parametrize("word", ["valid", "validation"])
 def test_a_split_for_validation_may_be_called_as_roboflow_calls_it(tmp_path, word):
     for split in ("train", word):

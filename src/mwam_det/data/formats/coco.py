@@ -57,6 +57,9 @@ MODALITIES = {"rgb": "visible", "ir": "infrared"}
 WORDS = {"val": ("val", "valid", "validation")}
 """Alternative names of a split."""
 
+SEVERAL = "image: several entries name it"
+"""Reason for leaving out an image."""
+
 DRAWN = "val.txt"
 """Lists the stems drawn for val if one JSON holds all images."""
 
@@ -251,14 +254,20 @@ def _read_split(
             places[entry["id"]] = place, _shared_stem(place, folders["rgb"], shared)
         except ValueError as error:
             report.leave_out(f"image: {error}", f"{file}: {entry['file_name']!r}")
-    entries = Counter(stem for _, stem in places.values())
+    entries: defaultdict[str, list[Any]] = defaultdict(list)
+    for entry in content["images"]:
+        if entry["id"] in places:
+            entries[places[entry["id"]][1]].append(entry)
     found_any = False
     for entry in content["images"]:
         if entry["id"] not in places:
             continue
         place, stem = places[entry["id"]]
-        if entries[stem] > 1:
-            report.leave_out("image: several entries name it", f"{file}: {entry['file_name']!r}")
+        same = entries[stem]
+        of_rgb = [other for other in same if not _lies_in(other["file_name"], folders["ir"], folders["rgb"])]
+        if len(same) > 1 and [entry] != of_rgb:
+            what = "image: an entry of ir, of a pair that has one of rgb" if len(of_rgb) == 1 else SEVERAL
+            report.leave_out(what, f"{file}: {entry['file_name']!r}")
             continue
         images = {}
         for modality, folder in folders.items():
@@ -274,10 +283,23 @@ def _read_split(
             found_any = found_any or images["rgb"].is_file()
             yield SourcePair(split, stem, images, by_image.get(entry["id"], []), size=_size(entry))
     if content["images"] and not found_any:
+        if SEVERAL in report.left_out:
+            raise ConversionError(f"{file}: several entries name each image in {folders['rgb']}: keep one of each")
         raise ConversionError(
             f"none of the images that {file} names is in {folders['rgb']}, the first is "
             f"{content['images'][0]['file_name']!r}: name the folder that file_name is relative to with the option rgb"
         )
+
+
+def _lies_in(name: str, folder: Path, rather_than: Path) -> bool:
+    """Return whether the folders in a file name are those of one folder more than those of another."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts[:-1]
+
+    def agreement(path: Path) -> int:
+        pairs = zip(reversed(parts), reversed(path.parts), strict=False)
+        return next((i for i, (one, other) in enumerate(pairs) if one != other), min(len(parts), len(path.parts)))
+
+    return agreement(folder) > agreement(rather_than)
 
 
 def _pattern(text: str) -> re.Pattern[str] | None:
