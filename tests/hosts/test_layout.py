@@ -72,6 +72,23 @@ def test_a_list_can_be_read_for_two_of_its_modalities(tmp_path):
     assert set(data.splits["train"][0].files) == {"depth", "ir"}
 
 
+def test_a_list_may_be_written_by_tools_of_windows(tmp_path):
+    described = surf(tmp_path, [])
+    text = "\r\n".join([f"{LINE} 1".replace("/", "\\"), f"{LINE} 0", ""])
+    for split in ("train", "val"):
+        (tmp_path / described[split]).write_bytes(text.encode("utf-8-sig"))
+    data = find_samples(described, segmentation=False)
+    assert [sample.target for sample in data.splits["train"]] == [1, 0]
+    assert {sample.files["rgb"] for sample in data.splits["train"]} == {tmp_path / "Training/color/b/day_1.png"}
+
+
+def test_a_list_that_cannot_be_decoded_is_named(tmp_path):
+    described = surf(tmp_path, [f"{LINE} 1"])
+    (tmp_path / "train_list.txt").write_text(f"{LINE} 1\n", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"train_list\.txt cannot be read"):
+        find_samples(described, segmentation=False)
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

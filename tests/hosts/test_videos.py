@@ -62,6 +62,14 @@ def test_a_list_of_videos_gives_classes_and_folders_of_frames(videos):
     assert data.splits["train"][2].files["flow"] == tuple(videos / f"flow/{d}/Biking/v_Biking_g02" for d in "uv")
 
 
+def test_a_list_of_videos_may_be_written_by_tools_of_windows(videos):
+    for file in videos.glob("*.txt"):
+        file.write_text(file.read_text().replace("/", "\\"), encoding="utf-8-sig", newline="\r\n")
+    data = find_samples(section(videos), segmentation=False)
+    assert data.classes == ("Archery", "Biking") and data.notes == ()
+    assert [sample.target for sample in data.splits["train"]] == [1, 0, 1]
+
+
 def test_evaluation_sees_the_frame_in_the_middle_and_training_any_at_one_time_of_all_modalities(videos):
     data = find_samples(section(videos), segmentation=False)
     still = MultimodalDataset(data.splits["train"], data.modalities, (16, 24))

@@ -42,6 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from mwam_det.core.config import refuse_unknown_keys
+from mwam_det.data.conversion.untrusted import read_lines
 from mwam_det.data.filtering import read_filters
 from mwam_det.data.levels import read_range
 from mwam_det.data.names import check_modality_names
@@ -279,10 +280,14 @@ def _with_labels(folders: Mapping[str, Path], labels: Path, split: str, notes: l
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
-    """Yield the lines of a list that are not empty, each after the words that say where it is."""
+    """Yield the lines of a list that are not empty, each after the words that say where it is.
+
+    Raises:
+        ValueError: If the list is missing, or is not UTF-8; the message names it.
+    """
     if not file.is_file():
         raise ValueError(f"the list {file} is missing")
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(file), 1):
         if line.strip():
             yield f"{file}, line {number}", line
 
@@ -298,7 +303,7 @@ def _from_list(root: Path, name: str, columns: Mapping[str, int], classes: Seque
             )
         if not words[-1].isdecimal() or int(words[-1]) >= len(classes):
             raise ValueError(f"{where}: '{words[-1]}' is not a class: names has 0 to {len(classes) - 1}")
-        files = {modality: root / words[column] for modality, column in columns.items()}
+        files = {modality: root / words[column].replace("\\", "/") for modality, column in columns.items()}
         for path in files.values():
             if not path.is_file():
                 raise ValueError(f"{where}: {path} is not a file")
@@ -310,7 +315,7 @@ def _videos(root: Path, name: str) -> list[tuple[str, str]]:
     """Read class and name of every video of a list."""
     videos = []
     for where, line in _lines(root / name):
-        parts = line.split()[0].split("/")
+        parts = line.split()[0].replace("\\", "/").split("/")
         if len(parts) != 2 or not all(parts) or {".", ".."} & set(parts):
             raise ValueError(f"{where}: '{line}' must be like Archery/v_Archery_g08_c01.avi")
         videos.append((parts[0], Path(parts[1]).stem))
