@@ -367,6 +367,12 @@ def test_without_labels_the_folders_of_the_first_modality_are_the_classes(root):
         check_labels(resolve_dataset(section(root)), "classify")
 
 
+def test_a_hidden_folder_is_not_a_class(root):
+    for name in ("van", ".ipynb_checkpoints", "car"):
+        (root / "visible/train" / name).mkdir()
+    assert resolve_dataset(section(root, labels=None, names=None)).names == {0: "car", 1: "van"}
+
+
 def test_a_missing_root_is_named_as_given_and_as_looked_for(root, monkeypatch):
     monkeypatch.chdir(root)
     message = refusal(root, path="datasets/none")

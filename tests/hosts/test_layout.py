@@ -15,6 +15,16 @@ def test_folders_give_the_classes_and_the_files_of_every_modality(pictures):
         assert sample.files["rgb"].parent.name == sample.files["ir"].parent.name == "ab"[sample.target]
 
 
+def test_hidden_folders_are_no_classes_and_hidden_files_no_samples(tmp_path):
+    root = write_pictures(tmp_path / "set")
+    for modality in ("rgb", "ir"):
+        folder = root / "train" / modality
+        shutil.copytree(folder / "a", folder / ".ipynb_checkpoints")
+        (folder / "b" / "._day_1.png").write_bytes(b"\0\5\x16\7")
+    data = find_samples(section(root), segmentation=False)
+    assert data.classes == ("a", "b") and len(data.splits["train"]) == 8 and not data.notes
+
+
 def test_names_say_the_order_of_the_classes(pictures):
     data = find_samples(section(pictures, names={0: "b", 1: "a"}), segmentation=False)
     assert {s.files["rgb"].parent.name: s.target for s in data.splits["val"]} == {"b": 0, "a": 1}

@@ -91,6 +91,12 @@ def test_times_are_spread_over_the_frames(videos, time, frame):
     assert frame_at(videos / "frames/v_Archery_g01", time).stem == f"frame{frame:06d}"
 
 
+def test_a_hidden_file_is_not_a_frame(videos):
+    folder = videos / "frames/v_Archery_g01"
+    (folder / "._frame000000.png").write_bytes(b"\0\5\x16\7")
+    assert frame_at(folder, 0).stem == "frame000000"
+
+
 def test_a_video_without_flow_is_left_out_and_one_without_frames_refused(videos):
     with (videos / "trainlist01.txt").open("a") as stream:
         stream.write("Archery/v_Archery_g09.avi 1\n")

@@ -229,11 +229,12 @@ def _write_synthetic(root: Path, arguments: Any) -> None:
 
 
 def _class_folders(groups: Sequence[Group], first: str) -> list[str]:
-    """List the folders of the classes of a dataset without labels."""
+    """List the folders of the classes of a dataset without labels; hidden ones are skipped."""
     folders = [Path(folders[first]) for group in groups for folders in group.folders if group.listed is None]
     if not folders:
         raise DatasetError("the key 'names' is missing or empty: it is required if images are listed")
-    found = {item.name for folder in folders if os.path.isdir(folder) for item in folder.iterdir() if item.is_dir()}
+    items = [item for folder in folders if os.path.isdir(folder) for item in folder.iterdir()]
+    found = {item.name for item in items if item.is_dir() and not item.name.startswith(".")}
     if not found:
         raise DatasetError(
             f"the key 'labels' is missing or empty; without it, classes are the folders in "

@@ -46,7 +46,7 @@ from mwam_det.data.conversion.untrusted import read_lines
 from mwam_det.data.filtering import read_filters
 from mwam_det.data.levels import read_range
 from mwam_det.data.names import check_modality_names
-from mwam_det.hosts.data.samples import PICTURES, HostModality, HostSample
+from mwam_det.hosts.data.samples import HostModality, HostSample, pictures_in
 
 FORMATS = ("folders", "list", "videos")
 SPLITS = ("train", "val", "test")
@@ -224,21 +224,26 @@ def _folder(root: Path, place: str, split: str) -> Path:
 
 
 def _folders_in(folder: Path) -> tuple[str, ...]:
-    names = tuple(sorted(each.name for each in folder.iterdir() if each.is_dir()))
+    """Return the names of the folders in a folder, sorted; hidden ones are skipped.
+
+    Raises:
+        ValueError: If there are fewer than two.
+    """
+    names = tuple(sorted(each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")))
     if len(names) < 2:
         raise ValueError(f"{folder} must hold a folder for each class, two at least: there are {list(names)}")
     return names
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
-    """Return the pictures in a folder by name without suffix.
+    """Return the pictures in a folder by name without suffix; hidden ones are skipped.
 
     Raises:
         ValueError: If two have the same.
     """
     pictures: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if file.suffix.lower() in PICTURES and file.is_file() and pictures.setdefault(file.stem, file) != file:
+    for file in pictures_in(folder) if folder.is_dir() else []:
+        if pictures.setdefault(file.stem, file) != file:
             raise ValueError(f"{pictures[file.stem]} and {file.name} have the same name: which one is meant?")
     return pictures
 

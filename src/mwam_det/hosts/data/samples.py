@@ -210,10 +210,16 @@ def frame_at(folder: Path, time: float) -> Path:
     Raises:
         ValueError: If the folder holds none.
     """
-    frames = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES and file.is_file())
+    frames = pictures_in(folder)
     if not frames:
         raise ValueError(f"{folder} holds no frame")
     return frames[min(int(time * len(frames)), len(frames) - 1)]
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """List the pictures in a folder by name, without hidden ones such as the "._0.png" of macOS."""
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES and file.is_file())
+    return [file for file in files if not file.name.startswith(".")]
 
 
 def read_pixels(file: Path, modality: HostModality) -> np.ndarray:
