@@ -109,6 +109,17 @@ def test_what_a_dead_process_left_is_taken_away_and_what_is_not_ours_stays(tmp_p
     assert not folder.exists() and not list((tmp_path / "crops").rglob("half.png"))
 
 
+def test_an_empty_folder_of_a_process_that_died_before_it_locked_it_is_taken_over(tmp_path):
+    data = resolve_dataset(section_of(tmp_path / "set", box(0, 10, 10, 20, 20)))
+    folder = tmp_path / "crops.unfinished"
+    folder.mkdir()
+    cut_objects(data, tmp_path / "crops")
+    assert (tmp_path / "crops/recipe.yaml").is_file() and not folder.exists()
+    (tmp_path / "others.unfinished").touch()
+    with pytest.raises(DatasetError, match="others.unfinished is in the way"):
+        cut_objects(data, tmp_path / "others")
+
+
 def test_two_processes_do_not_cut_into_one_folder(tmp_path):
     data = resolve_dataset(section_of(tmp_path / "set", box(0, 10, 10, 20, 20)))
     with Hold(tmp_path / "crops.unfinished"), pytest.raises(FolderInUse):

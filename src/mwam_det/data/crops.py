@@ -86,7 +86,9 @@ def cut_objects(
 def _unfinished(destination: Path) -> Iterator[Path]:
     """Hold a temporary folder beside the destination, emptied of what a dead process left, and remove it at the end."""
     folder = destination.with_name(f"{destination.name}.unfinished")
-    if folder.exists() and not (folder / LOCK).exists():
+    # an empty folder is that of a process killed before it had locked it
+    is_ours = folder.is_dir() and ((folder / LOCK).exists() or not any(folder.iterdir()))
+    if folder.exists() and not is_ours:
         raise DatasetError(f"{folder} is in the way: move it, or name another folder")
     hold = Hold(folder)
     try:
