@@ -11,6 +11,7 @@ from typing import Any
 from mwam_det.cli.parser import add_command
 from mwam_det.data.errors import DatasetError
 from mwam_det.experiments import load
+from mwam_det.files.writing import written_whole
 from mwam_det.recipe import RecipeError
 
 EXAMPLES = (
@@ -47,16 +48,17 @@ def run(options: argparse.Namespace) -> int:
         if result.command:
             print(result.command)
         return 0
-    files = {out: result.recipe, **{out.with_name(name): text for name, text in result.lists.items()}}
-    if existing := [file for file in files if file.exists()]:
+    # the recipe comes last: it names the lists, and without it the same command starts over
+    files = {**{out.with_name(name): text for name, text in result.lists.items()}, out: result.recipe}
+    if existing := [file for file, text in files.items() if file.exists() and (file == out or not _holds(file, text))]:
         raise RecipeError(f"{existing[0]} exists, and nothing is overwritten: name another file with --out")
     for line in "".join(files.values()).splitlines():
         if (shown := line.encode(errors="replace").decode()) != line:
             raise RecipeError(f"a name is in no encoding, so a recipe cannot hold it: rename {shown.strip()}")
     out.parent.mkdir(parents=True, exist_ok=True)
     for file, text in files.items():
-        with open(file, "x", encoding="utf-8") as stream:
-            stream.write(text)
+        with written_whole(file) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
     for sentence in result.conclusions:
         print(sentence)
     for doubt in result.doubts:
@@ -68,3 +70,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"Wrote {' and '.join(map(str, files))}. Check the recipe, then:")
     print(shlex.join(["mwam-det", "train", str(options.out or out.name)]))
     return 0
+
+
+def _holds(file: Path, text: str) -> bool:
+    """Return whether a file holds a text already, like a list of the same command that was killed."""
+    return file.is_file() and file.read_text(encoding="utf-8", errors="replace") == text

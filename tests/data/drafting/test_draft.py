@@ -1,5 +1,6 @@
 """Recipes drafted for folders as people have them: each loads, finds its pairs and labels, and trains."""
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -634,6 +635,25 @@ def test_the_command_overwrites_nothing(tmp_path, monkeypatch, capsys):
         *("new-train.txt", "new-val.txt", "new.yaml"),
     ]
     assert main(["init", "set", "--out", "new.txt"]) == 2
+
+
+@pytest.mark.parametrize("name", ["set-train.txt", "set-val.txt", "set.yaml"])
+def test_a_command_that_is_killed_leaves_no_recipe_without_its_lists_and_can_be_repeated(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / "set", "visible/{}.png", "infrared/{}.png", "labels/{}.txt", range(4))
+    replace = os.replace
+
+    def kill(source, target):
+        if Path(target).name == name:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", kill)
+        assert main(["init", "set"]) == 130
+    assert not Path("set.yaml").exists()
+    assert main(["init", "set"]) == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["set", "set-train.txt", "set-val.txt", "set.yaml"]
 
 
 def test_the_command_points_to_convert(tmp_path, monkeypatch, capsys):
