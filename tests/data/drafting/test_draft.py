@@ -428,6 +428,18 @@ def test_what_looks_wrong_is_told(tmp_path):
         assert words in doubts
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".webp"])
+def test_a_fourth_channel_is_told_whatever_the_format(tmp_path, suffix):
+    write_pairs(tmp_path / "set", "visible/{}.png", "infrared/{}.png", "labels/{}.txt", range(4))
+    alpha = np.full((HEIGHT, WIDTH), 200, np.uint8)
+    for file in [*(tmp_path / "set/visible").iterdir()]:
+        image = cv2.imread(str(file))
+        file.unlink()
+        write(file.with_suffix(suffix), np.dstack([image, alpha]))
+    _, made = drafted(tmp_path / "set", tmp_path / "out/r.yaml")
+    assert made.doubts == ["images of rgb have a fourth channel, which is not used"]
+
+
 @pytest.mark.parametrize(
     ("places", "words"),
     [

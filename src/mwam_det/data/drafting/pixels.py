@@ -10,11 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mwam_det.data.inspection.pairs import lost_of
 from mwam_det.data.inspection.pixels import COLOUR_CHROMA, format_of, mean_chroma
 from mwam_det.data.inspection.sampling import evenly
 from mwam_det.data.levels import AS_STORED
 from mwam_det.data.reading import decode
-from mwam_det.files.images import check_pixels
+from mwam_det.files.images import check_pixels, read_header
 
 LOOKED_AT = 12
 """Number of images read per modality."""
@@ -67,7 +68,7 @@ def look_at(root: Path, files: Sequence[str], zero_is_nothing: bool = False) -> 
             continue
         formats[format_of(pixels.dtype, pixels.shape[2])] += 1
         sizes[pixels.shape[0], pixels.shape[1]] += 1
-        transparent = transparent or _channels(root / files[index]) == 4
+        transparent = transparent or _is_transparent(root / files[index], pixels.shape[2])
         if pixels.dtype in (np.uint8, np.uint16):
             chroma.append(mean_chroma(pixels) > COLOUR_CHROMA)
         if pixels.dtype != np.uint8:
@@ -93,9 +94,9 @@ def _read(file: Path) -> np.ndarray | None:
         return None
 
 
-def _channels(file: Path) -> int:
-    pixels = decode(file, cv2.IMREAD_UNCHANGED) if file.suffix.lower() == ".png" else None
-    return 1 if pixels is None else pixels.shape[2]
+def _is_transparent(file: Path, read: int) -> bool:
+    """Return whether a file, of which `read` channels are read, has one of transparency, or a fourth one."""
+    return lost_of(str(file), read_header(file), read)[1] in (2, 4)  # 2 are grey and transparency
 
 
 def _band(samples: Sequence[np.ndarray], zero_is_nothing: bool) -> tuple[float, float] | None:
