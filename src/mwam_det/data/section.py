@@ -136,7 +136,7 @@ def _resolve_section(section: Mapping[str, Any]) -> PairedData:
     groups = {split: groups_of(resolved) for split, resolved in splits.items()}
     for folders in (folders for of_split in groups.values() for group in of_split for folders in group.folders):
         _check_apart({each.name: (folders[each.name], each.suffix, each.match) for each in modalities})
-    names = _class_names(section.get("names") or _class_folders(groups["train"], modalities[0].name))
+    names = class_names(section.get("names") or _class_folders(groups["train"], modalities[0].name))
     return PairedData(
         str(root), modalities, names, splits, {**_keypoints(section), **_label_mapping(section, len(names))}
     )
@@ -243,8 +243,12 @@ def _class_folders(groups: Sequence[Group], first: str) -> list[str]:
     return sorted(found)
 
 
-def _class_names(names: Any) -> dict[int, str]:
-    """Return class names as {0: …, 1: …}; a list is numbered."""
+def class_names(names: Any) -> dict[int, str]:
+    """Return class names as {0: …, 1: …}, in this order; a list is numbered.
+
+    Raises:
+        DatasetError: If they are no list or mapping, are not numbered from 0, or one is not a unique text.
+    """
     if isinstance(names, list | tuple):
         names = dict(enumerate(names))
     if not isinstance(names, Mapping):

@@ -484,6 +484,60 @@ def test_folders_that_are_none_or_lie_in_each_other_are_refused(tmp_path):
         draft([tmp_path / "set", tmp_path / "set/rgb"], tmp_path / "r.yaml")
 
 
+def with_names(root: Path, files: dict[str, str | bytes]) -> tuple[dict[int, str], str]:
+    """Write pairs and files of class names, and return the drafted names and doubts."""
+    write_pairs(root / "set", "visible/{}.png", "infrared/{}.png", "labels/{}.txt", range(4))
+    for name, content in files.items():
+        write(root / "set" / name, content)
+    content, made = drafted(root / "set", root / "out/r.yaml")
+    return content["data"]["names"], "\n".join(made.doubts)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("data.yaml", "names: [a, b]\nnames: [c, d]\n", "the key 'names' is given twice, in lines 1 and 2"),
+        ("data.yaml", "names: [yes, no]\n", "names: 0 is True: YAML reads yes, no"),
+        ("data.yaml", "names: [car, null]\n", "YAML reads null"),
+        ("data.yaml", "names: car\n", "names='car' must be a list"),
+        ("data.yaml", "names: 2\n", "names=2 must be a list"),
+        ("data.yaml", "names: {1: person, 2: car}\n", r"names has the numbers \[1, 2\]: they must run from 0 to 1"),
+        ("data.yaml", "names: [a, b]\n".encode("utf-16"), "data.yaml is not valid YAML: 'utf-8' codec"),
+        ("data.yaml", "names: [a]\n", "only 1 for 2 classes"),
+        ("classes.txt", "car\ncar\n", "names holds car more than once"),
+        ("classes.txt", "0 car\n1 car\n", "names holds car more than once"),
+        ("classes.txt", "человек\nмашина\n".encode("cp1251"), r"classes.txt cannot be read \('utf-8' codec"),
+        ("classes.txt", "car\nvan\n".encode("utf-16"), r"classes.txt cannot be read \('utf-8' codec"),
+        ("classes.txt", "car\nvan\n".encode("utf-16-le"), "they are not UTF-8 text"),
+    ],
+)
+def test_a_file_of_class_names_that_is_not_used_is_told_with_the_reason(tmp_path, name, content, reason):
+    names, doubts = with_names(tmp_path, {name: content})
+    assert names == {0: "class_0", 1: "class_1"}
+    assert re.search(f"class names in {name} are not used: .*{reason}", doubts)
+
+
+def test_the_next_file_of_class_names_is_used_and_files_about_other_things_are_not_told(tmp_path):
+    files = {"calibration.yaml": "%YAML:1.0\n---\nK: !!opencv-matrix\n", "data.yaml": "names: [yes, no]\n"}
+    names, doubts = with_names(tmp_path, {**files, "empty.yaml": "names: []\n", "labels/classes.txt": "car\nvan\n"})
+    assert names == {0: "car", 1: "van"}
+    assert "data.yaml" in doubts and "calibration.yaml" not in doubts and "empty.yaml" not in doubts
+
+
+def test_of_many_unused_files_of_class_names_some_are_told(tmp_path):
+    _, doubts = with_names(tmp_path, {f"clip{number}/labels.txt": "x\nx\n" for number in range(9)})
+    assert "clip2/labels.txt" in doubts and "clip3/labels.txt" not in doubts
+    assert "class names in 6 more files are not used either" in doubts
+
+
+@pytest.mark.parametrize("quote", ["", "'"])
+def test_class_names_are_in_the_order_of_their_numbers(tmp_path, quote):
+    numbers = [0, 1, 10, 11, *range(2, 10)]
+    text = "".join(f"  {quote}{number}{quote}: name {number}\n" for number in numbers[::-1])
+    names, doubts = with_names(tmp_path, {"data.yaml": f"names:\n{text}"})
+    assert names == {number: f"name {number}" for number in range(12)} and not doubts
+
+
 # What is to be converted ---------------------------------------------------------------------------------------------
 
 PUBLISHED = {

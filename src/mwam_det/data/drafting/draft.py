@@ -28,6 +28,9 @@ VAL_SHARE, SEED = 0.2, 0
 ENOUGH_FOLDERS = 5
 """Number of folders from which whole folders are held out, since each is often one clip."""
 
+SHOWN = 3
+"""Number of unused files of class names that are named."""
+
 SAME_SHAPE = 0.02
 """Largest relative difference of equal aspect ratios."""
 
@@ -281,6 +284,10 @@ class _Writer:
         else:
             by = f"named in {labels.named_by}" if labels.named_by else "without names: add them to the recipe"
             self.conclusions.append(f"labels: {labels.kind} in {labels.template}, {count} {by}")
+        for file, reason in list(labels.unused.items())[:SHOWN]:
+            self.doubts.append(f"class names in {file} are not used: {reason}")
+        if (more := len(labels.unused) - SHOWN) > 0:
+            self.doubts.append(f"class names in {more:,} more files are not used either")
         if labels.files < self.pairs.count:
             self.doubts.append(f"{self.pairs.count - labels.files:,} of {self.pairs.count:,} pairs have no label file")
         for problem, example in labels.problems.items():

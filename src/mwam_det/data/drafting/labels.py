@@ -7,16 +7,18 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from ultralytics.data.utils import read_mask
 
+from mwam_det.data.conversion.untrusted import read_lines
 from mwam_det.data.drafting.pairs import WHOLE, Pairs
 from mwam_det.data.drafting.survey import Survey
 from mwam_det.data.drafting.words import is_label_word, modality_of, split_of
 from mwam_det.data.inspection.sampling import evenly
 from mwam_det.data.pairing import read_mode
-from mwam_det.data.section import IGNORED
+from mwam_det.data.section import IGNORED, class_names
 from mwam_det.data.splits import SPLIT
 from mwam_det.files.yaml_text import read_yaml
 
@@ -43,6 +45,7 @@ class Labels:
         classes: Number of classes: the largest class number plus 1.
         names: Class names.
         named_by: The file with these names, or None if they are numbers.
+        unused: Files that were to name the classes and could not, with the reason.
         problems: Faults of some of them, with an example each.
     """
 
@@ -53,6 +56,7 @@ class Labels:
     classes: int
     names: Sequence[str] = ()
     named_by: str | None = None
+    unused: Mapping[str, str] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -215,27 +219,52 @@ def _with_names(labels: Labels, found: Survey) -> Labels:
         return labels
     files = [file for file in found.others if CLASS_FILES.fullmatch(file.rpartition("/")[2])]
     files += found.with_suffix(*DATA_FILES)
+    unused: dict[str, str] = {}
     for file in sorted(files, key=lambda file: (file.count("/"), file)):
-        names = _names_in(found.root / file)
+        try:
+            names = _names_in(found.root / file)
+        except (OSError, ValueError) as error:
+            unused[file] = str(error)
+            continue
         if len(names) >= labels.classes:
-            return replace(labels, names=tuple(names), named_by=file)
-    return replace(labels, names=tuple(f"class_{number}" for number in range(labels.classes)))
+            return replace(labels, names=tuple(names), named_by=file, unused=unused)
+        if names:
+            unused[file] = f"only {len(names)} for {labels.classes} classes"
+    return replace(labels, names=tuple(f"class_{number}" for number in range(labels.classes)), unused=unused)
 
 
 def _names_in(file: Path) -> list[str]:
-    """Read unique class names from a file; [] if it has none."""
-    try:
-        if file.suffix.lower() in DATA_FILES:
-            content = read_yaml(file)
-            names = content.get("names") if isinstance(content, Mapping) else None
-            names = list(names.values()) if isinstance(names, Mapping) else names
-        else:
-            names = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, ValueError):
+    """Read class names from a file, in the order of their numbers; [] if it has none.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it cannot be read as text, or its names do not fit the key `names` of a recipe.
+    """
+    names: Any
+    if file.suffix.lower() in DATA_FILES:
+        names = _yaml_names(file)
+    else:
+        names = [line.strip() for line in read_lines(file) if line.strip()]
+        if "\0" in "".join(names):
+            raise ValueError("they are not UTF-8 text")
+    if not names:
         return []
-    if not isinstance(names, list) or any(isinstance(name, bool | list | dict) or name is None for name in names):
-        return []
-    names = [str(name) for name in names]
+    if isinstance(names, Mapping):
+        names = {int(key) if isinstance(key, str) and key.isdecimal() else key: name for key, name in names.items()}
+    values = list(names.values()) if isinstance(names, Mapping) else names
+    if isinstance(values, list) and None in values:
+        raise ValueError("names: YAML reads null, ~ and an empty text as no name, so quote it")
+    names = list(class_names(names).values())
     numbered = [re.fullmatch(rf"{number}\s*[:,;]?\s+(.+)", name) for number, name in enumerate(names)]
-    names = [match[1] for match in numbered if match] if all(numbered) else names
-    return names if len(set(names)) == len(names) else []
+    return list(class_names([match[1] for match in numbered if match]).values()) if all(numbered) else names
+
+
+def _yaml_names(file: Path) -> Any:
+    """Return the value of the key `names` in a YAML file; None if there is none."""
+    try:
+        content = read_yaml(file)
+    except ValueError:
+        if b"names" in file.read_bytes().replace(b"\0", b""):  # UTF-16 has zeros between letters
+            raise
+        return None  # a file about something else, such as OpenCV's calibration
+    return content.get("names") if isinstance(content, Mapping) else None
