@@ -27,7 +27,7 @@ from mwam_det.engine.compat import use_bundled_font
 from mwam_det.engine.deployment import modalities_of_model, stacked_inputs
 from mwam_det.engine.geometry import Placement
 from mwam_det.engine.plots import in_a_row
-from mwam_det.files.terminal import printable
+from mwam_det.files.terminal import encodable
 from mwam_det.models.two_stream import drop_split_convolution
 
 
@@ -223,7 +223,7 @@ class PairPredictor(BasePredictor):
             self.plotted_img = self._shown.plot_modalities(
                 line_width=args.line_width, boxes=args.show_boxes, conf=args.show_conf, labels=args.show_labels
             )
-        super().save_predicted_images(save_path.with_name(printable(save_path.name)), frame)  # OpenCV would crash
+        super().save_predicted_images(save_path.with_name(encodable(save_path.name)), frame)  # OpenCV would crash
 
 
 class MultimodalPredictor(PairPredictor, DetectionPredictor):

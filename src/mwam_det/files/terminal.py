@@ -33,6 +33,6 @@ def holds(encoding: str, text: str) -> bool:
     return True
 
 
-def printable(text: str) -> str:
-    r"""Return a name that any library can show or write: bytes in no encoding become escapes like "\udcfc"."""
+def encodable(text: str) -> str:
+    r"""Return a name that UTF-8 can encode: bytes of a file name that it cannot become escapes like "\udcfc"."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -76,7 +76,9 @@ def convert(
             samples, classes, report, lambda sample: _write(sample, format_, crop, destination), claim
         )
         if not any(split["pairs"] for split in counts.values()):
-            reasons = "; ".join(f"{reason} ({entry['count']})" for reason, entry in report.left_out.items())
+            reasons = "; ".join(
+                f"{reason} ({entry['count']}), like {entry['examples'][0]}" for reason, entry in report.left_out.items()
+            )
             raise ConversionError(f"no usable pair in {source}" + (f": {reasons}" if reasons else ""))
         _compare(format_, options, counts, report)
         for name, text in report.files.items():

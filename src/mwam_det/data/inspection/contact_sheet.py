@@ -12,7 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from mwam_det.data.dataset import PairedDataset
 from mwam_det.data.inspection.sampling import divide_sample, evenly
-from mwam_det.files.terminal import printable
+from mwam_det.files.terminal import encodable
 
 COLOURS = ("#ff4f4f", "#3fd0ff", "#ffd23f", "#7dff5a", "#ff7af2", "#ff9d2e", "#b59bff", "#5affc8", "#ffffff", "#c0ff00")
 """Box colours by class; bright, because infrared and night images are dark."""
@@ -86,7 +86,7 @@ def draw_contact_sheet(pictures: Sequence[Picture], file: Path) -> None:
             axes = figure.add_axes((left / size[0], (top - height) / size[1], width / size[0], height / size[1]))
             axes.imshow(image, cmap="gray", vmin=0, vmax=255, aspect="auto")
             axes.set_axis_off()
-            label = f"{name} · {printable(picture.title)}" if column == 0 else name
+            label = f"{name} · {encodable(picture.title)}" if column == 0 else name
             axes.set_title(label, color="white", fontsize=8, loc="left", pad=3, parse_math=False)
             for box, class_name in zip(picture.boxes, picture.classes, strict=True):
                 x1, y1, x2, y2 = box
