@@ -15,6 +15,7 @@ from untrained import TINY, make_set
 from mwam_det import MWAMTrainer
 from mwam_det.cli import main
 from mwam_det.engine import saving
+from mwam_det.engine.finishing import last_shares
 from mwam_det.engine.saving import CheckpointPath, finish_checkpoints, is_trained, read_record, repair_best
 from mwam_det.files.locks import LOCK, FolderInUse
 
@@ -216,6 +217,13 @@ def test_a_run_killed_after_its_last_epoch_is_finished_by_a_resume(demo_section,
     assert all(torch.load(folder / "weights" / f, weights_only=False)["epoch"] == -1 for f in ("last.pt", "best.pt"))
     assert not list(folder.rglob("*unfinished*"))
     assert [row["epoch"] for row in rows(folder / "results.csv")] == ["1", "2"]
+
+
+@pytest.mark.parametrize(("mwam", "shares"), [(True, {"rgb": 1.2}), ({"preference": "measured"}, None)])
+def test_a_finished_report_is_given_shares_of_frequencies_alone(mwam, shares):
+    state = {"mwam": {"last": {"share": {"rgb": 1.2}}}}
+    assert last_shares({"mwam": mwam, "run_state": state}) == shares
+    assert last_shares({"mwam": mwam, "run_state": {}}) is None and last_shares({}) is None
 
 
 @pytest.mark.slow

@@ -52,8 +52,10 @@ def last_shares(trained_with: Mapping[str, Any]) -> dict[str, float] | None:
     """Return T of every modality as a run last measured it in the frequencies, or None without such a measurement.
 
     Args:
-        trained_with: The arguments in a checkpoint of a run that is not finished, with its state.
+        trained_with: The arguments in a checkpoint of the run, with its state unless the checkpoint is finished.
     """
     last = ((trained_with.get("run_state") or {}).get("mwam") or {}).get("last")
-    config = mwam_config(trained_with.get("mwam"))
-    return last["share"] if last and config is not None and config.preference == "frequency" else None
+    if not last:
+        return None
+    config = mwam_config(trained_with["mwam"])
+    return last["share"] if config is not None and config.preference == "frequency" else None
