@@ -25,7 +25,7 @@ def read_class(folder: Path, name: str) -> dict[str, Estimate]:
     """
     values: dict[str, dict[int, float]] = {}
     for file in sorted(folder.glob("seed*/robustness_classes.csv")):
-        rows = list(csv.DictReader(file.open(encoding="utf-8", newline="")))
+        rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
         if name not in (known := dict.fromkeys(row["class"] for row in rows)):
             raise SystemExit(f"{file} has no class {name}: choose from {', '.join(known)}")
         for row in rows:

@@ -163,16 +163,20 @@ def test_values_that_png_cannot_hold_stay_what_they_are(tmp_path):
     assert np.array_equal(found, warm[20:40, 20:40])
 
 
-def test_a_picture_that_cannot_be_written_ends_in_an_error_and_no_folder(tmp_path, monkeypatch):
+@pytest.mark.parametrize("cause", ["encoder", "disk"])
+def test_a_picture_that_cannot_be_written_ends_in_an_error_and_no_folder(tmp_path, monkeypatch, cause):
     data = resolve_dataset(section_of(tmp_path / "set", box(0, 20, 20, 20, 20)))
 
     def disk_is_full(file, content):
         raise OSError(28, "No space left on device", str(file))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", disk_is_full)
-        with pytest.raises(OSError, match=r"No space left on device: .*_0\.png"):
-            cut_objects(data, tmp_path / "crops")
+    words = r"_0\.png cannot be written" if cause == "encoder" else r"No space left on device: .*_0\.png"
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=words):
+        if cause == "encoder":
+            patch.setattr(cv2, "imencode", lambda *args: (False, None))
+        else:
+            patch.setattr(Path, "write_bytes", disk_is_full)
+        cut_objects(data, tmp_path / "crops")
     assert not (tmp_path / "crops").exists()
 
 

@@ -174,6 +174,13 @@ def test_a_path_of_another_machine_names_no_image_of_another_split_in_whatever_c
     check(resolved(root, train="a.txt"), [0, 1, 2])
 
 
+def test_of_several_splits_in_a_path_the_innermost_counts(root):
+    write_list(
+        root / "a.txt", ["/exp/val/set/train/0003.png", "/exp/val/set/train/0001.png", "/exp/train/set/val/0004"]
+    )
+    check(resolved(root, train="a.txt"), [1, 4])
+
+
 def test_a_list_may_end_in_capitals(root):
     write_list(root / "A.TXT", ["train/0001"])
     check(resolved(root, train="A.TXT"), [1])

@@ -131,8 +131,10 @@ def _cut_split(
                         f"two pairs would be written to {file.name}: names must differ in more than case"
                     )
                 file.parent.mkdir(parents=True, exist_ok=True)
-                # not imwrite, which crashes on a name in no encoding
-                file.write_bytes(cv2.imencode(suffix, image[squares[i]])[1].tobytes())
+                done, encoded = cv2.imencode(suffix, image[squares[i]])  # imwrite crashes on a name in no encoding
+                if not done:
+                    raise OSError(f"{file} cannot be written")
+                file.write_bytes(encoded.tobytes())
     return count
 
 

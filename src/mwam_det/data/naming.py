@@ -62,9 +62,12 @@ def without_image_suffix(path: str) -> str:
 
 
 def in_other_split(path: str, other: str) -> bool:
-    """Return whether two paths, with "/" as separator, lie in folders of different splits, in upper or lower case."""
-    splits = [{SPLIT_WORDS[part] for part in each.lower().split("/") if part in SPLIT_WORDS} for each in (path, other)]
-    return bool(splits[0] and splits[1] and splits[0].isdisjoint(splits[1]))
+    """Return whether the innermost folders of splits in two paths, with "/" as separator, are of different splits."""
+    splits = [
+        next((SPLIT_WORDS[part] for part in reversed(each.lower().split("/")) if part in SPLIT_WORDS), None)
+        for each in (path, other)
+    ]
+    return None not in splits and splits[0] != splits[1]
 
 
 class NamesByEnd:

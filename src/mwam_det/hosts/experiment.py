@@ -377,9 +377,10 @@ def evaluate_experiment(
     """
     settings = experiment.settings
     limit_threads(device := settings.find_device())
-    model, normalise, classes = load_host(weights)
+    content = load_checkpoint(weights)
+    model, normalise, classes = _host_of(content)
     data = find_samples(experiment.data, experiment.task == SEGMENTATION)
-    known = _channels(load_checkpoint(weights)["recipe"]["data"]), tuple(classes)
+    known = _channels(content["recipe"]["data"]), tuple(classes)
     given = _channels(experiment.data), data.classes
     if (list(known[0].items()), known[1]) != (list(given[0].items()), given[1]):
         raise ValueError(f"{weights} takes the modalities and classes {known}, but the recipe has {given}")
@@ -469,7 +470,10 @@ def load_host(file: Path) -> tuple[Any, Normalise, list[str]]:
     Raises:
         ValueError: If the file is not such a checkpoint.
     """
-    content = load_checkpoint(file)
+    return _host_of(load_checkpoint(file))
+
+
+def _host_of(content: Mapping[str, Any]) -> tuple[Any, Normalise, list[str]]:
     recipe, classes = content["recipe"], content["classes"]
     model = MODELS[recipe["task"]][recipe["model"]](_channels(recipe["data"]), len(classes))
     model.load_state_dict(content["model"])
