@@ -11,7 +11,7 @@ from untrained import awake, folders, make_set
 from mwam_det import MultimodalYOLO
 from mwam_det.data.section import resolve_dataset
 from mwam_det.engine.combinations import Condition
-from mwam_det.engine.geometry import Placement
+from mwam_det.engine.geometry import Placement, areas_of_images
 from mwam_det.engine.tasks import TASK_CLASSES
 from mwam_det.models.two_stream import build_two_stream, two_stream_cfg
 
@@ -95,6 +95,26 @@ def found_by_validation(model, section, task):
     model.val(Watching, data=section, plots=False, workers=0, save_json=task == "segment", **ARGUMENTS)
     assert len(found) == 4
     return found
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[1]}x{size[0]}")
+def test_area_of_an_image_is_all_that_is_no_border(size, models, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    section, seen = pairs(tmp_path, "detect", size), []
+    for file in (tmp_path / "rgb" / "val").iterdir():
+        cv2.imwrite(str(file), np.full((*size, 3), 255, np.uint8))
+
+    class Watching(TASK_CLASSES["detect"].validator):
+        def update_metrics(self, preds, batch):
+            for image, area in zip(batch["img"], areas_of_images(batch), strict=True):
+                white = image[:3].amin(0) > 0.99
+                rows, columns = white.any(1).nonzero(), white.any(0).nonzero()
+                seen.append(area)
+                assert area == (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1)
+            super().update_metrics(preds, batch)
+
+    models("detect").val(Watching, data=section, plots=False, workers=0, **ARGUMENTS)
+    assert len(seen) == 4
 
 
 @pytest.fixture(scope="module")

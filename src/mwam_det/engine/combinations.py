@@ -14,6 +14,7 @@ from ultralytics.utils import RANK
 
 from mwam_det.core.missing import check_missing, modality_combinations
 from mwam_det.data.modality import Modality
+from mwam_det.engine.geometry import areas_of_images
 from mwam_det.engine.measures import measure, metrics_of
 from mwam_det.engine.validator import MultimodalValidator, PairValidator
 from mwam_det.models.replay import FeatureTap, run_from_levels, run_stream, run_stream_on_zeros
@@ -179,7 +180,7 @@ class OnePass(PairValidator):
             elif condition.degraded is not None and condition.degraded[0] == modality.name:
                 _, name, severity = condition.degraded
                 other = self._frames_before(clean, modality) if DEGRADATIONS[name].needs == "other" else None
-                areas = _letterboxed(self._batch)
+                areas = areas_of_images(self._batch)
                 replaced[modality.name] = degrade(clean, name, severity, keys=keys, other=other, areas=areas)
         return replaced
 
@@ -267,14 +268,3 @@ class OnePassValidator(OnePass, MultimodalValidator):
     """Validate a detector under several conditions."""
 
     plain = MultimodalValidator
-
-
-def _letterboxed(batch: dict[str, Any]) -> list[tuple[int, int, int, int]]:
-    """Return the area of each image of a batch in its letterbox, as (top, bottom, left, right) in pixels."""
-    height, width = batch["img"].shape[2:]
-    areas = []
-    for (rows, columns), (ratio, (left, top)) in zip(batch["ori_shape"], batch["ratio_pad"], strict=True):
-        top, left = round(top), round(left)
-        bottom, right = top + round(rows * ratio[0]), left + round(columns * ratio[1])
-        areas.append((max(top, 0), min(bottom, height), max(left, 0), min(right, width)))
-    return areas

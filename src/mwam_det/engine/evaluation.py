@@ -13,6 +13,7 @@ from ultralytics.utils import ops
 from mwam_det.data.modality import Modality
 from mwam_det.engine.coco import DETECTIONS, CocoRecord
 from mwam_det.engine.combinations import Condition, OnePass, OnePassValidator
+from mwam_det.engine.geometry import areas_of_images
 from mwam_det.engine.measures import measure, measure_classes, measure_precision, metrics_of
 from mwam_det.robustness.degradation import DEGRADATIONS, SEVERITIES, degradations_for
 from mwam_det.robustness.report import RobustnessReport
@@ -88,9 +89,8 @@ class Reporting(OnePass):
         found: Mapping[tuple[str, ...], Boxes | np.ndarray],
     ) -> Sample:
         """Crop an image of a batch, its labels and its predictions from the letterbox."""
-        (height, width), (ratio, (left, top)) = batch["ori_shape"][index], batch["ratio_pad"][index]
-        left, top = round(left), round(top)
-        area = (slice(top, top + round(height * ratio[0])), slice(left, left + round(width * ratio[1])))
+        top, bottom, left, right = areas_of_images(batch)[index]
+        area = (slice(top, bottom), slice(left, right))
         stack = batch["img"][index]
         images = {m.name: _picture(stack[m.slice][:, area[0], area[1]]) for m in self.modalities}
 

@@ -7,7 +7,9 @@ pixel; its `ops` undo both steps if given `ratio_pad`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -136,3 +138,22 @@ class Placement:
         moved = torch.zeros_like(masks)
         moved[:, target.top : target.top + target.height, target.left : target.left + target.width] = content
         return moved
+
+
+def areas_of_images(batch: Mapping[str, Any]) -> list[tuple[int, int, int, int]]:
+    """Return the area of each image of a validation batch in the network's input, without the border.
+
+    Args:
+        batch: With "img" of shape (B, C, height, width), and for each image "ori_shape", its (height, width) in the
+            file, and "ratio_pad", see `Placement.ratio_pad`.
+
+    Returns:
+        (top, bottom, left, right) of each image, pixels, within the network's input.
+    """
+    height, width = batch["img"].shape[2:]
+    areas = []
+    for (rows, columns), (ratio, (left, top)) in zip(batch["ori_shape"], batch["ratio_pad"], strict=True):
+        top, left = round(top), round(left)
+        bottom, right = top + round(rows * ratio[0]), left + round(columns * ratio[1])
+        areas.append((max(top, 0), min(bottom, height), max(left, 0), min(right, width)))
+    return areas
