@@ -26,8 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
 
     Returns:
-        0 for success, 1 for results with doubts (a conversion with doubts, a comparison with a failed run), 2 for a
-        mistake of the user, 130 if interrupted.
+        0 for success, 1 for a comparison with a failed run, 2 for a mistake of the user, 130 if interrupted.
     """
     tolerate_encodings()  # of the help and of Ultralytics' output
     parser = argparse.ArgumentParser(
