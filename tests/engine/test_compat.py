@@ -16,9 +16,16 @@ def test_ultralytics_finds_its_font_on_this_machine_and_downloads_none():
     assert str(check_font("Arial.ttf")).endswith("Arial.ttf")
 
 
+def test_half_precision_is_trusted_where_the_head_only_exchanges_places():
+    model = Overflowing()
+    model.model = nn.Sequential(nn.Conv2d(6, 6, 1), Ranking())
+    assert half_precision_works(model, channels=6)
+
+
 @pytest.mark.slow
-def test_half_precision_is_trusted_where_it_gives_about_the_same_outputs():
-    model = build_two_stream(two_stream_cfg("yolov8n.yaml"))
+@pytest.mark.parametrize("description", ["yolov8n.yaml", "yolov8n-seg.yaml", "yolo26n.yaml"])
+def test_half_precision_is_trusted_where_it_gives_about_the_same_outputs(description):
+    model = build_two_stream(two_stream_cfg(description))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     assert half_precision_works(model, channels=6)
     assert model.training
@@ -30,11 +37,18 @@ class Overflowing(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv = nn.Conv2d(6, 6, 1)
-        self.conv.weight.data.fill_(1e5)
+        self.model = nn.Sequential(nn.Conv2d(6, 6, 1))
+        self.model[0].weight.data.fill_(1e5)
 
     def forward(self, images):
-        return (self.conv(images),)
+        return (self.model(images),)
+
+
+class Ranking(nn.Module):
+    """Puts out places in the order of their scores, in a tuple of a tuple, as heads of RT-DETR and segment do."""
+
+    def forward(self, scores):
+        return (scores.flatten(1).argsort(1).float(), scores), {"scores": scores}
 
 
 def test_half_precision_is_not_trusted_where_it_overflows():

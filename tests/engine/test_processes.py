@@ -177,7 +177,7 @@ def test_a_training_on_several_devices_leaves_an_earlier_run_alone(demo_section,
     arguments = {**SHORT, "data": demo_section, "project": str(tmp_path), "name": "run", "exist_ok": ends}
     if ends:
         with pytest.raises(ValueError, match="exist_ok=true: on several devices"):
-            MWAMTrainer(overrides=arguments)
+            MWAMTrainer(overrides={**arguments, "device": "0,1"})
     else:
         MWAMTrainer(overrides=arguments)
     assert weights.read_bytes() == b"kept"

@@ -47,7 +47,8 @@ def check_processes(arguments: Mapping[str, Any]) -> None:
         arguments: The given arguments of Ultralytics.
 
     Raises:
-        ValueError: If the batch is left to AutoBatch, or a worker has no device or uses rectangular batches.
+        ValueError: If the batch is left to AutoBatch, a worker has no device or uses rectangular batches, or
+            Ultralytics would delete an earlier run, see `refuse_to_delete`.
     """
     processes = number_of_processes(device_of_worker(arguments.get("device")))
     if processes == 1:
@@ -56,6 +57,8 @@ def check_processes(arguments: Mapping[str, Any]) -> None:
     if batch is not None and batch < 1:
         raise ValueError(f"batch={batch} only works on one device: give the total batch of all {processes}")
     if RANK == -1:
+        if arguments.get("exist_ok") and not arguments.get("resume") and (folder := shared_folder(arguments)):
+            refuse_to_delete(folder)
         return
     if arguments.get("rect"):
         raise ValueError("rect=true gives each process a different shape and number of batches: leave it out")

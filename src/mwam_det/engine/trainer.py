@@ -15,7 +15,7 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import load_checkpoint, yaml_model_load
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK, WORLD_SIZE
-from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
+from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from mwam_det.core.distributed import average_gradients, from_first_rank, of_all_ranks, take_from_first_rank
 from mwam_det.core.mwam import MWAM
@@ -53,7 +53,6 @@ from mwam_det.engine.processes import (
     device_of_worker,
     failures_in_words,
     number_of_processes,
-    refuse_to_delete,
     shared_folder,
 )
 from mwam_det.engine.resuming import capture, capture_rank, restore_epoch, restore_weights
@@ -153,8 +152,6 @@ class PairTrainer(BaseTrainer):
             requested["device"] = device_of_worker(requested.get("device"))
         with without_chatter():
             super().__init__(with_own_arguments(cfg), requested, _callbacks)
-        if self.ddp and self.args.exist_ok and not self.resume:
-            refuse_to_delete(self.save_dir)
         if RANK != -1:
             self.world_size = WORLD_SIZE  # Ultralytics counts the devices of this machine, and 0 for the CPU
         if writes and self._hold is None:
@@ -379,7 +376,7 @@ class PairTrainer(BaseTrainer):
         with without_precision_check(self.args):
             super()._setup_train()
         on_gpu = self.device.type == "cuda"
-        works = on_gpu and half_precision_works(unwrap_model(self.model), self.data["channels"])
+        works = on_gpu and half_precision_works(stock_model(self.model), self.data["channels"])
         self.amp = all(of_all_ranks(works))
         if on_gpu and not self.amp:
             LOGGER.warning("mixed precision gives wrong outputs on this GPU: training in float32 (amp=false)")
