@@ -12,9 +12,11 @@ from untrained import TINY
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
 from mwam_det.engine.arguments import freeze_with
+from mwam_det.engine.trainer import PairTrainer
 from mwam_det.experiments import load
 from mwam_det.models.two_stream import streams_of
 from mwam_det.recipe import RecipeError
+from mwam_det.training.checkpoints import Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,13 @@ def stock_backbone(file):
 
 def trainer_for(section, folder, **overrides):
     return MWAMTrainer(overrides={**SHORT, "data": section, "project": str(folder), **overrides})
+
+
+def demo_recipe(folder, section, **content):
+    train = {"epochs": 1, "imgsz": 64, "device": "cpu", "workers": 0, "project": str(folder / "runs")}
+    file = folder / "demo.yaml"
+    file.write_text(yaml.safe_dump({"data": section, "train": train, **content}))
+    return load(file)
 
 
 def same(parameters, others):
@@ -63,6 +72,23 @@ def test_a_checkpoint_of_a_stock_model_named_as_the_model_is_where_every_stream_
     assert MultimodalYOLO(model.trainer.best).model.yaml["streams"]
     assert sum("Pretrained weights: " in text for _, text in log) == 1
     assert len(model.predict((torch.rand(1, 3, 64, 64),) * 2, verbose=False)) == 1
+
+
+def test_a_recipe_whose_model_is_a_stock_checkpoint_begins_every_stream_there(
+    single, demo_section, tmp_path, monkeypatch
+):
+    seen = []
+
+    def set_up(trainer):
+        trainer.setup_model()
+        seen.append(trainer.model)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PairTrainer, "train", set_up)
+    with pytest.raises(Interrupted):
+        demo_recipe(tmp_path, demo_section, model=str(single)).train()
+    for stream in streams_of(seen[0]).values():
+        assert same(stream.parameters(), stock_backbone(single))
 
 
 @pytest.mark.parametrize("name", ["yolov8n.pt", "yolo26n", "runs/best.onnx", "https://example.org/yolov8n.pt"])
@@ -221,3 +247,22 @@ def test_a_recipe_that_asks_for_the_impossible_is_refused(content, words, tmp_pa
     with pytest.raises(RecipeError) as caught:
         recipe(tmp_path, **content)
     assert words in str(caught.value)
+
+
+def test_weights_that_do_not_fit_are_refused_before_there_is_a_run_folder(single, demo_section, tmp_path):
+    shared = tmp_path / "shared.pt"
+    yolo = MultimodalYOLO(TINY, {"rgb": 3, "ir": 3}, share_backbone=True)
+    yolo.save(shared)
+    for content, words in (
+        ({"model": "yolov8n.yaml", "pretrained": str(single)}, "is from another model than yolov8n.yaml"),
+        ({"model": str(shared)}, "share_backbone=true leaves MWAM nothing to weigh"),
+        ({"model": str(shared), "task": "segment", "mwam": False}, "is made for the task 'detect'"),
+    ):
+        experiment = demo_recipe(tmp_path, demo_section, **content)
+        for act in (experiment.check, experiment.train):
+            with pytest.raises(RecipeError) as caught:
+                act()
+            assert words in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+    demo_recipe(tmp_path, demo_section, model=str(shared), mwam=False).check()
+    demo_recipe(tmp_path, demo_section, model=TINY, pretrained=str(single)).check()

@@ -30,14 +30,16 @@ from mwam_det.engine.arguments import (
     check_coco,
     check_precision,
     check_run,
+    check_shared_backbone,
     check_train_arguments,
     freeze_with,
     refuse_unsupported,
 )
+from mwam_det.engine.processes import check_processes
 from mwam_det.files.runs import runs_folder
 from mwam_det.files.yaml_text import read_yaml
 from mwam_det.models.two_stream import FUSIONS, takes_stretched, task_of, two_stream_cfg
-from mwam_det.models.weights import pretrained_files
+from mwam_det.models.weights import has_streams, load_pretrained, pretrained_files
 from mwam_det.recipe import KEYS, REPORT_KEYS, Recipe, RecipeError
 from mwam_det.robustness.degradation import DEGRADATIONS, FILLS
 from mwam_det.robustness.report import RobustnessReport
@@ -115,18 +117,40 @@ class UltralyticsExperiment:
 
         Raises:
             DatasetError: If the dataset cannot be used.
-            RecipeError: If a device is not available.
+            RecipeError: If a device is not available, or weights to start from do not fit the model.
         """
         check_split(self.dataset, self.split)
         check_splits(self.dataset)
-        self._check_devices()
+        self._check_devices(self.recipe.train)
+        self._check_weights()
         for device in devices:
             check_device(device, "devices")
 
-    def _check_devices(self) -> None:
-        check_device(self.recipe.train.get("device"))
+    def _check_devices(self, arguments: Mapping[str, Any]) -> None:
+        check_device(arguments.get("device"))
         if "device" in self._report:
             check_device(self._report["device"], "report.device")
+        try:
+            check_processes(arguments)
+        except ValueError as error:
+            raise RecipeError(f"train.{error}") from None
+
+    def _check_weights(self) -> None:
+        """Check that a checkpoint to train, or the weights to start from, fit the rest of the recipe."""
+        recipe = self.recipe
+        is_checkpoint, named = str(recipe.model).endswith(".pt"), not isinstance(recipe.pretrained, bool)
+        if not (is_checkpoint or named):
+            return
+        shape = {"fusion": recipe.fusion, "share_backbone": recipe.share_backbone}
+        model = load_model(recipe.model, modalities=self.dataset.channels, **shape)
+        if model.task != recipe.task:
+            raise RecipeError(f"task={recipe.task}, but model={recipe.model} is made for the task '{model.task}'")
+        try:
+            check_shared_backbone(model.model.yaml.get("share_backbone", False), RunConfig.read(vars(recipe)))
+            if named and not is_checkpoint and not has_streams(recipe.pretrained):
+                load_pretrained(model.model, recipe.pretrained)
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
 
     def train(self) -> tuple[RobustnessReport | None, Path]:
         """Train in a run folder of the recipe's name, or resume the run that `train.resume` names.
@@ -152,7 +176,9 @@ class UltralyticsExperiment:
             arguments["resume"] = str(last)
             if is_trained(self._resumable(last)):
                 return self._finish(last), last.parent.parent
-        self._check_devices()
+        else:
+            self._check_weights()
+        self._check_devices(arguments)
         try:
             check_precision(arguments.get("amp"), arguments.get("device"))
         except ValueError as error:

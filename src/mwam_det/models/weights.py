@@ -279,6 +279,11 @@ def pretrained_files(value: Any, modalities: Collection[str]) -> dict[str, Path]
     return files
 
 
+def has_streams(value: Any) -> bool:
+    """Return whether the argument `pretrained` names one checkpoint that has streams itself; raises as `load_stock`."""
+    return isinstance(value, str | Path) and "streams" in getattr(load_stock(value), "yaml", {})
+
+
 def _refuse_streams(file: Path, model: BaseModel) -> None:
     if "streams" in getattr(model, "yaml", {}):
         raise ValueError(f"pretrained={file} has streams itself: name it alone, for all modalities")
