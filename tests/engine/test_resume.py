@@ -3,6 +3,7 @@
 import errno
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from mwam_det import MWAMTrainer
 from mwam_det.cli import main
 from mwam_det.engine import saving
 from mwam_det.engine.finishing import last_shares
+from mwam_det.engine.resuming import restore_weights
 from mwam_det.engine.saving import CheckpointPath, finish_checkpoints, is_trained, read_record, repair_best
 from mwam_det.files.locks import LOCK, FolderInUse
 
@@ -249,3 +251,13 @@ def test_two_trainings_do_not_share_a_run_folder(demo_section, tmp_path):
     first.train()
     assert not (first.save_dir / LOCK).exists()
     MWAMTrainer(overrides=arguments).train()  # what a training held is free again
+
+
+def test_a_run_goes_on_with_the_optimizers_kernel_of_the_device_that_it_is_resumed_on():
+    model = torch.nn.Linear(2, 2)
+    before = torch.optim.AdamW(model.parameters(), lr=0.5)  # as on a CPU
+    state = {"model": model.state_dict(), "averaged": model.state_dict(), "optimizer": before.state_dict(), "ranks": []}
+    after = torch.optim.AdamW(model.parameters(), fused=True)  # as on a GPU
+    restore_weights(SimpleNamespace(model=model, ema=SimpleNamespace(ema=model), optimizer=after), state)
+    assert after.param_groups[0]["fused"] is True and after.param_groups[0]["lr"] == 0.5
+    assert state["optimizer"]["param_groups"][0]["fused"] is None

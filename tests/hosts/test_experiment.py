@@ -98,6 +98,7 @@ def test_the_classes_of_nyuv2_are_in_the_order_of_their_labels(file):
         ({"model": "esanet-md-r34"}, "model='esanet-md-r34' is unknown: choose from resnet18-concat, sf-md"),
         ({"data": {"pth": "x"}}, "in section 'data': unknown key 'pth': did you mean 'path'"),
         ({"train": {"epoch": 3}}, "in section 'train': unknown key 'epoch': did you mean 'epochs'"),
+        ({"incomplete": {"checkpoint": True}}, "incomplete.checkpoint is for models of Ultralytics"),
         ({"train": {"batch": 1}}, "batch=1 must be a whole number, at least 2"),
         ({"train": {"mining_epochs": 2}}, "mining_epochs=2 must be a whole number, at least 3"),
         ({"train": {"lr0": "fast"}}, "lr0='fast' must be a number of at least 0"),

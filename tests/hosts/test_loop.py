@@ -136,6 +136,10 @@ def test_a_checkpoint_of_other_streams_is_refused(pictures, tmp_path):
     other = toy_trainer(pictures, tmp_path, mwam=MWAMConfig(mode="loss"))
     with pytest.raises(ValueError, match="the checkpoint belongs to another host or other settings"):
         other.resume(content)
+    on_gpu = toy_trainer(pictures, tmp_path)
+    on_gpu.scaler = torch.amp.GradScaler("cpu")  # one that scales, where that of a training on a CPU has no state
+    on_gpu.resume(content)
+    assert on_gpu.epoch == 1 and on_gpu.scaler.get_scale() == 2**16
 
 
 # Losses ---------------------------------------------------------------------------------------------------------------

@@ -85,7 +85,9 @@ def restore_weights(trainer: Training, state: Mapping[str, Any]) -> None:
     """Restore weights, averaged weights and the optimizer's states, once the trainer is set up."""
     unwrap_model(trainer.model).load_state_dict(state["model"])
     trainer.ema.ema.load_state_dict(state["averaged"])
-    trainer.optimizer.load_state_dict(state["optimizer"])
+    groups = zip(state["optimizer"]["param_groups"], trainer.optimizer.param_groups, strict=True)
+    kernels = [{**saved, "fused": group.get("fused")} for saved, group in groups]  # those of this device
+    trainer.optimizer.load_state_dict({**state["optimizer"], "param_groups": kernels})
     if rank := _state_of_rank(state):
         unwrap_model(trainer.model).load_state_dict(rank["statistics"], strict=False)  # without parameters
 

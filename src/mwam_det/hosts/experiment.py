@@ -27,7 +27,7 @@ from mwam_det.hosts.data.layout import SPLITS, HostData, channels_of, check_sect
 from mwam_det.hosts.data.looking import look_at_samples
 from mwam_det.hosts.data.samples import Augmentation, MultimodalDataset, Normalise, check_files, count_labels
 from mwam_det.hosts.evaluation import Evaluation, evaluate
-from mwam_det.hosts.loop import Host, HostTrainer
+from mwam_det.hosts.loop import Host, HostTrainer, check_recomputed
 from mwam_det.hosts.models.classifiers import SFMD, ResNet18Concat
 from mwam_det.hosts.models.encoders import load_encoders
 from mwam_det.hosts.models.esanet import STRIDE, ESANetMD
@@ -203,6 +203,7 @@ class HostExperiment:
         mwam = self.config.mwam
         if mwam is not None and mwam.layout != "image":
             raise ValueError(f"mwam.layout={mwam.layout!r} must be 'image': that is what these hosts take")
+        check_recomputed(self.config.incomplete)
         if self.model in MMANETS and (self.settings.teacher is None or self.config.incomplete is None):
             raise ValueError(
                 f"model={self.model} learns from a teacher that sees all modalities, by inputs that lack some: set "

@@ -30,7 +30,7 @@ from mwam_det.hosts.settings import TrainSettings
 from mwam_det.hosts.tasks import HostTask
 from mwam_det.training.config import RunConfig
 from mwam_det.training.history import keep_epochs
-from mwam_det.training.incomplete import Views, confident_divergence
+from mwam_det.training.incomplete import IncompleteConfig, Views, confident_divergence
 from mwam_det.training.measuring import measuring
 from mwam_det.training.run import ModalityRun
 from mwam_det.training.selection import score_name
@@ -69,6 +69,16 @@ class Host:
     describe: dict[str, Any] = field(default_factory=dict)
 
 
+def check_recomputed(incomplete: IncompleteConfig | None) -> None:
+    """Check that views are not to be computed again in the backward pass, which hosts do not do.
+
+    Raises:
+        ValueError: If they are.
+    """
+    if incomplete is not None and incomplete.checkpoint:
+        raise ValueError("incomplete.checkpoint is for models of Ultralytics: leave it out")
+
+
 class HostTrainer:
     """Train a host; each epoch leaves weights/last.pt, history.csv and mwam.csv in the run folder.
 
@@ -93,8 +103,7 @@ class HostTrainer:
         mwam, incomplete = host.config.mwam, host.config.incomplete
         if host.guidance is not None and incomplete is None:
             raise ValueError("guidance needs incomplete input: set incomplete")
-        if incomplete is not None and incomplete.checkpoint:
-            raise ValueError("incomplete.checkpoint is for models of Ultralytics: leave it out")
+        check_recomputed(incomplete)
         self._takes_views = "views" in signature(host.model.forward).parameters
         if incomplete is not None and incomplete.level == "features" and not self._takes_views:
             raise ValueError(
@@ -193,7 +202,8 @@ class HostTrainer:
                 self.guidance.load_state_dict(checkpoint["guidance"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
             self.schedule.load_state_dict(checkpoint["schedule"])
-            self.scaler.load_state_dict(checkpoint["scaler"])
+            if checkpoint["scaler"]:  # empty after training on a CPU
+                self.scaler.load_state_dict(checkpoint["scaler"])
             self.run.load_state_dict(checkpoint["run"], checkpoint["epoch"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"the checkpoint belongs to another host or other settings: {error}") from None
