@@ -49,6 +49,16 @@ def test_views_begin_at_their_share_of_the_training_and_following_warms_up_from_
     assert seen == [None] * 10 + [0.0, 1.0] + [2.0] * 8
 
 
+@pytest.mark.parametrize(("start", "epochs"), [(0.5, 1), (0.7, 3), (0.99, 10)])
+def test_views_begin_in_the_last_epoch_at_the_latest(start, epochs):
+    run = ModalityRun(NAMES, incomplete=IncompleteConfig(start=start))
+    seen = []
+    for epoch in range(epochs):
+        run.begin_epoch(epoch, epochs)
+        seen.append(run.incomplete(1) is not None)
+    assert seen == [False] * (epochs - 1) + [True]
+
+
 def test_views_that_have_begun_go_on_where_the_number_of_epochs_changes_and_after_a_resume():
     run = ModalityRun(NAMES, incomplete=IncompleteConfig(start=0.5), selection=Selection("mean", every=9))
     run.take_in(SCORES)

@@ -53,8 +53,8 @@ class IncompleteConfig(Settings):
             which evens them out. Or a list with a share of each view, the complete one first, the others, where all are
             seen, in the order of `modality_combinations`; it is divided by its sum.
         p: With `views: 1`, the probability that a sample is incomplete, in [0, 1]; 0.5 if left out.
-        start: Share of the training, in [0, 1), after which incomplete views begin; before, input is complete. The best
-            checkpoint is one from after, and early stopping counts from there.
+        start: Share of the training, in [0, 1), after which incomplete views begin; before, input is complete. The last
+            epoch has them in any case. The best checkpoint is one from after, and early stopping counts from there.
         distill: Weight of a loss by which incomplete views follow the predictions of the complete one, weighted by its
             confidence; it rises from 0 within the first fifth of the training with views. 0 for none.
         checkpoint: Whether fusion, neck and head keep only the inputs of their layers and compute the rest again in the
