@@ -432,6 +432,7 @@ def test_a_recipe_is_checked_without_a_look_at_the_folders_of_its_data(tmp_path)
     [
         ("train.imgsz=abc", "imgsz='abc' must be a number of pixels"),
         ("train.imgsz=0", "imgsz=0"),
+        ("train.classes=[]", "classes=[] selects no class: choose from 0 to 0, or leave it out"),
         ("train.classes=[0, 7]", "classes=[0, 7] selects class 7: choose from 0 to 0"),
         ("train.cache=xyz", "cache='xyz' must be true, false, ram or disk"),
         ("data.modalities=5", "data.modalities='5' must map names to folders"),

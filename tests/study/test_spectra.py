@@ -83,6 +83,32 @@ def test_a_comparison_of_filters_gives_losses_and_metrics_by_arm(recipe, tmp_pat
     assert list(json.loads((folder / "spectrum.json").read_text())["arms"]) == list(ARMS)
 
 
+@pytest.mark.parametrize(
+    ("columns", "wanted"),
+    [
+        ("metrics/mAP50(B),metrics/mAP50-95(B)", "metrics/mAP50(B)"),
+        ("metrics/mAP50(B),metrics/mAP50-95(B),metrics/mAP50(M),metrics/mAP50-95(M)", "metrics/mAP50(M)"),
+        ("metrics/mAP50(B),metrics/mAP50-95(B),metrics/mAP50(P),metrics/mAP50-95(P)", "metrics/mAP50(P)"),
+        ("metrics/mIoU,metrics/pixel_acc", "metrics/mIoU"),
+        ("metrics/accuracy_top1,metrics/accuracy_top5", "metrics/accuracy_top1"),
+    ],
+)
+def test_the_curve_of_a_task_is_that_of_its_reports_metric(columns, wanted, tmp_path):
+    names = ["epoch", "train/loss", *columns.split(","), "val/loss", "lr/pg0"]
+    run = tmp_path / "low/seed0/results.csv"
+    run.parent.mkdir(parents=True)
+    run.write_text(",".join(names) + "\n" + ",".join(str(place) for place in range(len(names))) + "\n")
+    arm = {
+        "name": "low",
+        "overrides": ["data.filter={rgb: {low: 3}, ir: {low: 3}}"],
+        "runs": [{"seed": 0, "state": "done"}],
+        "metrics": {"first": {"rgb+ir": {"values": {"0": 0.5}}}},
+    }
+    content = {"modalities": ["rgb", "ir"], "arms": [arm]}
+    (tmp_path / "compare.json").write_text(json.dumps(content))
+    assert read_curves(tmp_path)[0].metric == [names.index(wanted)]
+
+
 def test_a_folder_without_such_a_comparison_is_refused(tmp_path, capsys):
     assert main(["spectrum", "--from", str(tmp_path)]) == 2
     assert "holds no comparison of arms with data.filter" in capsys.readouterr().err

@@ -135,7 +135,12 @@ def check_selected(classes: Any, count: int) -> None:
     Raises:
         ValueError: If there are fewer; Ultralytics would train on nothing, and find nothing.
     """
-    for number in [] if classes is None else classes if isinstance(classes, list | tuple) else [classes]:
+    if classes is None:
+        return
+    selected = classes if isinstance(classes, list | tuple) else [classes]
+    if not selected:
+        raise ValueError(f"classes={classes!r} selects no class: choose from 0 to {count - 1}, or leave it out")
+    for number in selected:
         if number >= count:
             raise ValueError(f"classes={classes!r} selects class {number}: choose from 0 to {count - 1}")
 

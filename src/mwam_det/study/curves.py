@@ -22,6 +22,15 @@ OVERRIDE = "data.filter="
 LOGS = ("history.csv", "results.csv")
 """Names of a run's log, from the hosts or Ultralytics."""
 
+METRICS_OF_LOGS = (
+    "metrics/mAP50(M)",
+    "metrics/mAP50(P)",
+    "metrics/mAP50(B)",
+    "metrics/mIoU",
+    "metrics/accuracy_top1",
+)
+"""Ultralytics' names of a report's first metric, masks and keypoints before boxes. The hosts log theirs last."""
+
 
 @dataclass(frozen=True)
 class Curves:
@@ -118,9 +127,7 @@ def _log(folder: Path) -> tuple[list[float], list[float]]:
     with file.open(encoding="utf-8", newline="") as stream:
         rows = [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(stream)]
     losses = [key for key in rows[0] if key == "loss"] or [k for k in rows[0] if k.startswith("train/")]
-    # the hosts log the metric of all modalities last; Ultralytics' is the first with mAP50 or accuracy
-    metrics = [key for key in rows[0] if key.startswith("metrics/") and ("mAP50" in key or "accuracy" in key)]
-    metric = metrics[0] if metrics else list(rows[0])[-1]
+    metric = next((name for name in METRICS_OF_LOGS if name in rows[0]), list(rows[0])[-1])
     return [sum(float(row[key]) for key in losses) for row in rows], [float(row[metric] or math.nan) for row in rows]
 
 
