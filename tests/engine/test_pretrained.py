@@ -11,6 +11,7 @@ from ultralytics.nn.tasks import DetectionModel
 from untrained import TINY
 
 from mwam_det import MultimodalYOLO, MWAMTrainer
+from mwam_det.data.errors import DatasetError
 from mwam_det.engine.arguments import freeze_with
 from mwam_det.engine.trainer import PairTrainer
 from mwam_det.experiments import load
@@ -42,7 +43,7 @@ def trainer_for(section, folder, **overrides):
 def demo_recipe(folder, section, **content):
     train = {"epochs": 1, "imgsz": 64, "device": "cpu", "workers": 0, "project": str(folder / "runs")}
     file = folder / "demo.yaml"
-    file.write_text(yaml.safe_dump({"data": section, "train": train, **content}))
+    file.write_text(yaml.safe_dump({"data": section, "train": train, **content}, sort_keys=False))
     return load(file)
 
 
@@ -89,6 +90,20 @@ def test_a_recipe_whose_model_is_a_stock_checkpoint_begins_every_stream_there(
         demo_recipe(tmp_path, demo_section, model=str(single)).train()
     for stream in streams_of(seen[0]).values():
         assert same(stream.parameters(), stock_backbone(single))
+
+
+def test_weights_that_were_reset_or_replaced_are_not_those_of_the_stock_checkpoint(
+    single, demo_section, tmp_path, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(PairTrainer, "train", lambda trainer: seen.append(trainer.args.pretrained) or 1 / 0)
+    for reset, arguments in ((False, {}), (False, {"pretrained": True}), (True, {})):
+        model = MultimodalYOLO(single)
+        if reset:
+            model.reset_weights()
+        with pytest.raises(ZeroDivisionError):
+            model.train(data=demo_section, device="cpu", project=str(tmp_path), **arguments)
+    assert seen == [str(single), str(single), False]
 
 
 @pytest.mark.parametrize("name", ["yolov8n.pt", "yolo26n", "runs/best.onnx", "https://example.org/yolov8n.pt"])
@@ -250,19 +265,26 @@ def test_a_recipe_that_asks_for_the_impossible_is_refused(content, words, tmp_pa
 
 
 def test_weights_that_do_not_fit_are_refused_before_there_is_a_run_folder(single, demo_section, tmp_path):
-    shared = tmp_path / "shared.pt"
+    shared, small = tmp_path / "shared.pt", tmp_path / "small.pt"
+    YOLO("yolov8n.yaml").save(small)
     yolo = MultimodalYOLO(TINY, {"rgb": 3, "ir": 3}, share_backbone=True)
     yolo.save(shared)
     for content, words in (
         ({"model": "yolov8n.yaml", "pretrained": str(single)}, "is from another model than yolov8n.yaml"),
         ({"model": str(shared)}, "share_backbone=true leaves MWAM nothing to weigh"),
-        ({"model": str(shared), "task": "segment", "mwam": False}, "is made for the task 'detect'"),
+        ({"model": str(shared), "mwam": False, "pretrained": {"ir": str(small)}}, "is from another model than"),
     ):
         experiment = demo_recipe(tmp_path, demo_section, **content)
         for act in (experiment.check, experiment.train):
             with pytest.raises(RecipeError) as caught:
                 act()
             assert words in str(caught.value)
+    others = {**demo_section, "modalities": {"rgb": "visible", "thermal": "infrared"}}
+    for content in ({"model": str(shared)}, {"model": TINY, "pretrained": str(shared)}):
+        experiment = demo_recipe(tmp_path, others, **content, mwam=False)
+        for act in (experiment.check, experiment.train):
+            with pytest.raises(DatasetError, match="the model takes the modalities"):
+                act()
     assert not (tmp_path / "runs").exists()
     demo_recipe(tmp_path, demo_section, model=str(shared), mwam=False).check()
     demo_recipe(tmp_path, demo_section, model=TINY, pretrained=str(single)).check()

@@ -9,6 +9,7 @@ import yaml
 from ranks import run_two
 from tables import read_csv
 from training import SHORT, run
+from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.dist import ddp_cleanup, generate_ddp_file
 from untrained import TINY
 
@@ -178,6 +179,8 @@ def test_a_training_on_several_devices_leaves_an_earlier_run_alone(demo_section,
     if ends:
         with pytest.raises(ValueError, match="exist_ok=true: on several devices"):
             MWAMTrainer(overrides={**arguments, "device": "0,1"})
+        with pytest.raises(ValueError, match="exist_ok=true: on several devices"):
+            MWAMTrainer({**DEFAULT_CFG_DICT, "exist_ok": True}, {k: v for k, v in arguments.items() if k != "exist_ok"})
     else:
         MWAMTrainer(overrides=arguments)
     assert weights.read_bytes() == b"kept"

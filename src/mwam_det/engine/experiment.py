@@ -36,10 +36,11 @@ from mwam_det.engine.arguments import (
     refuse_unsupported,
 )
 from mwam_det.engine.processes import check_processes
+from mwam_det.engine.validator import check_modalities
 from mwam_det.files.runs import runs_folder
 from mwam_det.files.yaml_text import read_yaml
 from mwam_det.models.two_stream import FUSIONS, takes_stretched, task_of, two_stream_cfg
-from mwam_det.models.weights import has_streams, load_pretrained, pretrained_files
+from mwam_det.models.weights import load_pretrained, pretrained_files, with_streams
 from mwam_det.recipe import KEYS, REPORT_KEYS, Recipe, RecipeError
 from mwam_det.robustness.degradation import DEGRADATIONS, FILLS
 from mwam_det.robustness.report import RobustnessReport
@@ -116,12 +117,12 @@ class UltralyticsExperiment:
         """Check what would otherwise fail after hours: the data, its splits and the device; see `Experiment.check`.
 
         Raises:
-            DatasetError: If the dataset cannot be used.
+            DatasetError: If the dataset cannot be used, or a checkpoint is made for other modalities.
             RecipeError: If a device is not available, or weights to start from do not fit the model.
         """
         check_split(self.dataset, self.split)
         check_splits(self.dataset)
-        self._check_devices(self.recipe.train)
+        self._check_devices({**self.recipe.train, "exist_ok": False})  # the grid has folders of its own
         self._check_weights()
         for device in devices:
             check_device(device, "devices")
@@ -142,13 +143,15 @@ class UltralyticsExperiment:
         if not (is_checkpoint or named):
             return
         shape = {"fusion": recipe.fusion, "share_backbone": recipe.share_backbone}
-        model = load_model(recipe.model, modalities=self.dataset.channels, **shape)
-        if model.task != recipe.task:
-            raise RecipeError(f"task={recipe.task}, but model={recipe.model} is made for the task '{model.task}'")
+        channels = self.dataset.channels
+        model = load_model(recipe.model, modalities=channels, **shape).model
+        whole = with_streams(recipe.pretrained)
+        for each in (model, whole or model):
+            check_modalities(each, channels)
         try:
-            check_shared_backbone(model.model.yaml.get("share_backbone", False), RunConfig.read(vars(recipe)))
-            if named and not is_checkpoint and not has_streams(recipe.pretrained):
-                load_pretrained(model.model, recipe.pretrained)
+            check_shared_backbone(model.yaml.get("share_backbone", False), RunConfig.read(vars(recipe)))
+            if named and whole is None:
+                load_pretrained(model, recipe.pretrained)
         except ValueError as error:
             raise RecipeError(str(error)) from None
 

@@ -198,7 +198,7 @@ class MultimodalYOLO(YOLO):
             check_coco(options.get("coco", False), self.task)
         if select is not None:
             kwargs["select"] = asdict(selection_of(select))
-        if self._stock is not None and kwargs.get("pretrained", True) is True:
+        if self._stock is not None and kwargs.get("pretrained") is True:
             kwargs["pretrained"] = self._stock
         metrics = super().train(trainer, **kwargs)
         self._stock = None

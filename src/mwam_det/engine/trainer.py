@@ -53,6 +53,7 @@ from mwam_det.engine.processes import (
     device_of_worker,
     failures_in_words,
     number_of_processes,
+    refuse_to_delete,
     shared_folder,
 )
 from mwam_det.engine.resuming import capture, capture_rank, restore_epoch, restore_weights
@@ -152,6 +153,8 @@ class PairTrainer(BaseTrainer):
             requested["device"] = device_of_worker(requested.get("device"))
         with without_chatter():
             super().__init__(with_own_arguments(cfg), requested, _callbacks)
+        if self.ddp and self.args.exist_ok and not self.resume:  # as `cfg` may have it, which is merged only here
+            refuse_to_delete(self.save_dir)
         if RANK != -1:
             self.world_size = WORLD_SIZE  # Ultralytics counts the devices of this machine, and 0 for the CPU
         if writes and self._hold is None:

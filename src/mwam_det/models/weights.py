@@ -279,9 +279,14 @@ def pretrained_files(value: Any, modalities: Collection[str]) -> dict[str, Path]
     return files
 
 
-def has_streams(value: Any) -> bool:
-    """Return whether the argument `pretrained` names one checkpoint that has streams itself; raises as `load_stock`."""
-    return isinstance(value, str | Path) and "streams" in getattr(load_stock(value), "yaml", {})
+def with_streams(value: Any) -> BaseModel | None:
+    """Return the model of the checkpoint that the argument `pretrained` names, if it has streams itself, or None.
+
+    Raises:
+        ValueError: As in `load_stock`.
+    """
+    model = load_stock(value) if isinstance(value, str | Path) else None
+    return model if "streams" in getattr(model, "yaml", {}) else None
 
 
 def _refuse_streams(file: Path, model: BaseModel) -> None:
