@@ -142,6 +142,8 @@ class UltralyticsExperiment:
         is_checkpoint, named = str(recipe.model).endswith(".pt"), not isinstance(recipe.pretrained, bool)
         if not (is_checkpoint or named):
             return
+        if is_checkpoint:
+            load_model(recipe.model)  # what is wrong with it is said before what is wrong with the data
         shape = {"fusion": recipe.fusion, "share_backbone": recipe.share_backbone}
         channels = self.dataset.channels
         model = load_model(recipe.model, modalities=channels, **shape).model
