@@ -151,7 +151,8 @@ def test_prediction_finds_where_validation_finds(task, kind, size, models, expor
         ours, boxes = (result.obb.xywhr if task == "obb" else result.boxes.xyxy), theirs["bboxes"]
         distances = (ours[:, None] - boxes).abs().amax(2).min(1).values  # without a mask, segment leaves a box out
         if kind == "exported":  # computed in another order: of boxes that suppress each other, another may be left
-            assert len(ours) and (distances < 5e-2).float().mean() >= 0.9
+            near = 7.5e-3 * max(size) / NETWORK  # in pixels of the file: 0.012, 0.02 and 0.045
+            assert len(ours) and (distances < near).float().mean() >= 0.9
             continue
         assert len(ours) and distances.max() <= 1e-3
         if task == "pose":

@@ -147,9 +147,9 @@ class UltralyticsExperiment:
         shape = {"fusion": recipe.fusion, "share_backbone": recipe.share_backbone}
         channels = self.dataset.channels
         model = load_model(recipe.model, modalities=channels, **shape).model
-        whole = with_streams(recipe.pretrained)
-        for each in (model, whole or model):
-            check_modalities(each, channels)
+        check_modalities(model, channels)
+        if (whole := with_streams(recipe.pretrained)) is not None:
+            check_modalities(whole, channels)
         try:
             check_shared_backbone(model.yaml.get("share_backbone", False), RunConfig.read(vars(recipe)))
             if named and whole is None:
