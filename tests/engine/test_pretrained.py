@@ -134,6 +134,8 @@ def test_the_face_takes_them_too_also_on_top_of_a_checkpoint_with_streams(single
         **{**arguments, "epochs": 1},
     )  # fmt: skip
     assert same(seen["rgb"].parameters(), stock_backbone(single))
+    kept = streams_of(MultimodalYOLO(first.last).model)["ir"].parameters()
+    assert same(seen["ir"].parameters(), kept)
     saved = yaml.safe_load((tmp_path / "second" / "args.yaml").read_text())
     assert saved["pretrained"] == {"rgb": str(single)}
 

@@ -239,8 +239,8 @@ class PairTrainer(BaseTrainer):
 
         Args:
             cfg: A stock description, a file with one, or a description with streams (from a checkpoint).
-            weights: A model with the same streams whose weights are copied, unless the argument `pretrained` names
-                checkpoints of single-stream models.
+            weights: A model with the same streams, whose weights are copied. Checkpoints of single-stream models that
+                the argument `pretrained` names come on top.
             verbose: Whether to log the size of the model; `model.info(detailed=True)` lists its layers.
 
         Returns:
@@ -274,13 +274,14 @@ class PairTrainer(BaseTrainer):
         check_modalities(model, self.data["modalities"])
         model = self.set_model_names_for_load(model)
         pretrained = self.args.pretrained
-        whole = isinstance(pretrained, str | Path) and "streams" in getattr(weights, "yaml", {})
-        if _names_files(pretrained) and not self.resume and not whole:
-            LOGGER.info(load_pretrained(model, pretrained))
-        elif weights is not None:
+        has_streams = "streams" in getattr(weights, "yaml", {})
+        named = _names_files(pretrained) and not self.resume
+        if weights is not None and (has_streams or not named):
             # keys of a single-stream model would match layers that they do not belong to
             check_modalities(weights, self.data["modalities"])
             model.load(weights)
+        if named and not (has_streams and isinstance(pretrained, str | Path)):
+            LOGGER.info(load_pretrained(model, pretrained))  # over those of a checkpoint, for the streams that it names
         return model
 
     def get_validator(self) -> PairValidator:

@@ -110,6 +110,26 @@ def test_outside_of_its_share_of_the_training_it_does_nothing():
     assert acted == [False] * 2 + [True] * 2 + [False] * 4
 
 
+@pytest.mark.parametrize(
+    ("epochs", "start", "stop", "expected"),
+    [
+        (3, 0.9, 1.0, [2]),  # the share begins after the last epoch does
+        (3, 0.5, 0.6, [2]),  # the share is over before the next epoch
+        (1, 0.5, 1.0, [0]),
+        (10, 0.7, 0.75, [7]),  # 0.7 · 10 is above 7 in floating point
+        (4, 0.0, 0.1, [0]),
+    ],
+)
+def test_however_few_the_epochs_it_acts_in_one(epochs, start, stop, expected):
+    balancer = OGMGE(NAMES, OGMGEConfig(start=start, stop=stop))
+    acted = []
+    for epoch in range(epochs):
+        balancer.begin_epoch(epoch, epochs)
+        if balancer.observe(evidence_of_losses(rgb=1.0, ir=0.0))["ir"].item() < 1:
+            acted.append(epoch)
+    assert acted == expected
+
+
 def backward(model, balancer, seed=0):
     evidence = evidence_of_model(model, *mini_batch(seed=seed), weights=(1, 0, 0))
     balancer.observe(evidence)

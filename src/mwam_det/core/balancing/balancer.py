@@ -31,8 +31,9 @@ class BalancingConfig(Settings):
     """What the settings of all methods share.
 
     Args:
-        start: Share of the training, in [0, 1), from which the method acts; before, training is as without it.
-        stop: Share of the training, in (0, 1], from which it no longer acts.
+        start: Share of the training, in [0, 1), from which the method acts, at the latest in the last epoch; before,
+            training is as without it.
+        stop: Share of the training, in (0, 1], from which it no longer acts; the epoch in which it starts is whole.
 
     Raises:
         ValueError: If a value is outside its range; the message names key, value and choices.
@@ -156,7 +157,9 @@ class Balancer:
             epochs: Number of epochs.
             seed: Seed of what is drawn in this epoch, different for each epoch and process.
         """
-        self.active = self.config.start <= epoch / epochs < self.config.stop
+        start, stop = self.config.start, self.config.stop
+        first = next((e for e in range(epochs) if e / epochs >= start), epochs - 1)  # few epochs may skip the share
+        self.active = epoch == first or start <= epoch / epochs < stop
         self._set_factors(self._factors)
 
     @torch.no_grad()
