@@ -10,9 +10,10 @@ from html_pages import Page
 from reports import full_report, table
 from tables import read_csv
 
-from mwam_det.robustness.figures import curves, degradation_curves, draw_figures
+from mwam_det.robustness.figures import bars, curves, degradation_curves, draw_figures
 from mwam_det.robustness.files import html, latex, markdown
-from mwam_det.robustness.results import FILES, Boxes, DegradationResult
+from mwam_det.robustness.report import RobustnessReport
+from mwam_det.robustness.results import FILES, Boxes, CombinationResult, DegradationResult
 from mwam_det.robustness.samples import HIT, MISS, judge, sample_sheet
 from mwam_det.robustness.tables import degradation_table, markdown_text
 from mwam_det.robustness.words import in_words
@@ -217,6 +218,13 @@ def test_no_figure_is_blank(modalities, classes):
 
 def test_figures_without_content_are_not_drawn():
     assert set(draw_figures(table(("rgb",), {("rgb",): 0.0}))) == {"bars"}
+
+
+def test_bars_of_both_metrics_fit_whichever_is_larger():
+    for first, second in ((0.2, 0.85), (0.85, 0.2)):
+        result = CombinationResult(("rgb",), {"mIoU": first, "pixel_acc": second})
+        axis = bars(RobustnessReport(("rgb",), (result,), metrics=tuple(result.metrics))).axes[0]
+        assert 0.85 < axis.get_xlim()[1] < 1.0
 
 
 def test_every_combination_has_its_curve_and_its_name_in_the_legend():

@@ -113,6 +113,10 @@ def node(alive=True, **resources):
     [
         ([node(CPU=1.0), node(CPU=8.0)], 1, (1, 0)),
         ([node(CPU=17.0, GPU=2.0), node(), node(alive=False, CPU=2.0)], 4, (4, 0.5)),
+        ([node(CPU=17.0, GPU=3.0)], 2, (8, 1)),
+        ([node(CPU=17.0, GPU=2.0)], 3, (5, 0.5)),
+        ([node(CPU=17.0, GPU=8.0)], 1, (16, 1)),
+        ([node(CPU=17.0, GPU=1.0), node(CPU=2.0)], 1, (16, 1)),
     ],
 )
 def test_runs_share_the_smallest_node_that_works(nodes, jobs, shares):

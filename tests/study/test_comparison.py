@@ -97,6 +97,7 @@ def test_one_seed_has_no_deviation_and_no_interval():
 
 def test_equal_differences_have_no_interval_of_width_zero():
     assert Estimate({0: 0.0, 1: 0.0, 2: 0.0}).interval() is None
+    assert Estimate({0: 0.3 - 0.2, 1: 0.4 - 0.3, 2: 0.5 - 0.4}).interval() is None  # equal but for rounding
 
 
 def test_a_difference_is_taken_of_the_seeds_that_both_arms_have():
@@ -126,6 +127,14 @@ def test_a_run_whose_pcr_is_undefined_is_left_out_of_its_mean_alone():
     assert table.estimate("mwam", "PCR").values.keys() == {1}
     assert table.estimate("mwam", "rgb+ir").values.keys() == {0, 1}
     assert table.difference("mwam", "PCR").values.keys() == {1}
+
+
+def test_the_tables_say_where_pcr_is_undefined_and_over_how_many_seeds_its_mean_is():
+    table = comparison(mwam={0: (0.0, 0.0, 0.0), 1: (0.1, 0.2, 0.4), 2: (0.1, 0.2, 0.3)})
+    for text in (table.markdown(), printed(table.table())):
+        assert "With all modalities mwam seed 0 found nothing, so PCR is undefined there" in text
+        assert text.count("(n = 2)") == 1
+    assert "undefined" not in comparison().markdown() and "(n = " not in comparison().markdown()
 
 
 def test_a_uni_modal_arm_has_a_value_for_its_modality_alone():

@@ -257,11 +257,11 @@ def test_arms_of_a_file_can_be_joined_with_those_that_are_built_in():
     assert (recipe.mwam, recipe.incomplete) == ({"preference": "measured"}, False)
 
 
-def test_what_is_common_to_all_arms_comes_before_their_own_and_longer_ones_train_more_epochs():
+def test_common_overrides_come_first_then_the_command_line_then_the_arm_and_longer_ones_train_more_epochs():
     arms = {"baseline": None, "plain": ["mwam=false"], "own": {"incomplete": {"views": 2}}, "long": ["mwam=false"]}
-    common = {"incomplete": False, "train": {"lr0": 0.5}}
+    common = {"incomplete": False, "train": {"lr0": 0.5, "epochs": 100}}
     study = read_study(write("arms.yaml", arms=arms, common=common, longer={"long": 1.7, "own": 0.1}))
-    base, experiments, changes = arm_experiments("night.yaml", ("incomplete=true", "train.epochs=30"), study)
+    base, experiments, changes = arm_experiments("night.yaml", ("train.epochs=30",), study)
     recipes = {name: experiment.recipe for name, experiment in experiments.items()}
     assert base.incomplete is False
     assert [recipes[name].incomplete for name in arms] == [False, False, {"views": 2}, False]
@@ -669,6 +669,17 @@ def test_runs_side_by_side_come_out_as_one_after_the_other_bit_for_bit(tiny):
         assert "epochs completed" in Path(f"runs/{cell}.log").read_text()
         told = [json.loads(Path(f"{root}/{cell}.json").read_text()) for root in ("serial", "runs")]
         assert told[0]["recipe"] == told[1]["recipe"]
+
+
+def test_a_run_that_is_done_stays_so_though_its_process_dies_as_it_exits(training, monkeypatch):
+    def run_all(tasks, work, jobs, devices, *, log_of, changed, died):
+        for task in tasks:
+            grid_module._run(task)
+            died(task, "its process was ended by SIGSEGV")
+
+    monkeypatch.setattr(grid_module, "run_all", run_all)
+    (run,) = compare("night.yaml", (), "baseline", 1, jobs=2).runs
+    assert (run.state, run.error) == ("done", "") and run.report is not None
 
 
 @pytest.mark.slow

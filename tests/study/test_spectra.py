@@ -2,6 +2,7 @@
 
 import csv
 import json
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -98,15 +99,33 @@ def test_the_curve_of_a_task_is_that_of_its_reports_metric(columns, wanted, tmp_
     run = tmp_path / "low/seed0/results.csv"
     run.parent.mkdir(parents=True)
     run.write_text(",".join(names) + "\n" + ",".join(str(place) for place in range(len(names))) + "\n")
-    arm = {
-        "name": "low",
-        "overrides": ["data.filter={rgb: {low: 3}, ir: {low: 3}}"],
-        "runs": [{"seed": 0, "state": "done"}],
-        "metrics": {"first": {"rgb+ir": {"values": {"0": 0.5}}}},
-    }
-    content = {"modalities": ["rgb", "ir"], "arms": [arm]}
+    content = {"modalities": ["rgb", "ir"], "arms": [an_arm("low", ["data.filter={rgb: {low: 3}, ir: {low: 3}}"])]}
     (tmp_path / "compare.json").write_text(json.dumps(content))
     assert read_curves(tmp_path)[0].metric == [names.index(wanted)]
+
+
+def an_arm(name, overrides, values=MappingProxyType({"0": 0.5})):
+    """An arm of compare.json whose seed 0 is done."""
+    metrics = {"first": {"rgb+ir": values and {"values": dict(values)}}}
+    return {"name": name, "overrides": overrides, "runs": [{"seed": 0, "state": "done"}], "metrics": metrics}
+
+
+def test_the_curves_are_those_of_the_filters_and_the_first_arm_without_any(tmp_path, capsys):
+    arms = [
+        an_arm("only-ir", ["data.modalities={ir: infrared}"], values=None),
+        an_arm("plain", []),
+        an_arm("low", ["data.filter.rgb.low=3", "data.filter.ir={low: 3}"]),
+        an_arm("views", ["incomplete=true"]),
+    ]
+    for place, arm in enumerate(arms):
+        file = tmp_path / arm["name"] / "seed0/history.csv"
+        file.parent.mkdir(parents=True)
+        file.write_text(f"epoch,loss,metric\n1,{place},0.5\n")
+    (tmp_path / "compare.json").write_text(json.dumps({"modalities": ["rgb", "ir"], "arms": arms}))
+    curves = read_curves(tmp_path)
+    assert [(each.arm, each.kind) for each in curves] == [("plain", ("raw", 0)), ("low", ("low", 3))]
+    assert main(["spectrum", "--from", str(tmp_path)]) == 0
+    assert "Unfiltered: mean loss 1.000, last loss 1.000, metric 0.500" in capsys.readouterr().out
 
 
 def test_a_folder_without_such_a_comparison_is_refused(tmp_path, capsys):

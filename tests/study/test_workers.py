@@ -47,15 +47,20 @@ def test_a_process_that_dies_costs_its_task_alone(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=lambda how: how.name)
-def test_processes_end_with_the_one_that_began_them_however_it_ends(how, tmp_path):
+@pytest.mark.parametrize(
+    ("how", "ignored"),
+    [(signal.SIGINT, False), (signal.SIGKILL, False), (signal.SIGKILL, True)],  # a shell's & ignores SIGINT in scripts
+    ids=["SIGINT", "SIGKILL", "SIGKILL, SIGINT ignored"],
+)
+def test_processes_end_with_the_one_that_began_them_however_it_ends(how, ignored, tmp_path):
     code = f"""
-import sys; sys.path.insert(0, {str(HELPERS)!r})
+import signal, sys; sys.path.insert(0, {str(HELPERS)!r})
 from pathlib import Path
 from tasks_of_workers import note
 from ultralytics.utils import torch_utils
 from mwam_det.study.workers import run_all
 if __name__ == "__main__":
+    {"signal.signal(signal.SIGINT, signal.SIG_IGN)" if ignored else ""}
     run_all(["waits"], note, 1, log_of=lambda task: Path("waits.log"), changed=print, died=print)
 """
     (tmp_path / "main.py").write_text(code)

@@ -54,17 +54,16 @@ def bars(report: RobustnessResults) -> Figure:
     figure = Figure(figsize=(9, 1.5 + 0.5 * count), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     positions = np.arange(count)
+    longest = 0.05
     for offset, metric, colour in zip((-0.2, 0.2), report.metrics, (PALETTE[0], PALETTE[4]), strict=False):
         values = [result.metrics[metric] for result in report.results]
+        longest = max(longest, *values)
         drawn = left.barh(positions + offset, values, 0.38, color=colour, label=metric)
         left.bar_label(drawn, fmt="%.3f", padding=3, fontsize=8, color=INK, bbox=_BACKGROUND)
     left.axvline(
         report.average(), color=SOFT, linestyle="--", linewidth=1, zorder=0.9, label=f"average {report.primary}"
     )
-    left.set(
-        xlim=(0, 1.12 * max(0.05, *(r.metrics[report.primary] for r in report.results))),
-        xlabel=", ".join(report.metrics),
-    )
+    left.set(xlim=(0, 1.12 * longest), xlabel=", ".join(report.metrics))
     left.set_yticks(positions, [_label(result.available) for result in report.results])
     left.invert_yaxis()
 

@@ -255,7 +255,7 @@ def _uni_modal(modality: str, base: Recipe) -> list[str]:
 def arm_experiments(
     recipe: str | Path, overrides: Iterable[str], study: Study
 ) -> tuple[Recipe, dict[str, Experiment], dict[str, list[str]]]:
-    """Read the recipe and apply each arm to it.
+    """Read the recipe and apply to it what all arms have in common, the overrides and each arm, in this order.
 
     Returns:
         The recipe, and the experiments and overrides by arm.
@@ -263,7 +263,7 @@ def arm_experiments(
     Raises:
         RecipeError: If one cannot be used, or an arm changes what the arms must share.
     """
-    overrides = [*overrides, *study.common]
+    overrides = [*study.common, *overrides]
     common = load(recipe, overrides)
     base = common.recipe
     if base.train.get("resume"):

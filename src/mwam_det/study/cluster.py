@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,8 @@ def run_on_cluster(
         tasks: The tasks, in the order in which they start.
         work: As in `run_all`.
         address: Address of the cluster: "auto" for the one that this machine belongs to, or "ray://HOST:PORT".
-        jobs: Number of tasks per node at a time; they share its CPUs, except one, and its GPUs.
+        jobs: Number of tasks per node at a time; they share its CPUs, except one, and its GPUs. Where some nodes have
+            GPUs, tasks run on those alone, each on one GPU.
         folder: A folder that every node must see under this path.
         log_of: As in `run_all`.
         changed: Called whenever a task ends; Ray does not say which are running.
@@ -48,7 +50,7 @@ def run_on_cluster(
     except ImportError:
         raise ImportError('cluster needs Ray: pip install "mwam-det[cluster]"') from None
 
-    if not ray.is_initialized():
+    if begun := not ray.is_initialized():
         try:
             ray.init(address=address, log_to_driver=False)
         except ValueError as error:
@@ -74,11 +76,14 @@ def run_on_cluster(
             ray.cancel(reference)  # like Ctrl-C, so that it saves its state
         if waiting:
             ray.wait([*waiting], num_returns=len(waiting), timeout=PATIENCE)
-        ray.shutdown()
+        if begun:
+            ray.shutdown()
 
 
 def _shares(nodes: Sequence[Mapping[str, Any]], jobs: int) -> tuple[int, float]:
-    """Return the number of CPUs and GPUs of a task if `jobs` of them share the smallest node.
+    """Return the number of CPUs and GPUs of a task if `jobs` of them share the smallest node, of those with a GPU.
+
+    A task trains on one GPU or on a part of one, 1 / n, as Ray takes whole numbers and parts alone.
 
     Args:
         nodes: As `ray.nodes` lists them; dead ones and those without CPUs are ignored.
@@ -90,8 +95,10 @@ def _shares(nodes: Sequence[Mapping[str, Any]], jobs: int) -> tuple[int, float]:
     usable = [node["Resources"] for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     if not usable:
         raise ConnectionError("no node of the cluster has a CPU to give: start them with --num-cpus")
+    usable = [node for node in usable if node.get("GPU", 0) >= 1] or usable
     cpus = max(1, int(min(node["CPU"] for node in usable) - 1) // jobs)
-    return cpus, min(node.get("GPU", 0) for node in usable) / jobs
+    gpus = int(min(node.get("GPU", 0) for node in usable))
+    return cpus, 1 / math.ceil(jobs / gpus) if gpus else 0
 
 
 def _work_on_node(work: Callable[[Assignment[Task]], None], assignment: Assignment[Task], folder: Path) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 AVERAGE, COLLAPSE = "average", "PCR"
 
+EQUAL = 1e-9
+"""Deviation below which values are equal; metrics are at most 100."""
+
 TERMINAL = 78
 """Maximum length of a table's title in one line of a terminal."""
 
@@ -50,9 +53,9 @@ class Estimate:
     def interval(self) -> tuple[float, float] | None:
         """Return the confidence interval of the mean, mean ± t · std / √n; None for one seed, or for equal values.
 
-        Equal values mean that neither arm found anything, not that the mean is known exactly.
+        Equal values, but for rounding, mean that neither arm found anything, not that the mean is known exactly.
         """
-        if not (std := self.std):
+        if (std := self.std) is None or std < EQUAL:
             return None
         from scipy import stats  # takes half a second to import
 
@@ -190,6 +193,11 @@ class Comparison:
             return None
         return run.report["average"][COLLAPSE if column == COLLAPSE else metric]
 
+    def _found_nothing(self, run: Run) -> bool:
+        """Return whether the run has no PCR, since it scores 0 with all modalities."""
+        average, collapse = (self._value(run, column, self.primary) for column in (AVERAGE, COLLAPSE))
+        return COLLAPSE in self.columns() and average is not None and collapse is None
+
     def done(self, arm: str) -> tuple[int, int]:
         """Return how many runs of an arm are done, and how many it has."""
         states = [run.state for run in self.runs if run.arm == arm]
@@ -304,7 +312,7 @@ class Comparison:
         for arm in self.arms:
             done, wanted = self.done(arm)
             label = arm if done == wanted else f"{arm} ({done} of {wanted} seeds)"
-            cells = (TableCell(_mean(self.estimate(arm, column, metric), column)) for column in columns)
+            cells = (TableCell(_mean(self.estimate(arm, column, metric), column, done)) for column in columns)
             means.append([TableCell(label), *cells])
             if self.reference(arm) is not None:
                 label = arm if arm not in self.against else f"{arm} − {self.against[arm]}"
@@ -339,6 +347,11 @@ class Comparison:
             )
         if any(difference.interval() is None for difference in pairs):
             notes.append("One seed, or equal differences for all seeds, give no interval: chance cannot be estimated.")
+        if unscored := [f"{run.arm} seed {run.seed}" for run in self.runs if self._found_nothing(run)]:
+            notes.append(
+                f"With all modalities {', '.join(unscored)} found nothing, so PCR is undefined there: its mean and "
+                "difference are over the other seeds, and say less of how robust these arms are."
+            )
         images = {run.arm: run.report.get("images") for run in self.runs if run.report}
         if len(set(images.values())) > 1:  # a uni-modal arm also has images without a partner
             counts = ", ".join(f"{arm} {count}" for arm, count in images.items())
@@ -370,11 +383,13 @@ def _number(value: float, column: str, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
-def _mean(estimate: Estimate | None, column: str) -> str:
+def _mean(estimate: Estimate | None, column: str, done: int) -> str:
+    """Format a mean over seeds, with their number where it is not that of the runs that are done."""
     if estimate is None:
         return "-"
     spread = "" if estimate.std is None else f" ± {_number(estimate.std, column)}"
-    return _number(estimate.mean, column) + spread
+    count = len(estimate.values)
+    return _number(estimate.mean, column) + spread + (f" (n = {count})" if count < done else "")
 
 
 def _difference(difference: Estimate | None, column: str) -> TableCell:

@@ -14,11 +14,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from mwam_det.data.filtering import WindowFilter, read_filters
-from mwam_det.files.values import parse_value
+from mwam_det.recipe import with_overrides
 from mwam_det.robustness.style import DASHES, PALETTE, tidy
 from mwam_det.study.spectra import save_files
 
-OVERRIDE = "data.filter="
+OVERRIDE = "data.filter"
 LOGS = ("history.csv", "results.csv")
 """Names of a run's log, from the hosts or Ultralytics."""
 
@@ -77,7 +77,8 @@ def read_curves(folder: Path) -> list[Curves]:
         folder: The folder of `mwam-det compare`.
 
     Returns:
-        The arms with a finished run, in order, including those without a filter.
+        The arms with a finished run, in order, and of those without a filter the first. Arms that lack a modality are
+        left out.
 
     Raises:
         ValueError: If there is no comparison with a filter, or none of its runs is done.
@@ -94,12 +95,13 @@ def read_curves(folder: Path) -> list[Curves]:
     for arm in content["arms"]:
         done = [run["seed"] for run in arm["runs"] if run["state"] == "done"]
         logs = [_log(folder / arm["name"] / f"seed{seed}") for seed in done]
-        if not logs:
+        filters = arms[arm["name"]]
+        if not logs or not (filters or all(each.filters for each in found)):
             continue
-        values = next(iter(arm["metrics"].values()))[full]
+        if (values := next(iter(arm["metrics"].values()))[full]) is None:
+            continue
         loss, metric = map(_means, zip(*logs, strict=True))
-        reached = list(values["values"].values()) if values else []
-        found.append(Curves(arm["name"], arms[arm["name"]], len(done), loss, metric, reached))
+        found.append(Curves(arm["name"], filters, len(done), loss, metric, list(values["values"].values())))
     if not found:
         raise ValueError(f"no run in {folder} is done yet")
     return found
@@ -111,8 +113,8 @@ def _means(series: Sequence[Sequence[float]]) -> list[float]:
 
 
 def _filters(overrides: Sequence[str], modalities: Sequence[str]) -> dict[str, WindowFilter]:
-    given = [override.removeprefix(OVERRIDE) for override in overrides if override.startswith(OVERRIDE)]
-    return read_filters(parse_value(given[-1]) if given else None, modalities)
+    given = with_overrides({}, (override for override in overrides if override.startswith(OVERRIDE)))
+    return read_filters(given.get("data", {}).get("filter"), modalities)
 
 
 def _log(folder: Path) -> tuple[list[float], list[float]]:
@@ -164,8 +166,6 @@ def _summary(curves: Curves) -> str:
 
 
 def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
     return f"{statistics.fmean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
 
 

@@ -242,8 +242,8 @@ def _run_in(assignment: Assignment[Cell]) -> None:
 
 
 def _record_death(cell: Cell, how: str) -> None:
-    """Record the failure of a run whose process could not do so."""
-    if (record := cell.record).get("state") != "failed":
+    """Record the failure of a run whose process could not do so; one that was done may still die as it exits."""
+    if (record := cell.record).get("state") not in ("failed", "done"):
         cell.write_record(state="failed", resumed=record.get("resumed", 0), error=f"{how}; see {_log_of(cell)}")
 
 

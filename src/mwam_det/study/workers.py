@@ -94,16 +94,19 @@ def run_all(
 
 def _work(work: Callable[[Assignment[Task]], None], assignment: Assignment[Task]) -> None:
     """Run a task in its process."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script's shell starts with &
     threading.Thread(target=_follow_parent, daemon=True).start()
     with printing_to(assignment.log):
         work(assignment)
 
 
 def _follow_parent() -> None:
-    """Interrupt this process when the one that spawned it is gone, even if it was killed."""
+    """Interrupt this process when the one that spawned it is gone, even if it was killed; end it if it goes on."""
     parent: Any = parent_process()
     connection.wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(PATIENCE)
+    os._exit(1)
 
 
 @contextmanager
