@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 from mwam_det.hosts.data.layout import find_samples
 from mwam_det.hosts.data.samples import MultimodalDataset, Normalise
 from mwam_det.hosts.evaluation import evaluate, without
-from mwam_det.hosts.tasks import Classification
+from mwam_det.hosts.tasks import VOID, Classification, Segmentation
 
 ALONE_AND_BOTH = [("rgb",), ("ir",), ("rgb", "ir")]
 
@@ -71,3 +71,21 @@ def test_an_evaluation_leaves_the_hosts_mode_and_weights_as_they_are(pictures, t
     target = torch.stack([torch.as_tensor(label) for _, label, _ in samples])
     assert found.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, target).item(), rel=1e-5)
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+
+
+def test_a_group_without_a_labelled_pixel_is_left_out():
+    class Rooms:
+        """Four samples of one class, the last two void."""
+
+        def __iter__(self):
+            labels = torch.tensor([0, 0, VOID, VOID])[:, None, None].expand(4, 16, 16)
+            yield {"rgb": torch.zeros(4, 3, 16, 16, dtype=torch.uint8)}, labels, torch.arange(4)
+
+    class First(nn.Module):
+        def forward(self, inputs):
+            return torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(4, 2, 16, 16)
+
+    groups = [["day"], ["day"], ["night"], ["night"]]
+    normalise = Normalise({"rgb": ([0.0] * 3, [1.0] * 3)})
+    found = evaluate(First(), Segmentation(2), Rooms(), normalise, [("rgb",)], torch.device("cpu"), groups)
+    assert found.groups == {"day": (2, {("rgb",): 1.0})} and found.scores == {("rgb",): 1.0}

@@ -226,6 +226,34 @@ def test_a_run_that_died_after_its_last_epoch_is_finished_by_a_resume(pictures, 
     assert (run / "history.csv").read_bytes() == history and not list(run.rglob("*unfinished*"))
 
 
+def test_two_processes_do_not_train_a_host_in_one_folder(pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(MODELS[CLASSIFICATION], "resnet18-concat", lambda channels, classes: Toy())
+    file = recipe(tmp_path, content(pictures))
+    words, inside = ["train", file, *FAST, "train.epochs=2"], []
+    validate = HostTrainer._validate
+
+    def resume_beside(self):
+        if self.epoch == 2:
+            inside.append(main([*words, "train.resume=true"]))
+        return validate(self)
+
+    monkeypatch.setattr(HostTrainer, "_validate", resume_beside)
+    assert main(words) == 0 and inside == [2]
+    assert f"{Path('runs/tiny')}: wait for it, or name another folder" in capsys.readouterr().err
+    assert not (tmp_path / "runs/tiny/.in_use").exists()
+
+
+def test_a_split_of_nothing_but_void_is_refused_before_training(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = rooms_content(write_rooms(tmp_path / "rooms"))
+    for file in (tmp_path / "rooms/test/labels_40").iterdir():
+        cv2.imwrite(str(file), 0 * cv2.imread(str(file), cv2.IMREAD_UNCHANGED))
+    assert main(["train", recipe(tmp_path, content), *FAST]) == 2
+    assert "no pixel of the split val has a class: every label is 0" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_run_interrupted_before_its_first_checkpoint_names_no_other_run(pictures, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(MODELS[CLASSIFICATION], "resnet18-concat", lambda channels, classes: Toy())

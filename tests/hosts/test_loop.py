@@ -42,6 +42,17 @@ def test_a_host_learns_and_leaves_checkpoints_and_histories(pictures, tmp_path):
     assert {file.name for file in (tmp_path / "weights").iterdir()} == {"best.pt", "last.pt"}
 
 
+@pytest.mark.parametrize("epochs", [1, 8, 9, 10])
+def test_one_cycle_rises_and_falls_however_few_the_steps(pictures, tmp_path, epochs):
+    trainer = toy_trainer(pictures, tmp_path, epochs=epochs, batch=8, schedule="one-cycle")
+    rates = []
+    for _ in range(epochs * trainer.steps):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        trainer.optimizer.step()
+        trainer.schedule.step()
+    assert trainer.steps == 1 and max(rates) <= 0.1 and trainer.optimizer.param_groups[0]["lr"] < 1e-5
+
+
 def test_without_mwam_a_run_is_a_plain_training_bit_for_bit(pictures, tmp_path):
     settings = {"epochs": 1, "schedule": "constant", "weight_decay": 0.0}
     trainer = toy_trainer(pictures, tmp_path, mwam=None, **settings)

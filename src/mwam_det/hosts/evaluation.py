@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,8 @@ class Evaluation:
 
     Attributes:
         scores: The metric by available modalities, in [0, 1].
-        groups: By name, the number of samples of a group and its scores; a group without samples is left out.
+        groups: By name, the number of samples of a group and its scores; one without samples or labelled pixels is
+            left out.
         samples: Number of samples.
         loss: The loss of the outputs with most modalities, the mean over mini-batches weighted by their samples.
     """
@@ -119,5 +121,6 @@ def evaluate(
         for group, count in counts.items()
         if count
     }
-    by_group = {name: (counts[name], scores[name]) for name in names if name in scores}
+    measured = (name for name in names if not any(map(math.isnan, scores.get(name, {}).values())))
+    by_group = {name: (counts[name], scores[name]) for name in measured if name in scores}
     return Evaluation(scores[None], by_group, counts[None], float(loss) / max(counts[None], 1))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.markup import escape
@@ -22,6 +24,7 @@ from torch.utils.data import DataLoader
 from mwam_det.core.config import MWAMConfig, refuse_unknown_keys
 from mwam_det.core.missing import modality_combinations
 from mwam_det.data.inspection.sampling import evenly
+from mwam_det.files.locks import Hold
 from mwam_det.files.runs import new_folder, runs_folder
 from mwam_det.hosts.data.layout import SPLITS, HostData, channels_of, check_section, find_samples
 from mwam_det.hosts.data.looking import look_at_samples
@@ -240,6 +243,7 @@ class HostExperiment:
         if self.task == CLASSIFICATION:
             return model, Classification(classes)
         counts = {split: count_labels(samples, classes) for split, samples in data.splits.items()}
+        _check_labelled(counts)
         weights = median_frequency_weights(counts["train"]) if self.settings.class_weights else None
         return model, Segmentation(classes, weights)
 
@@ -262,6 +266,20 @@ class HostExperiment:
             settings.regularization,
             settings.mining_epochs,
         )
+
+
+def _check_labelled(counts: Mapping[str, np.ndarray]) -> None:
+    """Check that every split has a labelled pixel: without one it teaches nothing, and its mIoU is not a number.
+
+    Args:
+        counts: By split, as `count_labels` returns them.
+
+    Raises:
+        ValueError: If one has none.
+    """
+    for split, counted in counts.items():
+        if not counted[:, 1:].any():
+            raise ValueError(f"no pixel of the split {split} has a class: every label is 0, for void")
 
 
 def read_teacher(file: Path, modalities: Sequence[str], classes: Sequence[str]) -> Teacher:
@@ -295,14 +313,23 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
 
     Raises:
         ValueError: If the data, weights or the checkpoint to resume from cannot be used; before anything is written.
+        FolderInUse: If another process trains in the run folder.
         Interrupted: On Ctrl-C, with what to resume from; only the epoch is lost.
     """
+    with ExitStack() as held:
+        return _train(experiment, folder, held)
+
+
+def _train(experiment: HostExperiment, folder: Path | None, held: ExitStack) -> tuple[RobustnessReport, Path]:
+    """Do as `train_experiment` says; the hold on the run folder goes to `held`."""
     settings = experiment.settings
     limit_threads(settings.find_device())
     checkpoint = None
     if settings.resume:
         last = checkpoint_to_resume(settings.resume, runs_folder(settings.project), settings.name or experiment.name)
-        checkpoint, folder = load_checkpoint(last), last.parent.parent
+        folder = last.parent.parent
+        held.enter_context(Hold(folder))  # before another process can replace the checkpoint
+        checkpoint = load_checkpoint(last)
         _check_resumable(checkpoint, experiment, last)
     data = find_samples(experiment.data, experiment.task == SEGMENTATION)
     model, task = experiment.build(data)
@@ -322,7 +349,8 @@ def train_experiment(experiment: HostExperiment, folder: Path | None = None) -> 
     describe = {"recipe": _plain(experiment), "classes": list(data.classes), "statistics": statistics}
     if folder is None:
         folder = new_folder(runs_folder(settings.project), settings.name or experiment.name)
-    folder.mkdir(parents=True, exist_ok=True)
+    if checkpoint is None:
+        held.enter_context(Hold(folder))
     trainer = HostTrainer(
         Host(
             model,
@@ -389,7 +417,7 @@ def evaluate_experiment(
     with Progress() as progress:
         check_files(samples, data.modalities, progress)
     if experiment.task == SEGMENTATION:
-        count_labels(samples, len(classes))
+        _check_labelled({experiment.split: count_labels(samples, len(classes))})
     task = Classification(len(classes)) if experiment.task == CLASSIFICATION else Segmentation(len(classes))
     found = _evaluated(experiment, data, model.to(device), task, normalise, device)
     folder = folder or new_folder(runs_folder(settings.project), f"{settings.name or experiment.name}-robustness")

@@ -165,11 +165,12 @@ class HostTrainer:
         settings, schedulers = self.host.settings, torch.optim.lr_scheduler
         if settings.schedule == "one-cycle":
             low, high = settings.momentum_cycle
+            total = settings.epochs * self.steps + 1
             return schedulers.OneCycleLR(
                 self.optimizer,
                 settings.lr0,
-                settings.epochs * self.steps + 1,
-                pct_start=0.1,
+                total,
+                pct_start=0.1 if total != 10 else 0.11,  # torch would divide by the rise's 0.1 · 10 − 1 = 0 steps
                 base_momentum=low,
                 max_momentum=high,
             )
