@@ -2,7 +2,7 @@ import pytest
 
 from mwam_det.data.naming import NamesByEnd, without_image_suffix
 
-NAMES = ["night/0001", "day/0001", "0002", "train/0003", "a.rf.1"]
+NAMES = ["night/0001", "day/0001", "0002", "train/0003", "a.rf.1", "day/train/0005", "day/0006"]
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,12 @@ NAMES = ["night/0001", "day/0001", "0002", "train/0003", "a.rf.1"]
         ("elsewhere/0003.jpg", "train/0003"),
         ("training/0003.jpg", "train/0003"),
         ("valid/0003.jpg", None),
+        ("0005.jpg", "day/train/0005"),
+        ("Day/Training/0005.jpg", "day/train/0005"),
+        ("night/train/0005.jpg", None),
+        ("train/0005.jpg", None),
+        ("night/0006.jpg", None),
+        ("DAY/0006.jpg", "day/0006"),
         ("0001.jpg", None),
         ("elsewhere/0001.jpg", None),
         ("0004.jpg", None),

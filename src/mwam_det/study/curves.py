@@ -91,7 +91,7 @@ def read_curves(folder: Path) -> list[Curves]:
     else:
         raise ValueError(f"{folder} holds no comparison of arms with data.filter, like cfg/studies/spectrum.yaml")
     full = "+".join(content["modalities"])
-    found = []
+    found: list[Curves] = []
     for arm in content["arms"]:
         done = [run["seed"] for run in arm["runs"] if run["state"] == "done"]
         logs = [_log(folder / arm["name"] / f"seed{seed}") for seed in done]
