@@ -99,6 +99,15 @@ def test_folders_of_no_class_are_left_out_and_named(tmp_path, log):
         dataset(tmp_path, names=["van", "lorry"])
 
 
+def test_another_order_of_the_classes_counts_although_the_set_was_scanned_before(tmp_path):
+    for place in ("cat/1", "dog/1"):
+        picture(tmp_path, place)
+    for names in (["cat", "dog"], ["dog", "cat"], ["cat", "dog"]):
+        own = dataset(tmp_path, names=names)
+        classes = {Path(label["im_file"]).parent.name: names[int(label["cls"][0, 0])] for label in own.labels}
+        assert classes == {"cat": "cat", "dog": "dog"}
+
+
 def test_a_pair_that_cannot_be_read_is_left_out_and_named(tmp_path, log):
     picture(tmp_path, "car/1")
     picture(tmp_path, "car/2")

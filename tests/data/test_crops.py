@@ -141,6 +141,17 @@ def test_the_recipe_beside_the_cuts_describes_them(tmp_path, capsys, monkeypatch
     assert data.modalities[1].value_range == (0, 4000)
 
 
+@pytest.mark.parametrize("value_range", ["percentile", "minmax"])
+def test_ranges_by_the_image_and_filters_stay_in_the_recipe(tmp_path, value_range):
+    section = section_of(tmp_path / "set", box(0, 10, 10, 20, 20))
+    changes = {"range": {"depth": value_range}, "filter": {"depth": {"low": 3}}}
+    cut_objects(resolve_dataset({**section, **changes}), tmp_path / "crops")
+    written = yaml.safe_load((tmp_path / "crops/recipe.yaml").read_text())["data"]
+    assert {key: written[key] for key in changes} == changes
+    depth = resolve_dataset(written).modalities[1]
+    assert (depth.value_range, depth.filter.keeps) == (value_range, "low")
+
+
 @pytest.mark.parametrize("words", [["margin=-1"], ["smallest=many"]])
 def test_a_wrong_option_is_named(tmp_path, capsys, monkeypatch, words):
     monkeypatch.chdir(tmp_path)

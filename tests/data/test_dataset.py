@@ -1053,9 +1053,51 @@ def test_a_file_object_of_arguments_is_not_changed_by_building(tmp_path):
 
 
 def test_what_is_kept_for_a_folder_near_the_root_stays_in_the_cache():
-    for folder in (Path("/data/rgb_train"), Path("/rgb"), Path("/a", "x" * 250, "y" * 250, "z" * 250)):
+    chinese = Path("/", *(sign * 80 for sign in "红外图"))
+    for folder in (Path("/data/rgb_train"), Path("/rgb"), Path("/a", "x" * 250, "y" * 250, "z" * 250), chinese):
         name = dataset._cache_name(folder)
-        assert "/" not in name and len(name) < 200
+        assert "/" not in name and len(name.encode()) < 200
+        assert name != dataset._cache_name(folder, "another reading")
+
+
+@pytest.mark.parametrize("cache", [None, "disk"])
+def test_names_in_no_encoding_are_read(tmp_path, cache):
+    data = make_set(tmp_path, [noise(0), noise(1)])
+    try:
+        for folder in ("visible", "infrared", "labels"):
+            below = tmp_path / folder / "train"
+            (below / "K\udcfcste").mkdir()
+            for file in list(below.glob("1.*")):
+                file.rename(below / "K\udcfcste" / f"\udcfc{file.name}")
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("the file system takes no such names")
+    own = build(data, cache=cache)
+    assert [len(label["cls"]) for label in own.labels] == [1, 1]
+    assert np.array_equal(own.load_image(1)[0].shape, (48, 64, 6))
+    both = resolved(tmp_path, "train/K\udcfcste")
+    assert [len(label["cls"]) for label in build(both, cache=cache).labels] == [1]
+
+
+@pytest.mark.parametrize(("image", "label"), [("K\u00fcste.png", "Ku\u0308ste.txt"), ("a.png", "a.TXT")])
+def test_a_label_is_found_in_another_spelling_of_its_name(tmp_path, image, label):
+    data = make_set(tmp_path, [noise(0), noise(1)])
+    for folder in ("visible", "infrared"):
+        (tmp_path / folder / "train/1.png").rename(tmp_path / folder / "train" / image)
+    (tmp_path / "labels/train/1.txt").rename(tmp_path / "labels/train" / label)
+    assert [len(each["cls"]) for each in build(data).labels] == [1, 1]
+
+
+def test_a_scan_that_another_process_replaces_at_the_same_time_is_read_again(tmp_path, monkeypatch):
+    data, stock, calls = make_set(tmp_path, [noise(0)]), YOLODataset._load_or_scan_cache, []
+
+    def gone_once(self, *arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise FileNotFoundError("deleted by another process")
+        return stock(self, *arguments)
+
+    monkeypatch.setattr(YOLODataset, "_load_or_scan_cache", gone_once)
+    assert len(build(data).labels) == 1 and len(calls) == 2
 
 
 def test_links_round_in_a_circle_add_no_pair_and_end(tmp_path):

@@ -230,7 +230,11 @@ def test_an_empty_key_by_modality_is_as_good_as_none(root, key):
     assert resolve_dataset(section(root, **{key: None})) == resolve_dataset(section(root))
 
 
-@pytest.mark.parametrize("value", [0, 2, 4, True, "1", None, [1]])
+def test_the_folder_of_a_user_who_is_not_there_is_refused(root):
+    assert "path=~nobody-of-this-name/set is not a folder" in refusal(root, path="~nobody-of-this-name/set")
+
+
+@pytest.mark.parametrize("value", [0, 2, 4, 1.0, True, "1", None, [1]])
 def test_other_numbers_of_channels_are_refused_with_the_choices(root, value):
     assert f"channels: ir={value!r} is unknown: choose from 1, 3" in refusal(root, channels={"ir": value})
 

@@ -130,6 +130,21 @@ def test_one_folder_may_hold_both_modalities_told_apart_by_suffix(tmp_path):
     assert names(pairs) == [("1_co.png", "1_ir.png"), ("2_co.png", "2_ir.png")]
 
 
+@pytest.mark.parametrize("naming", [{"suffix": "_ir"}, {"match": "(.+)_ir"}], ids=["suffix", "match"])
+def test_of_a_shared_folder_a_sensor_alone_gets_its_own_files(naming, tmp_path):
+    rgb, ir = Modality("rgb", 3, 0), Modality("ir", 1, 3, **naming)
+    for name in ("0", "0_ir", "1", "1_ir"):
+        write(tmp_path / f"{name}.png")
+    folder = str(tmp_path)
+    assert names(list_pairs({"rgb": folder, "ir": folder}, (rgb, ir))) == [("0.png", "0_ir.png"), ("1.png", "1_ir.png")]
+    assert names(list_pairs({"rgb": folder}, (rgb, ir))) == [("0.png",), ("1.png",)]
+    assert names(list_pairs({"ir": folder}, (rgb, ir))) == [("0_ir.png",), ("1_ir.png",)]
+    both = {"rgb": folder, "ir": folder}
+    assert [Path(pair.path).name for pair in load(both, (rgb, ir), missing=("ir",))] == ["0.png", "1.png"]
+    write(tmp_path / "own/2_ir.png")  # where all names are such, they are its own
+    assert names(list_pairs({"rgb": f"{folder}/own"}, (rgb, ir))) == [("2_ir.png",)]
+
+
 def test_patterns_choose_among_the_files_of_a_folder(tmp_path):
     for stem in ("day1", "night1", "night2"):
         write(tmp_path / "rgb" / f"{stem}.png")
@@ -207,6 +222,29 @@ def test_images_that_no_first_image_asks_for_are_counted(tmp_path, log):
     write(tmp_path / "rgb" / "a.png")
     assert len(list_pairs({"rgb": tmp_path / "rgb", "ir": tmp_path / "ir"}, BOTH)) == 1
     assert any("1 images of ir" in text and "no partner of rgb" in text for _, text in log)
+
+
+def test_no_complete_pair_is_told_and_none_needs_a_partner_where_it_may_be_missing(tmp_path):
+    three = (RGB, IR, Modality("depth", 1, 4))
+    for place in ("rgb/0", "rgb/1", "ir/0", "depth/1"):
+        write(tmp_path / f"{place}.png")
+    given = {name: str(tmp_path / name) for name in ("rgb", "ir", "depth")}
+    with pytest.raises(ValueError, match="none of 2 pairs is complete, and partners=skip leaves the others out"):
+        list_pairs(given, three, "skip")
+    assert names(list_pairs(given, three, "missing")) == [("0.png", "0.png"), ("1.png", "1.png")]
+    (tmp_path / "ir/0.png").rename(tmp_path / "ir/2.png")
+    assert [tuple(pair) for pair in list_pairs(given, three, "missing")] == [("rgb",), ("rgb", "depth"), ("ir",)]
+
+
+def test_a_tilde_is_the_users_folder_for_folders_patterns_and_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    for place in ("rgb/0", "ir/0"):
+        write(tmp_path / f"{place}.png")
+    for end in ("", "/*.png", "/0.png"):
+        assert names(list_pairs({"rgb": f"~/rgb{end}", "ir": f"~/ir{end}"}, BOTH)) == [("0.png", "0.png")]
+    with pytest.raises(FileNotFoundError, match="there is no file or folder ~nobody-of-this-name/rgb"):
+        list_pairs({"rgb": "~nobody-of-this-name/rgb"}, BOTH)
 
 
 def test_two_partners_of_the_same_name_are_refused(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torchvision.transforms import v2
 from ultralytics.data.augment import Compose
+from ultralytics.data.utils import get_hash
 from ultralytics.utils import LOGGER
 
 from mwam_det.data.dataset import PairedDataset
@@ -129,6 +130,10 @@ class PairedClassificationDataset(PairedDataset):
         candidates, classes = map(self.candidates, self.im_files), (self._classes[file] for file in self.im_files)
         constants = map(repeat, (self.prefix, self.modalities))
         return verify_classified_pair, zip(self.im_files, candidates, classes, *constants)  # noqa: B905 (endless)
+
+    def get_cache_hash(self) -> str:
+        """Return a hash as of pairs, and of the class of each: the scan has it, and the order of `names` changes it."""
+        return get_hash([f"classes {[*self._classes.values()]}", super().get_cache_hash()])
 
     def update_labels(self, include_class: list[int] | None) -> None:
         """Leave the classes unchanged: Ultralytics' classification cannot select them."""

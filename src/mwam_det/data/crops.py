@@ -42,7 +42,7 @@ def cut_objects(
 
     A crop is a square around the box, as large as its longer side plus a margin, shifted into the image at the border.
     Values are those of the files (16 bits stay 16 bits); partners are resized or aligned to the first modality, as for
-    training. DST/recipe.yaml describes the crops.
+    training. DST/recipe.yaml describes the crops; a range by percentiles, or a filter, is then that of each crop.
 
     Args:
         data: A dataset with boxes.
@@ -175,6 +175,5 @@ def _section(
     }
     if grey := {name: channels for name, channels in data.channels.items() if channels == 1}:
         section["channels"] = grey
-    if ranges := {m.name: list(m.value_range) for m in data.modalities if isinstance(m.value_range, tuple)}:
-        section["range"] = ranges
-    return section
+    keys = data.as_dict()
+    return section | {key: keys[key] for key in ("range", "filter") if keys[key]}

@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import repeat
@@ -165,11 +166,16 @@ class PairedDataset(YOLODataset):
         if any("labels" not in folders for folders in self._folders_of.values()):
             raise DatasetError("the key 'labels' is missing or empty: it names the folder of the label files")
         self.label_files = [self._label_file(file, self._shared_stem(file)) for file in self.im_files]
+        existing = {file for folder in self.label_folders for file in list_files(folder)}
         if any(modality.naming for modality in self.modalities):  # else partners have the same stem
-            existing = {file for folder in self.label_folders for file in list_files(folder)}
             for i, (image, file) in enumerate(zip(self.im_files, self.label_files, strict=True)):
                 if file not in existing:
                     self.label_files[i] = next((f for f in self._named_like_images(image) if f in existing), file)
+        if not existing.issuperset(self.label_files):
+            spelled = {_spelling(file): file for file in existing}
+            self.label_files = [
+                file if file in existing else spelled.get(_spelling(file), file) for file in self.label_files
+            ]
         return self.label_files
 
     @property
@@ -266,7 +272,11 @@ class PairedDataset(YOLODataset):
             SCANS.mkdir(parents=True, exist_ok=True)
         # the images of a list lie in the folders of other splits
         name = f"{cache_path.with_suffix('')}{'' if os.path.isdir(str(self.img_path)) else self.img_path}"
-        scan, is_known = super()._load_or_scan_cache(SCANS / f"{_cache_name(Path(name))}.cache", cache_hash)
+        file = SCANS / f"{_cache_name(Path(name), f'{self.modalities}')}.cache"
+        try:
+            scan, is_known = super()._load_or_scan_cache(file, cache_hash)
+        except FileNotFoundError:  # another process has just replaced the scan, which Ultralytics deletes first
+            scan, is_known = super()._load_or_scan_cache(file, cache_hash)
         if is_known and LOCAL_RANK in {-1, 0}:  # Ultralytics would name a missing file beside the labels
             found, missing, empty, corrupt, _ = scan["results"]
             LOGGER.info(f"{self.prefix}{self.scan_summary(found, missing, empty, corrupt)}, scanned before")
@@ -457,10 +467,17 @@ class PairedDataset(YOLODataset):
         return dict(sorted({**YOLODataset.collate_fn(rest), "img": stacked}.items()))
 
 
-def _cache_name(path: Path) -> str:
-    """Return a name for the cache of a folder: its last parts and a hash of the full path."""
-    parts = path.relative_to(path.anchor).parts[-3:]
-    return f"{'-'.join(part[:LONGEST_PART] for part in parts)}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+def _spelling(label_file: str) -> str:
+    """Return a label file as it is compared: in the Unicode form NFC, with its suffix in lower case."""
+    stem, suffix = os.path.splitext(unicodedata.normalize("NFC", label_file))
+    return stem + suffix.lower()
+
+
+def _cache_name(path: Path, reading: str = "") -> str:
+    """Return a name for what is kept of a folder: its last parts, and a hash of the full path and of how it is read."""
+    last = path.relative_to(path.anchor).parts[-3:]
+    parts = (os.fsencode(part)[:LONGEST_PART].decode(errors="ignore") for part in last)  # a limit is one of bytes
+    return f"{'-'.join(parts)}-{hashlib.sha256(os.fsencode(path) + reading.encode()).hexdigest()[:8]}"
 
 
 def joined_in_storage(images: Sequence[torch.Tensor]) -> torch.Tensor | None:

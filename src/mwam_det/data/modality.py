@@ -199,7 +199,7 @@ def _match(name: str, value: Any) -> str:
 
 
 def _channels(name: str, value: Any) -> int:
-    if isinstance(value, bool) or value not in CHANNELS:
+    if type(value) is not int or value not in CHANNELS:
         raise DatasetError(f"channels: {name}={value!r} is unknown: choose from {', '.join(map(str, CHANNELS))}")
     return value
 

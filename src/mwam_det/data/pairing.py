@@ -101,7 +101,10 @@ def list_images(folder: str | Path) -> list[str]:
 
 
 def find_partners(
-    files: Iterable[str], folders: Mapping[str, str | Path], namings: Mapping[str, Naming] | None = None
+    files: Iterable[str],
+    folders: Mapping[str, str | Path],
+    namings: Mapping[str, Naming] | None = None,
+    may_be_alone: bool = False,
 ) -> tuple[dict[str, dict[str, list[str]]], dict[str, int]]:
     """Find the partners of each file of the first modality, by stem.
 
@@ -109,13 +112,14 @@ def find_partners(
         files: Image files of the first modality.
         folders: The folder of every modality by name, the first modality first.
         namings: Namings of the modalities, unless partners have the same stem.
+        may_be_alone: Whether all files may lack a partner.
 
     Returns:
         For each file of the first modality, by path, the candidates of every modality: none if the partner is missing,
         several if it is ambiguous. And by modality, the number of files without a partner of the first.
 
     Raises:
-        DatasetError: If a modality has no file, or no file has a partner.
+        DatasetError: If a modality has no file, or no file has a partner, unless `may_be_alone`.
     """
     namings = namings or {}
     (first, first_folder), *others = folders.items()
@@ -131,7 +135,7 @@ def find_partners(
             index[stem_of(file, folder, namings.get(name, ""))].append(file)
         if not index:
             raise DatasetError(f"there is no image of {name} in {folder}")
-        if not any(stem in index for stem in same_stem):
+        if not may_be_alone and not any(stem in index for stem in same_stem):
             raise DatasetError(
                 f"no image of {first} in {first_folder} has a partner of {name} in {folder}: partners have the same "
                 f"name except for the file extension and a recipe's keys 'suffix' and 'match', but these are called "

@@ -156,7 +156,7 @@ def _check_required(section: Mapping[str, Any]) -> None:
 def _root(section: Mapping[str, Any]) -> Path:
     """Return the dataset's folder, generating a synthetic set if it does not exist."""
     path = str(section["path"])
-    root = Path(path).expanduser().resolve()
+    root = Path(os.path.expanduser(path)).resolve()  # unlike Path.expanduser, no error if there is no such user
     if section.get("synthetic"):
         _write_synthetic(root, section["synthetic"])
     if not os.path.isdir(root):  # unlike Path.is_dir, no error if the name is too long

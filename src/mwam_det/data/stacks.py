@@ -17,7 +17,7 @@ VERSION = 1
 def stack_name(files: Iterable[str], reading: str, size: tuple[int, int]) -> str:
     """Return the file name of a stack, unique for its files, the text `reading` on how they are read, and its size."""
     identity = "\n".join([*files, reading, f"{size}", f"{VERSION}"])
-    return f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.npy"
+    return f"{hashlib.sha256(os.fsencode(identity)).hexdigest()[:32]}.npy"
 
 
 def fingerprint(files: Iterable[str]) -> np.ndarray:

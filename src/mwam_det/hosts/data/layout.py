@@ -164,7 +164,7 @@ def find_samples(section: Mapping[str, Any], segmentation: bool) -> HostData:
         ValueError: As `check_section`, and if a folder, a file or every sample of a split is missing.
     """
     check_section(section, segmentation)
-    root = Path(section["path"]).expanduser()
+    root = Path(os.path.expanduser(section["path"]))  # unlike Path.expanduser, no error if there is no such user
     if not os.path.isdir(root):  # unlike Path.is_dir, not an error where the name is too long
         raise ValueError(f"data.path={section['path']} is not a folder")
     ranges = {name: read_range(name, value) for name, value in section.get("range", {}).items() if value is not None}
