@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -41,6 +42,31 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     yield
     assert not attempts, f"the code under test tried to reach {attempts}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pairs_inspected_once():
+    """Inspect the same files, read in the same way, once: most trainings here are of the same pairs."""
+    trainer = sys.modules.get("mwam_det.engine.trainer")
+    if trainer is None:  # no test of this session trains
+        yield
+        return
+    look, found = trainer.look_before_training, {}
+
+    def look_once(datasets, imgsz, views=True):
+        names = [modality.name for modality in datasets[0].modalities]
+        files = [file for name in names for file in files_of(datasets, name)]
+        states = [(file, os.stat(file).st_mtime_ns, os.stat(file).st_size) for file in files]
+        key = repr((states, datasets[0].modalities, imgsz, views))
+        if key not in found:
+            found[key] = look(datasets, imgsz, views)
+        return found[key]
+
+    from mwam_det.data.inspection.looking import files_of
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "look_before_training", look_once)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What training says before it begins, of sets that are as they should be and of sets that are not."""
 
 import os
+import random
 import shutil
 import struct
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from inspections import files, look_at, rewrite, scene, write_pairs
 from PIL import Image
 
@@ -20,14 +22,25 @@ from mwam_det.data.section import resolve_dataset
 SHIFTED = np.float32([[1, 0, 24], [0, 1, 0]])
 
 
-def said_of(section: dict, imgsz: int = 160, views: bool = True) -> list[str]:
-    """Return what is said of a set, without the way to its folder."""
+def datasets_of(section: dict, imgsz: int) -> list[PairedDataset]:
     data = resolve_dataset(section).as_dict()
-    datasets = [
+    return [
         PairedDataset(img_path=data[split], imgsz=imgsz, augment=False, cache=False, data=dict(data))
         for split in data["splits"]
     ]
-    return [text.replace(str(data["path"]), "") for text in look_before_training(datasets, imgsz, views)]
+
+
+def said_of(section: dict, imgsz: int = 160, views: bool = True) -> list[str]:
+    """Return what is said of a set, without the way to its folder."""
+    found = look_before_training(datasets_of(section, imgsz), imgsz, views)
+    return [text.replace(str(section["path"]), "") for text in found]
+
+
+def test_a_look_draws_no_random_number_that_training_would(tmp_path):
+    datasets = datasets_of(write_pairs(tmp_path), 160)
+    before = random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()
+    look_before_training(datasets, 160)
+    assert before == (random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist())
 
 
 def tag(section: dict, name: str, orientation: int) -> None:
