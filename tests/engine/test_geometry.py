@@ -132,14 +132,18 @@ def exported(models):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[1]}x{size[0]}")
-@pytest.mark.parametrize("kind", ["model", "exported"])
 @pytest.mark.parametrize("task", MODELS)
-def test_prediction_finds_where_validation_finds(task, kind, size, models, exported, tmp_path, monkeypatch):
+def test_prediction_finds_where_validation_finds(task, size, models, exported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a validation makes a folder
-    model, section = models(task), pairs(tmp_path, task, size)
-    expected = found_by_validation(model, section, task)
-    predicting = model if kind == "model" else exported(task)
-    results = predicting.predict(folders(section), **{**ARGUMENTS, "batch": 1 if kind == "exported" else 2})
+    section = pairs(tmp_path, task, size)
+    expected = found_by_validation(models(task), section, task)
+    for kind, predicting, batch in (("model", models(task), 2), ("exported", exported(task), 1)):
+        results = predicting.predict(folders(section), **{**ARGUMENTS, "batch": batch})
+        check_where(results, expected, kind, task, size)
+
+
+def check_where(results, expected, kind, task, size):
+    """Check that predictions of a model, or of what it was exported to, lie where a validation found them."""
     assert [result.path for result in results] == sorted(expected)
     for result in results:
         theirs = expected[result.path]

@@ -37,6 +37,22 @@ def test_links_that_lead_round_in_a_circle_end_and_each_file_is_there_once(tmp_p
     assert [name for name in listed(tmp_path) if name != "l"] == ["0.jpg", "a/1.jpg", "b/2.jpg"]
 
 
+def test_a_folder_that_cannot_be_listed_is_left_out_with_a_warning(tmp_path, monkeypatch, recwarn):
+    for name in ("a/1.jpg", "b/2.jpg", "lost+found/3.jpg"):
+        touch(tmp_path / name)
+    scan = os.scandir
+
+    def refuse(folder):
+        if os.path.basename(folder) in ("b", "lost+found"):
+            raise PermissionError(13, "Permission denied", folder)
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert listed(tmp_path) == ["a/1.jpg"]
+    (warning,) = (str(each.message) for each in recwarn)
+    assert warning.startswith(f"{tmp_path}/b cannot be listed, so its files are left out") and "Permission" in warning
+
+
 def test_links_that_multiply_end(tmp_path):
     for level in range(40):
         (tmp_path / f"d{level}").mkdir()
