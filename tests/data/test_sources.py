@@ -141,8 +141,9 @@ def test_of_a_shared_folder_a_sensor_alone_gets_its_own_files(naming, tmp_path):
     assert names(list_pairs({"ir": folder}, (rgb, ir))) == [("0_ir.png",), ("1_ir.png",)]
     both = {"rgb": folder, "ir": folder}
     assert [Path(pair.path).name for pair in load(both, (rgb, ir), missing=("ir",))] == ["0.png", "1.png"]
-    write(tmp_path / "own/2_ir.png")  # where all names are such, they are its own
-    assert names(list_pairs({"rgb": f"{folder}/own"}, (rgb, ir))) == [("2_ir.png",)]
+    for name in ("2_ir", "3"):  # without a pair in it, the folder is not shared
+        write(tmp_path / f"own/{name}.png")
+    assert names(list_pairs({"rgb": f"{folder}/own"}, (rgb, ir))) == [("2_ir.png",), ("3.png",)]
 
 
 def test_patterns_choose_among_the_files_of_a_folder(tmp_path):
@@ -229,7 +230,7 @@ def test_no_complete_pair_is_told_and_none_needs_a_partner_where_it_may_be_missi
     for place in ("rgb/0", "rgb/1", "ir/0", "depth/1"):
         write(tmp_path / f"{place}.png")
     given = {name: str(tmp_path / name) for name in ("rgb", "ir", "depth")}
-    with pytest.raises(ValueError, match="none of 2 pairs is complete, and partners=skip leaves the others out"):
+    with pytest.raises(ValueError, match="of 2 pairs none is complete, and partners=skip leaves such pairs out"):
         list_pairs(given, three, "skip")
     assert names(list_pairs(given, three, "missing")) == [("0.png", "0.png"), ("1.png", "1.png")]
     (tmp_path / "ir/0.png").rename(tmp_path / "ir/2.png")

@@ -116,6 +116,7 @@ def node(alive=True, **resources):
         ([node(CPU=17.0, GPU=3.0)], 2, (8, 1)),
         ([node(CPU=17.0, GPU=2.0)], 3, (5, 0.5)),
         ([node(CPU=17.0, GPU=8.0)], 1, (16, 1)),
+        ([node(CPU=17.0, GPU=1.0)], 6, (2, 0.1666)),
         ([node(CPU=17.0, GPU=1.0), node(CPU=2.0)], 1, (16, 1)),
     ],
 )

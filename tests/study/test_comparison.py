@@ -134,6 +134,10 @@ def test_the_tables_say_where_pcr_is_undefined_and_over_how_many_seeds_its_mean_
     for text in (table.markdown(), printed(table.table())):
         assert "With all modalities mwam seed 0 found nothing, so PCR is undefined there" in text
         assert text.count("(n = 2)") == 1
+    narrow = Console(width=80, color_system=None)
+    with narrow.capture() as capture:
+        narrow.print(table.table())
+    assert "(n = 2)" in capture.get()
     assert "undefined" not in comparison().markdown() and "(n = " not in comparison().markdown()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from mwam_det.cli.parser import add_command
 from mwam_det.data.errors import DatasetError
 from mwam_det.experiments import load
+from mwam_det.files.paths import expanded
 from mwam_det.files.writing import written_whole
 from mwam_det.recipe import RecipeError
 
@@ -35,7 +36,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Draft a recipe and write it, or name the dataset in the folder if it has to be converted first."""
     name = re.sub(r"[^\w.-]+", "-", Path(options.folders[0]).resolve().name).strip("-.") or "dataset"
-    out = Path(options.out or f"{name}.yaml").expanduser().resolve()
+    out = expanded(options.out or f"{name}.yaml").resolve()
     if out.suffix not in (".yaml", ".yml"):
         raise RecipeError(f"--out {options.out} must be the file of a recipe, like {name}.yaml")
     from mwam_det.data.drafting.draft import draft

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mwam_det.files.paths import expanded
 from mwam_det.files.values import parse_text
 from mwam_det.keys import recipe_keys
 from mwam_det.recipe import RecipeError, read_content, with_overrides
@@ -49,7 +50,7 @@ def read_stock_words(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 
 def _read_data(name: str) -> tuple[Mapping[str, Any], list[str]]:
     """Return the recipe that a folder or a file stands for, and sentences on how it was interpreted."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         return _draft(path)
     if not path.is_file():

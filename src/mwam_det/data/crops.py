@@ -22,6 +22,7 @@ from mwam_det.data.names import class_folders
 from mwam_det.data.paired_data import PairedData
 from mwam_det.data.reading import decode, place
 from mwam_det.files.locks import LOCK, Hold
+from mwam_det.files.paths import expanded
 
 MARGIN = 0.1
 SMALLEST = 16
@@ -64,7 +65,7 @@ def cut_objects(
         folders = class_folders(data.names)
     except ValueError as error:
         raise DatasetError(f"names: {error}") from None
-    destination = Path(destination).expanduser()
+    destination = expanded(destination)
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise DatasetError(f"{destination} already exists: name a new folder")
     keys = data.as_dict()

@@ -49,7 +49,7 @@ SCANS = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mwa
 """Folder of scan results and, in "stacks", of `cache="disk"`; it may be deleted."""
 
 LONGEST_PART = 40
-"""Number of characters of each folder's name used in names there; file systems allow 255 bytes."""
+"""Bytes of each folder's name used in names there; file systems allow 255 in all."""
 
 _ImageStore: Any = getattr(YOLODataset, "_ImageCache", list)
 
@@ -203,7 +203,7 @@ class PairedDataset(YOLODataset):
         return stem_of(im_file, self._folders_of[im_file][first.name], first.naming)
 
     def _label_file(self, im_file: str, stem: str) -> str:
-        return os.path.join(self._folders_of[im_file]["labels"], f"{stem}{self.label_suffix}")
+        return os.path.normpath(self._folders_of[im_file]["labels"] / f"{stem}{self.label_suffix}")
 
     def _named_like_images(self, im_file: str) -> Iterator[str]:
         """Yield the label files with the stem of an image of a pair, the first modality's first."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ultralytics.data.utils import IMG_FORMATS
 
@@ -86,15 +86,15 @@ class NamesByEnd:
     def find(self, path: str) -> str | None:
         r"""Return the longest end of a path that is a name, or else the only name with the same last part.
 
-        The latter must not lie in other folders than the path: of "night/0001" and "day/0001" one may be missing. The
-        folder of a split says less, as sets are often split afterwards.
+        The latter must lie in folders that the path has, too: of "night/0001" and "day/0001" one may be missing. The
+        folders of splits do not count, as sets are often split afterwards.
 
         Args:
             path: Like "/home/ann/set/night/0001.jpg" or "C:\\set\\0001.png", with or without the file extension.
 
         Returns:
-            The name; None if there is none, several have that last part, or the only one lies in other folders than the
-            path, letters of either case being the same, or in that of another split.
+            The name; None if there is none, several have that last part, or the only one lies in a folder that the path
+            lacks, letters of either case being the same, or in that of another split.
         """
         parts = [part for part in without_image_suffix(path).split("/") if part not in ("", ".")]
         for start in range(len(parts)):
@@ -103,11 +103,11 @@ class NamesByEnd:
         same = self._by_last_part.get(parts[-1], []) if parts else []
         if len(same) != 1 or in_other_split("/".join(parts), same[0]):
             return None
-        stated, actual = ([_folder_word(folder) for folder in each[:-1]] for each in (parts, same[0].split("/")))
-        is_split_alone = all(folder in SPLIT_WORDS for folder in actual)
-        return same[0] if not stated or is_split_alone or stated[-len(actual) :] == actual else None
+        stated, actual = map(_folders, (parts, same[0].split("/")))
+        left = iter(stated)
+        return same[0] if not stated or all(folder in left for folder in actual) else None  # all, in this order
 
 
-def _folder_word(folder: str) -> str:
-    """Return the name of a folder to compare: in lower case, and of all words for a split the same."""
-    return SPLIT_WORDS.get(folder.lower(), folder.lower())
+def _folders(parts: Sequence[str]) -> list[str]:
+    """Return the folders of a path to compare with others: in lower case, without those of splits."""
+    return [folder for folder in map(str.lower, parts[:-1]) if folder not in SPLIT_WORDS]

@@ -17,6 +17,7 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from ultralytics.data.utils import IMG_FORMATS, verify_image_label
+from ultralytics.utils import LOGGER
 from ultralytics.utils.patches import PIL_FALLBACK_SUFFIXES
 
 from mwam_det.data.affixes import find_namings
@@ -112,7 +113,7 @@ def find_partners(
         files: Image files of the first modality.
         folders: The folder of every modality by name, the first modality first.
         namings: Namings of the modalities, unless partners have the same stem.
-        may_be_alone: Whether all files may lack a partner.
+        may_be_alone: Whether all files may lack a partner, with a warning.
 
     Returns:
         For each file of the first modality, by path, the candidates of every modality: none if the partner is missing,
@@ -135,12 +136,15 @@ def find_partners(
             index[stem_of(file, folder, namings.get(name, ""))].append(file)
         if not index:
             raise DatasetError(f"there is no image of {name} in {folder}")
-        if not may_be_alone and not any(stem in index for stem in same_stem):
-            raise DatasetError(
+        if not any(stem in index for stem in same_stem):
+            text = (
                 f"no image of {first} in {first_folder} has a partner of {name} in {folder}: partners have the same "
                 f"name except for the file extension and a recipe's keys 'suffix' and 'match', but these are called "
                 f"'{next(iter(same_stem))}' and '{next(iter(index))}'{_hint({first: same_stem, name: index})}"
             )
+            if not may_be_alone:
+                raise DatasetError(text)
+            LOGGER.warning(text)
         for file, stem in stems.items():
             partners[file][name] = index.get(stem, [])
         left_over[name] = len(index.keys() - same_stem.keys())

@@ -17,6 +17,7 @@ from mwam_det.data.modality import filters_of, modalities_in
 from mwam_det.data.paired_data import RESOLVED_KEYS, PairedData
 from mwam_det.data.published import how_to_get
 from mwam_det.data.splits import Group, groups_of, resolve_split
+from mwam_det.files.paths import expanded
 from mwam_det.files.yaml_text import read_yaml
 
 SECTION_KEYS = (
@@ -156,7 +157,7 @@ def _check_required(section: Mapping[str, Any]) -> None:
 def _root(section: Mapping[str, Any]) -> Path:
     """Return the dataset's folder, generating a synthetic set if it does not exist."""
     path = str(section["path"])
-    root = Path(os.path.expanduser(path)).resolve()  # unlike Path.expanduser, no error if there is no such user
+    root = expanded(path).resolve()
     if section.get("synthetic"):
         _write_synthetic(root, section["synthetic"])
     if not os.path.isdir(root):  # unlike Path.is_dir, no error if the name is too long

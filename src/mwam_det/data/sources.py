@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -23,10 +22,11 @@ from ultralytics.utils import LOGGER
 from mwam_det.core.missing import check_missing
 from mwam_det.data.dataset import Fit, target_size
 from mwam_det.data.modality import Modality
-from mwam_det.data.naming import Naming, has_naming
+from mwam_det.data.naming import has_naming, shared_part
 from mwam_det.data.pairing import find_partners, list_images, select_files, stem_of
 from mwam_det.data.reading import TIFF_SUFFIXES, as_stacked, check_stored, from_pillow, place, read_image, reduction_of
 from mwam_det.files.images import check_pixels
+from mwam_det.files.paths import expanded
 
 Item = str | np.ndarray
 """One image or video of one modality: its file, the URL of a stream, or its pixels as stored in a file."""
@@ -444,9 +444,9 @@ def _as_list(given: Any) -> Any:
 
 
 def _kind(name: str, given: Any) -> str:
-    if isinstance(given, str | Path) and (_path(given).is_dir() or _is_pattern(given)):
+    if isinstance(given, str | Path) and (expanded(given).is_dir() or _is_pattern(given)):
         return "a folder or pattern"
-    if isinstance(given, str | Path) and not _is_address(given) and not _path(given).exists():
+    if isinstance(given, str | Path) and not _is_address(given) and not expanded(given).exists():
         raise FileNotFoundError(f"source: there is no file or folder {given}, given for {name}")
     if isinstance(given, str | Path | np.ndarray | Image.Image | list | tuple):
         return "files or arrays"
@@ -457,11 +457,7 @@ def _kind(name: str, given: Any) -> str:
 
 
 def _is_pattern(given: str | Path) -> bool:
-    return glob.has_magic(str(given)) and not _is_address(given) and not _path(given).exists()
-
-
-def _path(given: str | Path) -> Path:
-    return Path(os.path.expanduser(given)).absolute()  # unlike Path.expanduser, no error if there is no such user
+    return glob.has_magic(str(given)) and not _is_address(given) and not expanded(given).exists()
 
 
 def _is_video(item: Item) -> bool:
@@ -482,7 +478,7 @@ def _item(name: str, item: Any) -> Item | None:
         raise ValueError(
             f"source: {name} lists a {type(item).__name__}: give files, arrays (H, W, 1 or 3), Pillow images, or None"
         )
-    file = _path(item)
+    file = expanded(item).absolute()
     if not file.is_file():
         raise FileNotFoundError(f"source: there is no file {item}, given for {name}")
     if file.suffix[1:].lower() not in IMG_FORMATS | VID_FORMATS:
@@ -493,10 +489,10 @@ def _item(name: str, item: Any) -> Item | None:
 def _pairs_by_stem(
     named: Mapping[str, str | Path], modalities: Sequence[Modality], unpaired: str
 ) -> list[dict[str, Item]]:
-    given = {name: _path(text) for name, text in named.items()}
+    given = {name: expanded(text).absolute() for name, text in named.items()}
     folders = {name: folder if folder.is_dir() else _fixed_part(folder) for name, folder in given.items()}
     listed = {name: list_images(folder) if folder.is_dir() else _matching(folder) for name, folder in given.items()}
-    listed = {name: _without_others(name, files, modalities, named) for name, files in listed.items()}
+    listed = {name: _without_others(name, files, folders[name], modalities, named) for name, files in listed.items()}
     for name, files in listed.items():
         if not files and (unpaired != "missing" or not any(listed.values())):
             raise FileNotFoundError(f"source: there is no image of {name} in {named[name]}")
@@ -505,7 +501,7 @@ def _pairs_by_stem(
     namings = {modality.name: modality.naming for modality in modalities if modality.name in named}
     first, *others = named
     files = select_files(first, listed[first], folders, namings)
-    partners, left_over = find_partners(files, folders, namings, may_be_alone=unpaired == "missing")
+    partners, _ = find_partners(files, folders, namings, may_be_alone=unpaired == "missing")
     wanted = {name: set(files) for name, files in listed.items()}
     found = {
         file: {name: [partner for partner in partners[file][name] if partner in wanted[name]] for name in named}
@@ -518,13 +514,16 @@ def _pairs_by_stem(
     entries: list[dict[str, Item]] = [
         {name: partners[0] for name, partners in candidates.items() if partners} for candidates in found.values()
     ]
+    paired = {file for entry in entries for file in entry.values()}
+    left_over = {
+        name: [file for file in select_files(name, listed[name], folders, namings) if file not in paired]
+        for name in others
+    }
     if unpaired == "missing":
-        paired = {file for entry in entries for file in entry.values()}
         rest: dict[str, dict[str, Item]] = {}
         for name in others:
-            for file in select_files(name, listed[name], folders, namings):
-                if file not in paired:
-                    rest.setdefault(stem_of(file, folders[name], namings.get(name, "")), {})[name] = file
+            for file in left_over[name]:
+                rest.setdefault(stem_of(file, folders[name], namings.get(name, "")), {})[name] = file
         stems = [stem_of(file, folders[first], namings.get(first, "")) for file in files]
         ordered = sorted([*zip(stems, entries, strict=True), *rest.items()], key=lambda item: item[0])
         return [entry for _, entry in ordered]
@@ -539,28 +538,37 @@ def _pairs_by_stem(
         if alone:
             LOGGER.warning(f"{len(alone)} of {len(files)} images of {first} have no partner of {name}: left out")
         if left_over[name] and given[name].is_dir():
-            LOGGER.warning(f"{left_over[name]} images of {name} in {named[name]} have no partner of {first}: left out")
+            count = len(left_over[name])
+            LOGGER.warning(f"{count} images of {name} in {named[name]} have no partner of {first}: left out")
     if not (complete := [entry for entry in entries if len(entry) == len(named)]):
-        raise ValueError(f"source: none of {len(entries)} pairs is complete, and partners=skip leaves the others out")
+        raise ValueError(f"source: of {len(entries)} pairs none is complete, and partners=skip leaves such pairs out")
     return complete
 
 
-def _without_others(name: str, files: list[str], modalities: Sequence[Modality], given: Collection[str]) -> list[str]:
-    """Leave out the files named like those of a modality that is not given, which may lie in the same folder.
+def _without_others(
+    name: str, files: list[str], folder: Path, modalities: Sequence[Modality], given: Collection[str]
+) -> list[str]:
+    """Leave out the files of a modality that is not given, if it shares the folder: one of them has its partner there.
 
-    As in `select_files`, a pattern counts more than a suffix, and a longer suffix more than a shorter. A modality's own
-    folder may have such names by chance: if none would be left, all are its own.
+    As in `select_files`, a pattern counts more than a suffix, and a longer suffix more than a shorter.
     """
     own = next(modality.naming for modality in modalities if modality.name == name)
-    others = [each.naming for each in modalities if each.name not in given and each.naming]
-    if not isinstance(own, str) or not others:
+    if not isinstance(own, str):
         return files
-
-    def belongs_to(file: str, naming: Naming) -> bool:
-        counts_more = not isinstance(naming, str) or len(naming) > len(own)
-        return counts_more and has_naming(Path(file).stem, naming)
-
-    return [file for file in files if not any(belongs_to(file, naming) for naming in others)] or files
+    stems = {file: stem_of(file, folder) for file in files}
+    for other in modalities:
+        naming = other.naming
+        if other.name in given or (isinstance(naming, str) and len(naming) <= len(own)):
+            continue
+        theirs = {file: shared_part(stem, naming) for file, stem in stems.items() if has_naming(stem, naming)}
+        parts = {shared_part(stem, own) for file, stem in stems.items() if file not in theirs and has_naming(stem, own)}
+        if not parts.isdisjoint(theirs.values()):
+            LOGGER.warning(
+                f"{len(theirs)} images in {folder} are named like those of {other.name}, like "
+                f"{Path(next(iter(theirs))).name}: not taken for {name}"
+            )
+            stems = {file: stem for file, stem in stems.items() if file not in theirs}
+    return list(stems)
 
 
 def _listed(files: Sequence[str]) -> str:

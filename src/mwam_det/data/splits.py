@@ -20,6 +20,7 @@ from typing import Any
 from ultralytics.data.utils import IMG_FORMATS
 
 from mwam_det.data.naming import NamesByEnd, Naming, in_other_split, shared_part, without_image_suffix
+from mwam_det.files.paths import expanded
 
 LIST_SUFFIX = ".txt"
 SPLIT = "{split}"
@@ -207,7 +208,7 @@ def _folder(root: Path, template: str, split: str) -> Path:
 
 def _list_file(root: Path, first: str, text: str) -> str:
     """Return the absolute path of a text file that lists images."""
-    paths = [(root / text).resolve(), _folder(root, first, text), Path(text).expanduser().resolve()]
+    paths = [(root / text).resolve(), _folder(root, first, text), expanded(text).resolve()]
     for path in paths:
         if path.is_file():
             return str(path)

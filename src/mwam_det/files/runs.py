@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mwam_det.files.paths import expanded
+
 RUNS = Path("runs")
 """Folder of all runs unless a recipe names one, in the working directory."""
 
 
 def runs_folder(project: Any = None) -> Path:
     """Return the absolute path of the folder that `project` names, or of `RUNS` if it names none."""
-    return Path(str(project or RUNS)).expanduser().resolve()
+    return expanded(str(project or RUNS)).resolve()
 
 
 def new_folder(project: Path, name: str) -> Path:

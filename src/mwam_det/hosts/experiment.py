@@ -243,7 +243,7 @@ class HostExperiment:
         if self.task == CLASSIFICATION:
             return model, Classification(classes)
         counts = {split: count_labels(samples, classes) for split, samples in data.splits.items()}
-        _check_labelled(counts)
+        _check_labelled({split: counts[split] for split in ("train", "val", self.split)})
         weights = median_frequency_weights(counts["train"]) if self.settings.class_weights else None
         return model, Segmentation(classes, weights)
 
@@ -269,10 +269,10 @@ class HostExperiment:
 
 
 def _check_labelled(counts: Mapping[str, np.ndarray]) -> None:
-    """Check that every split has a labelled pixel: without one it teaches nothing, and its mIoU is not a number.
+    """Check that splits have a labelled pixel: without one they teach nothing, and their mIoU is not a number.
 
     Args:
-        counts: By split, as `count_labels` returns them.
+        counts: By split that is read, as `count_labels` returns them.
 
     Raises:
         ValueError: If one has none.

@@ -83,7 +83,8 @@ def run_on_cluster(
 def _shares(nodes: Sequence[Mapping[str, Any]], jobs: int) -> tuple[int, float]:
     """Return the number of CPUs and GPUs of a task if `jobs` of them share the smallest node, of those with a GPU.
 
-    A task trains on one GPU or on a part of one, 1 / n, as Ray takes whole numbers and parts alone.
+    A task trains on one GPU or on a part of one, 1 / n, as Ray takes whole numbers and parts alone; it counts parts in
+    0.0001 and rounds.
 
     Args:
         nodes: As `ray.nodes` lists them; dead ones and those without CPUs are ignored.
@@ -98,7 +99,7 @@ def _shares(nodes: Sequence[Mapping[str, Any]], jobs: int) -> tuple[int, float]:
     usable = [node for node in usable if node.get("GPU", 0) >= 1] or usable
     cpus = max(1, int(min(node["CPU"] for node in usable) - 1) // jobs)
     gpus = int(min(node.get("GPU", 0) for node in usable))
-    return cpus, 1 / math.ceil(jobs / gpus) if gpus else 0
+    return cpus, math.floor(1e4 / math.ceil(jobs / gpus)) / 1e4 if gpus else 0
 
 
 def _work_on_node(work: Callable[[Assignment[Task]], None], assignment: Assignment[Task], folder: Path) -> None:

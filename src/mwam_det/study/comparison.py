@@ -22,6 +22,9 @@ AVERAGE, COLLAPSE = "average", "PCR"
 EQUAL = 1e-9
 """Deviation below which values are equal; metrics are at most 100."""
 
+NAMED = 3
+"""Runs that a note names."""
+
 TERMINAL = 78
 """Maximum length of a table's title in one line of a terminal."""
 
@@ -242,7 +245,7 @@ class Comparison:
                 column.justify = "right"
             for arm, *cells in rows:
                 # several lines per cell, to fit 80 columns; as Text, since brackets would be markup
-                lines = (re.sub(r" (?=[±[])|(?<=,) ", "\n", f"{cell.text} {cell.more}".rstrip()) for cell in cells)
+                lines = (re.sub(r" (?=[±[(])|(?<=,) ", "\n", f"{cell.text} {cell.more}".rstrip()) for cell in cells)
                 table.add_row(arm.text, *map(Text, lines))
             parts.append(table)
         return Group(*parts, *(Text(note) for note in (*self.notes(), *self.unfinished())))
@@ -348,9 +351,10 @@ class Comparison:
         if any(difference.interval() is None for difference in pairs):
             notes.append("One seed, or equal differences for all seeds, give no interval: chance cannot be estimated.")
         if unscored := [f"{run.arm} seed {run.seed}" for run in self.runs if self._found_nothing(run)]:
+            more = f" and {len(unscored) - NAMED} more" if len(unscored) > NAMED else ""
             notes.append(
-                f"With all modalities {', '.join(unscored)} found nothing, so PCR is undefined there: its mean and "
-                "difference are over the other seeds, and say less of how robust these arms are."
+                f"With all modalities {', '.join(unscored[:NAMED])}{more} found nothing, so PCR is undefined there: "
+                "its means and differences leave these runs out, and say less of how robust such an arm is."
             )
         images = {run.arm: run.report.get("images") for run in self.runs if run.report}
         if len(set(images.values())) > 1:  # a uni-modal arm also has images without a partner

@@ -96,7 +96,7 @@ def read_curves(folder: Path) -> list[Curves]:
         done = [run["seed"] for run in arm["runs"] if run["state"] == "done"]
         logs = [_log(folder / arm["name"] / f"seed{seed}") for seed in done]
         filters = arms[arm["name"]]
-        if not logs or not (filters or all(each.filters for each in found)):
+        if not logs or (not filters and any(not each.filters for each in found)):
             continue
         if (values := next(iter(arm["metrics"].values()))[full]) is None:
             continue

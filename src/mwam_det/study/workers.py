@@ -94,7 +94,9 @@ def run_all(
 
 def _work(work: Callable[[Assignment[Task]], None], assignment: Assignment[Task]) -> None:
     """Run a task in its process."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script's shell starts with &
+    was_ignored = signal.signal(signal.SIGINT, signal.default_int_handler) is signal.SIG_IGN
+    if was_ignored and hasattr(os, "setpgrp"):  # a shell's & in a script: Ctrl-C there is still not meant for it
+        os.setpgrp()
     threading.Thread(target=_follow_parent, daemon=True).start()
     with printing_to(assignment.log):
         work(assignment)

@@ -117,7 +117,8 @@ class ModalityRun:
         """Begin an epoch (from 0) out of `epochs`; return the seed of what this process draws in it."""
         self.epoch, self.epochs = epoch, epochs
         config = self.incomplete_config
-        if self.views_since is None and config is not None and epoch >= min(config.start * epochs, epochs - 1):
+        begins = config is not None and (epoch / epochs >= config.start or epoch == epochs - 1)
+        if self.views_since is None and begins:
             self.views_since = epoch  # kept: a run of a given time changes `epochs` as it goes
         seed = self._seed * EPOCH_SEEDS + self._rank * RANK_SEEDS + epoch
         self._generator.manual_seed(seed)

@@ -116,7 +116,7 @@ def test_outside_of_its_share_of_the_training_it_does_nothing():
         (3, 0.9, 1.0, [2]),  # the share begins after the last epoch does
         (3, 0.5, 0.6, [2]),  # the share is over before the next epoch
         (1, 0.5, 1.0, [0]),
-        (10, 0.7, 0.75, [7]),  # 0.7 · 10 is above 7 in floating point
+        (100, 0.07, 0.075, [7]),  # 0.07 · 100 is above 7 in floating point
         (4, 0.0, 0.1, [0]),
     ],
 )

@@ -157,9 +157,9 @@ class Balancer:
             epochs: Number of epochs.
             seed: Seed of what is drawn in this epoch, different for each epoch and process.
         """
-        start, stop = self.config.start, self.config.stop
-        first = next((e for e in range(epochs) if e / epochs >= start), epochs - 1)  # few epochs may skip the share
-        self.active = epoch == first or start <= epoch / epochs < stop
+        start, stop, now = self.config.start, self.config.stop, epoch / epochs
+        is_first = (epoch - 1) / epochs < start <= now  # few epochs may skip the share, or all begin before it
+        self.active = start <= now < stop or is_first or (now < start and epoch == epochs - 1)
         self._set_factors(self._factors)
 
     @torch.no_grad()

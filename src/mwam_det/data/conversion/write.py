@@ -29,6 +29,7 @@ from mwam_det.data.conversion.model import ConversionError, Crop, Format, Label,
 from mwam_det.data.conversion.record import RECORD, Claim, as_json, check_destination, write_text
 from mwam_det.data.conversion.untrusted import inside
 from mwam_det.data.section import SPLITS
+from mwam_det.files.paths import expanded
 
 
 def convert(
@@ -57,7 +58,7 @@ def convert(
     """
     from rich.progress import track
 
-    source, destination = Path(source).expanduser().resolve(), Path(destination).expanduser().resolve()
+    source, destination = expanded(source).resolve(), expanded(destination).resolve()
     options = _checked_options(format_, options or {})
     if not source.is_dir():
         raise ConversionError(f"{source} is not a folder: give the folder of {format_.title}")

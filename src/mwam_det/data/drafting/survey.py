@@ -13,6 +13,7 @@ from ultralytics.data.utils import IMG_FORMATS
 
 from mwam_det.data.errors import DatasetError
 from mwam_det.files.folders import list_files
+from mwam_det.files.paths import expanded
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def survey(folders: Sequence[str | Path]) -> Survey:
     Raises:
         DatasetError: If one is not a folder or lies in another, or there is no image.
     """
-    paths = [Path(folder).expanduser().resolve() for folder in folders]
+    paths = [expanded(folder).resolve() for folder in folders]
     for path in paths:
         if not path.is_dir():
             raise DatasetError(f"{path} is not a folder")

@@ -6,8 +6,9 @@ Source: the section "Data format" of cocodataset.org. These keys are read: `imag
     `file_name` is relative to the folder of a modality. If that file does not exist, one of the same stem with another
         suffix is taken, so that RGB may be JPEG and infrared PNG. Any other name, such as a path on the annotator's
         disk, a URL, or one with missing folders, is looked up by its end: the longest that a file below the folder
-        shares, down to the name alone if it is unique. Surrounding spaces and Unicode normalisation do not matter. An
-        image with an ambiguous name is left out.
+        shares, down to the name alone if it is unique and lies in no folder, splits aside, that `file_name` lacks while
+        it has others: the labels of night/1.jpg do not go to day/1.jpg. Surrounding spaces and Unicode normalisation do
+        not matter. An image with an ambiguous name is left out.
     `id`, `image_id` and `category_id` are integers, also as text ("7") or float (7.0). Image ids may be other texts.
         A repeated entry counts once; different images with the same id are left out.
     `categories` are numbered from 0 by ascending id, over all splits; those of the same name are one class.

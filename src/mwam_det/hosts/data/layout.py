@@ -46,6 +46,7 @@ from mwam_det.data.conversion.untrusted import read_lines
 from mwam_det.data.filtering import read_filters
 from mwam_det.data.levels import read_range
 from mwam_det.data.names import check_modality_names
+from mwam_det.files.paths import expanded
 from mwam_det.hosts.data.samples import HostModality, HostSample, pictures_in
 
 FORMATS = ("folders", "list", "videos")
@@ -164,7 +165,7 @@ def find_samples(section: Mapping[str, Any], segmentation: bool) -> HostData:
         ValueError: As `check_section`, and if a folder, a file or every sample of a split is missing.
     """
     check_section(section, segmentation)
-    root = Path(os.path.expanduser(section["path"]))  # unlike Path.expanduser, no error if there is no such user
+    root = expanded(section["path"])
     if not os.path.isdir(root):  # unlike Path.is_dir, not an error where the name is too long
         raise ValueError(f"data.path={section['path']} is not a folder")
     ranges = {name: read_range(name, value) for name, value in section.get("range", {}).items() if value is not None}
