@@ -121,6 +121,6 @@ def evaluate(
         for group, count in counts.items()
         if count
     }
-    measured = (name for name in names if not any(map(math.isnan, scores.get(name, {}).values())))
-    by_group = {name: (counts[name], scores[name]) for name in measured if name in scores}
+    measured = [name for name in names if counts[name] and not any(map(math.isnan, scores[name].values()))]
+    by_group = {name: (counts[name], scores[name]) for name in measured}
     return Evaluation(scores[None], by_group, counts[None], float(loss) / max(counts[None], 1))
