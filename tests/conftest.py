@@ -51,6 +51,8 @@ def pairs_inspected_once():
     if trainer is None:  # no test of this session trains
         yield
         return
+    from mwam_det.data.inspection.looking import files_of
+
     look, found = trainer.look_before_training, {}
 
     def look_once(datasets, imgsz, views=True):
@@ -61,8 +63,6 @@ def pairs_inspected_once():
         if key not in found:
             found[key] = look(datasets, imgsz, views)
         return found[key]
-
-    from mwam_det.data.inspection.looking import files_of
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "look_before_training", look_once)

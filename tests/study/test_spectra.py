@@ -2,7 +2,6 @@
 
 import csv
 import json
-from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -104,15 +103,15 @@ def test_the_curve_of_a_task_is_that_of_its_reports_metric(columns, wanted, tmp_
     assert read_curves(tmp_path)[0].metric == [names.index(wanted)]
 
 
-def an_arm(name, overrides, values=MappingProxyType({"0": 0.5})):
+def an_arm(name, overrides, has_both=True):
     """An arm of compare.json whose seed 0 is done."""
-    metrics = {"first": {"rgb+ir": values and {"values": dict(values)}}}
+    metrics = {"first": {"rgb+ir": {"values": {"0": 0.5}} if has_both else None}}
     return {"name": name, "overrides": overrides, "runs": [{"seed": 0, "state": "done"}], "metrics": metrics}
 
 
 def test_the_curves_are_those_of_the_filters_and_the_first_arm_without_any(tmp_path, capsys):
     arms = [
-        an_arm("only-ir", ["data.modalities={ir: infrared}"], values=None),
+        an_arm("only-ir", ["data.modalities={ir: infrared}"], has_both=False),
         an_arm("plain", []),
         an_arm("low", ["data.filter.rgb.low=3", "data.filter.ir={low: 3}"]),
         an_arm("views", ["incomplete=true"]),

@@ -31,6 +31,17 @@ def suggestion(name: str, known: Sequence[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else f"choose from {', '.join(known)}"
 
 
+def has_begun(start: float, epoch: int, epochs: int) -> bool:
+    """Return whether what begins after a share of the training acts in an epoch: at the latest in the last one.
+
+    Args:
+        start: The share, in [0, 1).
+        epoch: The epoch, from 0; before it, -1.
+        epochs: Number of epochs.
+    """
+    return epoch / epochs >= start or epoch == epochs - 1
+
+
 @dataclass(frozen=True)
 class Settings:
     """Base of the dataclasses of settings: built from a mapping, such as a section of a recipe."""

@@ -41,11 +41,12 @@ from mwam_det.data.transforms import (
     fuse_letterbox,
 )
 from mwam_det.files.folders import list_files
+from mwam_det.files.paths import expanded
 
 Fit = Literal["long", "short", "stretch"]
 """How an image is resized: by its longer side, by its shorter side, or each side independently."""
 
-SCANS = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mwam_det"
+SCANS = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "mwam_det"
 """Folder of scan results and, in "stacks", of `cache="disk"`; it may be deleted."""
 
 LONGEST_PART = 40

@@ -14,7 +14,7 @@ from torch import Tensor
 from mwam_det.core.balancing.balancer import Attachment, Balancer, BalancingConfig, Streams
 from mwam_det.core.balancing.evidence import Evidence
 from mwam_det.core.balancing.methods import make_balancer
-from mwam_det.core.config import MWAMConfig
+from mwam_det.core.config import MWAMConfig, has_begun
 from mwam_det.core.distributed import from_first_rank
 from mwam_det.core.missing import collapse_without_each, modality_combinations
 from mwam_det.core.modulation import modulate
@@ -117,8 +117,7 @@ class ModalityRun:
         """Begin an epoch (from 0) out of `epochs`; return the seed of what this process draws in it."""
         self.epoch, self.epochs = epoch, epochs
         config = self.incomplete_config
-        begins = config is not None and (epoch / epochs >= config.start or epoch == epochs - 1)
-        if self.views_since is None and begins:
+        if self.views_since is None and config is not None and has_begun(config.start, epoch, epochs):
             self.views_since = epoch  # kept: a run of a given time changes `epochs` as it goes
         seed = self._seed * EPOCH_SEEDS + self._rank * RANK_SEEDS + epoch
         self._generator.manual_seed(seed)

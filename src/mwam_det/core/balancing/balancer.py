@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mwam_det.core.balancing.evidence import Evidence
-from mwam_det.core.config import Settings
+from mwam_det.core.config import Settings, has_begun
 from mwam_det.core.modulation import GradientModulator, UpdateModulator, keeps_gradient_scale
 
 Streams = Mapping[str, nn.Module | Iterable[nn.Parameter]]
@@ -157,9 +157,9 @@ class Balancer:
             epochs: Number of epochs.
             seed: Seed of what is drawn in this epoch, different for each epoch and process.
         """
-        start, stop, now = self.config.start, self.config.stop, epoch / epochs
-        is_first = (epoch - 1) / epochs < start <= now  # few epochs may skip the share, or all begin before it
-        self.active = start <= now < stop or is_first or (now < start and epoch == epochs - 1)
+        start, is_over = self.config.start, epoch / epochs >= self.config.stop
+        is_first = not has_begun(start, epoch - 1, epochs)  # which may already be beyond the share, if epochs are few
+        self.active = has_begun(start, epoch, epochs) and (is_first or not is_over)
         self._set_factors(self._factors)
 
     @torch.no_grad()
